@@ -1,1 +1,37 @@
-"""ddjax."""
+"""ddjax: dataset distillation in JAX. A training set compressed into a few learned images and learning rates."""
+
+from ddjax import artifact, baselines, coresets, data, inits, methods, networks, optimizers
+from ddjax import distilled as forms
+from ddjax.engine import DivergedError, PreemptedError, Reporting, Run, Validation, distill
+from ddjax.evaluate import Evaluation, evaluate, train
+from ddjax.types import Distilled, Form, InitDistribution, Method, Network, Recipe, Schedule
+from ddjax.version import __version__
+
+__all__ = [
+    "Distilled",
+    "DivergedError",
+    "Evaluation",
+    "Form",
+    "InitDistribution",
+    "Method",
+    "Network",
+    "PreemptedError",
+    "Recipe",
+    "Reporting",
+    "Run",
+    "Schedule",
+    "Validation",
+    "__version__",
+    "artifact",
+    "baselines",
+    "coresets",
+    "data",
+    "distill",
+    "evaluate",
+    "forms",
+    "inits",
+    "methods",
+    "networks",
+    "optimizers",
+    "train",
+]

@@ -1,0 +1,87 @@
+"""Coresets: a few images selected from, or averaged over, the real training set."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ddjax import checks
+from ddjax.data import Split
+
+
+def check_enough(split: Split, per_class: int, num_classes: int) -> None:
+    """Refuse more images per class than the smallest class has.
+
+    Raises:
+        ValueError: the message names the class.
+    """
+    checks.at_least("images per class", per_class, 1)
+    counts = np.bincount(split.labels, minlength=num_classes)
+    smallest = int(counts.argmin())
+    if counts[smallest] < per_class:
+        raise ValueError(
+            f"images per class: expected at most {counts[smallest]}, which class {smallest} has in training; "
+            f"got {per_class}. Ask for fewer."
+        )
+
+
+def random_real(split: Split, *, per_class: int, num_classes: int, seed: int) -> np.ndarray:
+    """Images drawn without replacement from each class.
+
+    Args:
+        split: to draw from.
+        per_class: images of each class.
+        num_classes: K.
+        seed: of the draw.
+
+    Returns:
+        `[K, per_class]` int64, positions in the split.
+
+    Raises:
+        ValueError: a class has fewer images.
+    """
+    check_enough(split, per_class, num_classes)
+    rng = np.random.default_rng(seed)
+    members = (np.flatnonzero(split.labels == k) for k in range(num_classes))
+    return np.stack([rng.choice(rows, per_class, replace=False) for rows in members])
+
+
+def class_means(split: Split, *, num_classes: int) -> np.ndarray:
+    """The mean image of each class, normalised.
+
+    Args:
+        split: to average over.
+        num_classes: K.
+
+    Returns:
+        `[K, 1, H, W, C]` float32.
+    """
+    images = split.normalised()
+    return np.stack([images[split.labels == k].mean(0, keepdims=True) for k in range(num_classes)])
+
+
+def k_means(split: Split, *, per_class: int, num_classes: int, seed: int) -> np.ndarray:
+    """The centroids of k-means within each class, on normalised pixels (scikit-learn, k-means++ start).
+
+    Args:
+        split: to cluster.
+        per_class: centroids of each class.
+        num_classes: K.
+        seed: of the starting points.
+
+    Returns:
+        `[K, per_class, H, W, C]` float32.
+
+    Raises:
+        ValueError: a class has fewer images than centroids.
+    """
+    from sklearn.cluster import KMeans
+
+    check_enough(split, per_class, num_classes)
+    images = split.normalised()
+
+    def centroids(rows: np.ndarray) -> np.ndarray:
+        points = images[rows].reshape(len(rows), -1)
+        found = KMeans(per_class, n_init=1, random_state=seed).fit(points).cluster_centers_
+        return found.reshape(per_class, *images.shape[1:]).astype(np.float32)
+
+    return np.stack([centroids(np.flatnonzero(split.labels == k)) for k in range(num_classes)])

@@ -1,0 +1,17 @@
+"""The real data: sources, the validation split, normalisation, and minibatches drawn inside jit."""
+
+from ddjax.data.dataset import Dataset, Split, from_arrays
+from ddjax.data.device import class_minibatch, minibatch, normalise, to_device
+from ddjax.data.sources import known_names, load
+
+__all__ = [
+    "Dataset",
+    "Split",
+    "class_minibatch",
+    "from_arrays",
+    "known_names",
+    "load",
+    "minibatch",
+    "normalise",
+    "to_device",
+]

@@ -1,0 +1,108 @@
+"""The cache of decoded TFDS sets: plain arrays, written whole or not at all, checked on reading.
+
+A file is an uncompressed .npz of the four arrays and the class names, with the SHA-256 of all of them.
+It is never pickled. The cache only saves time: whatever is wrong with it is a warning, and the set is
+decoded again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ddjax.data.arrays import RawArrays
+
+
+def directory() -> Path:
+    """`$DDJAX_CACHE_DIR`, else `$XDG_CACHE_HOME/ddjax`, else `~/.cache/ddjax`."""
+    if own := os.environ.get("DDJAX_CACHE_DIR"):
+        return Path(own).expanduser()
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared).expanduser() / "ddjax"
+    return Path.home() / ".cache" / "ddjax"
+
+
+def cached(key: str, decode: Callable[[], RawArrays]) -> RawArrays:
+    """The arrays stored under `key`, or those that `decode` gives, which are then stored.
+
+    Args:
+        key: a file name that changes whenever the source does.
+        decode: makes the arrays; called when they are not stored or the stored ones are damaged.
+
+    Returns:
+        The arrays.
+    """
+    path = directory() / "data" / f"{key}.npz"
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        pass  # the first time
+    except Exception as error:  # a damaged zip or header can raise nearly anything
+        warnings.warn(f"{path}: the cache is damaged ({error}); decoding the set again.", stacklevel=2)
+    raw = decode()
+    try:
+        _write(path, raw)
+    except OSError as error:
+        warnings.warn(
+            f"{path}: the decoded set could not be cached ({error}), so the next load decodes it again. "
+            "Point DDJAX_CACHE_DIR at a directory that can be written.",
+            stacklevel=2,
+        )
+    return raw
+
+
+def _members(raw: RawArrays) -> dict[str, np.ndarray]:
+    return {**raw._asdict(), "class_names": np.array(raw.class_names, dtype=np.str_)}
+
+
+def _digest(members: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of every member's name, dtype, shape and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(members):
+        array = np.ascontiguousarray(members[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.view(np.uint8).data if array.size else b"")
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> RawArrays:
+    with np.load(path, allow_pickle=False) as file:
+        members = {name: file[name] for name in RawArrays._fields}
+        stored = str(file["sha256"])
+    if _digest(members) != stored:
+        raise ValueError("its SHA-256 does not match")
+    return RawArrays(**{**members, "class_names": tuple(str(name) for name in members["class_names"])})
+
+
+def _write(path: Path, raw: RawArrays) -> None:
+    """Write beside `path`, then rename: a reader sees the old file, the new one or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    members = _members(raw)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, sha256=np.array(_digest(members)), **members)  # pyright: ignore[reportArgumentType]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _fsync_directory(path.parent)
+
+
+def _fsync_directory(path: Path) -> None:
+    """Make the rename itself survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

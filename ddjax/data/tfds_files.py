@@ -1,0 +1,176 @@
+"""TFDS sets on disk: found, identified and decoded from array_record files without TensorFlow.
+
+tensorflow_datasets is imported inside the functions that need it, so that importing ddjax costs nothing
+and a cached set is loaded without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddjax.data.arrays import RawArrays
+
+_BATCH = 2048  # records fetched in one call
+_NAME = re.compile(r"(?P<builder>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` has the form `builder`, `builder/config` or `builder:1.2.3`."""
+    return _NAME.fullmatch(name) is not None
+
+
+def builder_names() -> tuple[str, ...]:
+    """The names of all sets that TFDS can prepare, images or not."""
+    import tensorflow_datasets as tfds  # noqa: PLC0415
+
+    # The community sets are listed on a server and need TensorFlow.
+    return tuple(tfds.list_builders(with_community_datasets=False))
+
+
+def data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
+    """`data_dir`, else `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def find(name: str, data_dir: Path) -> Path | None:
+    """The directory that holds the newest prepared version of a set.
+
+    Args:
+        name: `builder`, `builder/config`, either with `:version`.
+        data_dir: where TFDS keeps its sets.
+
+    Returns:
+        e.g. `data_dir/mnist/3.0.1`; None where there is none.
+
+    Raises:
+        ValueError: the set is prepared in configurations, and `name` does not say which.
+    """
+    match = _NAME.fullmatch(name)
+    assert match is not None, name
+    root = data_dir / match["builder"] / (match["config"] or "")
+    found = [d for d in _subdirectories(root) if (d / "dataset_info.json").is_file()]
+    versions = [d for d in found if _VERSION.fullmatch(d.name) and match["version"] in (None, d.name)]
+    if versions:
+        return max(versions, key=lambda d: tuple(map(int, d.name.split("."))))
+    configs = sorted({d.name for d in _subdirectories(root) if any(d.glob("*/dataset_info.json"))})
+    if configs and not match["config"]:
+        raise ValueError(
+            f"dataset: expected a configuration of {name}; got the bare name. {root} holds "
+            f"{', '.join(configs)}: ask for {name}/{configs[0]}, for instance."
+        )
+    return None
+
+
+def identity(name: str, source: Path) -> str:
+    """A file name for exactly this preparation of a set: its name, version and a hash of what it holds.
+
+    The hash covers the descriptions and the name, size and time of every record file, not the path: the
+    same files mounted elsewhere are the same set.
+
+    Args:
+        name: as given to `find`.
+        source: what `find` gave.
+
+    Returns:
+        e.g. `mnist-3.0.1-0123456789abcdef`.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(source.iterdir()):
+        status = path.stat()
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        if path.suffix == ".json":
+            digest.update(path.read_bytes())
+    bare = name.partition(":")[0].replace("/", "-")
+    return f"{bare}-{source.name}-{digest.hexdigest()[:16]}"
+
+
+def decode(source: Path) -> RawArrays:
+    """Read and decode the training and test parts of a set.
+
+    Args:
+        source: a directory that `find` gave.
+
+    Returns:
+        The arrays, in the order of the records.
+
+    Raises:
+        ValueError: not array_record files, not images of one size with one label each, or no training or
+            test part.
+    """
+    import tensorflow_datasets as tfds  # noqa: PLC0415
+
+    # Not tfds.builder: the set's own code may need TensorFlow, its description on disk does not.
+    builder: Any = tfds.builder_from_directory(source)
+    image_key, label_key = _keys(builder)
+    _require_splits(builder)
+    _require_array_record(builder)
+    x_train, y_train = _read_split(builder, "train", image_key, label_key)
+    x_test, y_test = _read_split(builder, "test", image_key, label_key)
+    return RawArrays(x_train, y_train, x_test, y_test, tuple(builder.info.features[label_key].names))
+
+
+def _subdirectories(path: Path) -> list[Path]:
+    return [child for child in path.iterdir() if child.is_dir()] if path.is_dir() else []
+
+
+def _keys(builder: Any) -> tuple[str, str]:
+    """The names of the image and the label among the features of a set."""
+    import tensorflow_datasets as tfds  # noqa: PLC0415
+
+    features = dict(builder.info.features)
+    image_key, label_key = (builder.info.supervised_keys or ("image", "label"))[:2]
+    image: Any = features.get(image_key)
+    label: Any = features.get(label_key)
+    if type(image) is not tfds.features.Image or not isinstance(label, tfds.features.ClassLabel):
+        listed = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in features.items())
+        raise ValueError(
+            f"dataset: expected images with one class label each; got {builder.info.full_name} with "
+            f"{listed}. Choose an image-classification set, or give arrays to ddjax.data.from_arrays."
+        )
+    if None in image.shape or image.np_dtype != np.uint8:
+        raise ValueError(
+            f"dataset: expected uint8 images of one size; got {builder.info.full_name} with images of shape "
+            f"{image.shape} and dtype {np.dtype(image.np_dtype)}. Resize them and give the arrays to "
+            "ddjax.data.from_arrays."
+        )
+    return image_key, label_key
+
+
+def _require_splits(builder: Any) -> None:
+    available = sorted(builder.info.splits)
+    if not {"train", "test"} <= set(available):
+        raise ValueError(
+            f"dataset: expected the splits train and test; got {builder.info.full_name} with "
+            f"{', '.join(available) or 'none'}. Divide it yourself and give the arrays to "
+            "ddjax.data.from_arrays, or save them as an .npz."
+        )
+
+
+def _require_array_record(builder: Any) -> None:
+    file_format = builder.info.file_format
+    if file_format is None or file_format.value != "array_record":
+        name = file_format.value if file_format else "an unknown format"
+        raise ValueError(
+            f"dataset: expected array_record files; got {name} in {builder.data_path}. Prepare the set in "
+            "another --data_dir with scripts/prepare_data.py, which writes array_record."
+        )
+
+
+def _read_split(builder: Any, split: str, image_key: str, label_key: str) -> tuple[np.ndarray, np.ndarray]:
+    """All images `[n, H, W, C]` and labels `[n]` of a split, each record decoded once."""
+    records = builder.as_data_source(split)
+    images = np.empty((len(records), *builder.info.features[image_key].shape), np.uint8)
+    labels = np.empty(len(records), np.int32)
+    for start in range(0, len(records), _BATCH):
+        positions = range(start, min(start + _BATCH, len(records)))
+        for position, record in zip(positions, records.__getitems__(list(positions)), strict=True):
+            images[position] = record[image_key]
+            labels[position] = record[label_key]
+    return images, labels

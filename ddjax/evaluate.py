@@ -1,0 +1,321 @@
+"""Held-out evaluation: train unseen initial weights on φ, test on real data."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ddjax import checks
+from ddjax.data import Split, normalise
+from ddjax.types import Distilled, InitDistribution, Network, Params, Recipe, Schedule
+from ddjax.unroll import cross_entropy, unroll
+
+TEST_CHUNK = 1000
+"""Images that a network classifies at once."""
+
+
+class Evaluation(NamedTuple):
+    """Accuracy over a number of initial weights.
+
+    Attributes:
+        mean: percent.
+        std: percent; of the population, that is divided by n.
+        values: `[num_inits]` float64, percent, one for each initial weights.
+    """
+
+    mean: float
+    std: float
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray | jax.Array) -> Evaluation:
+        """Mean and population standard deviation of `values` `[n]`, in percent."""
+        values = np.asarray(values, np.float64)
+        return cls(float(values.mean()), float(values.std()), values)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: mean, std, n, values."""
+        return {"mean": self.mean, "std": self.std, "n": len(self.values), "values": self.values.tolist()}
+
+
+class Chunks(NamedTuple):
+    """A split cut into equal pieces, the last one filled up.
+
+    Attributes:
+        images: `[n / chunk, chunk, H, W, C]` uint8.
+        labels: `[n / chunk, chunk]` int32; -1 where there is no image.
+        size: `[]` int32, n.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    size: jax.Array
+
+
+def chunks(split: Split, *, size: int = TEST_CHUNK) -> Chunks:
+    """Cut a split into pieces of at most `size` images, all of one length."""
+    count = -(-len(split) // size)
+    length = -(-len(split) // count)
+    padding = count * length - len(split)
+    images = np.concatenate([split.images, np.zeros((padding, *split.images.shape[1:]), np.uint8)])
+    labels = np.concatenate([split.labels, np.full(padding, -1, np.int32)])
+    return Chunks(
+        jnp.asarray(images.reshape(count, length, *images.shape[1:])),
+        jnp.asarray(labels.reshape(count, length)),
+        jnp.int32(len(split)),
+    )
+
+
+def _train_epochs(
+    recipe: Recipe, network: Network, params: Params, schedule: Schedule, key: jax.Array
+) -> Params:
+    """Train on all S·B images as one small training set; each epoch in an order of its own."""
+    inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
+    labels = schedule.labels.reshape(len(inputs), -1)
+    size = min(recipe.batch_size, len(inputs))
+    steps = -(-len(inputs) // size)
+    rate = optax.piecewise_constant_schedule(recipe.lr, {steps * (recipe.epochs // 2): 0.1})
+    optimizer = optax.chain(
+        optax.add_decayed_weights(recipe.weight_decay), optax.sgd(rate, momentum=recipe.momentum)
+    )
+
+    def loss(params: Params, rows: jax.Array, weights: jax.Array) -> jax.Array:
+        logits = network.apply(params, inputs[rows])
+        return jnp.sum(weights * optax.softmax_cross_entropy(logits, labels[rows])) / weights.sum()
+
+    def step(carry: tuple, now: tuple[jax.Array, jax.Array]) -> tuple[tuple, None]:
+        params, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(params, *now), state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    # The last minibatch of an epoch is filled up with images that weigh nothing.
+    weights = (jnp.arange(steps * size) < len(inputs)).astype(inputs.dtype).reshape(steps, size)
+
+    def epoch(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
+        order = jnp.resize(jax.random.permutation(key, len(inputs)), (steps, size))
+        return jax.lax.scan(step, carry, (order, weights))
+
+    start = (params, optimizer.init(params))
+    (params, _), _ = jax.lax.scan(epoch, start, jax.random.split(key, recipe.epochs))
+    return params
+
+
+def train_params(
+    recipe: Recipe, network: Network, params: Params, schedule: Schedule, *, key: jax.Array
+) -> Params:
+    """A network's weights after training on φ as its recipe says; pure, for use under `jit`.
+
+    Args:
+        recipe: `schedule` replays the S·E steps; `train` trains in epochs.
+        network: to train.
+        params: θ0.
+        schedule: φ unfolded.
+        key: orders the epochs of `train`. Consumed.
+
+    Returns:
+        The trained weights.
+    """
+    if recipe.kind == "train":
+        return _train_epochs(recipe, network, params, schedule, key)
+    return unroll(cross_entropy(network.apply), params, schedule)[0]
+
+
+def _accuracy(network: Network, params: Params, data: Chunks, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """Percent of a split that a network classifies correctly."""
+
+    def correct(piece: tuple[jax.Array, jax.Array]) -> jax.Array:
+        images, labels = piece
+        logits = network.apply(params, normalise(images, mean, std))
+        return jnp.sum(jnp.argmax(logits, -1) == labels)
+
+    return 100.0 * jnp.sum(jax.lax.map(correct, (data.images, data.labels))) / data.size
+
+
+@functools.partial(jax.jit, static_argnames=("network", "inits", "recipe", "runs_per_chunk"))
+def accuracies(
+    schedules: Schedule,
+    which: jax.Array,
+    keys: jax.Array,
+    data: Chunks,
+    *,
+    mean: jax.Array,
+    std: jax.Array,
+    network: Network,
+    inits: InitDistribution,
+    recipe: Recipe,
+    runs_per_chunk: int = 1,
+) -> jax.Array:
+    """Many trainings and tests in one compiled call.
+
+    Args:
+        schedules: one or more, each leaf `[Q, ...]`.
+        which: `[R]` int32, the schedule that each run trains on.
+        keys: `[R]`, one for each run's θ0 and order of images. Consumed.
+        data: to test on.
+        mean: `[C]`, that normalises the test images.
+        std: `[C]`.
+        network: to train.
+        inits: p(θ0).
+        recipe: how to train.
+        runs_per_chunk: runs that are vmapped.
+
+    Returns:
+        `[R]`, percent.
+    """
+
+    def one(index: jax.Array, key: jax.Array) -> jax.Array:
+        schedule = jax.tree.map(lambda leaf: leaf[index], schedules)
+        init_key, train_key = jax.random.split(key)
+        params = train_params(recipe, network, inits.sample(init_key), schedule, key=train_key)
+        return _accuracy(network, params, data, mean, std)
+
+    # lax.map alone for one run at a time: its batches of one would be vmapped.
+    batch_size = runs_per_chunk if runs_per_chunk > 1 else None
+    return jax.lax.map(lambda run: one(*run), (which, keys), batch_size=batch_size)
+
+
+def check_fits(distilled: Distilled, network: Network) -> None:
+    """Refuse a network that cannot train on φ.
+
+    Raises:
+        ValueError: another image shape or number of classes, or a `schedule` recipe without learning rates.
+    """
+    shapes = jax.eval_shape(lambda: distilled.schedule)
+    checks.equal(
+        f"{network.name}'s image shape (H, W, C)",
+        tuple(network.image_shape),
+        tuple(shapes.inputs.shape[2:]),
+        remedy="Build the network for the distilled images.",
+    )
+    checks.equal(
+        f"{network.name}'s number of classes",
+        network.num_classes,
+        shapes.labels.shape[2],
+        remedy="Build the network for the distilled labels.",
+    )
+    if distilled.recipe.kind == "schedule" and shapes.lrs is None:
+        raise ValueError(
+            "recipe: expected learning rates for a schedule; φ has none. Give recipe=Recipe('train')."
+        )
+
+
+def train(distilled: Distilled, network: Network, inits: InitDistribution, *, key: jax.Array) -> Params:
+    """Train one network on φ.
+
+    Args:
+        distilled: φ; its recipe says how.
+        network: to train.
+        inits: p(θ0).
+        key: draws θ0 and the order of images. Consumed.
+
+    Returns:
+        The trained weights, for `network.apply`.
+
+    Raises:
+        ValueError: the network does not fit φ.
+    """
+    check_fits(distilled, network)
+
+    @jax.jit
+    def run(schedule: Schedule, key: jax.Array) -> Params:
+        init_key, train_key = jax.random.split(key)
+        return train_params(distilled.recipe, network, inits.sample(init_key), schedule, key=train_key)
+
+    return run(distilled.schedule, key)
+
+
+def scorer(
+    network: Network,
+    inits: InitDistribution,
+    split: Split,
+    recipe: Recipe,
+    *,
+    mean: np.ndarray | jax.Array,
+    std: np.ndarray | jax.Array,
+    key: jax.Array,
+    num_inits: int,
+    runs_per_chunk: int = 1,
+) -> Callable[[Schedule], jax.Array]:
+    """A function from a schedule to the accuracies of networks trained on it, always from the same θ0s.
+
+    Args:
+        network: to train.
+        inits: p(θ0).
+        split: to test on; copied to the device here, once.
+        recipe: how to train.
+        mean: `[C]`, that normalises the test images.
+        std: `[C]`.
+        key: draws the initial weights. Consumed.
+        num_inits: how many; a fixed p(θ0) under a `schedule` recipe has only one.
+        runs_per_chunk: trainings that are vmapped.
+
+    Returns:
+        `schedule -> [num_inits]`, percent.
+    """
+    count = 1 if inits.fixed and recipe.kind == "schedule" else num_inits
+    keys, pieces = jax.random.split(key, count), chunks(split)
+
+    def score(schedule: Schedule) -> jax.Array:
+        return accuracies(
+            jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], schedule),
+            jnp.zeros(count, jnp.int32),
+            keys,
+            pieces,
+            mean=jnp.asarray(mean),
+            std=jnp.asarray(std),
+            network=network,
+            inits=inits,
+            recipe=recipe,
+            runs_per_chunk=runs_per_chunk,
+        )
+
+    return score
+
+
+def evaluate(
+    distilled: Distilled,
+    network: Network,
+    inits: InitDistribution,
+    split: Split,
+    *,
+    key: jax.Array,
+    num_inits: int = 20,
+    runs_per_chunk: int = 1,
+) -> Evaluation:
+    """Accuracy of networks trained on φ from initial weights that the distillation never saw.
+
+    Args:
+        distilled: φ; its recipe says how to train, its mean and std normalise the test images.
+        network: to train; any that fits, not only the one φ was distilled with.
+        inits: p(θ0).
+        split: real images, e.g. `data.test`.
+        key: draws the initial weights. Consumed.
+        num_inits: how many; a fixed p(θ0) has only one.
+        runs_per_chunk: how many are trained at once.
+
+    Returns:
+        Mean, population standard deviation and every value, in percent.
+
+    Raises:
+        ValueError: the network does not fit φ, or `num_inits` is below one.
+    """
+    checks.at_least("num_inits", num_inits, 1)
+    check_fits(distilled, network)
+    score = scorer(
+        network,
+        inits,
+        split,
+        distilled.recipe,
+        mean=distilled.mean,
+        std=distilled.std,
+        key=key,
+        num_inits=num_inits,
+        runs_per_chunk=runs_per_chunk,
+    )
+    return Evaluation.of(score(distilled.schedule))

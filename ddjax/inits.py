@@ -1,0 +1,150 @@
+"""p(θ0): the distributions that initial weights are drawn from.
+
+A scheme redraws every weight of two or more dimensions from a key of its own, with the fans of a kernel
+`[..., in, out]` (HWIO for convolutions, `[in, out]` for dense layers):
+
+    fan_in = in * receptive field,    fan_out = out * receptive field
+
+Vectors named `bias` become zero; other vectors, such as the scales of a norm, keep the network's own value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ddjax import checks
+from ddjax.types import InitDistribution, Network, Params
+
+_Draw = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
+
+
+def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0) -> InitDistribution:
+    """Initial weights drawn anew from every key.
+
+    Args:
+        network: whose weights.
+        scheme: what kernels are drawn from; the normal distributions are not truncated.
+
+            | scheme | distribution |
+            |---|---|
+            | `"xavier_normal"` | N(0, gain² · 2 / (fan_in + fan_out)) |
+            | `"xavier_uniform"` | U(-a, a), a = gain · √(6 / (fan_in + fan_out)) |
+            | `"kaiming_normal"` | N(0, gain² · 2 / fan_in) |
+            | `"kaiming_uniform"` | U(-a, a), a = gain · √(6 / fan_in) |
+            | `"lecun_normal"` | N(0, gain² / fan_in) |
+            | `"orthogonal"` | gain · (a uniform draw among matrices `[in * field, out]` with orthonormal columns, or rows where there are fewer rows) |
+            | `"network"` | the network's own initial weights, vectors included; gain must be 1 |
+        gain: factor on every kernel.
+
+    Returns:
+        The distribution, named after its scheme; its weights have the dtypes of the network's own.
+
+    Raises:
+        ValueError: an unknown scheme, or a gain that is not positive.
+
+    References:
+        Xavier: Glorot and Bengio 2010. Kaiming: He et al. 2015, arXiv 1502.01852. Orthogonal: Saxe et al. 2014,
+        arXiv 1312.6120. LeCun: LeCun et al. 1998, Efficient BackProp.
+    """
+    checks.choice("scheme", scheme, SCHEMES)
+    checks.positive("gain", gain)
+    name = scheme if gain == 1 else f"{scheme}(gain={gain:g})"
+    if scheme == "network":
+        checks.equal("gain", gain, 1, remedy="The scheme 'network' takes the network's own scale.")
+        return InitDistribution(network.init, name)
+    draw = _DRAWS[scheme]
+
+    def sample(key: jax.Array) -> Params:
+        own_key, draw_key = jax.random.split(key)
+        # The network draws kernels of its own too; under jit nothing uses them and XLA removes the draw.
+        own, tree = jax.tree_util.tree_flatten_with_path(network.init(own_key))
+        leaves = []
+        for i, (path, leaf) in enumerate(own):
+            if leaf.ndim >= 2:
+                leaf = gain * draw(jax.random.fold_in(draw_key, i), leaf.shape, leaf.dtype)
+            elif _is_bias(path):
+                leaf = jnp.zeros_like(leaf)
+            leaves.append(leaf)
+        return jax.tree.unflatten(tree, leaves)
+
+    return InitDistribution(sample, name)
+
+
+def fixed(
+    network: Network, key: jax.Array, *, scheme: str = "xavier_normal", gain: float = 1.0
+) -> InitDistribution:
+    """One θ0, drawn here and now.
+
+    Args:
+        network: whose weights.
+        key: what θ0 is drawn from. Consumed.
+        scheme: as in `random`.
+        gain: as in `random`.
+
+    Returns:
+        The distribution whose every sample is θ0; it ignores the key that it is given.
+
+    Raises:
+        ValueError: as in `random`.
+    """
+    distribution = random(network, scheme=scheme, gain=gain)
+    params = jax.jit(distribution.sample)(key)
+    return InitDistribution(lambda key: params, f"fixed({distribution.name})", fixed=True)
+
+
+def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    field = math.prod(shape[:-2])
+    return field * shape[-2], field * shape[-1]
+
+
+def _normal(variance: Callable[[int, int], float]) -> _Draw:
+    def draw(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        return math.sqrt(variance(*_fans(shape))) * jax.random.normal(key, shape, dtype)
+
+    return draw
+
+
+def _uniform(variance: Callable[[int, int], float]) -> _Draw:
+    def draw(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        # U(-a, a) has the variance a² / 3.
+        bound = math.sqrt(3 * variance(*_fans(shape)))
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return draw
+
+
+def _orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    return jax.nn.initializers.orthogonal()(key, shape, dtype)
+
+
+def _xavier(fan_in: int, fan_out: int) -> float:
+    return 2 / (fan_in + fan_out)
+
+
+def _kaiming(fan_in: int, _: int) -> float:
+    return 2 / fan_in
+
+
+def _lecun(fan_in: int, _: int) -> float:
+    return 1 / fan_in
+
+
+_DRAWS: dict[str, _Draw] = {
+    "xavier_normal": _normal(_xavier),
+    "xavier_uniform": _uniform(_xavier),
+    "kaiming_normal": _normal(_kaiming),
+    "kaiming_uniform": _uniform(_kaiming),
+    "lecun_normal": _normal(_lecun),
+    "orthogonal": _orthogonal,
+}
+SCHEMES = (*_DRAWS, "network")
+
+
+def _is_bias(path: tuple[Any, ...]) -> bool:
+    last = path[-1] if path else None
+    return getattr(last, "key", getattr(last, "name", None)) == "bias"

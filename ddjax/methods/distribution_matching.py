@@ -1,0 +1,96 @@
+"""Distillation by matching class means of embeddings under random networks (DM; Zhao and Bilen 2023)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ddjax import checks
+from ddjax.data import class_minibatch
+from ddjax.types import InitDistribution, Method, Network, RealData, Recipe, Schedule
+
+
+class MatchingInfo(NamedTuple):
+    """Diagnostics of one outer step.
+
+    Attributes:
+        class_distances: `[K]`, the squared distance of each class.
+    """
+
+    class_distances: jax.Array
+
+
+def class_means(features: jax.Array, labels: jax.Array) -> jax.Array:
+    """The mean feature of each class, weighted by label probabilities.
+
+        mean_k = Σ_b y_bk f_b / Σ_b y_bk
+
+    Args:
+        features: `[n, F]`.
+        labels: `[n, K]` probabilities; each class needs some weight.
+
+    Returns:
+        `[K, F]`.
+    """
+    return labels.T @ features / labels.sum(0)[:, None]
+
+
+def distribution_matching(
+    network: Network, inits: InitDistribution, *, batch_size: int = 256, recipe: Recipe | None = None
+) -> Method:
+    """The squared distance between class means of real and distilled images, embedded by random networks.
+
+        L(φ) = E_{θ0} Σ_k ‖ mean ψ_θ0(x ∈ class k) - mean ψ_θ0(x̃ ∈ class k) ‖²
+
+    No network is trained; nothing is unrolled.
+
+    Args:
+        network: one that says what its last layer sees (`Network.embed`).
+        inits: p(θ0), drawn anew by each slot at every outer step.
+        batch_size: N, real images of *each class*, drawn uniformly and shared by all slots.
+        recipe: how to train on the result; the published protocol by default.
+
+    Returns:
+        A method that keeps no state and learns no learning rates.
+
+    Raises:
+        ValueError: the network has no `embed`; `batch_size` below one.
+
+    References:
+        Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023, equation 5 (here
+        without its augmentation).
+    """
+    checks.at_least("batch_size", batch_size, 1)
+    embed = network.embed
+    if embed is None:
+        raise ValueError(
+            f"distribution_matching: expected a network with an embedding; {network.name!r} has none. Give "
+            "its adapter `embed=`, or its module a method `embed`, that returns what the last layer sees."
+        )
+
+    def sample(data: RealData, key: jax.Array) -> jax.Array:
+        return class_minibatch(data, key, size=batch_size)
+
+    def loss(
+        schedule: Schedule, state: tuple[()], batch: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, MatchingInfo]:
+        del state
+        params = inits.sample(key)
+        # One class at a time: the real features of all classes at once would set the peak of memory.
+        real = jax.lax.map(lambda inputs: embed(params, inputs).mean(0), batch)
+        inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
+        distilled = class_means(embed(params, inputs), schedule.labels.reshape(len(inputs), -1))
+        distances = jnp.sum((jax.lax.stop_gradient(real) - distilled) ** 2, -1)
+        return distances.sum(), MatchingInfo(distances)
+
+    return Method(
+        init=lambda key: (),
+        sample=sample,
+        loss=loss,
+        advance=lambda schedule, state, key: state,
+        name="distribution_matching",
+        recipe=recipe or Recipe("train"),
+        needs_lrs=False,
+    )

@@ -1,0 +1,72 @@
+"""Distillation by differentiating through the training itself (Wang, Zhu, Torralba, Efros 2018)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ddjax import checks
+from ddjax.data import minibatch
+from ddjax.types import Batch, InitDistribution, Method, Network, RealData, Recipe, Schedule
+from ddjax.unroll import cross_entropy, unroll
+
+
+class UnrolledInfo(NamedTuple):
+    """Diagnostics of one outer step.
+
+    Attributes:
+        inner_losses: `[T]`, the loss on φ before each inner step.
+        accuracy: `[]`, of θ_T on the real minibatch, in percent.
+    """
+
+    inner_losses: jax.Array
+    accuracy: jax.Array
+
+
+def unrolled(network: Network, inits: InitDistribution, *, batch_size: int = 1024) -> Method:
+    """The loss on real data of a network trained on φ, exact through all T steps.
+
+        L(φ) = E_{θ0 ~ p(θ0)} ℓ(real minibatch, θ_T(θ0, φ)),   ℓ = cross-entropy
+
+    Args:
+        network: trained on φ.
+        inits: p(θ0); each slot draws its own at every outer step.
+        batch_size: N, real images in a minibatch, drawn uniformly and shared by all slots.
+
+    Returns:
+        A method that keeps no state and replays its schedule.
+
+    Raises:
+        ValueError: `batch_size` below one.
+
+    References:
+        arXiv 1811.10959, equation 6 and algorithm 1.
+    """
+    checks.at_least("batch_size", batch_size, 1)
+    inner_loss = cross_entropy(network.apply)
+
+    def sample(data: RealData, key: jax.Array) -> Batch:
+        return minibatch(data, key, size=batch_size)
+
+    def loss(
+        schedule: Schedule, state: tuple[()], batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, UnrolledInfo]:
+        del state
+        params, inner_losses = unroll(inner_loss, inits.sample(key), schedule)
+        logits = network.apply(params, batch.inputs)
+        value = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
+        accuracy = 100.0 * jnp.mean(jnp.argmax(logits, -1) == batch.labels)
+        return value, UnrolledInfo(inner_losses, accuracy)
+
+    return Method(
+        init=lambda key: (),
+        sample=sample,
+        loss=loss,
+        advance=lambda schedule, state, key: state,
+        name="unrolled",
+        recipe=Recipe("schedule"),
+        needs_lrs=True,
+    )

@@ -1,0 +1,211 @@
+"""Networks from anything: a Flax linen module, an NNX module, a pair of plain functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.errors
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ddjax import checks
+from ddjax.types import Network, Params
+
+_PURE = "A network must be a pure function of its weights and inputs"
+
+
+def from_functions(
+    init: Callable[[jax.Array], Params],
+    apply: Callable[[Params, jax.Array], jax.Array],
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    embed: Callable[[Params, jax.Array], jax.Array] | None = None,
+    name: str = "custom",
+) -> Network:
+    """A network from a pair of pure functions.
+
+    Args:
+        init: `key -> params`.
+        apply: `(params, inputs [n, H, W, C]) -> logits [n, K]`.
+        image_shape: `(H, W, C)`.
+        num_classes: K.
+        embed: `(params, inputs [n, H, W, C]) -> features [n, F]`, what the last layer sees.
+        name: how artifacts and records call it.
+
+    Returns:
+        The network. Nothing has been computed yet, but all shapes have been checked.
+
+    Raises:
+        ValueError: an image shape or number of classes that is none, outputs of the wrong shape, or weights
+            that are not floating-point numbers.
+    """
+    shape = checked_image_shape(image_shape)
+    checks.at_least("num_classes", num_classes, 1)
+    network = Network(init, apply, embed, name, shape, num_classes)
+    _check_shapes(network)
+    return network
+
+
+def from_linen(
+    module: nn.Module, image_shape: tuple[int, int, int], num_classes: int, *, name: str | None = None
+) -> Network:
+    """A network from a Flax linen module.
+
+    Args:
+        module: called with `[n, H, W, C]`, gives `[n, K]`; its method `embed`, where it has one, gives what the
+            last layer sees, `[n, F]`.
+        image_shape: `(H, W, C)`.
+        num_classes: K.
+        name: how artifacts and records call it; the class's name in lower case where not given.
+
+    Returns:
+        The network; its weights are the module's collection `params`.
+
+    Raises:
+        ValueError: a module that keeps other collections (such as batch statistics), needs random numbers when it
+            is applied (such as dropout), or gives outputs of the wrong shape.
+    """
+    label = name or type(module).__name__.lower()
+    dummy = jax.ShapeDtypeStruct((2, *checked_image_shape(image_shape)), jnp.zeros(()).dtype)
+
+    def init(key: jax.Array) -> Params:
+        return module.init(key, jnp.zeros(dummy.shape))["params"]
+
+    def apply(params: Params, inputs: jax.Array) -> jax.Array:
+        return module.apply({"params": params}, inputs)  # pyright: ignore[reportReturnType]
+
+    def embed(params: Params, inputs: jax.Array) -> jax.Array:
+        return module.apply({"params": params}, inputs, method="embed")  # pyright: ignore[reportReturnType]
+
+    _check_linen_is_pure(module, dummy, label)
+    has_embed = callable(getattr(module, "embed", None))
+    return from_functions(
+        init, apply, image_shape, num_classes, embed=embed if has_embed else None, name=label
+    )
+
+
+def from_nnx(
+    module: nnx.Module | Callable[[nnx.Rngs], nnx.Module],
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    name: str | None = None,
+) -> Network:
+    """A network from a Flax NNX module.
+
+    Args:
+        module: best a factory `rngs -> module`, e.g. `lambda rngs: MyNet(rngs=rngs)`, so that initial weights can
+            be drawn; a module that is already built has one θ0, its own, whatever the key. The module is called
+            with `[n, H, W, C]`, gives `[n, K]`; its method `embed`, where it has one, gives what the last layer
+            sees, `[n, F]`.
+        image_shape: `(H, W, C)`.
+        num_classes: K.
+        name: how artifacts and records call it; the class's name in lower case where not given.
+
+    Returns:
+        The network; its weights are a nested dict of the module's `nnx.Param`s.
+
+    Raises:
+        ValueError: a module with other state than parameters (batch statistics, random number streams), or with
+            outputs of the wrong shape.
+    """
+    build = (lambda rngs: module) if isinstance(module, nnx.Module) else module
+    abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+    label = name or type(abstract).__name__.lower()
+    graphdef, _, rest = nnx.split(abstract, nnx.Param, ...)
+    _refuse_state(label, sorted({leaf.type.__name__ for leaf in jax.tree.leaves(rest, is_leaf=_is_variable)}))
+
+    def init(key: jax.Array) -> Params:
+        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)), nnx.Param))
+
+    def apply(params: Params, inputs: jax.Array) -> jax.Array:
+        return nnx.merge(graphdef, params)(inputs)
+
+    def embed(params: Params, inputs: jax.Array) -> jax.Array:
+        return nnx.merge(graphdef, params).embed(inputs)
+
+    has_embed = callable(getattr(abstract, "embed", None))
+    return from_functions(
+        init, apply, image_shape, num_classes, embed=embed if has_embed else None, name=label
+    )
+
+
+def checked_image_shape(image_shape: Any) -> tuple[int, int, int]:
+    """`image_shape` as three positive whole numbers.
+
+    Raises:
+        ValueError: it is not `(H, W, C)`.
+    """
+    shape = tuple(image_shape)
+    if len(shape) != 3 or not all(hasattr(size, "__index__") and size >= 1 for size in shape):
+        raise ValueError(
+            f"image_shape: expected (height, width, channels), three whole numbers >= 1; got {image_shape!r}. "
+            "Grey images have one channel, e.g. (28, 28, 1)."
+        )
+    height, width, channels = (int(size) for size in shape)
+    return height, width, channels
+
+
+def _check_linen_is_pure(module: nn.Module, inputs: jax.ShapeDtypeStruct, label: str) -> None:
+    variables = _traced(label, inputs, module.init, jax.random.key(0), inputs)
+    _refuse_state(label, sorted(set(variables) - {"params"}))
+    try:
+        jax.eval_shape(module.apply, variables, inputs)
+    except flax.errors.InvalidRngError as error:
+        raise ValueError(
+            f"{label}: expected a module that needs no random numbers when it is applied; it asks for some. "
+            f"{_PURE}: switch dropout and the like off (deterministic=True)."
+        ) from error
+
+
+def _refuse_state(label: str, kinds: list[str]) -> None:
+    if kinds:
+        raise ValueError(
+            f"{label}: expected a module whose only state is its weights; got {', '.join(kinds)} besides. "
+            f"{_PURE}: replace batch norm by instance, group or layer norm, and leave dropout out."
+        )
+
+
+def _is_variable(leaf: Any) -> bool:
+    return isinstance(leaf, nnx.Variable)
+
+
+def _traced(label: str, inputs: jax.ShapeDtypeStruct, function: Callable[..., Any], *args: Any) -> Any:
+    """The shapes that `function` returns, or an error that says which network and images it was about."""
+    try:
+        return jax.eval_shape(function, *args)
+    except (TypeError, ValueError, flax.errors.FlaxError) as error:
+        raise ValueError(
+            f"{label}: expected a network for images [n, {', '.join(map(str, inputs.shape[1:]))}]; "
+            f"tracing it failed: {error}. Give the image_shape that it was written for."
+        ) from error
+
+
+def _check_shapes(network: Network) -> None:
+    float_dtype = jnp.zeros(()).dtype
+    inputs = jax.ShapeDtypeStruct((2, *network.image_shape), float_dtype)
+    params = _traced(network.name, inputs, network.init, jax.random.key(0))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(
+                f"{network.name}: expected weights that are floating-point numbers; "
+                f"got {leaf.dtype} at {jax.tree_util.keystr(path)}. Keep constants out of the weights."
+            )
+    logits = _traced(network.name, inputs, network.apply, params, inputs)
+    checks.equal(
+        f"{network.name}: logits of two images",
+        jax.tree.map(jnp.shape, logits),
+        (2, network.num_classes),
+        remedy="apply must map [n, H, W, C] to [n, K], one score for each class, without softmax.",
+    )
+    if network.embed is not None:
+        features = _traced(network.name, inputs, network.embed, params, inputs)
+        if jax.tree.structure(features) != jax.tree.structure(0) or features.shape[:-1] != (2,):
+            raise ValueError(
+                f"{network.name}: expected embed to map two images to [2, F]; "
+                f"got {jax.tree.map(jnp.shape, features)}. Flatten the features of each image."
+            )

@@ -1,0 +1,161 @@
+"""ConvNet, the network of the condensation papers: blocks of convolution, norm, activation, pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+
+from ddjax import checks
+from ddjax.networks import ops
+from ddjax.networks.adapters import checked_image_shape, from_linen
+from ddjax.types import Network
+
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nn.relu,
+    "leaky_relu": nn.leaky_relu,
+    "sigmoid": nn.sigmoid,
+    "softplus": nn.softplus,
+    "tanh": nn.tanh,
+}
+_POOLS = {"avg": ops.avg_pool, "max": ops.max_pool, "none": lambda x, window: x}
+# How many groups of channels share their statistics; a channel each is said by the size of a group.
+_NORMS = {
+    "instance": {"num_groups": None, "group_size": 1},
+    "layer": {"num_groups": 1},
+    "group": {"num_groups": 4},
+    "none": None,
+}
+
+
+class ConvNet(nn.Module):
+    """`depth` blocks of conv 3×3, norm, activation and pool 2, then one dense layer.
+
+    Attributes:
+        num_classes: K.
+        depth: blocks.
+        width: channels of every convolution.
+        norm: a name from `convnet`.
+        activation: a name from `convnet`.
+        pooling: a name from `convnet`.
+        first_pads: zeros around the image in the first convolution, `(height, width)`.
+        conv: what convolves, see `ddjax.networks.ops.conv_op`.
+    """
+
+    num_classes: int
+    depth: int
+    width: int
+    norm: str
+    activation: str
+    pooling: str
+    first_pads: tuple[int, int]
+    conv: Callable[..., jax.Array]
+
+    def setup(self):
+        pads = [self.first_pads] + [(1, 1)] * (self.depth - 1)
+        self.convs = [
+            nn.Conv(
+                self.width,
+                (3, 3),
+                padding=[(pad, pad) for pad in block],
+                conv_general_dilated=self.conv,
+                param_dtype=float,
+                name=f"conv{i}",
+            )
+            for i, block in enumerate(pads, start=1)
+        ]
+        groups = _NORMS[self.norm]
+        self.norms = (
+            None
+            if groups is None
+            else [
+                nn.GroupNorm(
+                    **groups, epsilon=1e-5, use_fast_variance=False, param_dtype=float, name=f"norm{i}"
+                )
+                for i in range(1, self.depth + 1)
+            ]
+        )
+        self.classifier = nn.Dense(self.num_classes, param_dtype=float)
+
+    def embed(self, x: jax.Array) -> jax.Array:
+        """`[n, H, W, C] -> [n, H' * W' * width]`, what the dense layer sees."""
+        for i, conv in enumerate(self.convs):
+            x = conv(x)
+            if self.norms is not None:
+                x = self.norms[i](x)
+            x = _POOLS[self.pooling](_ACTIVATIONS[self.activation](x), 2)
+        return x.reshape(x.shape[0], -1)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[n, H, W, C] -> [n, K]`."""
+        return self.classifier(self.embed(x))
+
+
+def convnet(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    depth: int = 3,
+    width: int = 128,
+    norm: str = "instance",
+    activation: str = "relu",
+    pooling: str = "avg",
+    conv_form: str = "auto",
+) -> Network:
+    """ConvNet(depth, width); the defaults are the ConvNet-3 of the condensation papers.
+
+    Sides of 28 pixels are padded by 3 in the first block, so that feature maps are those of 32 pixels;
+    every other convolution keeps its size.
+
+    Args:
+        image_shape: `(H, W, C)`.
+        num_classes: K.
+        depth: blocks; each pool halves the image, rounding down, so H and W must be at least 2^depth.
+        width: channels of every convolution.
+        norm: `"instance"` (each channel of each image), `"layer"` (all channels of each image),
+            `"group"` (four groups of channels) or `"none"`; all with scale and bias.
+        activation: `"relu"`, `"leaky_relu"`, `"sigmoid"`, `"softplus"` or `"tanh"`.
+        pooling: `"avg"`, `"max"` or `"none"`.
+        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`.
+
+    Returns:
+        The network, with the flattened last feature map as `embed`.
+
+    Raises:
+        ValueError: a setting out of its range, or images too small for the depth.
+
+    References:
+        Gidaris and Komodakis 2018; Zhao et al. 2021, arXiv 2006.05929.
+    """
+    checks.at_least("depth", depth, 1)
+    checks.at_least("width", width, 1)
+    checks.choice("norm", norm, _NORMS)
+    checks.choice("activation", activation, _ACTIVATIONS)
+    checks.choice("pooling", pooling, _POOLS)
+    if norm == "group" and width % 4:
+        raise ValueError(f"width: expected a multiple of 4 for norm='group'; got {width}. Give one.")
+    image_shape = checked_image_shape(image_shape)
+    _check_fits(image_shape, depth, pooling)
+    module = ConvNet(
+        num_classes,
+        depth=depth,
+        width=width,
+        norm=norm,
+        activation=activation,
+        pooling=pooling,
+        first_pads=(3 if image_shape[0] == 28 else 1, 3 if image_shape[1] == 28 else 1),
+        conv=ops.conv_op(conv_form),
+    )
+    return from_linen(module, image_shape, num_classes, name="convnet")
+
+
+def _check_fits(image_shape: tuple[int, int, int], depth: int, pooling: str) -> None:
+    side = min(32 if side == 28 else side for side in image_shape[:2])
+    if pooling != "none" and side < 2**depth:
+        fits = side.bit_length() - 1
+        raise ValueError(
+            f"convnet: expected images of at least {2**depth}x{2**depth} for depth {depth}; "
+            f"got {image_shape[0]}x{image_shape[1]}. "
+            + (f"Set depth={fits} or less, or pooling='none'." if fits else "Set pooling='none'.")
+        )

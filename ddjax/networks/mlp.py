@@ -1,0 +1,60 @@
+"""A multi-layer perceptron on flattened images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+
+from ddjax import checks
+from ddjax.networks.adapters import from_linen
+from ddjax.types import Network
+
+
+class MLP(nn.Module):
+    """Dense layers with ReLU between them.
+
+    Attributes:
+        num_classes: K.
+        widths: hidden units of each hidden layer.
+    """
+
+    num_classes: int
+    widths: tuple[int, ...]
+
+    def setup(self):
+        self.hidden = [
+            nn.Dense(width, param_dtype=float, name=f"fc{i}") for i, width in enumerate(self.widths, start=1)
+        ]
+        self.classifier = nn.Dense(self.num_classes, param_dtype=float)
+
+    def embed(self, x: jax.Array) -> jax.Array:
+        """`[n, H, W, C] -> [n, widths[-1]]`, or the flattened image where there is no hidden layer."""
+        x = x.reshape(x.shape[0], -1)
+        for dense in self.hidden:
+            x = nn.relu(dense(x))
+        return x
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[n, H, W, C] -> [n, K]`."""
+        return self.classifier(self.embed(x))
+
+
+def mlp(image_shape: tuple[int, int, int], num_classes: int, *, widths: Sequence[int] = (128, 128)) -> Network:
+    """A multi-layer perceptron; `widths=()` is a linear classifier.
+
+    Args:
+        image_shape: `(H, W, C)`, any.
+        num_classes: K.
+        widths: hidden units of each hidden layer.
+
+    Returns:
+        The network, with its last hidden layer as `embed`.
+
+    Raises:
+        ValueError: a width below 1.
+    """
+    for width in widths:
+        checks.at_least("widths", width, 1)
+    return from_linen(MLP(num_classes, widths=tuple(widths)), image_shape, num_classes, name="mlp")

@@ -1,0 +1,105 @@
+"""Networks by name, and the one that fits a dataset when none is named."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from ddjax import checks
+from ddjax.networks.adapters import checked_image_shape
+from ddjax.networks.alexcifar import alexcifar
+from ddjax.networks.convnet import convnet
+from ddjax.networks.lenet import lenet
+from ddjax.networks.mlp import mlp
+from ddjax.types import Network
+
+_BUILDERS: dict[str, Callable[..., Network]] = {
+    "alexcifar": alexcifar,
+    "convnet": convnet,
+    "lenet": lenet,
+    "mlp": mlp,
+}
+NAMES = tuple(_BUILDERS)
+
+
+def by_name(
+    name: str,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    conv_form: str = "auto",
+    **settings: Any,
+) -> Network:
+    """The network of that name.
+
+    Args:
+        name: `"alexcifar"`, `"convnet"`, `"lenet"` or `"mlp"`.
+        image_shape: `(H, W, C)`.
+        num_classes: K.
+        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`; of no meaning for `"mlp"`.
+        **settings: of the network, e.g. `depth=2` of `"convnet"`.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: an unknown name (the nearest one is named) or setting, or images that do not fit.
+    """
+    checks.choice("network", name, _BUILDERS)
+    accepted = set(inspect.signature(_BUILDERS[name]).parameters) - {"image_shape", "num_classes"}
+    for setting in settings:
+        checks.choice(f"settings of {name}", setting, accepted)
+    if "conv_form" in accepted:
+        settings["conv_form"] = conv_form
+    return _BUILDERS[name](image_shape, num_classes, **settings)
+
+
+def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]:
+    """The name and settings of the network that fits images of this shape.
+
+    Args:
+        image_shape: `(H, W, C)`.
+
+    Returns:
+        What to give to `by_name`; the first line that holds:
+
+        | images | network |
+        |---|---|
+        | a side below 4 | mlp |
+        | a side below 12 (digits) | convnet, depth 2, width 32 |
+        | grey, sides multiples of 4, at most 32 (MNIST, Fashion-MNIST, USPS) | lenet |
+        | colour, sides 24 to 40 (CIFAR-10, SVHN) | alexcifar |
+        | any other | convnet, as deep as leaves a last feature map of 4 to 7 pixels |
+
+    Raises:
+        ValueError: no image shape.
+    """
+    height, width, channels = checked_image_shape(image_shape)
+    small, large = min(height, width), max(height, width)
+    if small < 4:
+        return "mlp", {}
+    if small < 12:
+        return "convnet", {"depth": 2, "width": 32}
+    if channels == 1 and large <= 32 and height % 4 == width % 4 == 0:
+        return "lenet", {}
+    if channels == 3 and small >= 24 and large <= 40:
+        return "alexcifar", {}
+    return "convnet", {"depth": small.bit_length() - 3}
+
+
+def default_network(
+    image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto"
+) -> Network:
+    """The network that `default_for` names.
+
+    Args:
+        image_shape: `(H, W, C)`.
+        num_classes: K.
+        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`.
+
+    Returns:
+        The network.
+    """
+    name, settings = default_for(image_shape)
+    return by_name(name, image_shape, num_classes, conv_form=conv_form, **settings)

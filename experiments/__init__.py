@@ -1,0 +1,1 @@
+"""One launcher per experiment: `python -m experiments.NAME --flag=value`."""

@@ -1,0 +1,132 @@
+"""Settings as frozen dataclasses: each field is a typed, documented absl flag and a line of `config.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from absl import flags
+
+ConfigT = TypeVar("ConfigT")
+
+
+def flag(
+    default: Any, help: str, *, low: float | None = None, choices: Sequence[str] | None = None
+) -> Any:
+    """A field that becomes `--name=default`.
+
+    Args:
+        default: also where the flag is not given.
+        help: one line for `--help`.
+        low: least value of a number.
+        choices: the only values of a string.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "choices": choices})
+
+
+def _define(name: str, kind: type, default: Any, settings: Any, values: flags.FlagValues) -> None:
+    text = settings["help"]
+    if kind is bool:
+        flags.DEFINE_bool(name, default, text, flag_values=values)
+    elif kind is int:
+        flags.DEFINE_integer(name, default, text, lower_bound=settings["low"], flag_values=values)
+    elif kind is float:
+        flags.DEFINE_float(name, default, text, lower_bound=settings["low"], flag_values=values)
+    elif settings["choices"]:
+        flags.DEFINE_enum(name, default, settings["choices"], text, flag_values=values)
+    else:
+        flags.DEFINE_string(name, default, text, flag_values=values)
+
+
+def define_flags(config_class: type, values: flags.FlagValues = flags.FLAGS) -> None:
+    """Define one flag for each field of a dataclass made of `flag` fields."""
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        kind = hints[field.name]
+        if isinstance(kind, types.UnionType):  # `int | None`: None stands for a choice made from the data
+            (kind,) = (one for one in typing.get_args(kind) if one is not type(None))
+        _define(field.name, kind, field.default, field.metadata, values)
+
+
+def from_flags(config_class: type[ConfigT], values: flags.FlagValues = flags.FLAGS) -> ConfigT:
+    """The dataclass with the values that the flags were given."""
+    names = [field.name for field in dataclasses.fields(config_class)]  # type: ignore[arg-type]
+    return config_class(**{name: values[name].value for name in names})
+
+
+def parse(config_class: type[ConfigT], argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> ConfigT:
+    """Settings from a command line.
+
+    Args:
+        config_class: a frozen dataclass made of `flag` fields.
+        argv: the command line, program first.
+        values: where the flags are defined.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ValueError: an unknown flag, a value of another type or out of range, or an argument that is no flag.
+    """
+    define_flags(config_class, values)
+    try:
+        rest = values(argv)
+    except flags.Error as error:
+        raise ValueError(f"{error}. See --help for the flags.") from error
+    if len(rest) > 1:
+        raise ValueError(f"arguments: expected only flags, --name=value; got {' '.join(rest[1:])}.")
+    return from_flags(config_class, values)
+
+
+def usage(docstring: str, config_class: type) -> str:
+    """The text of `--help`: what the experiment is, then its flags with their defaults."""
+    lines = [docstring.strip(), "", "flags:"]
+    for field in dataclasses.fields(config_class):
+        default = "" if field.default is None else f" (default: {field.default})"
+        lines.append(f"  --{field.name}: {field.metadata['help']}{default}")
+    return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """The settings that every distillation has."""
+
+    dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
+    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
+    network: str | None = flag(None, "lenet, alexcifar, convnet or mlp; by default what fits the images")
+    width: int | None = flag(None, "channels of a convnet's layers; by default the network's own", low=1)
+    depth: int | None = flag(None, "blocks of a convnet; by default the network's own", low=1)
+    init: str = flag(
+        "xavier_normal",
+        "xavier_normal, xavier_uniform, kaiming_normal, kaiming_uniform, orthogonal, lecun_normal or network",
+    )
+    init_gain: float = flag(1.0, "factor on the initial weights")
+    workdir: str | None = flag(None, "directory of the run; runs/EXPERIMENT-DATASET by default")
+    seed: int = flag(0, "of everything random", low=0)
+    num_outer_steps: int | None = flag(None, "updates of the distilled images", low=1)
+    num_inits: int = flag(1, "M, initial weights in one outer step", low=1)
+    slots_per_chunk: int | None = flag(None, "how many of the M train at once; 1 on CPU, all elsewhere", low=1)
+    batch_size: int = flag(1024, "N, real images in a minibatch", low=1)
+    clip_norm: float | None = flag(None, "bound on the gradient's norm; 0 for none")
+    outer_lr: float | None = flag(None, "learning rate of the distilled images at the start")
+    num_eval_inits: int = flag(20, "unseen initial weights behind the final score", low=1)
+    num_val_inits: int = flag(4, "initial weights behind each validation", low=1)
+    validate_every: int = flag(100, "outer steps from one validation to the next", low=1)
+    record_every: int = flag(10, "outer steps from one record of the metrics to the next", low=1)
+    save_seconds: float = flag(30.0, "seconds between checkpoints", low=0)
+    baselines: bool = flag(True, "measure the baselines too")
+    tensorboard: bool = flag(False, "write TensorBoard files to WORKDIR/tensorboard (needs tensorboardX)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unrolled(Common):
+    """The settings of the methods that differentiate through training."""
+
+    inner_steps: int = flag(10, "S, gradient steps with images of their own", low=1)
+    inner_epochs: int = flag(3, "E, passes over those steps", low=1)
+    images_per_class_per_step: int = flag(1, "distilled images of one class in one step", low=1)
+    inner_lr: float = flag(0.02, "the learned learning rates' start")
+    original: bool = flag(False, "the 2018 paper's outer optimiser and schedule instead of ours")

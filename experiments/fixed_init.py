@@ -1,0 +1,24 @@
+"""Distil for one known θ0: the fixed-init setting of Wang et al. 2018, table 1.
+
+Claim: REPLACED WHEN MEASURED
+
+    python -m experiments.fixed_init --dataset=mnist
+"""
+
+from __future__ import annotations
+
+from ddjax import inits
+from ddjax.data import Dataset
+from experiments import launch
+from experiments.config import Unrolled as Config
+
+
+def build(config: Config, data: Dataset, keys: launch.Keys) -> launch.Parts:
+    """p(θ0) is a single draw of the init scheme, the same at every outer step and in the evaluation."""
+    network = launch.build_network(config, data)
+    distribution = inits.fixed(network, keys.theta, scheme=config.init, gain=config.init_gain)
+    return launch.unrolled_parts(config, data, network, distribution)
+
+
+if __name__ == "__main__":
+    launch.main("fixed_init", __doc__, Config, lambda config: launch.run("fixed_init", config, build))
