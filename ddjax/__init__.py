@@ -1,9 +1,9 @@
-"""ddjax: dataset distillation in JAX. A training set compressed into a few learned images and learning rates."""
+"""Dataset distillation in JAX: a training set compressed into a few learned images and learning rates."""
 
 from ddjax import artifact, baselines, coresets, data, inits, methods, networks, optimizers
 from ddjax import distilled as forms
-from ddjax.engine import DivergedError, PreemptedError, Reporting, Run, Validation, distill
 from ddjax.evaluate import Evaluation, evaluate, train
+from ddjax.run import DivergedError, PreemptedError, Reporting, Run, Validation, distill
 from ddjax.types import Distilled, Form, InitDistribution, Method, Network, Recipe, Schedule
 from ddjax.version import __version__
 

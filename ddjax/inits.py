@@ -37,7 +37,7 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
             | `"kaiming_normal"` | N(0, gain² · 2 / fan_in) |
             | `"kaiming_uniform"` | U(-a, a), a = gain · √(6 / fan_in) |
             | `"lecun_normal"` | N(0, gain² / fan_in) |
-            | `"orthogonal"` | gain · (a uniform draw among matrices `[in * field, out]` with orthonormal columns, or rows where there are fewer rows) |
+            | `"orthogonal"` | gain · a random `[fan_in, out]` matrix with orthonormal columns (rows, if fewer) |
             | `"network"` | the network's own initial weights, vectors included; gain must be 1 |
         gain: factor on every kernel.
 
@@ -48,8 +48,8 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
         ValueError: an unknown scheme, or a gain that is not positive.
 
     References:
-        Xavier: Glorot and Bengio 2010. Kaiming: He et al. 2015, arXiv 1502.01852. Orthogonal: Saxe et al. 2014,
-        arXiv 1312.6120. LeCun: LeCun et al. 1998, Efficient BackProp.
+        Xavier: Glorot and Bengio 2010. Kaiming: He et al. 2015, arXiv 1502.01852. Orthogonal: Saxe et al.
+        2014, arXiv 1312.6120. LeCun: LeCun et al. 1998, Efficient BackProp.
     """
     checks.choice("scheme", scheme, SCHEMES)
     checks.positive("gain", gain)
@@ -63,13 +63,8 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
         own_key, draw_key = jax.random.split(key)
         # The network draws kernels of its own too; under jit nothing uses them and XLA removes the draw.
         own, tree = jax.tree_util.tree_flatten_with_path(network.init(own_key))
-        leaves = []
-        for i, (path, leaf) in enumerate(own):
-            if leaf.ndim >= 2:
-                leaf = gain * draw(jax.random.fold_in(draw_key, i), leaf.shape, leaf.dtype)
-            elif _is_bias(path):
-                leaf = jnp.zeros_like(leaf)
-            leaves.append(leaf)
+        keys = (jax.random.fold_in(draw_key, i) for i in range(len(own)))
+        leaves = [_redraw(draw, gain, *at, key) for at, key in zip(own, keys, strict=True)]
         return jax.tree.unflatten(tree, leaves)
 
     return InitDistribution(sample, name)
@@ -95,6 +90,12 @@ def fixed(
     distribution = random(network, scheme=scheme, gain=gain)
     params = jax.jit(distribution.sample)(key)
     return InitDistribution(lambda key: params, f"fixed({distribution.name})", fixed=True)
+
+
+def _redraw(draw: _Draw, gain: float, path: tuple[Any, ...], leaf: jax.Array, key: jax.Array) -> jax.Array:
+    if leaf.ndim >= 2:
+        return gain * draw(key, leaf.shape, leaf.dtype)
+    return jnp.zeros_like(leaf) if _is_bias(path) else leaf
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:

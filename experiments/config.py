@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from absl import flags
 
+from ddjax.inits import SCHEMES
+
 ConfigT = TypeVar("ConfigT")
 
 
@@ -91,19 +93,22 @@ def usage(docstring: str, config_class: type) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Common:
+class NetworkChoice:
+    """Which network, from which initial weights."""
+
+    network: str | None = flag(None, "lenet, alexcifar, convnet or mlp; by default what fits the images")
+    width: int | None = flag(None, "channels of a convnet's layers; by default the network's own", low=1)
+    depth: int | None = flag(None, "blocks of a convnet; by default the network's own", low=1)
+    init: str = flag("xavier_normal", f"what initial weights are drawn from: {', '.join(SCHEMES)}")
+    init_gain: float = flag(1.0, "factor on the initial weights")
+
+
+@dataclasses.dataclass(frozen=True)
+class Common(NetworkChoice):
     """The settings that every distillation has."""
 
     dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
     data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
-    network: str | None = flag(None, "lenet, alexcifar, convnet or mlp; by default what fits the images")
-    width: int | None = flag(None, "channels of a convnet's layers; by default the network's own", low=1)
-    depth: int | None = flag(None, "blocks of a convnet; by default the network's own", low=1)
-    init: str = flag(
-        "xavier_normal",
-        "xavier_normal, xavier_uniform, kaiming_normal, kaiming_uniform, orthogonal, lecun_normal or network",
-    )
-    init_gain: float = flag(1.0, "factor on the initial weights")
     workdir: str | None = flag(None, "directory of the run; runs/EXPERIMENT-DATASET by default")
     seed: int = flag(0, "of everything random", low=0)
     num_outer_steps: int | None = flag(None, "updates of the distilled images", low=1)

@@ -19,17 +19,9 @@ import ddjax
 from ddjax import artifact, baselines, coresets, networks, optimizers, report
 from ddjax import distilled as forms
 from ddjax.data import Dataset, load
-from ddjax.engine import (
-    Cost,
-    DivergedError,
-    PreemptedError,
-    Reporting,
-    Run,
-    Validation,
-    default_devices,
-    distill,
-)
+from ddjax.engine import default_devices
 from ddjax.evaluate import evaluate, scorer
+from ddjax.run import Cost, DivergedError, PreemptedError, Reporting, Run, Validation, distill
 from ddjax.types import Form, InitDistribution, Method, Network, Recipe
 from experiments import config as settings
 
@@ -95,18 +87,23 @@ Build = Callable[[Any, Dataset, Keys], Parts]
 """`(config, data, keys) -> Parts`: all that one launcher says of its own."""
 
 
-def build_network(config: settings.Common, data: Dataset) -> Network:
-    """The network of the flags, or the one that fits the images.
+def build_network(config: settings.NetworkChoice, data: Dataset, *, default: str | None = None) -> Network:
+    """The network of the flags, else `default`, else the one that fits the images.
 
     Raises:
         ValueError: unknown, or it does not fit the images, or has no such setting.
     """
     name, own = networks.default_for(data.image_shape)
-    if config.network not in (None, name):
-        name, own = str(config.network), {}
+    wanted = config.network or default or name
+    own = own if wanted == name else {}
     given = {"width": config.width, "depth": config.depth}
     own = own | {key: value for key, value in given.items() if value is not None}
-    return networks.by_name(name, data.image_shape, data.num_classes, **own)
+    return networks.by_name(wanted, data.image_shape, data.num_classes, **own)
+
+
+def runs_at_once(num_inits: int) -> int:
+    """How many trainings to vmap: one after the other on CPU, where batching them gains nothing."""
+    return 1 if jax.default_backend() == "cpu" else num_inits
 
 
 def outer_optimizer(
@@ -170,7 +167,7 @@ def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
 
 
 def make_validation(
-    config: settings.Common, parts: Parts, data: Dataset, *, key: jax.Array, runs_per_chunk: int
+    config: settings.Common, parts: Parts, data: Dataset, *, key: jax.Array
 ) -> Validation:
     """Accuracy on the validation split over initial weights kept for it."""
     score = scorer(
@@ -182,7 +179,7 @@ def make_validation(
         std=data.std,
         key=key,
         num_inits=config.num_val_inits,
-        runs_per_chunk=runs_per_chunk,
+        runs_per_chunk=runs_at_once(config.num_val_inits),
     )
     return Validation(lambda schedule: score(schedule).mean(), config.validate_every)
 
@@ -209,22 +206,36 @@ def describe(config: settings.Common, parts: Parts, data: Dataset, *, cost: Cost
     return "\n".join(lines)
 
 
-def measure_baselines(config: settings.Common, parts: Parts, data: Dataset, *, key: jax.Array) -> dict[str, Any]:
-    """The baselines of the setting and the ceiling, for `result.json`."""
+def measure_baselines(
+    data: Dataset,
+    network: Network,
+    distribution: InitDistribution,
+    recipe: Recipe,
+    *,
+    layout: tuple[int, int, int],
+    num_inits: int,
+    seed: int,
+    key: jax.Array,
+) -> dict[str, Any]:
+    """The baselines of a setting and the ceiling, for `result.json`.
+
+    Args:
+        data: real data.
+        network: to train.
+        distribution: p(θ0).
+        recipe: of φ.
+        layout: S, E and images of one class in one step.
+        num_inits: behind each score; the ceiling gets three at most.
+        seed: of the random sets.
+        key: draws the initial weights. Consumed.
+    """
     few_key, all_key = jax.random.split(key)
-    setting = baselines.Setting(
-        data,
-        parts.network,
-        parts.inits,
-        parts.method.recipe,
-        *parts.layout,
-        num_inits=1 if parts.inits.fixed else config.num_eval_inits,
-    )
-    measured = baselines.measure(setting, key=few_key, seed=config.seed)
+    at_once = runs_at_once(num_inits)
+    setting = baselines.Setting(data, network, distribution, recipe, *layout, num_inits, at_once)
     ceiling = baselines.all_data(
-        data, parts.network, parts.inits, key=all_key, num_inits=min(3, config.num_eval_inits), recipe=FULL_DATA
+        data, network, distribution, key=all_key, num_inits=min(3, num_inits), recipe=FULL_DATA
     )
-    return measured | {"all data": ceiling.as_dict()}
+    return baselines.measure(setting, key=few_key, seed=seed) | {"all data": ceiling.as_dict()}
 
 
 def result_table(result: Mapping[str, Any]) -> str:
@@ -285,12 +296,9 @@ def run(experiment: str, config: settings.Common, build: Build) -> dict[str, Any
         result = json.loads((workdir / "result.json").read_text())
         print(f"{workdir} is finished.\n{result_table(result)}")
         return result
-    on_cpu = jax.default_backend() == "cpu"
-    slots_per_chunk = config.slots_per_chunk or (1 if on_cpu else config.num_inits)
+    slots_per_chunk = config.slots_per_chunk or runs_at_once(config.num_inits)
     report.write_json(workdir / "plan.json", resolved_plan(config, parts, slots_per_chunk=slots_per_chunk))
-    validation = make_validation(
-        config, parts, data, key=keys.validation, runs_per_chunk=1 if on_cpu else config.num_val_inits
-    )
+    validation = make_validation(config, parts, data, key=keys.validation)
     with report.Progress(parts.num_outer_steps) as progress:
         outcome = distill(
             data,
@@ -362,9 +370,20 @@ def measure(
         data.test,
         key=keys.test,
         num_inits=config.num_eval_inits,
-        runs_per_chunk=1 if jax.default_backend() == "cpu" else config.num_eval_inits,
+        runs_per_chunk=runs_at_once(config.num_eval_inits),
     )
-    compared = measure_baselines(config, parts, data, key=keys.baselines) if config.baselines else None
+    compared = None
+    if config.baselines:
+        compared = measure_baselines(
+            data,
+            parts.network,
+            parts.inits,
+            parts.method.recipe,
+            layout=parts.layout,
+            num_inits=len(score.values),
+            seed=config.seed,
+            key=keys.baselines,
+        )
     now = time.monotonic()
     return {
         "experiment": experiment,
@@ -377,10 +396,19 @@ def measure(
         "num_outer_steps": outcome.num_outer_steps,
         "best_step": outcome.best_step,
         "seconds": dict(outcome.seconds) | {"evaluate": now - evaluating, "total": now - began},
+        "seed": config.seed,
+        **made_on(),
+    }
+
+
+def made_on() -> dict[str, Any]:
+    """What a record says of its making: hardware, versions, command."""
+    module = getattr(sys.modules["__main__"].__spec__, "name", None)
+    started = ["python", "-m", module] if module else ["python"]
+    return {
         "hardware": report.hardware(),
         "versions": report.versions(),
-        "seed": config.seed,
-        "command": shlex.join(["python", "-m", f"experiments.{experiment}", *sys.argv[1:]]),
+        "command": shlex.join([*started, *sys.argv[1:]]),
     }
 
 

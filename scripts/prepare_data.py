@@ -78,7 +78,8 @@ def check(settings: argparse.Namespace) -> None:
     """
     if not settings.dataset or settings.dataset == "digits" or settings.dataset.endswith(".npz"):
         raise BadInputError(
-            f"--dataset: expected a TFDS name such as mnist; got {settings.dataset!r}, which needs no preparing"
+            f"--dataset: expected a TFDS name such as mnist; got {settings.dataset!r}. digits and .npz files "
+            "need no preparing"
         )
     if settings.manual_dir is not None and not settings.manual_dir.is_dir():
         raise BadInputError(f"--manual_dir: expected a directory; there is none at {settings.manual_dir}")
@@ -96,9 +97,10 @@ def check(settings: argparse.Namespace) -> None:
 
 
 def requirements() -> list[str]:
-    """What preparing needs: the `prepare` extra of this repository."""
+    """What preparing needs: the `prepare` extra of this repository, and pillow to read images back."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project["optional-dependencies"]["prepare"]
+    pillow = [line for line in project["dependencies"] if line.startswith("pillow")]
+    return sorted({*project["optional-dependencies"]["prepare"], *pillow})
 
 
 def interpreter(environment: Path) -> Path:
@@ -166,7 +168,7 @@ def prepare(settings: argparse.Namespace) -> int:
     Raises:
         BadInputError: TFDS has no set of that name.
     """
-    import tensorflow_datasets as tfds  # noqa: PLC0415
+    import tensorflow_datasets as tfds
 
     _check_name(settings.dataset, tfds.list_builders(with_community_datasets=False))
     builder = tfds.builder(settings.dataset, data_dir=settings.data_dir, file_format="array_record")

@@ -257,7 +257,7 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _apportion(sizes: np.ndarray, fraction: float) -> np.ndarray:
-    """How many of each class are taken: a share of the whole to the nearest image, largest remainders first."""
+    """How many of each class are taken: the share of the whole, largest remainders first."""
     shares = fraction * sizes
     counts = np.floor(shares).astype(int)
     left = round(fraction * sizes.sum()) - counts.sum()

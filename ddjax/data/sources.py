@@ -74,7 +74,7 @@ def load(
 
 def _digits(validation_fraction: float, seed: int) -> Dataset:
     """scikit-learn's digits: grey levels 0 to 16 become bytes, a fifth of each class is the test split."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415
+    from sklearn.datasets import load_digits
 
     levels, labels = load_digits(return_X_y=True)
     images = np.rint(levels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
@@ -158,7 +158,8 @@ def _missing(name: str, data_dir: Path) -> Exception:
     if tfds_files.is_name(name) and builder in known:
         return FileNotFoundError(
             f"dataset {name!r}: expected it prepared in {data_dir}; found nothing there. Download and "
-            f"prepare it: python scripts/prepare_data.py --dataset={name} --data_dir={shlex.quote(str(data_dir))}"
+            f"prepare it: python scripts/prepare_data.py --dataset={name} "
+            f"--data_dir={shlex.quote(str(data_dir))}"
         )
     near = difflib.get_close_matches(builder, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -28,7 +28,7 @@ def is_name(name: str) -> bool:
 
 def builder_names() -> tuple[str, ...]:
     """The names of all sets that TFDS can prepare, images or not."""
-    import tensorflow_datasets as tfds  # noqa: PLC0415
+    import tensorflow_datasets as tfds
 
     # The community sets are listed on a server and need TensorFlow.
     return tuple(tfds.list_builders(with_community_datasets=False))
@@ -104,7 +104,7 @@ def decode(source: Path) -> RawArrays:
         ValueError: not array_record files, not images of one size with one label each, or no training or
             test part.
     """
-    import tensorflow_datasets as tfds  # noqa: PLC0415
+    import tensorflow_datasets as tfds
 
     # Not tfds.builder: the set's own code may need TensorFlow, its description on disk does not.
     builder: Any = tfds.builder_from_directory(source)
@@ -122,22 +122,24 @@ def _subdirectories(path: Path) -> list[Path]:
 
 def _keys(builder: Any) -> tuple[str, str]:
     """The names of the image and the label among the features of a set."""
-    import tensorflow_datasets as tfds  # noqa: PLC0415
+    import tensorflow_datasets as tfds
 
-    features = dict(builder.info.features)
-    image_key, label_key = (builder.info.supervised_keys or ("image", "label"))[:2]
-    image: Any = features.get(image_key)
-    label: Any = features.get(label_key)
-    if type(image) is not tfds.features.Image or not isinstance(label, tfds.features.ClassLabel):
+    features: dict[str, Any] = dict(builder.info.features)
+    supervised = builder.info.supervised_keys or ()
+    plain = len(supervised) == 2 and all(isinstance(key, str) for key in supervised)
+    image_key, label_key = supervised if plain else ("image", "label")
+    is_image = isinstance(features.get(image_key), tfds.features.Image)
+    if not is_image or not isinstance(features.get(label_key), tfds.features.ClassLabel):
         listed = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in features.items())
         raise ValueError(
             f"dataset: expected images with one class label each; got {builder.info.full_name} with "
             f"{listed}. Choose an image-classification set, or give arrays to ddjax.data.from_arrays."
         )
-    if None in image.shape or image.np_dtype != np.uint8:
+    shape, dtype = features[image_key].shape, np.dtype(features[image_key].np_dtype)
+    if None in shape or dtype != np.uint8:
         raise ValueError(
             f"dataset: expected uint8 images of one size; got {builder.info.full_name} with images of shape "
-            f"{image.shape} and dtype {np.dtype(image.np_dtype)}. Resize them and give the arrays to "
+            f"{shape} and dtype {dtype}. Resize them and give the arrays to "
             "ddjax.data.from_arrays."
         )
     return image_key, label_key

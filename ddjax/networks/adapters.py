@@ -56,8 +56,8 @@ def from_linen(
     """A network from a Flax linen module.
 
     Args:
-        module: called with `[n, H, W, C]`, gives `[n, K]`; its method `embed`, where it has one, gives what the
-            last layer sees, `[n, F]`.
+        module: called with `[n, H, W, C]`, gives `[n, K]`; its method `embed`, where it has one, gives what
+            the last layer sees, `[n, F]`.
         image_shape: `(H, W, C)`.
         num_classes: K.
         name: how artifacts and records call it; the class's name in lower case where not given.
@@ -66,8 +66,8 @@ def from_linen(
         The network; its weights are the module's collection `params`.
 
     Raises:
-        ValueError: a module that keeps other collections (such as batch statistics), needs random numbers when it
-            is applied (such as dropout), or gives outputs of the wrong shape.
+        ValueError: a module that keeps other collections (such as batch statistics), needs random numbers when
+            it is applied (such as dropout), or gives outputs of the wrong shape.
     """
     label = name or type(module).__name__.lower()
     dummy = jax.ShapeDtypeStruct((2, *checked_image_shape(image_shape)), jnp.zeros(()).dtype)
@@ -98,10 +98,10 @@ def from_nnx(
     """A network from a Flax NNX module.
 
     Args:
-        module: best a factory `rngs -> module`, e.g. `lambda rngs: MyNet(rngs=rngs)`, so that initial weights can
-            be drawn; a module that is already built has one θ0, its own, whatever the key. The module is called
-            with `[n, H, W, C]`, gives `[n, K]`; its method `embed`, where it has one, gives what the last layer
-            sees, `[n, F]`.
+        module: best a factory `rngs -> module`, e.g. `lambda rngs: MyNet(rngs=rngs)`, so that initial weights
+            can be drawn; a module that is already built has one θ0, its own, whatever the key. The module is
+            called with `[n, H, W, C]`, gives `[n, K]`; its method `embed`, where it has one, gives what the
+            last layer sees, `[n, F]`.
         image_shape: `(H, W, C)`.
         num_classes: K.
         name: how artifacts and records call it; the class's name in lower case where not given.
@@ -110,8 +110,8 @@ def from_nnx(
         The network; its weights are a nested dict of the module's `nnx.Param`s.
 
     Raises:
-        ValueError: a module with other state than parameters (batch statistics, random number streams), or with
-            outputs of the wrong shape.
+        ValueError: a module with other state than parameters (batch statistics, random number streams), or
+            with outputs of the wrong shape.
     """
     build = (lambda rngs: module) if isinstance(module, nnx.Module) else module
     abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
@@ -126,7 +126,8 @@ def from_nnx(
         return nnx.merge(graphdef, params)(inputs)
 
     def embed(params: Params, inputs: jax.Array) -> jax.Array:
-        return nnx.merge(graphdef, params).embed(inputs)
+        merged: Any = nnx.merge(graphdef, params)
+        return merged.embed(inputs)
 
     has_embed = callable(getattr(abstract, "embed", None))
     return from_functions(
@@ -143,8 +144,8 @@ def checked_image_shape(image_shape: Any) -> tuple[int, int, int]:
     shape = tuple(image_shape)
     if len(shape) != 3 or not all(hasattr(size, "__index__") and size >= 1 for size in shape):
         raise ValueError(
-            f"image_shape: expected (height, width, channels), three whole numbers >= 1; got {image_shape!r}. "
-            "Grey images have one channel, e.g. (28, 28, 1)."
+            "image_shape: expected (height, width, channels), three whole numbers >= 1; "
+            f"got {image_shape!r}. Grey images have one channel, e.g. (28, 28, 1)."
         )
     height, width, channels = (int(size) for size in shape)
     return height, width, channels

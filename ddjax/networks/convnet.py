@@ -19,7 +19,7 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "softplus": nn.softplus,
     "tanh": nn.tanh,
 }
-_POOLS = {"avg": ops.avg_pool, "max": ops.max_pool, "none": lambda x, window: x}
+_POOLS = {"avg": ops.avg_pool, "max": ops.max_pool, "none": lambda x, _: x}
 # How many groups of channels share their statistics; a channel each is said by the size of a group.
 _NORMS = {
     "instance": {"num_groups": None, "group_size": 1},
@@ -52,7 +52,8 @@ class ConvNet(nn.Module):
     first_pads: tuple[int, int]
     conv: Callable[..., jax.Array]
 
-    def setup(self):
+    def setup(self) -> None:
+        """Name the layers."""
         pads = [self.first_pads] + [(1, 1)] * (self.depth - 1)
         self.convs = [
             nn.Conv(

@@ -25,7 +25,8 @@ class LeNet(nn.Module):
     pads: tuple[int, int]
     conv: Callable[..., jax.Array]
 
-    def setup(self):
+    def setup(self) -> None:
+        """Name the layers."""
         padding = [(pad, pad) for pad in self.pads]
         self.conv1 = nn.Conv(6, (5, 5), padding=padding, conv_general_dilated=self.conv, param_dtype=float)
         self.conv2 = nn.Conv(16, (5, 5), padding="VALID", conv_general_dilated=self.conv, param_dtype=float)
@@ -36,7 +37,8 @@ class LeNet(nn.Module):
     def embed(self, x: jax.Array) -> jax.Array:
         """`[n, H, W, C] -> [n, 84]`, what the last dense layer sees."""
         for conv in (self.conv1, self.conv2):
-            x = ops.max_pool(nn.relu(conv(x)), 2)
+            # ReLU and maximum commute; this order leaves ReLU a quarter of the entries.
+            x = nn.relu(ops.max_pool(conv(x), 2))
         x = x.reshape(x.shape[0], -1)
         return nn.relu(self.fc2(nn.relu(self.fc1(x))))
 
@@ -68,7 +70,7 @@ def lenet(image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str
     for side in (height, width):
         if side < 12 or side % 4:
             raise ValueError(
-                f"lenet: expected images whose sides are multiples of 4, at least 12 (12, 16, ..., 28, 32, ...); "
+                "lenet: expected images whose sides are multiples of 4, at least 12 (12, 16, ..., 28, 32, ...); "
                 f"got {height}x{width}. Resize the images, or take convnet or mlp."
             )
     pads = (2 if height < 32 else 0, 2 if width < 32 else 0)

@@ -23,7 +23,8 @@ class MLP(nn.Module):
     num_classes: int
     widths: tuple[int, ...]
 
-    def setup(self):
+    def setup(self) -> None:
+        """Name the layers."""
         self.hidden = [
             nn.Dense(width, param_dtype=float, name=f"fc{i}") for i, width in enumerate(self.widths, start=1)
         ]
@@ -41,7 +42,9 @@ class MLP(nn.Module):
         return self.classifier(self.embed(x))
 
 
-def mlp(image_shape: tuple[int, int, int], num_classes: int, *, widths: Sequence[int] = (128, 128)) -> Network:
+def mlp(
+    image_shape: tuple[int, int, int], num_classes: int, *, widths: Sequence[int] = (128, 128)
+) -> Network:
     """A multi-layer perceptron; `widths=()` is a linear classifier.
 
     Args:

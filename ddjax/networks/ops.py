@@ -1,8 +1,8 @@
 """Convolutions and pools that stay fast when they are differentiated twice.
 
-XLA's second derivative of a convolution is a convolution with batch and channels exchanged, and that of
-`reduce_window` a `select_and_gather`; both are slow on CPU. The forms below say the same with slices, `where` and
-one matrix product, whose derivatives of any order are again slices and matrix products.
+On CPU, XLA's second derivative of a convolution is a convolution with batch and channels exchanged, and that of
+`reduce_window` a select-and-gather; both are slow. The forms below say the same in slices, selections and one
+matrix product, whose derivatives of any order are slices, selections and matrix products again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,8 @@ from jax import lax
 
 from ddjax import checks
 
-ConvForm = Literal["auto", "lax", "im2col", "banded"]
 CONV_FORMS = ("auto", "lax", "im2col", "banded")
-
-_TILE_TARGET = 7
+"""What `conv_form` may be; `conv` says what each is."""
 
 
 def conv_op(form: str = "auto") -> Callable[..., jax.Array]:
@@ -41,29 +39,33 @@ def conv_op(form: str = "auto") -> Callable[..., jax.Array]:
 
 
 def default_form(
-    backend: str, *, kernel_size: tuple[int, int], in_features: int, strides: tuple[int, int]
+    backend: str, *, in_features: int, strides: Sequence[int]
 ) -> Literal["lax", "im2col", "banded"]:
     """What `"auto"` stands for.
 
+    On CPU the band wins while the input has few channels (measured at grad-of-grad, two cores, milliseconds as
+    im2col / band: 28×28 5×5 1→6 3.5 / 2.1, 14×14 5×5 6→16 2.9 / 2.0, 32×32 5×5 3→64 63 / 32, 28×28 3×3 1→128
+    100 / 38). At 32 channels they are level (18 / 17), at 128 the band's surplus arithmetic loses (73 / 114), and
+    with strides there is more of it. Elsewhere the vendor's convolution is kept.
+
     Args:
-        backend: `jax.default_backend()`.
-        kernel_size: `(kh, kw)`.
-        in_features: C of the input.
-        strides: `(sh, sw)`.
+        backend: as `jax.default_backend()` names it.
+        in_features: channels of the input.
+        strides: of the window.
 
     Returns:
         The form.
     """
     if backend != "cpu":
         return "lax"
-    return "banded" if in_features * kernel_size[0] < 64 and max(strides) == 1 else "im2col"
+    return "banded" if in_features < 32 and max(strides) == 1 else "im2col"
 
 
-def conv(
+def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
     lhs: jax.Array,
     rhs: jax.Array,
     window_strides: Sequence[int],
-    padding: Any,
+    padding: str | Sequence[tuple[int, int]],
     lhs_dilation: Sequence[int] | None = None,
     rhs_dilation: Sequence[int] | None = None,
     dimension_numbers: Any = None,
@@ -74,18 +76,52 @@ def conv(
     *,
     form: str = "auto",
 ) -> jax.Array:
-    if not _is_plain_nhwc(lhs, rhs, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count, batch_group_count):
-        form = "lax"
+    """`lax.conv_general_dilated` in a form of one's choice.
+
+    The forms:
+
+    - `"lax"`: the operation itself.
+    - `"im2col"`: patches `[n * H' * W', kw * kh * C]`, cut in two stages (kh slices of rows, then kw slices of
+      columns of those), times the kernel as a matrix.
+    - `"banded"`: the kernel becomes a Toeplitz matrix `[U * kh * C, t * F]` that gives t output columns at once
+      from the U = (t - 1) * stride + kw input columns that they see. Zeros in the band cost arithmetic
+      (U / kw times as much), but little is copied and the matrix product is wide even where F is small.
+    - `"auto"`: `default_form` of the backend and of these static shapes.
+
+    Args:
+        lhs: `[n, H, W, C]`.
+        rhs: `[kh, kw, C, F]`.
+        window_strides: two.
+        padding: `"SAME"`, `"VALID"`, ... or pairs `(low, high)`.
+        lhs_dilation: as in lax.
+        rhs_dilation: as in lax.
+        dimension_numbers: as in lax.
+        feature_group_count: as in lax.
+        batch_group_count: as in lax.
+        precision: as in lax.
+        preferred_element_type: as in lax.
+        form: see above. Dilation, groups, empty outputs and layouts other than NHWC/HWIO are always left to lax.
+
+    Returns:
+        `[n, H', W', F]`.
+
+    Raises:
+        ValueError: an unknown form.
+    """
+    checks.choice("conv_form", form, CONV_FORMS)
+    dilations = (*(lhs_dilation or ()), *(rhs_dilation or ()))
+    has_groups = feature_group_count != 1 or batch_group_count != 1
     strides = tuple(window_strides)
+    window = None
+    if _is_nhwc(lhs, rhs, dimension_numbers) and not has_groups and all(d == 1 for d in dilations):
+        window = _window(lhs.shape, rhs.shape, strides, padding)
     if form == "auto":
-        form = default_form(
-            jax.default_backend(), kernel_size=rhs.shape[:2], in_features=rhs.shape[2], strides=strides
-        )
-    if form == "lax":
+        form = default_form(jax.default_backend(), in_features=rhs.shape[-2], strides=strides)
+    if form == "lax" or window is None:
         return lax.conv_general_dilated(
             lhs,
             rhs,
-            window_strides,
+            strides,
             padding,
             lhs_dilation,
             rhs_dilation,
@@ -95,106 +131,195 @@ def conv(
             precision,
             preferred_element_type,
         )
-    if isinstance(padding, str):
-        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
-    contract = functools.partial(
-        lax.dot_general, precision=precision, preferred_element_type=preferred_element_type
+    multiply = functools.partial(
+        jnp.matmul, precision=precision, preferred_element_type=preferred_element_type
     )
-    convolve = _im2col if form == "im2col" else _banded
-    return convolve(lhs, rhs, strides, [tuple(p) for p in padding], contract)
+    return (_im2col if form == "im2col" else _banded)(lhs, rhs, window, multiply)
 
 
-def _is_plain_nhwc(lhs, rhs, lhs_dilation, rhs_dilation, dimension_numbers, feature_groups, batch_groups) -> bool:
-    if lhs.ndim != 4 or feature_groups != 1 or batch_groups != 1:
+def max_pool(x: jax.Array, window: int, *, stride: int | None = None, padding: int = 0) -> jax.Array:
+    """The maximum over square windows; where several entries share it, the first has the whole gradient.
+
+    First means in row-major order, as in PyTorch. NaN wins over numbers.
+
+    Args:
+        x: `[n, H, W, C]`.
+        window: side of the window.
+        stride: the window's side where not given.
+        padding: rows and columns of -inf on each side; less than `window`.
+
+    Returns:
+        `[n, H', W', C]` with H' = floor((H + 2 padding - window) / stride) + 1.
+    """
+    return _pool(x, _first_max, window=window, stride=stride, padding=padding, fill=-math.inf)
+
+
+def avg_pool(x: jax.Array, window: int, *, stride: int | None = None, padding: int = 0) -> jax.Array:
+    """The mean over square windows, zeros of the padding included.
+
+    Args:
+        x: `[n, H, W, C]`.
+        window: side of the window.
+        stride: the window's side where not given.
+        padding: rows and columns of zeros on each side.
+
+    Returns:
+        `[n, H', W', C]` with H' = floor((H + 2 padding - window) / stride) + 1.
+    """
+    return _pool(x, jnp.add, window=window, stride=stride, padding=padding, fill=0.0) / window**2
+
+
+def local_response_norm(
+    x: jax.Array, *, size: int = 4, alpha: float = 0.001 / 9, beta: float = 0.75, k: float = 1.0
+) -> jax.Array:
+    """Divide each channel by the energy of its neighbours.
+
+        y_c = x_c / (k + alpha / size * Σ_j x_j²)^beta,    j = c - size // 2, ..., c + (size - 1) // 2
+
+    where channels that do not exist count as zero.
+
+    Args:
+        x: `[n, H, W, C]`.
+        size: channels in the window.
+        alpha: weight of their mean square.
+        beta: exponent.
+        k: what is added to it.
+
+    Returns:
+        `[n, H, W, C]`.
+
+    References:
+        Krizhevsky et al. 2012; PyTorch's `LocalResponseNorm`, which also divides by `size`.
+    """
+    squares = jnp.pad(jnp.square(x), ((0, 0), (0, 0), (0, 0), (size // 2, (size - 1) // 2)))
+    channels = x.shape[-1]
+    energy = functools.reduce(jnp.add, [squares[..., i : i + channels] for i in range(size)]) / size
+    return x * (k + alpha * energy) ** -beta
+
+
+class _Window(NamedTuple):
+    """How a kernel moves over the image; each pair is (rows, columns)."""
+
+    strides: tuple[int, int]
+    pads: tuple[tuple[int, int], tuple[int, int]]
+    out: tuple[int, int]
+
+
+def _is_nhwc(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any) -> bool:
+    if lhs.ndim != 4 or rhs.ndim != 4:
         return False
-    if any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ()))):
-        return False
-    spec = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    return spec == lax.conv_dimension_numbers(lhs.shape, rhs.shape, ("NHWC", "HWIO", "NHWC"))
+    wanted = lax.conv_dimension_numbers(lhs.shape, rhs.shape, ("NHWC", "HWIO", "NHWC"))
+    return lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers) == wanted
 
 
-def _out_size(size: int, window: int, stride: int, pads: tuple[int, int]) -> int:
-    return (size + sum(pads) - window) // stride + 1
+def _window(
+    image: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+) -> _Window | None:
+    """The geometry of a convolution of `[n, H, W, C]` with `[kh, kw, C, F]`; None where nothing comes out."""
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(image[1:3], kernel[:2], strides, padding)
+    (top, bottom), (left, right) = padding
+    height = _out_size(image[1] + top + bottom, kernel[0], strides[0])
+    width = _out_size(image[2] + left + right, kernel[1], strides[1])
+    if height < 1 or width < 1:
+        return None
+    return _Window((strides[0], strides[1]), ((top, bottom), (left, right)), (height, width))
 
 
-def _rows(x: jax.Array, kh: int, stride: int, out: int) -> jax.Array:
-    """`[n, H, W, C] -> [n, out, W, kh * C]`: beside each other, the kh rows that an output row sees."""
-    last = (out - 1) * stride + 1
-    return jnp.concatenate([x[:, i : i + last : stride] for i in range(kh)], axis=-1)
+def _out_size(size: int, window: int, stride: int) -> int:
+    return (size - window) // stride + 1
 
 
-def _im2col(x, kernel, strides, padding, contract):
+def _im2col(
+    x: jax.Array, kernel: jax.Array, window: _Window, multiply: Callable[..., jax.Array]
+) -> jax.Array:
     kh, kw, c, f = kernel.shape
-    ho, wo = (_out_size(x.shape[1 + d], kernel.shape[d], strides[d], padding[d]) for d in range(2))
-    x = _pad(x, padding)
-    rows = _rows(x, kh, strides[0], ho)
-    last = (wo - 1) * strides[1] + 1
-    patches = jnp.concatenate([rows[:, :, j : j + last : strides[1]] for j in range(kw)], axis=-1)
+    rows = _stacked_rows(_pad(x, *window.pads), kh, window)
+    columns = _shifts(rows, axis=2, count=kw, stride=window.strides[1], out=window.out[1])
     weights = kernel.transpose(1, 0, 2, 3).reshape(kw * kh * c, f)
-    return contract(patches, weights, (((3,), (0,)), ((), ())))
+    return multiply(jnp.concatenate(columns, axis=-1), weights)
 
 
-def _banded(x, kernel, strides, padding, contract, tile=None):
+def _banded(
+    x: jax.Array, kernel: jax.Array, window: _Window, multiply: Callable[..., jax.Array]
+) -> jax.Array:
     kh, kw, c, f = kernel.shape
-    ho, wo = (_out_size(x.shape[1 + d], kernel.shape[d], strides[d], padding[d]) for d in range(2))
-    tile = tile or _tile(wo)
-    tiles = math.ceil(wo / tile)
-    seen = (tile - 1) * strides[1] + kw  # input columns that one tile sees
-    hop = tile * strides[1]
-    width = (tiles - 1) * hop + seen
-    x = _pad(x, (padding[0], (padding[1][0], max(0, width - x.shape[2] - padding[1][0]))))
-    rows = _rows(x, kh, strides[0], ho)
+    stride, (out_rows, out_columns) = window.strides[1], window.out
+    tile = _tile(out_columns, f)
+    tiles = math.ceil(out_columns / tile)
+    seen = (tile - 1) * stride + kw
+    hop = tile * stride
+    left = window.pads[1][0]
+    # The last tile may reach beyond the image; what it computes there is cut off again.
+    right = (tiles - 1) * hop + seen - x.shape[2] - left
+    rows = _stacked_rows(_pad(x, window.pads[0], (left, right)), kh, window)
     windows = jnp.stack([rows[:, :, j * hop : j * hop + seen] for j in range(tiles)], axis=2)
-    windows = windows.reshape(x.shape[0] * ho * tiles, seen * kh * c)
-    y = contract(windows, _toeplitz(kernel, tile, strides[1]), (((1,), (0,)), ((), ())))
-    return y.reshape(x.shape[0], ho, tiles * tile, f)[:, :, :wo]
+    windows = windows.reshape(x.shape[0] * out_rows * tiles, seen * kh * c)
+    y = multiply(windows, _toeplitz(kernel, tile, stride))
+    return y.reshape(x.shape[0], out_rows, tiles * tile, f)[:, :, :out_columns]
+
+
+def _stacked_rows(x: jax.Array, kh: int, window: _Window) -> jax.Array:
+    """`[n, H, W, C] -> [n, H', W, kh * C]`: side by side, the kh rows that an output row sees."""
+    rows = _shifts(x, axis=1, count=kh, stride=window.strides[0], out=window.out[0])
+    return jnp.concatenate(rows, axis=-1)
 
 
 def _toeplitz(kernel: jax.Array, tile: int, stride: int) -> jax.Array:
+    """`[kh, kw, C, F] -> [U * kh * C, tile * F]`: for each output column, the kernel at its place in U columns."""
     kh, kw, c, f = kernel.shape
     seen = (tile - 1) * stride + kw
     flat = kernel.transpose(1, 0, 2, 3).reshape(kw, kh * c, f)
-    shifted = [jnp.pad(flat, ((i * stride, seen - kw - i * stride), (0, 0), (0, 0))) for i in range(tile)]
-    return jnp.stack(shifted, axis=2).reshape(seen * kh * c, tile * f)
+    offsets = [i * stride for i in range(tile)]
+    placed = [jnp.pad(flat, ((at, seen - kw - at), (0, 0), (0, 0))) for at in offsets]
+    return jnp.stack(placed, axis=2).reshape(seen * kh * c, tile * f)
 
 
-def _tile(width: int) -> int:
-    return math.ceil(width / math.ceil(width / _TILE_TARGET))
+def _tile(columns: int, features: int) -> int:
+    """Output columns in one tile: few enough for a narrow band, enough for a wide matrix product.
+
+    Tiles of 7 were best for 6 features and of 4 or 5 for 16 to 64, where they divide the width evenly.
+    """
+    target = 7 if features <= 8 else 5
+    even = [t for t in range(3, 9) if columns % t == 0]
+    if even:
+        return min(even, key=lambda t: abs(t - target))
+    return math.ceil(columns / math.ceil(columns / target))
 
 
-def _pad(x, padding, value=0.0):
-    return jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)
-
-
-def _first_max(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.where((b > a) | (b != b), b, a)
-
-
-def _slices(x, axis, window, stride, out):
-    last = (out - 1) * stride + 1
-    return [lax.slice_in_dim(x, i, i + last, stride, axis) for i in range(window)]
-
-
-def max_pool(x, window=2, stride=None, padding=0):
+def _pool(
+    x: jax.Array,
+    combine: Callable[[jax.Array, jax.Array], jax.Array],
+    *,
+    window: int,
+    stride: int | None,
+    padding: int,
+    fill: float,
+) -> jax.Array:
     stride = window if stride is None else stride
-    x = _pad(x, ((padding, padding), (padding, padding)), -jnp.inf) if padding else x
+    if padding:
+        x = _pad(x, (padding, padding), (padding, padding), fill=fill)
+    # Columns before rows: then the first of equals along each axis is the first in row-major order.
     for axis in (2, 1):
-        out = _out_size(x.shape[axis], window, stride, (0, 0))
-        x = functools.reduce(_first_max, _slices(x, axis, window, stride, out))
+        out = _out_size(x.shape[axis], window, stride)
+        x = functools.reduce(combine, _shifts(x, axis=axis, count=window, stride=stride, out=out))
     return x
 
 
-def avg_pool(x, window=2, stride=None, padding=0):
-    stride = window if stride is None else stride
-    x = _pad(x, ((padding, padding), (padding, padding))) if padding else x
-    for axis in (2, 1):
-        out = _out_size(x.shape[axis], window, stride, (0, 0))
-        x = functools.reduce(jnp.add, _slices(x, axis, window, stride, out))
-    return x / window**2
+def _first_max(a: jax.Array, b: jax.Array) -> jax.Array:
+    # jnp.maximum would share the gradient between equals, and keeps more for the backward pass than one mask.
+    return jnp.where((b > a) | jnp.isnan(b), b, a)
 
 
-def local_response_norm(x, *, size=4, alpha=0.001 / 9, beta=0.75, k=1.0):
-    squares = jnp.pad(jnp.square(x), ((0, 0), (0, 0), (0, 0), (size // 2, (size - 1) // 2)))
-    channels = x.shape[-1]
-    mean = functools.reduce(jnp.add, (squares[..., i : i + channels] for i in range(size))) / size
-    return x * (k + alpha * mean) ** -beta
+def _shifts(x: jax.Array, *, axis: int, count: int, stride: int, out: int) -> list[jax.Array]:
+    """For each position in a window, its `out` entries along `axis`, one for each step of the window."""
+    last = (out - 1) * stride + 1
+    return [lax.slice_in_dim(x, i, i + last, stride, axis) for i in range(count)]
+
+
+def _pad(x: jax.Array, rows: tuple[int, int], columns: tuple[int, int], *, fill: float = 0.0) -> jax.Array:
+    """`x` with rows and columns of `fill` added before and after; a negative number takes some away."""
+    return lax.pad(x, jnp.asarray(fill, x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))

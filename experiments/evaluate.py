@@ -1,0 +1,92 @@
+"""Evaluate any `distilled.npz`: any network, any p(θ0), any number of unseen initial weights, with baselines.
+
+    python -m experiments.evaluate --artifact=runs/random_init-mnist/distilled.npz --network=mlp
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ddjax import artifact, checks, inits, report
+from ddjax.data import Dataset, load
+from ddjax.evaluate import evaluate
+from ddjax.types import Distilled
+from experiments import launch
+from experiments.config import NetworkChoice, flag
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(NetworkChoice):
+    """The settings of an evaluation."""
+
+    artifact: str = flag("", "the distilled.npz to evaluate")
+    dataset: str | None = flag(None, "what to test on; by default the artifact's own")
+    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
+    num_eval_inits: int = flag(20, "unseen initial weights behind the score", low=1)
+    seed: int = flag(0, "of the initial weights", low=0)
+    baselines: bool = flag(True, "measure the baselines too")
+    output: str | None = flag(None, "write the result to this JSON file too")
+
+
+def prepare(config: Config) -> tuple[Distilled, Dataset]:
+    """The artifact and the data to test it on.
+
+    Raises:
+        FileNotFoundError: there is no artifact, or no data.
+        ValueError: the artifact's images or classes are not the data's.
+    """
+    distilled = artifact.load(config.artifact)
+    data = load(config.dataset or distilled.metadata["dataset"], data_dir=config.data_dir)
+    schedule = distilled.schedule
+    for what, got, expected in (
+        ("the artifact's image shape (H, W, C)", schedule.inputs.shape[2:], data.image_shape),
+        ("the artifact's number of classes", schedule.labels.shape[2], data.num_classes),
+    ):
+        checks.equal(what, got, expected, remedy=f"Test on the data it was distilled from, not {data.name}.")
+    return distilled, data
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train unseen initial weights on the artifact, test them, print and return the scores."""
+    distilled, data = prepare(config)
+    network = launch.build_network(config, data, default=distilled.metadata.get("network"))
+    distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
+    test_key, baseline_key = jax.random.split(jax.random.key(config.seed))
+    score = evaluate(
+        distilled,
+        network,
+        distribution,
+        data.test,
+        key=test_key,
+        num_inits=config.num_eval_inits,
+        runs_per_chunk=launch.runs_at_once(config.num_eval_inits),
+    )
+    result = {"artifact": config.artifact, "dataset": data.name, "network": network.name}
+    result |= {"init": distribution.name, "test_accuracy": score.as_dict(), "baselines": None}
+    if config.baselines:
+        steps, images = distilled.schedule.inputs.shape[:2]
+        lrs = distilled.schedule.lrs
+        result["baselines"] = launch.measure_baselines(
+            data,
+            network,
+            distribution,
+            distilled.recipe,
+            layout=(steps, 1 if lrs is None else len(lrs), max(1, images // data.num_classes)),
+            num_inits=config.num_eval_inits,
+            seed=config.seed,
+            key=baseline_key,
+        )
+    print(f"{config.artifact} on {data.name}, {network.name} from {distribution.name}\n")
+    print(launch.result_table(result))
+    if config.output:
+        report.write_json(Path(config.output), result | launch.made_on())
+    return json.loads(json.dumps(result))
+
+
+if __name__ == "__main__":
+    launch.main("evaluate", __doc__, Config, run)

@@ -1,0 +1,47 @@
+"""Fixtures: four fake devices, float64 on request, where the reference values lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before JAX starts: D = 4 against D = 1 needs devices, and CI has a CPU.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Everything traced inside the test is float64 unless it says otherwise."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of values computed by the original implementations."""
+    folder = ROOT.parent / "shared" / "reference"
+    if not folder.is_dir():
+        pytest.skip(f"reference values are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The embedded real data: 1,797 handwritten digits of 8x8 pixels."""
+    from ddjax.data import load
+
+    return load("digits")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A stream of random numbers, the same for every test."""
+    return np.random.default_rng(0)

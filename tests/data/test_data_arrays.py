@@ -1,0 +1,136 @@
+"""The table of bad inputs: each is refused with what was expected, what was got and what to do."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddjax.data import from_arrays
+
+
+def good():
+    images = np.arange(12 * 8 * 8 * 3, dtype=np.int64).reshape(12, 8, 8, 3).astype(np.uint8)
+    labels = np.arange(12) % 3
+    return {"x_train": images, "y_train": labels, "x_test": images[:6], "y_test": labels[:6]}
+
+
+def ragged():
+    value = np.empty(12, object)
+    value[:] = [np.zeros((4, 4)) for _ in range(12)]
+    return value
+
+
+FLOATS = np.full((12, 8, 8, 3), 0.5)
+ONE_NAN = np.where(np.arange(FLOATS.size).reshape(FLOATS.shape) == 7, np.nan, FLOATS)
+ONE_INF = np.where(np.arange(FLOATS.size).reshape(FLOATS.shape) == 7, np.inf, FLOATS)
+LABELS = np.arange(12) % 3
+
+BAD = {
+    "rank 2": ({"x_train": np.zeros((12, 64), np.uint8)}, "x_train: expected images of shape", "Reshape"),
+    "rank 5": ({"x_train": np.zeros((12, 1, 8, 8, 3), np.uint8)}, "got shape (12, 1, 8, 8, 3)", "Reshape"),
+    "no images": ({"x_train": np.zeros((0, 8, 8, 3), np.uint8)}, "at least one image", "Give images"),
+    "no pixels": ({"x_train": np.zeros((12, 0, 8, 3), np.uint8)}, "got shape (12, 0, 8, 3)", "Give images"),
+    "colour first": (
+        {"x_train": np.zeros((12, 3, 32, 32), np.uint8)},
+        "(12, 3, 32, 32)",
+        "x_train.transpose(0, 2, 3, 1)",
+    ),
+    "grey first": (
+        {"x_test": np.zeros((6, 1, 28, 28), np.uint8)},
+        "(6, 1, 28, 28)",
+        "x_test.transpose(0, 2, 3, 1)",
+    ),
+    "floats of bytes": ({"x_train": FLOATS * 255}, "values from 127.5 to 127.5", "divide by 255"),
+    "negative floats": ({"x_train": FLOATS - 1}, "-0.5", "before normalisation"),
+    "NaN": ({"x_train": ONE_NAN}, "1 values that are NaN or infinite", "repair"),
+    "infinity": ({"x_train": ONE_INF}, "1 values that are NaN or infinite", "repair"),
+    "int64 images": ({"x_train": np.zeros((12, 8, 8, 3), np.int64)}, "got dtype int64", "astype(np.uint8)"),
+    "bool images": ({"x_train": np.zeros((12, 8, 8, 3), bool)}, "got dtype bool", "astype(np.uint8)"),
+    "objects": ({"x_train": ragged()}, "array of Python objects", "np.stack"),
+    "ragged list": ({"x_train": [np.zeros((4, 4)), np.zeros((5, 4))]}, "items differ in shape", "np.stack"),
+    "other test size": ({"x_test": np.zeros((6, 9, 8, 3), np.uint8)}, "got (9, 8, 3)", "Bring all images"),
+    "other test depth": ({"x_test": np.zeros((6, 8, 8), np.uint8)}, "got (8, 8, 1)", "Bring all images"),
+    "one-hot": ({"y_train": np.eye(3)[LABELS]}, "got shape (12, 3)", "argmax(-1)"),
+    "float labels": ({"y_train": LABELS.astype(float)}, "got dtype float64", "astype(np.int32)"),
+    "text labels": ({"y_train": LABELS.astype(str)}, "got dtype <U", "Number the classes"),
+    "too few labels": ({"y_train": LABELS[:11]}, "got 11 labels", "same length"),
+    "no labels": ({"y_train": LABELS[:0]}, "got 0 labels", "same length"),
+    "negative labels": ({"y_train": LABELS - 1}, "got -1", "drop unlabelled"),
+    "missing class": ({"y_train": np.where(LABELS == 1, 2, LABELS)}, "class 1 has none", "np.unique"),
+    "labels from 1": ({"y_train": LABELS + 1}, "class 0 has none", "np.unique"),
+    "stray label": (
+        {"y_train": np.where(np.arange(12) == 0, 10**9, LABELS)},
+        "class 3 has none",
+        "np.unique",
+    ),
+    "one class": (
+        {"y_train": LABELS * 0, "y_test": LABELS[:6] * 0},
+        "at least two classes",
+        "Nothing to classify",
+    ),
+    "test label of K": ({"y_test": LABELS[:6] + 1}, "[0, 3)", "Number the classes 0 to 2"),
+    "test label of -1": ({"y_test": LABELS[:6] - 1}, "got -1", "Number the classes"),
+    "too few names": ({"class_names": ["a", "b"]}, "[0, 2)", "Number the classes"),
+    "too many names": ({"class_names": list("abcd")}, "class 3 has none", "np.unique"),
+    "a string of names": ({"class_names": "abc"}, "got 'abc'", "tuple(names)"),
+    "names that are numbers": ({"class_names": [0, 1, 2]}, "got [0, 1, 2]", "tuple(names)"),
+    "half a validation": ({"x_validation": good()["x_test"]}, "expected both or neither", "Give the other"),
+    "validation of another size": (
+        {"x_validation": np.zeros((2, 4, 4, 3), np.uint8), "y_validation": [0, 1]},
+        "x_validation: expected images of shape (8, 8, 3)",
+        "Bring all images",
+    ),
+    "fraction 0": ({"validation_fraction": 0}, "got 0", "greater than zero"),
+    "fraction 1": ({"validation_fraction": 1.0}, "got 1.0", "Try 0.1"),
+    "fraction NaN": ({"validation_fraction": float("nan")}, "got nan", "greater than zero"),
+    "seed -1": ({"seed": -1}, "got -1", "whole number"),
+    "seed 0.5": ({"seed": 0.5}, "got 0.5", "whole number"),
+    "seed of 33 bits": ({"seed": 2**32}, "got 4294967296", "smaller"),
+    "one image of each class": (
+        {"x_train": FLOATS[:3], "y_train": LABELS[:3]},
+        "got one image of each",
+        "x_validation",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_with_a_remedy(case):
+    changed, got, remedy = BAD[case]
+    with pytest.raises(ValueError, match="expected") as raised:
+        from_arrays(**{**good(), **changed})
+    assert got in str(raised.value)
+    assert remedy in str(raised.value)
+
+
+def test_the_good_input_of_the_table_is_good():
+    assert len(from_arrays(**good()).train) == 9
+
+
+def test_rank_three_is_one_channel():
+    x = np.zeros((12, 8, 8), np.uint8)
+    assert from_arrays(x, LABELS, x, LABELS).image_shape == (8, 8, 1)
+
+
+def test_small_images_with_few_channels_are_not_taken_for_channels_first():
+    x = np.zeros((12, 3, 3, 3), np.uint8)
+    assert from_arrays(x, LABELS, x, LABELS).image_shape == (3, 3, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_are_rounded_to_the_nearest_byte(dtype):
+    levels = (np.arange(12 * 25) % 256).astype(np.uint8).reshape(12, 5, 5, 1)
+    data = from_arrays((levels / 255).astype(dtype), LABELS, levels, LABELS)
+    both = np.sort(np.concatenate([data.train.images, data.validation.images]), axis=None)
+    np.testing.assert_array_equal(both, np.sort(levels, axis=None))
+
+
+def test_jax_arrays_and_lists_of_labels_are_taken():
+    inputs = good()
+    data = from_arrays(
+        jnp.asarray(inputs["x_train"]),
+        list(inputs["y_train"]),
+        inputs["x_test"],
+        inputs["y_test"].astype(np.uint8),
+    )
+    assert data.train.labels.dtype == np.int32
+    assert data.test.labels.dtype == np.int32

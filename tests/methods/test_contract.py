@@ -1,0 +1,244 @@
+"""The contract suite: every method in one table, every promise of `ddjax.types.Method` tested on each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ddjax
+from ddjax import data as real_data
+from ddjax import forms, inits, methods, networks
+from ddjax.checkpoint import Store
+from ddjax.data import Dataset
+from ddjax.engine import Problem, init_state
+from ddjax.types import Form, InitDistribution, Method, Network, Recipe, Schedule
+
+SHAPE, CLASSES = (8, 8, 1), 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A row of the table: how to build the method, and a φ that it accepts."""
+
+    build: Callable[[Network, InitDistribution], Method]
+    form: Callable[[], Form]
+    refused_form: Callable[[], Form]
+    refusal: str
+    learns_with: dict
+
+
+def lean(**settings) -> Form:
+    return forms.pixels(SHAPE, CLASSES, **({"inner_steps": 2, "inner_epochs": 2} | settings))
+
+
+TABLE = {
+    "unrolled": Entry(
+        build=lambda network, p: methods.unrolled(network, p, batch_size=64),
+        form=lambda: lean(inner_lr=0.1),
+        refused_form=lambda: lean(inner_lr=None),
+        refusal="expected learning rates",
+        learns_with={"optimizer": ddjax.optimizers.adam_cosine(60, lr=0.1)},
+    ),
+    "distribution_matching": Entry(
+        build=lambda network, p: methods.distribution_matching(
+            network, p, batch_size=32, recipe=Recipe("train", lr=0.1, epochs=30)
+        ),
+        form=lambda: lean(inner_lr=None),
+        refused_form=lambda: lean(inner_lr=0.1),
+        refusal="expected no learning rates",
+        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=1.0), "clip_norm": None},
+    ),
+}
+NETWORKS = {
+    "mlp": lambda: networks.mlp(SHAPE, CLASSES, widths=(16,)),
+    "convnet": lambda: networks.convnet(SHAPE, CLASSES, depth=1, width=4, activation="tanh"),
+}
+
+
+@pytest.fixture(params=TABLE)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def toy() -> Dataset:
+    """Three classes of the embedded digits."""
+    digits = real_data.load("digits")
+    kept = [(part.images[part.labels < CLASSES], part.labels[part.labels < CLASSES])
+            for part in (digits.train, digits.test)]
+    (x, y), (x_test, y_test) = kept
+    return real_data.from_arrays(x, y, x_test, y_test, name="three digits")
+
+
+def make(name: str, network: str = "mlp") -> tuple[Method, Form, Network, InitDistribution]:
+    net = NETWORKS[network]()
+    distribution = inits.random(net)
+    return TABLE[name].build(net, distribution), TABLE[name].form(), net, distribution
+
+
+def loss_and_grad(method: Method, form: Form, toy: Dataset):
+    """The loss of one slot and its gradient in φ's parameters."""
+    params, state = form.init(jax.random.key(1)), method.init(jax.random.key(2))
+    batch = method.sample(real_data.to_device(toy.train), jax.random.key(3))
+
+    def loss(params):
+        return method.loss(form.unfold(params), state, batch, jax.random.key(4))
+
+    return loss, params
+
+
+def relative(ours, theirs) -> float:
+    ours, theirs = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(t)]) for t in (ours, theirs))
+    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.usefixtures("x64")
+def test_is_finite_and_differentiable(name, network, toy):
+    method, form, _, _ = make(name, network)
+    loss, params = loss_and_grad(method, form, toy)
+    (value, info), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    for leaf in jax.tree.leaves((value, info, grads)):
+        assert np.isfinite(leaf).all()
+    for leaf in jax.tree.leaves(grads):
+        assert float(jnp.linalg.norm(leaf)) > 0
+
+
+@pytest.mark.usefixtures("x64")
+def test_gradient_agrees_with_finite_differences(name, toy):
+    method, form, _, _ = make(name, "convnet")  # tanh: no kinks
+    loss, params = loss_and_grad(method, form, toy)
+    grads = jax.grad(lambda p: loss(p)[0])(params)
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(5), len(leaves))
+    direction = structure.unflatten(
+        [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    )
+    value, size = jax.jit(lambda p: loss(p)[0]), 1e-5
+    ahead, behind = (
+        value(jax.tree.map(lambda p, d, s=s: p + s * size * d, params, direction)) for s in (1, -1)
+    )
+    expected = sum(float(jnp.sum(g * d)) for g, d in zip(*map(jax.tree.leaves, (grads, direction)), strict=True))
+    assert float(ahead - behind) / (2 * size) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+def test_jit_changes_nothing(name, toy):
+    method, form, _, _ = make(name)
+    loss, params = loss_and_grad(method, form, toy)
+    plain = jax.value_and_grad(lambda p: loss(p)[0])(params)
+    jitted = jax.jit(jax.value_and_grad(lambda p: loss(p)[0]))(params)
+    assert relative(jitted, plain) < 1e-12
+
+
+def run_four(name: str, toy: Dataset, **settings):
+    method, form, _, _ = make(name)
+    return ddjax.distill(
+        toy, method, key=jax.random.key(0), num_outer_steps=3, form=form, num_inits=4, **settings
+    )
+
+
+@pytest.mark.usefixtures("x64")
+def test_four_devices_equal_one(name, toy):
+    one = run_four(name, toy, devices=jax.devices()[:1])
+    four = run_four(name, toy, devices=jax.devices()[:4])
+    assert relative(four.distilled.params, one.distilled.params) < 1e-12
+
+
+@pytest.mark.parametrize("slots_per_chunk", [2, 4])
+@pytest.mark.usefixtures("x64")
+def test_vmapped_and_chunked_slots_equal_scanned_ones(name, slots_per_chunk, toy):
+    devices = jax.devices()[:1]
+    scanned = run_four(name, toy, devices=devices, slots_per_chunk=1)
+    batched = run_four(name, toy, devices=devices, slots_per_chunk=slots_per_chunk)
+    assert relative(batched.distilled.params, scanned.distilled.params) < 1e-12
+
+
+def test_learns_a_toy_problem(name, toy):
+    method, form, net, distribution = make(name)
+    run = ddjax.distill(
+        toy,
+        method,
+        key=jax.random.key(0),
+        num_outer_steps=60,
+        form=form,
+        reporting=ddjax.Reporting(every=1),
+        **TABLE[name].learns_with,
+    )
+    start = dataclasses.replace(run.distilled, params=form.init(jax.random.key(7)))
+    scores = [
+        ddjax.evaluate(phi, net, distribution, toy.test, key=jax.random.key(8), num_inits=5)
+        for phi in (start, run.distilled)
+    ]
+    losses = [record["loss"] for record in run.history]
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5])
+    assert scores[1].mean > 85 > scores[0].mean
+
+
+def test_resumes_bit_for_bit(name, toy, tmp_path: Path):
+    method, form, _, _ = make(name)
+
+    class EnoughError(Exception):
+        pass
+
+    def stop_at_five(record):
+        if record["step"] == 5:
+            raise EnoughError
+
+    def go(workdir: Path, listener=None):
+        return ddjax.distill(
+            toy,
+            method,
+            key=jax.random.key(0),
+            num_outer_steps=9,
+            form=form,
+            num_inits=2,
+            workdir=workdir,
+            save_seconds=0,
+            reporting=ddjax.Reporting(every=1, listener=listener),
+        )
+
+    whole = go(tmp_path / "whole")
+    with pytest.raises(EnoughError):
+        go(tmp_path / "halves", stop_at_five)
+    assert 0 < int(Store(tmp_path / "halves" / "checkpoints").paths()[0].stem[5:]) < 9
+    halves = go(tmp_path / "halves")
+    for ours, theirs in zip(*map(jax.tree.leaves, (halves.distilled.params, whole.distilled.params)), strict=True):
+        assert np.array_equal(ours, theirs)
+    lines = [(tmp_path / half / "metrics.jsonl").read_bytes() for half in ("whole", "halves")]
+    assert lines[0] == lines[1]
+
+
+def test_refuses_a_form_it_cannot_use(name, toy):
+    method, _, _, _ = make(name)
+    with pytest.raises(ValueError, match=TABLE[name].refusal):
+        ddjax.distill(
+            toy, method, key=jax.random.key(0), num_outer_steps=1, form=TABLE[name].refused_form()
+        )
+
+
+def test_state_has_a_leading_slot_axis_and_advance_keeps_its_shape(name):
+    method, form, _, _ = make(name)
+    state = init_state(Problem(method, form, ddjax.optimizers.sgd_momentum(), num_inits=3), jax.random.key(0))
+    assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(state.slots))
+    one = method.init(jax.random.key(0))
+    schedule: Schedule = form.unfold(form.init(jax.random.key(1)))
+    advanced = jax.eval_shape(method.advance, schedule, one, jax.random.key(2))
+    assert jax.tree.map(jnp.shape, advanced) == jax.tree.map(jnp.shape, one)
+
+
+def test_distribution_matching_refuses_a_network_without_embedding():
+    def init(key):
+        return {"kernel": jax.random.normal(key, (64, CLASSES))}
+
+    blind = networks.from_functions(
+        init, lambda params, x: x.reshape(len(x), -1) @ params["kernel"], SHAPE, CLASSES, name="blind"
+    )
+    with pytest.raises(ValueError, match="'blind' has none"):
+        methods.distribution_matching(blind, inits.random(blind))

@@ -1,0 +1,326 @@
+"""Tests of ddjax.report: figures, tables, metrics and progress."""
+
+import io
+import json
+import subprocess
+import sys
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import ddjax.version
+from ddjax import report
+
+
+def one_hot(steps, count, classes=10):
+    return np.broadcast_to(
+        np.eye(classes, dtype=np.float32)[np.arange(count) % classes], (steps, count, classes)
+    )
+
+
+def draw(path, images, labels, **settings):
+    channels = images.shape[-1]
+    report.image_grid(
+        path, images, labels, mean=np.full(channels, 0.5), std=np.full(channels, 0.25), **settings
+    )
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+# Pictures.
+
+
+def test_pixels_are_denormalised_and_clipped():
+    images = np.array([[-9.0, 0.0, 1.0], [9.0, np.nan, -1.0]])
+    pixels = report.to_pixels(images, np.array([0.5, 0.4, 0.3]), np.array([0.25, 0.2, 0.1]))
+    np.testing.assert_allclose(pixels, [[0.0, 0.4, 0.4], [1.0, 0.0, 0.2]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_other_than_three_channels_are_grey(channels):
+    pixels = report.to_pixels(np.ones((4, 4, channels)), np.full(channels, 0.5), np.full(channels, 0.25))
+    np.testing.assert_allclose(pixels, np.full((4, 4, 3), 0.75))
+
+
+def test_a_grid_shows_every_pixel_at_its_place(tmp_path):
+    images = np.zeros((2, 3, 8, 8, 3), np.float32)
+    images[1, 2, 0, 7] = [2, -2, -2]
+    picture = draw(tmp_path / "grid.png", images, one_hot(2, 3))
+    red = np.argwhere((picture == [255, 0, 0]).all(-1))
+    grey = np.argwhere((picture == [127, 127, 127]).all(-1) | (picture == [128, 128, 128]).all(-1))
+    # One pixel of the last image, enlarged twelvefold, in that image's upper right corner.
+    assert len(red) == 12 * 12
+    assert (np.ptp(red, axis=0) == 11).all()
+    assert red[:, 1].max() == grey[:, 1].max()
+    assert red[:, 0].max() < grey[:, 0].max()
+
+
+@pytest.mark.parametrize(
+    ("shape", "names"),
+    [((1, 1, 8, 8, 1), None), ((3, 40, 32, 32, 3), ["a very long name"] * 10), ((1, 4, 130, 70, 3), None)],
+)
+def test_grids_of_all_sizes_draw(tmp_path, shape, names):
+    images = np.random.default_rng(0).normal(size=shape)
+    picture = draw(tmp_path / "grid.png", images, one_hot(*shape[:2]), class_names=names, title="a title")
+    assert min(picture.shape[:2]) > 90
+    assert max(picture.shape[:2]) < 2000
+
+
+def test_labels_name_the_likeliest_class():
+    labels = np.array([[[0.0, 1.0], [0.7, 0.3]]])
+    assert report._label_texts(labels, ["cat", "dog"]) == [["dog", "cat 70%"]]
+    assert report._label_texts(labels, None) == [["1", "0 70%"]]
+
+
+def test_labels_that_differ_by_step_are_written_at_every_image(tmp_path):
+    images = np.zeros((3, 2, 8, 8, 1))
+    same = one_hot(3, 2)
+    other = same.copy()
+    other[1] = other[1, ::-1]
+    shared = draw(tmp_path / "same.png", images, same)
+    each = draw(tmp_path / "other.png", images, other)
+    dark = [(picture.mean(axis=-1) < 100)[:, 70:].sum() for picture in (shared, each)]
+    assert dark[1] > 2 * dark[0] > 0
+
+
+def test_a_grid_of_the_wrong_shape_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected images \[S, B, H, W, C\].*got \(2, 8, 8, 1\)"):
+        draw(tmp_path / "grid.png", np.zeros((2, 8, 8, 1)), one_hot(1, 2))
+    assert not (tmp_path / "grid.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("records", "panels"),
+    [
+        ([], 1),
+        ([{"step": 1, "loss": 1.0}], 1),
+        (
+            [{"step": s, "loss": None if s == 3 else 30.0 / s, "lrs": [0.1, 0.5 / s]} for s in range(1, 200)],
+            2,
+        ),
+        ([{"step": s, "loss": 0.1, "lrs": [0.1] * 12, "val_accuracy": 9.0 * s} for s in range(1, 9)], 3),
+        ([{"step": 1, "loss": 2.0, "val_accuracy": None}, {"step": 2, "val_accuracy": float("nan")}], 2),
+    ],
+)
+def test_curves_have_a_panel_for_what_is_there(tmp_path, records, panels):
+    report.curves(tmp_path / "curves.png", records, title="a title")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.size == (800, 60 + 220 * panels)
+
+
+def test_matplotlib_waits_until_something_is_drawn():
+    code = "import sys, ddjax.report; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Tables.
+
+
+def test_table():
+    rows = [["distilled", "94.1 ± 0.3", 20], ["random real", "71.0 ± 11.2", 5]]
+    assert report.table(rows, ["images", "accuracy, %", "n"]).splitlines() == [
+        "images       accuracy, %   n",
+        "-----------  -----------  --",
+        "distilled     94.1 ± 0.3  20",
+        "random real  71.0 ± 11.2   5",
+    ]
+    assert report.table([], ["a"]) == "a\n-"
+
+
+def test_markdown_table():
+    rows = [["a|b", -1.5], ["c", ""]]
+    assert report.markdown_table(rows, ["x", "y"]).splitlines() == [
+        "| x | y |",
+        "|---|---:|",
+        r"| a\|b | -1.5 |",
+        "| c |  |",
+    ]
+
+
+@pytest.mark.parametrize("draw_table", [report.table, report.markdown_table])
+def test_a_row_of_the_wrong_length_is_refused(draw_table):
+    with pytest.raises(ValueError, match=r"expected 2 cells in a row; got 1: \['x'\]"):
+        draw_table([["x"]], ["a", "b"])
+
+
+def test_format_mean_std():
+    assert report.format_mean_std(np.array([1.0, 3.0])) == "2.0 ± 1.0"
+    assert report.format_mean_std([0.5], digits=2) == "0.50 ± 0.00"
+    with pytest.raises(ValueError, match="at least one value"):
+        report.format_mean_std([])
+
+
+# Records.
+
+
+def test_write_json(tmp_path):
+    path = tmp_path / "result.json"
+    values = {
+        "a": np.float32(0.5),
+        "b": jnp.arange(2),
+        "c": (float("nan"), [float("-inf")]),
+        1: tmp_path,
+        "d": True,
+    }
+    report.write_json(path, values)
+    assert json.loads(path.read_text()) == {
+        "a": 0.5,
+        "b": [0, 1],
+        "c": [None, [None]],
+        "1": str(tmp_path),
+        "d": True,
+    }
+    with pytest.raises(TypeError):
+        report.write_json(path, {"a": object()})
+    assert json.loads(path.read_text())["a"] == 0.5
+
+
+def test_metrics_are_on_disk_line_by_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with report.MetricsWriter(path) as writer:
+        writer.write({"step": 1, "loss": jnp.float32(0.5), "lrs": np.array([0.25, np.inf])})
+        assert report.read_metrics(path) == [{"step": 1, "loss": 0.5, "lrs": [0.25, None]}]
+        writer.write({"step": 2, "loss": float("nan")})
+    assert report.read_metrics(path)[1] == {"step": 2, "loss": None}
+
+
+def test_resumed_metrics_equal_uninterrupted_ones(tmp_path):
+    def write(path, steps):
+        with report.MetricsWriter(path) as writer:
+            writer.truncate_after(steps.start - 1)
+            for step in steps:
+                writer.write({"step": step, "loss": 1 / step})
+
+    write(tmp_path / "whole", range(1, 11))
+    write(tmp_path / "resumed", range(1, 8))
+    with (tmp_path / "resumed").open("a") as file:
+        file.write('{"step": 8, "lo')
+    assert len(report.read_metrics(tmp_path / "resumed")) == 7
+    write(tmp_path / "resumed", range(5, 11))
+    assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_torn_line_is_dropped_on_opening(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2, "lo')
+    with report.MetricsWriter(path) as writer:
+        writer.write({"step": 2})
+    assert report.read_metrics(path) == [{"step": 1}, {"step": 2}]
+
+
+def test_no_metrics_where_there_is_no_file(tmp_path):
+    assert report.read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+class FakeEvents:
+    def __init__(self, directory):
+        self.directory, self.scalars, self.closed = directory, [], False
+
+    def add_scalar(self, name, value, step):
+        self.scalars.append((name, value, step))
+
+    def flush(self):
+        pass
+
+    def close(self):
+        self.closed = True
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=FakeEvents))
+    writer = report.MetricsWriter(tmp_path / "metrics.jsonl", tensorboard=tmp_path / "events")
+    writer.write({"step": 3, "loss": 0.5, "lrs": [0.1, 0.2], "grad_norm": float("nan")})
+    writer.close()
+    events = writer._events
+    assert isinstance(events, FakeEvents)
+    assert events.directory == str(tmp_path / "events")
+    assert events.scalars == [("loss", 0.5, 3), ("lrs/0", 0.1, 3), ("lrs/1", 0.2, 3)]
+    assert events.closed
+
+
+def test_tensorboard_asked_for_and_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match="pip install tensorboardX"):
+        report.MetricsWriter(tmp_path / "metrics.jsonl", tensorboard=tmp_path)
+
+
+# Progress.
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_in_a_log_comes_every_ten_seconds():
+    stream, clock = io.StringIO(), Clock()
+    with report.Progress(1000, stream=stream, clock=clock) as progress:
+        progress.update(100, loss=2.0)
+        for step in range(140, 1001, 40):
+            clock.now += 4
+            progress.update(step, loss=0.842, lrs=[0.034, 0.012], val_accuracy=71.2 if step == 180 else None)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "step 100/1000  loss 2"
+    line = "step 220/1000  loss 0.842  lr 0.012..0.034  val 71.2 %  10 steps/s  time left 1m18s"
+    assert lines[1] == line
+    assert [line.split("/")[0] for line in lines[2:]] == [f"step {step}" for step in range(340, 1000, 120)]
+
+
+def test_progress_shows_the_last_step_at_once():
+    stream, clock = io.StringIO(), Clock()
+    progress = report.Progress(2, stream=stream, clock=clock)
+    progress.update(1)
+    clock.now += 0.5
+    progress.update(2, lrs=[])
+    progress.close()
+    assert stream.getvalue().splitlines() == ["step 1/2", "step 2/2  2 steps/s"]
+
+
+def test_progress_on_a_terminal_rewrites_one_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    stream, clock = Terminal(), Clock()
+    with report.Progress(10, stream=stream, clock=clock) as progress:
+        progress.update(1, loss=0.5, lrs=[0.1])
+        clock.now += 0.01
+        progress.update(2, loss=0.4)
+        clock.now += 1
+        progress.update(3)
+    assert stream.getvalue() == "\rstep 1/10  loss 0.5\x1b[K\rstep 3/10  1.98 ste\x1b[K\n"
+
+
+def test_quiet_progress_shows_nothing():
+    stream = Terminal()
+    with report.Progress(1, quiet=True, stream=stream) as progress:
+        progress.update(1, loss=1.0)
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0s"), (59.6, "1m00s"), (171, "2m51s"), (11100, "3h05m")]
+)
+def test_format_duration(seconds, text):
+    assert report.format_duration(seconds) == text
+
+
+# Provenance.
+
+
+def test_hardware_and_versions_are_facts_in_json(tmp_path):
+    report.write_json(tmp_path / "a.json", {"hardware": report.hardware(), "versions": report.versions()})
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["hardware"]["cpu_cores"] >= 1
+    assert found["hardware"]["memory_gib"] > 0.1
+    assert all(found["hardware"][key] for key in ("platform", "cpu", "device_kind", "device_count"))
+    assert found["versions"]["ddjax"] == ddjax.version.__version__
+    assert set(found["versions"]) == {"python", "jax", "jaxlib", "flax", "optax", "numpy", "ddjax"}
