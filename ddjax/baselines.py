@@ -179,9 +179,7 @@ def measure(setting: Setting, *, key: jax.Array, seed: int) -> dict[str, dict[st
     images = train.normalised()
 
     def real(seed: int) -> np.ndarray:
-        rows = coresets.random_real(
-            train, per_class=setting.per_class, num_classes=num_classes, seed=seed
-        )
+        rows = coresets.random_real(train, per_class=setting.per_class, num_classes=num_classes, seed=seed)
         return images[rows]
 
     keys = jax.random.split(key, 3)

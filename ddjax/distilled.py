@@ -87,9 +87,7 @@ def pixels(
         return PixelParams(images, raw_lrs)
 
     def unfold(params: PixelParams) -> Schedule:
-        step_labels = jnp.broadcast_to(
-            jnp.asarray(labels, params.images.dtype), (inner_steps, *labels.shape)
-        )
+        step_labels = jnp.broadcast_to(jnp.asarray(labels, params.images.dtype), (inner_steps, *labels.shape))
         lrs = None if params.raw_lrs is None else jax.nn.softplus(params.raw_lrs)
         return Schedule(params.images, step_labels, lrs)
 

@@ -269,5 +269,3 @@ def check_problem(problem: Problem, key: jax.Array, data: RealData) -> None:
             f"the form: expected no learning rates, {problem.method.name} learns none; got "
             f"{list(schedule.lrs.shape)} of them. Build it with inner_lr=None."
         )
-
-

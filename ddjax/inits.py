@@ -37,7 +37,7 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
             | `"kaiming_normal"` | N(0, gain² · 2 / fan_in) |
             | `"kaiming_uniform"` | U(-a, a), a = gain · √(6 / fan_in) |
             | `"lecun_normal"` | N(0, gain² / fan_in) |
-            | `"orthogonal"` | gain · a random `[fan_in, out]` matrix with orthonormal columns (rows, if fewer) |
+            | `"orthogonal"` | gain · a random `[fan_in, out]` matrix of orthonormal columns (or rows) |
             | `"network"` | the network's own initial weights, vectors included; gain must be 1 |
         gain: factor on every kernel.
 

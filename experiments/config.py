@@ -15,9 +15,7 @@ from ddjax.inits import SCHEMES
 ConfigT = TypeVar("ConfigT")
 
 
-def flag(
-    default: Any, help: str, *, low: float | None = None, choices: Sequence[str] | None = None
-) -> Any:
+def flag(default: Any, help: str, *, low: float | None = None, choices: Sequence[str] | None = None) -> Any:
     """A field that becomes `--name=default`.
 
     Args:
@@ -59,7 +57,9 @@ def from_flags(config_class: type[ConfigT], values: flags.FlagValues = flags.FLA
     return config_class(**{name: values[name].value for name in names})
 
 
-def parse(config_class: type[ConfigT], argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> ConfigT:
+def parse(
+    config_class: type[ConfigT], argv: Sequence[str], values: flags.FlagValues = flags.FLAGS
+) -> ConfigT:
     """Settings from a command line.
 
     Args:
@@ -113,7 +113,9 @@ class Common(NetworkChoice):
     seed: int = flag(0, "of everything random", low=0)
     num_outer_steps: int | None = flag(None, "updates of the distilled images", low=1)
     num_inits: int = flag(1, "M, initial weights in one outer step", low=1)
-    slots_per_chunk: int | None = flag(None, "how many of the M train at once; 1 on CPU, all elsewhere", low=1)
+    slots_per_chunk: int | None = flag(
+        None, "how many of the M train at once; 1 on CPU, all elsewhere", low=1
+    )
     batch_size: int = flag(1024, "N, real images in a minibatch", low=1)
     clip_norm: float | None = flag(None, "bound on the gradient's norm; 0 for none")
     outer_lr: float | None = flag(None, "learning rate of the distilled images at the start")

@@ -40,9 +40,7 @@ def build(config: Config, data: Dataset, keys: launch.Keys) -> launch.Parts:
     network = launch.build_network(config, data)
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     recipe = Recipe("train", lr=config.train_lr, epochs=config.train_epochs)
-    method = methods.distribution_matching(
-        network, distribution, batch_size=config.batch_size, recipe=recipe
-    )
+    method = methods.distribution_matching(network, distribution, batch_size=config.batch_size, recipe=recipe)
     form = forms.pixels(
         data.image_shape,
         data.num_classes,
@@ -75,5 +73,8 @@ def real_start(config: Config, data: Dataset) -> np.ndarray:
 
 if __name__ == "__main__":
     launch.main(
-        "distribution_matching", __doc__, Config, lambda config: launch.run("distribution_matching", config, build)
+        "distribution_matching",
+        __doc__,
+        Config,
+        lambda config: launch.run("distribution_matching", config, build),
     )

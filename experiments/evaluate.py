@@ -1,6 +1,6 @@
 """Evaluate any `distilled.npz`: any network, any p(θ0), any number of unseen initial weights, with baselines.
 
-    python -m experiments.evaluate --artifact=runs/random_init-mnist/distilled.npz --network=mlp
+python -m experiments.evaluate --artifact=runs/random_init-mnist/distilled.npz --network=mlp
 """
 
 from __future__ import annotations

@@ -166,9 +166,7 @@ def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
         )
 
 
-def make_validation(
-    config: settings.Common, parts: Parts, data: Dataset, *, key: jax.Array
-) -> Validation:
+def make_validation(config: settings.Common, parts: Parts, data: Dataset, *, key: jax.Array) -> Validation:
     """Accuracy on the validation split over initial weights kept for it."""
     score = scorer(
         parts.network,
@@ -324,7 +322,9 @@ def run(experiment: str, config: settings.Common, build: Build) -> dict[str, Any
     write_artifact(workdir, outcome, data)
     result = measure(experiment, config, parts, data, outcome, keys, began=started)
     report.write_json(workdir / "result.json", result)
-    print(f"\n{result_table(result)}\n\nwritten to {workdir}: distilled.npz, distilled.png, curves.png, result.json")
+    print(
+        f"\n{result_table(result)}\n\nwritten to {workdir}: distilled.npz, distilled.png, curves.png, result.json"
+    )
     return result
 
 
@@ -432,7 +432,9 @@ def guarded(action: Callable[[], Any]) -> int:
     return 0
 
 
-def main(experiment: str, docstring: str | None, config_class: type, action: Callable[[Any], Any]) -> NoReturn:
+def main(
+    experiment: str, docstring: str | None, config_class: type, action: Callable[[Any], Any]
+) -> NoReturn:
     """Parse the command line, act, exit with the documented code.
 
     Args:

@@ -16,7 +16,10 @@ from ddjax.types import Batch, Network, Schedule
 from ddjax.unroll import cross_entropy, unroll
 
 CASES = {
-    "dd_lenet28": ("lenet", {f"conv{i}": f"conv{i}" for i in (1, 2)} | {f"fc{i}": f"fc{i}" for i in (1, 2, 3)}),
+    "dd_lenet28": (
+        "lenet",
+        {f"conv{i}": f"conv{i}" for i in (1, 2)} | {f"fc{i}": f"fc{i}" for i in (1, 2, 3)},
+    ),
     "dd_lenet28_attack": (
         "lenet",
         {f"conv{i}": f"conv{i}" for i in (1, 2)} | {f"fc{i}": f"fc{i}" for i in (1, 2, 3)},
@@ -72,9 +75,7 @@ def test_replays_the_original_implementation(name, reference):
     def loss(images_and_raw: tuple[jax.Array, jax.Array], direct_lrs: jax.Array | None):
         inputs, raw = images_and_raw
         lrs = jax.nn.softplus(raw) if direct_lrs is None else direct_lrs
-        final, _ = unroll(
-            cross_entropy(network.apply), params, schedule._replace(inputs=inputs, lrs=lrs)
-        )
+        final, _ = unroll(cross_entropy(network.apply), params, schedule._replace(inputs=inputs, lrs=lrs))
         logits = network.apply(final, images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), final
 
@@ -145,7 +146,9 @@ def test_scan_equals_a_python_loop():
     (scan_value, scan_losses), scan_grads = jax.jit(
         jax.value_and_grad(lambda p: outer(lambda s: unroll(inner, theta, s), p), has_aux=True)
     )(params)
-    (loop_value, loop_losses), loop_grads = jax.value_and_grad(lambda p: outer(looped, p), has_aux=True)(params)
+    (loop_value, loop_losses), loop_grads = jax.value_and_grad(lambda p: outer(looped, p), has_aux=True)(
+        params
+    )
     assert relative(scan_value, loop_value) < 1e-13
     assert relative(scan_losses, loop_losses) < 1e-13
     assert relative(scan_grads.images, loop_grads.images) < 1e-12

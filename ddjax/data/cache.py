@@ -42,10 +42,12 @@ def cached(key: str, decode: Callable[[], RawArrays]) -> RawArrays:
     path = directory() / "data" / f"{key}.npz"
     try:
         return _read(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass  # the first time
     except Exception as error:  # a damaged zip or header can raise nearly anything
-        warnings.warn(f"{path}: the cache is damaged ({error}); decoding the set again.", stacklevel=2)
+        warnings.warn(
+            f"{path}: the cache is damaged or unreadable ({error}); decoding the set again.", stacklevel=2
+        )
     raw = decode()
     try:
         _write(path, raw)
@@ -73,7 +75,8 @@ def _digest(members: Mapping[str, np.ndarray]) -> str:
 
 
 def _read(path: Path) -> RawArrays:
-    with np.load(path, allow_pickle=False) as file:
+    # np.load leaves a file that it opens itself open when it is damaged.
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         members = {name: file[name] for name in RawArrays._fields}
         stored = str(file["sha256"])
     if _digest(members) != stored:

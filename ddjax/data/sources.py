@@ -105,7 +105,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"dataset: expected an .npz file; found none at {path}. {remedy}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # np.load leaves a file that it opens itself open when it is damaged.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             available = list(file.keys())
             missing = [key for key in _ARRAYS if key not in available]
             members = {key: file[key] for key in _ARRAYS if key in available}

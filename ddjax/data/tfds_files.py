@@ -125,12 +125,12 @@ def _keys(builder: Any) -> tuple[str, str]:
     import tensorflow_datasets as tfds
 
     features: dict[str, Any] = dict(builder.info.features)
-    supervised = builder.info.supervised_keys or ()
+    supervised: Any = builder.info.supervised_keys or ()
     plain = len(supervised) == 2 and all(isinstance(key, str) for key in supervised)
     image_key, label_key = supervised if plain else ("image", "label")
     is_image = isinstance(features.get(image_key), tfds.features.Image)
     if not is_image or not isinstance(features.get(label_key), tfds.features.ClassLabel):
-        listed = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in features.items())
+        listed = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in sorted(features.items()))
         raise ValueError(
             f"dataset: expected images with one class label each; got {builder.info.full_name} with "
             f"{listed}. Choose an image-classification set, or give arrays to ddjax.data.from_arrays."

@@ -66,8 +66,8 @@ def from_linen(
         The network; its weights are the module's collection `params`.
 
     Raises:
-        ValueError: a module that keeps other collections (such as batch statistics), needs random numbers when
-            it is applied (such as dropout), or gives outputs of the wrong shape.
+        ValueError: a module that keeps other collections (such as batch statistics), needs random numbers
+            when it is applied (such as dropout), or gives outputs of the wrong shape.
     """
     label = name or type(module).__name__.lower()
     dummy = jax.ShapeDtypeStruct((2, *checked_image_shape(image_shape)), jnp.zeros(()).dtype)

@@ -33,8 +33,8 @@ class AlexCifarNet(nn.Module):
 
     def embed(self, x: jax.Array) -> jax.Array:
         """`[n, H, W, C] -> [n, 192]`, what the last dense layer sees."""
-        # The original pools before the first normalisation and after the second. ReLU and maximum commute; the
-        # order here leaves the first ReLU a quarter of the entries.
+        # The original pools before the first normalisation and after the second. ReLU and maximum commute;
+        # this order leaves the first ReLU a quarter of the entries.
         x = ops.local_response_norm(nn.relu(ops.max_pool(self.conv1(x), 3, stride=2, padding=1)))
         x = ops.max_pool(ops.local_response_norm(nn.relu(self.conv2(x))), 3, stride=2, padding=1)
         x = x.reshape(x.shape[0], -1)

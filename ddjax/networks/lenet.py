@@ -70,7 +70,7 @@ def lenet(image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str
     for side in (height, width):
         if side < 12 or side % 4:
             raise ValueError(
-                "lenet: expected images whose sides are multiples of 4, at least 12 (12, 16, ..., 28, 32, ...); "
+                "lenet: expected images whose sides are multiples of 4, at least 12 (12, 16, ..., 32, ...); "
                 f"got {height}x{width}. Resize the images, or take convnet or mlp."
             )
     pads = (2 if height < 32 else 0, 2 if width < 32 else 0)

@@ -1,8 +1,8 @@
 """Convolutions and pools that stay fast when they are differentiated twice.
 
-On CPU, XLA's second derivative of a convolution is a convolution with batch and channels exchanged, and that of
-`reduce_window` a select-and-gather; both are slow. The forms below say the same in slices, selections and one
-matrix product, whose derivatives of any order are slices, selections and matrix products again.
+On CPU, XLA's second derivative of a convolution is a convolution with batch and channels exchanged, and that
+of `reduce_window` a select-and-gather; both are slow. The forms below say the same in slices, selections and
+one matrix product, whose derivatives of any order are slices, selections and matrix products again.
 """
 
 from __future__ import annotations
@@ -43,10 +43,19 @@ def default_form(
 ) -> Literal["lax", "im2col", "banded"]:
     """What `"auto"` stands for.
 
-    On CPU the band wins while the input has few channels (measured at grad-of-grad, two cores, milliseconds as
-    im2col / band: 28×28 5×5 1→6 3.5 / 2.1, 14×14 5×5 6→16 2.9 / 2.0, 32×32 5×5 3→64 63 / 32, 28×28 3×3 1→128
-    100 / 38). At 32 channels they are level (18 / 17), at 128 the band's surplus arithmetic loses (73 / 114), and
-    with strides there is more of it. Elsewhere the vendor's convolution is kept.
+    On CPU the band wins while the input has few channels; at 32 they are level, at 128 the band's surplus
+    arithmetic loses, and with strides there is more of it. Elsewhere the vendor's convolution is kept.
+    Measured on two shared cores, in milliseconds of CPU time for the derivative of four gradient steps on ten
+    images (four images in the last line):
+
+    | image, kernel | im2col | band |
+    |---|---|---|
+    | 28×28, 5×5, 1→6 | 3.5 | 2.1 |
+    | 14×14, 5×5, 6→16 | 2.9 | 2.0 |
+    | 32×32, 5×5, 3→64 | 63 | 32 |
+    | 28×28, 3×3, 1→128 | 100 | 38 |
+    | 16×16, 3×3, 32→32 | 18 | 17 |
+    | 16×16, 3×3, 128→128 | 73 | 114 |
 
     Args:
         backend: as `jax.default_backend()` names it.
@@ -81,11 +90,11 @@ def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
     The forms:
 
     - `"lax"`: the operation itself.
-    - `"im2col"`: patches `[n * H' * W', kw * kh * C]`, cut in two stages (kh slices of rows, then kw slices of
-      columns of those), times the kernel as a matrix.
-    - `"banded"`: the kernel becomes a Toeplitz matrix `[U * kh * C, t * F]` that gives t output columns at once
-      from the U = (t - 1) * stride + kw input columns that they see. Zeros in the band cost arithmetic
-      (U / kw times as much), but little is copied and the matrix product is wide even where F is small.
+    - `"im2col"`: patches `[n, H', W', kw * kh * C]`, cut in two stages (kh slices of rows, then kw slices
+      of columns of those), times the kernel as a matrix.
+    - `"banded"`: the kernel becomes a Toeplitz matrix `[U * kh * C, t * F]` that gives t output columns at
+      once from the U = (t - 1) * stride + kw input columns that they see. Zeros around the band cost
+      arithmetic (U / kw times as much), but little is copied and the product is wide even where F is small.
     - `"auto"`: `default_form` of the backend and of these static shapes.
 
     Args:
@@ -100,7 +109,8 @@ def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
         batch_group_count: as in lax.
         precision: as in lax.
         preferred_element_type: as in lax.
-        form: see above. Dilation, groups, empty outputs and layouts other than NHWC/HWIO are always left to lax.
+        form: see above. Dilation, groups, empty outputs and layouts other than NHWC/HWIO are always left to
+            lax.
 
     Returns:
         `[n, H', W', F]`.
@@ -269,7 +279,7 @@ def _stacked_rows(x: jax.Array, kh: int, window: _Window) -> jax.Array:
 
 
 def _toeplitz(kernel: jax.Array, tile: int, stride: int) -> jax.Array:
-    """`[kh, kw, C, F] -> [U * kh * C, tile * F]`: for each output column, the kernel at its place in U columns."""
+    """`[kh, kw, C, F] -> [U * kh * C, tile * F]`: for each output column, the kernel at its place."""
     kh, kw, c, f = kernel.shape
     seen = (tile - 1) * stride + kw
     flat = kernel.transpose(1, 0, 2, 3).reshape(kw, kh * c, f)

@@ -101,7 +101,7 @@ def _write_records(path, images, labels):
     for image, label in zip(images, labels, strict=True):
         png = io.BytesIO()
         Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(png, "PNG")
-        example = tf_example_pb2.Example()
+        example = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue]
         example.features.feature["image"].bytes_list.value.append(png.getvalue())
         example.features.feature["label"].int64_list.value.append(int(label))
         writer.write(example.SerializeToString())

@@ -58,13 +58,14 @@ def test_the_file_holds_plain_arrays(cache_dir):
         np.testing.assert_array_equal(file["x_train"], RAW.x_train)
 
 
-def test_every_damaged_byte_is_harmless(cache_dir):
-    """Flip each byte of the file in turn: the arrays are right in any case."""
+def test_a_damaged_byte_is_harmless_wherever_it_is(cache_dir):
+    """Flip every fifth byte of the file in turn: the arrays are right in any case."""
     cache.cached("toy", Decoder())
     path = cache_dir / "data" / "toy.npz"
     whole = path.read_bytes()
     noticed = 0
-    for position in range(len(whole)):
+    positions = range(0, len(whole), 5)
+    for position in positions:
         damaged = bytearray(whole)
         damaged[position] ^= 0x55
         path.write_bytes(damaged)
@@ -74,7 +75,7 @@ def test_every_damaged_byte_is_harmless(cache_dir):
             assert_same(cache.cached("toy", decoder))
         assert decoder.calls == bool(caught), position
         noticed += decoder.calls
-    assert noticed > len(whole) / 2  # the rest are fields of the zip format that hold no data
+    assert noticed > len(positions) / 2  # the rest are fields of the zip format that hold no data
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04", b"\x80\x04K\x01."])
@@ -103,9 +104,8 @@ def test_exchanged_arrays_are_noticed(cache_dir):
 def test_an_unwritable_directory_only_warns(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DDJAX_CACHE_DIR", str(tmp_path / "file" / "below"))
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="Point DDJAX_CACHE_DIR at a directory that can be written"):
         assert_same(cache.cached("toy", Decoder()))
-    assert "DDJAX_CACHE_DIR" in str(caught[-1].message)
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace"])

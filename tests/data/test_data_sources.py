@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,14 +175,10 @@ def test_configurations_are_named(write_tfds):
             r"splits train and test; got .* with train, validation\.",
         ),
         ({"form": "tfrecord"}, r"expected array_record files; got tfrecord.*prepare_data\.py"),
-        ({"splits": {"train": 30, "test": 2}}, None),
     ],
 )
 def test_what_is_not_image_classification_is_refused(write_tfds, settings, message):
     data_dir, _ = write_tfds("toy", **settings)
-    if message is None:
-        assert len(load("toy", data_dir=data_dir).test) == 2
-        return
     with pytest.raises(ValueError, match=message):
         load("toy", data_dir=data_dir)
 
@@ -215,7 +212,7 @@ def test_an_unknown_name_gets_the_nearest(tmp_path, name, hint):
 
 @pytest.mark.parametrize("name", ["", "../mnist", "no such set at all", "arrays.npy"])
 def test_what_is_no_name_is_refused(tmp_path, name):
-    with pytest.raises(ValueError, match="expected digits, the path of an .npz file"):
+    with pytest.raises(ValueError, match=r"expected digits, the path of an \.npz file"):
         load(name, data_dir=tmp_path)
 
 
@@ -277,8 +274,8 @@ def test_published_statistics_of_real_sets(real_tfds, name):
     """A fourteenth of each set bounds the published figures well enough to catch a wrong one."""
     import tensorflow_datasets as tfds
 
-    source = tfds_files.find(name, real_tfds(name))
-    records = tfds.builder_from_directory(source).as_data_source("train[:7%]")
+    builder: Any = tfds.builder_from_directory(str(tfds_files.find(name, real_tfds(name))))
+    records = builder.as_data_source("train[:7%]")
     images = np.stack([record["image"] for record in records.__getitems__(list(range(len(records))))])
     for published, measured in zip(sources._STATISTICS[name], channel_statistics(images), strict=True):
         np.testing.assert_allclose(published, measured, atol=0.01)

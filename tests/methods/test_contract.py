@@ -10,16 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import CLASSES, SHAPE, relative, small_form, three_digits
 
 import ddjax
-from ddjax import data as real_data
-from ddjax import forms, inits, methods, networks
+from ddjax import inits, methods, networks
 from ddjax.checkpoint import Store
-from ddjax.data import Dataset
+from ddjax.data import Dataset, to_device
 from ddjax.engine import Problem, init_state
 from ddjax.types import Form, InitDistribution, Method, Network, Recipe, Schedule
-
-SHAPE, CLASSES = (8, 8, 1), 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,24 +31,20 @@ class Entry:
     learns_with: dict
 
 
-def lean(**settings) -> Form:
-    return forms.pixels(SHAPE, CLASSES, **({"inner_steps": 2, "inner_epochs": 2} | settings))
-
-
 TABLE = {
     "unrolled": Entry(
         build=lambda network, p: methods.unrolled(network, p, batch_size=64),
-        form=lambda: lean(inner_lr=0.1),
-        refused_form=lambda: lean(inner_lr=None),
+        form=lambda: small_form(inner_lr=0.1),
+        refused_form=lambda: small_form(inner_lr=None),
         refusal="expected learning rates",
-        learns_with={"optimizer": ddjax.optimizers.adam_cosine(60, lr=0.1)},
+        learns_with={"optimizer": ddjax.optimizers.adam_cosine(100, lr=0.1)},
     ),
     "distribution_matching": Entry(
         build=lambda network, p: methods.distribution_matching(
             network, p, batch_size=32, recipe=Recipe("train", lr=0.1, epochs=30)
         ),
-        form=lambda: lean(inner_lr=None),
-        refused_form=lambda: lean(inner_lr=0.1),
+        form=lambda: small_form(inner_lr=None),
+        refused_form=lambda: small_form(inner_lr=0.1),
         refusal="expected no learning rates",
         learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=1.0), "clip_norm": None},
     ),
@@ -68,12 +62,7 @@ def name(request) -> str:
 
 @pytest.fixture(scope="module")
 def toy() -> Dataset:
-    """Three classes of the embedded digits."""
-    digits = real_data.load("digits")
-    kept = [(part.images[part.labels < CLASSES], part.labels[part.labels < CLASSES])
-            for part in (digits.train, digits.test)]
-    (x, y), (x_test, y_test) = kept
-    return real_data.from_arrays(x, y, x_test, y_test, name="three digits")
+    return three_digits()
 
 
 def make(name: str, network: str = "mlp") -> tuple[Method, Form, Network, InitDistribution]:
@@ -85,17 +74,12 @@ def make(name: str, network: str = "mlp") -> tuple[Method, Form, Network, InitDi
 def loss_and_grad(method: Method, form: Form, toy: Dataset):
     """The loss of one slot and its gradient in φ's parameters."""
     params, state = form.init(jax.random.key(1)), method.init(jax.random.key(2))
-    batch = method.sample(real_data.to_device(toy.train), jax.random.key(3))
+    batch = method.sample(to_device(toy.train), jax.random.key(3))
 
     def loss(params):
         return method.loss(form.unfold(params), state, batch, jax.random.key(4))
 
     return loss, params
-
-
-def relative(ours, theirs) -> float:
-    ours, theirs = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(t)]) for t in (ours, theirs))
-    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -114,7 +98,7 @@ def test_is_finite_and_differentiable(name, network, toy):
 def test_gradient_agrees_with_finite_differences(name, toy):
     method, form, _, _ = make(name, "convnet")  # tanh: no kinks
     loss, params = loss_and_grad(method, form, toy)
-    grads = jax.grad(lambda p: loss(p)[0])(params)
+    grads = jax.jit(jax.grad(lambda p: loss(p)[0]))(params)
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(5), len(leaves))
     direction = structure.unflatten(
@@ -124,7 +108,9 @@ def test_gradient_agrees_with_finite_differences(name, toy):
     ahead, behind = (
         value(jax.tree.map(lambda p, d, s=s: p + s * size * d, params, direction)) for s in (1, -1)
     )
-    expected = sum(float(jnp.sum(g * d)) for g, d in zip(*map(jax.tree.leaves, (grads, direction)), strict=True))
+    expected = sum(
+        float(jnp.sum(g * d)) for g, d in zip(*map(jax.tree.leaves, (grads, direction)), strict=True)
+    )
     assert float(ahead - behind) / (2 * size) == pytest.approx(expected, rel=1e-6)
 
 
@@ -166,7 +152,7 @@ def test_learns_a_toy_problem(name, toy):
         toy,
         method,
         key=jax.random.key(0),
-        num_outer_steps=60,
+        num_outer_steps=100,
         form=form,
         reporting=ddjax.Reporting(every=1),
         **TABLE[name].learns_with,
@@ -178,7 +164,8 @@ def test_learns_a_toy_problem(name, toy):
     ]
     losses = [record["loss"] for record in run.history]
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5])
-    assert scores[1].mean > 85 > scores[0].mean
+    assert scores[1].mean > 80
+    assert scores[0].mean < 60
 
 
 def test_resumes_bit_for_bit(name, toy, tmp_path: Path):
@@ -209,7 +196,9 @@ def test_resumes_bit_for_bit(name, toy, tmp_path: Path):
         go(tmp_path / "halves", stop_at_five)
     assert 0 < int(Store(tmp_path / "halves" / "checkpoints").paths()[0].stem[5:]) < 9
     halves = go(tmp_path / "halves")
-    for ours, theirs in zip(*map(jax.tree.leaves, (halves.distilled.params, whole.distilled.params)), strict=True):
+    for ours, theirs in zip(
+        *map(jax.tree.leaves, (halves.distilled.params, whole.distilled.params)), strict=True
+    ):
         assert np.array_equal(ours, theirs)
     lines = [(tmp_path / half / "metrics.jsonl").read_bytes() for half in ("whole", "halves")]
     assert lines[0] == lines[1]
@@ -218,9 +207,7 @@ def test_resumes_bit_for_bit(name, toy, tmp_path: Path):
 def test_refuses_a_form_it_cannot_use(name, toy):
     method, _, _, _ = make(name)
     with pytest.raises(ValueError, match=TABLE[name].refusal):
-        ddjax.distill(
-            toy, method, key=jax.random.key(0), num_outer_steps=1, form=TABLE[name].refused_form()
-        )
+        ddjax.distill(toy, method, key=jax.random.key(0), num_outer_steps=1, form=TABLE[name].refused_form())
 
 
 def test_state_has_a_leading_slot_axis_and_advance_keeps_its_shape(name):

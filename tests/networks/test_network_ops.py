@@ -1,0 +1,187 @@
+"""Every form of the convolution is lax's, in value and twice differentiated; the pools are reduce_window's."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import lax
+from jax.test_util import check_grads
+
+from ddjax.networks import ops
+
+# image (n, H, W, C), kernel (kh, kw, C, F), strides, padding: the networks' own, scaled down, and odd ones.
+CONVOLUTIONS = {
+    "lenet1": ((2, 28, 28, 1), (5, 5, 1, 6), (1, 1), ((2, 2), (2, 2))),
+    "lenet1_32": ((1, 32, 32, 3), (5, 5, 3, 6), (1, 1), "VALID"),
+    "lenet2": ((2, 14, 14, 6), (5, 5, 6, 16), (1, 1), "VALID"),
+    "alexcifar1": ((1, 32, 32, 3), (5, 5, 3, 8), (1, 1), ((2, 2), (2, 2))),
+    "alexcifar2": ((1, 16, 16, 8), (5, 5, 8, 8), (1, 1), ((2, 2), (2, 2))),
+    "convnet28": ((1, 28, 28, 1), (3, 3, 1, 9), (1, 1), ((3, 3), (3, 3))),
+    "convnet_deep": ((2, 4, 4, 9), (3, 3, 9, 9), (1, 1), "SAME"),
+    "digits": ((2, 8, 8, 1), (3, 3, 1, 4), (1, 1), ((1, 1), (1, 1))),
+    "one_pixel": ((2, 1, 1, 3), (3, 3, 3, 2), (1, 1), "SAME"),
+    "prime_width": ((2, 5, 13, 2), (3, 2, 2, 3), (1, 1), ((0, 2), (1, 0))),
+    "strided": ((2, 9, 11, 2), (3, 4, 2, 3), (2, 3), ((1, 2), (2, 0))),
+    "strided_same": ((2, 8, 9, 2), (3, 3, 2, 3), (2, 2), "SAME"),
+    "stride_over_kernel": ((2, 10, 10, 2), (2, 2, 2, 3), (3, 3), "VALID"),
+    "negative_padding": ((2, 8, 9, 2), (3, 3, 2, 3), (1, 1), ((-1, 1), (1, -2))),
+}
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def _normal(seed, shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def _all_orders(convolve, x, kernel):
+    """Value, gradients, and the gradients of a gradient step's loss, as the unroll takes them."""
+
+    def loss(x, kernel):
+        return jnp.mean(jnp.sin(convolve(x, kernel)))
+
+    def stepped(x, kernel):
+        return loss(jnp.cos(x), kernel - jax.grad(loss, 1)(x, kernel))
+
+    first = jax.grad(loss, (0, 1))(x, kernel)
+    return convolve(x, kernel), first, jax.grad(stepped, (0, 1))(x, kernel)
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_forms_equal_lax_in_value_and_two_derivatives(x64, case):
+    image, kernel, strides, padding = CONVOLUTIONS[case]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def all_orders(form, x, kernel):
+        def convolve(x, k):
+            return ops.conv(x, k, strides, padding, dimension_numbers=NHWC, form=form)
+
+        return _all_orders(convolve, x, kernel)
+
+    x, k = _normal(0, image), _normal(1, kernel)
+    want = all_orders("lax", x, k)
+    for form in ("im2col", "banded"):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
+            all_orders(form, x, k),
+            want,
+        )
+
+
+@pytest.mark.parametrize("form", ["im2col", "banded"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kernel_dilation": 2},
+        {"input_dilation": 2, "padding": 1},
+        {"feature_group_count": 2},
+        {"kernel_size": (9, 9), "padding": "VALID"},
+    ],
+    ids=["kernel_dilation", "input_dilation", "groups", "empty"],
+)
+def test_what_the_forms_do_not_do_is_left_to_lax(form, settings):
+    x = jnp.ones((2, 6, 6, 4))
+    settings = {"kernel_size": (3, 3), **settings}
+    plain = nn.Conv(4, **settings)
+    params = plain.init(jax.random.key(0), x)
+    got = nn.Conv(4, conv_general_dilated=ops.conv_op(form), **settings).apply(params, x)
+    np.testing.assert_array_equal(got, plain.apply(params, x))
+
+
+def test_other_layouts_are_left_to_lax():
+    x, kernel = jnp.ones((2, 3, 6, 6)), jnp.ones((4, 3, 3, 3))
+    got = ops.conv(x, kernel, (1, 1), "SAME", form="banded")
+    np.testing.assert_array_equal(got, lax.conv_general_dilated(x, kernel, (1, 1), "SAME"))
+
+
+def test_one_dimensional_convolutions_are_left_to_lax():
+    x = jnp.ones((2, 6, 3))
+    plain = nn.Conv(4, (3,))
+    params = plain.init(jax.random.key(0), x)
+    got = nn.Conv(4, (3,), conv_general_dilated=ops.conv_op()).apply(params, x)
+    np.testing.assert_array_equal(got, plain.apply(params, x))
+
+
+def test_an_unknown_form_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match="Did you mean 'im2col'"):
+        ops.conv_op("imcol")
+    with pytest.raises(ValueError, match="conv_form: expected one of auto, banded, im2col, lax"):
+        ops.conv(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), (1, 1), "SAME", form="fft")
+
+
+@pytest.mark.parametrize(
+    ("backend", "in_features", "strides", "form"),
+    [
+        ("cpu", 1, (1, 1), "banded"),
+        ("cpu", 6, (1, 1), "banded"),
+        ("cpu", 6, (2, 2), "im2col"),
+        ("cpu", 128, (1, 1), "im2col"),
+        ("gpu", 1, (1, 1), "lax"),
+        ("tpu", 128, (1, 1), "lax"),
+    ],
+)
+def test_auto_follows_its_table(backend, in_features, strides, form):
+    assert ops.default_form(backend, in_features=in_features, strides=strides) == form
+
+
+POOLS = [(28, 2, 2, 0), (9, 2, 2, 0), (32, 3, 2, 1), (7, 3, 1, 1), (8, 3, 3, 0)]
+
+
+@pytest.mark.parametrize(("side", "window", "stride", "padding"), POOLS)
+def test_pools_equal_reduce_window(x64, side, window, stride, padding):
+    x = _normal(0, (2, side, side + 1, 3))
+    shape, strides = (1, window, window, 1), (1, stride, stride, 1)
+    pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+
+    def both(pool, x):
+        return pool(x), jax.grad(lambda x: jnp.sum(jnp.sin(pool(x))))(x)
+
+    pairs = [
+        (
+            lambda x: ops.max_pool(x, window, stride=stride, padding=padding),
+            lambda x: lax.reduce_window(x, -jnp.inf, lax.max, shape, strides, pads),
+        ),
+        (
+            lambda x: ops.avg_pool(x, window, stride=stride, padding=padding),
+            lambda x: lax.reduce_window(x, 0.0, lax.add, shape, strides, pads) / window**2,
+        ),
+    ]
+    for ours, reference in pairs:
+        got, want = jax.jit(both, static_argnums=0)(ours, x), jax.jit(both, static_argnums=0)(reference, x)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), got, want)
+
+
+def test_max_pool_gives_the_gradient_of_a_tie_to_the_first_in_row_major_order():
+    x = jnp.array([[0.0, 1.0], [1.0, 1.0]]).reshape(1, 2, 2, 1)
+    gradient = jax.grad(lambda x: ops.max_pool(x, 2).sum())(x)
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[0, 1], [0, 0]])
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_max_pool_lets_nan_through(at):
+    x = jnp.arange(4.0).at[at].set(jnp.nan).reshape(1, 2, 2, 1)
+    assert jnp.isnan(ops.max_pool(x, 2)).all()
+
+
+def test_max_pool_pads_with_less_than_any_number():
+    assert (ops.max_pool(-jnp.ones((1, 4, 4, 2)), 3, stride=2, padding=1) == -1).all()
+
+
+@pytest.mark.parametrize("pool", [ops.max_pool, ops.avg_pool])
+def test_pools_agree_with_finite_differences_twice(x64, pool):
+    x = _normal(3, (1, 5, 5, 2))
+    check_grads(lambda x: jnp.sin(pool(x, 3, stride=2, padding=1)), (x,), order=2, modes=["rev"])
+
+
+def test_local_response_norm_is_the_formula(x64):
+    x = np.random.default_rng(0).normal(size=(2, 3, 3, 7))
+    want = np.empty_like(x)
+    for c in range(7):
+        neighbours = x[..., max(0, c - 2) : c + 2]
+        want[..., c] = x[..., c] / (1 + 0.001 / 9 * np.sum(neighbours**2, -1) / 4) ** 0.75
+    np.testing.assert_allclose(ops.local_response_norm(jnp.asarray(x)), want, rtol=1e-13)
+    check_grads(
+        lambda x: ops.local_response_norm(x, alpha=0.5), (jnp.asarray(x[:1]),), order=2, modes=["rev"]
+    )

@@ -1,0 +1,141 @@
+"""The built-in networks: parameter counts, reference logits, what does not fit, the registry."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddjax import networks
+
+SMALL = {
+    "lenet": ((12, 16, 1), {}),
+    "alexcifar": ((8, 9, 3), {}),
+    "convnet": ((8, 8, 1), {"depth": 2, "width": 8}),
+    "mlp": ((8, 8, 1), {"widths": (16, 12)}),
+}
+
+
+def _shapes(network):
+    return jax.eval_shape(network.init, jax.random.key(0))
+
+
+def _count(network):
+    return sum(leaf.size for leaf in jax.tree.leaves(_shapes(network)))
+
+
+@pytest.mark.parametrize(
+    ("build", "image_shape", "count"),
+    [
+        (networks.lenet, (28, 28, 1), 61_706),
+        (networks.lenet, (32, 32, 1), 61_706),
+        (networks.alexcifar, (32, 32, 3), 1_756_426),
+        (networks.convnet, (28, 28, 1), 317_706),
+        (networks.convnet, (32, 32, 3), 320_010),
+        (networks.mlp, (8, 8, 1), 26_122),
+    ],
+)
+def test_parameter_counts_are_the_references(build, image_shape, count):
+    assert _count(build(image_shape, 10)) == count
+
+
+def test_convnet_gives_the_reference_logits(x64, reference):
+    with np.load(reference / "dc_convnet28.npz") as file:
+        values = {key: jnp.asarray(file[key], float) for key in file.files}
+    params = {
+        "classifier": {
+            "kernel": values["param/classifier.weight"],
+            "bias": values["param/classifier.bias"],
+        }
+    }
+    for i, at in enumerate((0, 4, 8), start=1):
+        for name, index, weight in (("conv", at, "kernel"), ("norm", at + 1, "scale")):
+            params[f"{name}{i}"] = {
+                weight: values[f"param/features.{index}.weight"],
+                "bias": values[f"param/features.{index}.bias"],
+            }
+    network = networks.convnet((28, 28, 1), 10, width=16)
+    logits = jax.jit(network.apply)(params, values["real_images"])
+    np.testing.assert_allclose(logits, values["logits_real"], rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_embed_is_what_the_last_dense_layer_sees(name):
+    shape, settings = SMALL[name]
+    network = networks.by_name(name, shape, 3, **settings)
+    params = network.init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (2, *shape))
+    last = params.get("fc3", params.get("classifier"))
+    assert network.embed is not None
+    logits = network.embed(params, x) @ last["kernel"] + last["bias"]
+    np.testing.assert_allclose(network.apply(params, x), logits, rtol=1e-5, atol=1e-6)
+    assert network.name == name
+    assert (network.image_shape, network.num_classes) == (shape, 3)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_networks_follow_the_dtype_of_weights_and_images(name):
+    shape, settings = SMALL[name]
+    network = networks.by_name(name, shape, 3, **settings)
+    assert {leaf.dtype for leaf in jax.tree.leaves(_shapes(network))} == {jnp.dtype("float32")}
+    with jax.enable_x64(True):
+        params = _shapes(network)
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float64")}
+        x = jax.ShapeDtypeStruct((2, *shape), jnp.dtype("float64"))
+        jaxpr = str(jax.make_jaxpr(network.apply)(params, x))
+    assert "f64[" in jaxpr
+    assert "f32[" not in jaxpr
+
+
+@pytest.mark.parametrize("norm", ["instance", "layer", "group", "none"])
+@pytest.mark.parametrize("pooling", ["avg", "max", "none"])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_convnet_takes_every_combination(norm, pooling, activation):
+    network = networks.convnet(
+        (8, 8, 3), 4, depth=2, width=8, norm=norm, pooling=pooling, activation=activation
+    )
+    has_norm = "norm1" in _shapes(network)
+    assert has_norm == (norm != "none")
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: networks.lenet((30, 30, 1), 10),
+            "lenet: expected .* multiples of 4, at least 12.*got 30x30",
+        ),
+        (lambda: networks.lenet((8, 8, 1), 10), "got 8x8. Resize the images, or take convnet or mlp"),
+        (lambda: networks.alexcifar((4, 4, 3), 10), "alexcifar: expected images of at least 8x8; got 4x4"),
+        (lambda: networks.convnet((8, 8, 1), 10, depth=4), "at least 16x16 for depth 4; got 8x8.*depth=3"),
+        (lambda: networks.convnet((8, 8, 1), 10, norm="batch"), "norm: expected one of group, instance"),
+        (lambda: networks.convnet((8, 8, 1), 10, norm="group", width=6), "multiple of 4"),
+        (lambda: networks.convnet((8, 8, 1), 10, depth=0), "depth: expected a whole number >= 1"),
+        (lambda: networks.convnet((28, 28), 10), r"image_shape: expected \(height, width, channels\)"),
+        (lambda: networks.lenet((28, 28, 1), 0), "num_classes: expected a whole number >= 1"),
+        (lambda: networks.mlp((8, 8, 1), 10, widths=(0,)), "widths: expected a whole number >= 1"),
+        (lambda: networks.by_name("lenett", (28, 28, 1), 10), "Did you mean 'lenet'"),
+        (lambda: networks.by_name("convnet", (8, 8, 1), 10, dept=2), "settings of convnet.*'depth'"),
+        (lambda: networks.by_name("lenet", (28, 28, 1), 10, conv_form="im2coll"), "Did you mean 'im2col'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "name"),
+    [
+        ((8, 8, 1), "convnet"),
+        ((28, 28, 1), "lenet"),
+        ((16, 16, 1), "lenet"),
+        ((32, 32, 3), "alexcifar"),
+        ((64, 64, 3), "convnet"),
+        ((28, 28, 4), "convnet"),
+        ((30, 30, 1), "convnet"),
+        ((1, 20, 1), "mlp"),
+    ],
+)
+def test_every_image_shape_has_a_default_network_that_fits(image_shape, name):
+    assert networks.default_network(image_shape, 5).name == name
+    assert networks.default_for(image_shape)[0] == name

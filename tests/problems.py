@@ -1,0 +1,69 @@
+"""Small problems that several test files share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import ddjax
+from ddjax import data as real_data
+from ddjax import forms, inits, methods, networks
+from ddjax.data import Dataset
+from ddjax.run import Run
+from ddjax.types import Form
+
+SHAPE, CLASSES = (8, 8, 1), 3
+
+
+def three_digits() -> Dataset:
+    """Three classes of the embedded digits."""
+    digits = real_data.load("digits")
+    kept = [part.labels < CLASSES for part in (digits.train, digits.test)]
+    return real_data.from_arrays(
+        digits.train.images[kept[0]],
+        digits.train.labels[kept[0]],
+        digits.test.images[kept[1]],
+        digits.test.labels[kept[1]],
+        name="three digits",
+    )
+
+
+def small_form(**settings: Any) -> Form:
+    """S 2, E 2, one image of each class in a step."""
+    return forms.pixels(SHAPE, CLASSES, **({"inner_steps": 2, "inner_epochs": 2} | settings))
+
+
+def small_run(data: Dataset, **settings: Any) -> Run:
+    """A few outer steps of the unrolled method with a tiny MLP."""
+    network = networks.mlp(SHAPE, CLASSES, widths=(16,))
+    method = methods.unrolled(network, inits.random(network), batch_size=64)
+    defaults = {
+        "key": jax.random.key(0),
+        "num_outer_steps": 6,
+        "form": small_form(inner_lr=0.1),
+        "reporting": ddjax.Reporting(every=1),
+    }
+    return ddjax.distill(data, method, **(defaults | settings))
+
+
+def relative(ours: Any, theirs: Any) -> float:
+    """‖ours - theirs‖ / ‖theirs‖ over all leaves of two trees."""
+    flat = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (ours, theirs)]
+    return float(np.linalg.norm(flat[0] - flat[1]) / np.linalg.norm(flat[1]))
+
+
+def write_npz(path: Path, rng: np.random.Generator, *, shape: tuple[int, int, int] = SHAPE) -> Path:
+    """A data set of noise around one bright spot per class, as users' own `.npz` come."""
+    centres = rng.integers(0, 256, (CLASSES, *shape))
+
+    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.arange(count) % CLASSES
+        noisy = centres[labels] + rng.normal(0, 20, (count, *shape))
+        return np.clip(noisy, 0, 255).astype(np.uint8), labels
+
+    (x_train, y_train), (x_test, y_test) = draw(120), draw(60)
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    return path

@@ -1,0 +1,40 @@
+"""The compiled outer loop: compiled once, and stopping where it is told to."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from problems import CLASSES, SHAPE, small_form, three_digits
+
+from ddjax import inits, methods, networks, optimizers, parallel
+from ddjax.data import to_device
+from ddjax.engine import Problem, build_dispatch, init_state, slot_keys
+
+
+def problem() -> Problem:
+    network = networks.mlp(SHAPE, CLASSES, widths=(8,))
+    method = methods.unrolled(network, inits.random(network), batch_size=16)
+    return Problem(method, small_form(), optimizers.adam_cosine(10))
+
+
+def test_one_compilation_serves_every_length_of_dispatch():
+    dispatch = build_dispatch(problem(), parallel.mesh(jax.devices()[:1]), capacity=4)
+    data, key = to_device(three_digits().train), jax.random.key(0)
+    state = init_state(problem(), key)
+    reached = []
+    for stop in (1, 3, 100):
+        state, infos, finite = dispatch(state, data, key, jnp.int32(stop))
+        reached.append(int(state.step))
+        assert bool(finite)
+        assert infos.loss.shape == (4,)
+    assert reached == [1, 3, 7]  # the last one fills the buffer of four
+    assert dispatch._cache_size() == 1
+
+
+def test_slot_keys_depend_on_the_slot_alone():
+    key = jax.random.key(3)
+    everyone = jax.random.key_data(slot_keys(key, jnp.arange(4)))
+    last = jax.random.key_data(slot_keys(key, jnp.array([3])))
+    assert np.array_equal(everyone[3:], last)
+    assert len(np.unique(everyone, axis=0)) == 4

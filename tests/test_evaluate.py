@@ -1,0 +1,162 @@
+"""Evaluation: against a plain loop written out here, over both recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from problems import CLASSES, SHAPE, small_run, three_digits
+
+import ddjax
+from ddjax import inits, networks
+from ddjax.evaluate import Evaluation, chunks, scorer
+from ddjax.types import InitDistribution, Recipe
+
+
+@pytest.fixture(scope="module")
+def data():
+    return three_digits()
+
+
+@pytest.fixture(scope="module")
+def distilled(data):
+    return small_run(data, num_outer_steps=20).distilled
+
+
+@pytest.fixture(scope="module")
+def network():
+    return networks.mlp(SHAPE, CLASSES, widths=(16,))
+
+
+def accuracy(network, params, split) -> float:
+    logits = network.apply(params, jnp.asarray(split.normalised()))
+    return 100 * float(np.mean(np.argmax(logits, -1) == split.labels))
+
+
+def test_a_schedule_is_replayed_step_by_step(data, distilled, network):
+    distribution, key = inits.random(network), jax.random.key(5)
+    score = ddjax.evaluate(distilled, network, distribution, data.test, key=key, num_inits=3)
+    schedule, expected = distilled.schedule, []
+    for run_key in jax.random.split(key, 3):
+        params = distribution.sample(jax.random.split(run_key)[0])
+        for lrs in schedule.lrs:
+            for x, y, lr in zip(schedule.inputs, schedule.labels, lrs, strict=True):
+                grads = jax.grad(
+                    lambda p, x=x, y=y: optax.softmax_cross_entropy(network.apply(p, x), y).mean()
+                )(params)
+                params = jax.tree.map(lambda p, g, lr=lr: p - lr * g, params, grads)
+        expected.append(accuracy(network, params, data.test))
+    assert score.values == pytest.approx(expected, abs=1e-4)
+    assert score.mean == pytest.approx(np.mean(expected))
+    assert score.std == pytest.approx(np.std(expected))
+
+
+def test_training_in_epochs_equals_a_plain_loop(data, distilled, network):
+    recipe = Recipe("train", lr=0.1, epochs=4, batch_size=100)  # one batch of all images: no order to match
+    distilled = dataclasses.replace(distilled, recipe=recipe)
+    distribution, key = inits.random(network), jax.random.key(6)
+    params = ddjax.train(distilled, network, distribution, key=key)
+    expected = distribution.sample(jax.random.split(key)[0])
+    x = distilled.schedule.inputs.reshape(-1, *SHAPE)
+    y = distilled.schedule.labels.reshape(-1, CLASSES)
+    momentum = jax.tree.map(jnp.zeros_like, expected)
+    for epoch in range(4):
+        lr = 0.1 if epoch < 2 else 0.01
+        grads = jax.grad(lambda p: optax.softmax_cross_entropy(network.apply(p, x), y).mean())(expected)
+        momentum = jax.tree.map(lambda m, g, p: 0.9 * m + g + 5e-4 * p, momentum, grads, expected)
+        expected = jax.tree.map(lambda p, m, lr=lr: p - lr * m, expected, momentum)
+    for ours, theirs in zip(*map(jax.tree.leaves, (params, expected)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
+
+
+def test_minibatches_of_an_epoch_weigh_every_image_once(data, distilled, network):
+    """Linear in the images at zero weights: one epoch of odd batches equals the sum written out."""
+    recipe = Recipe("train", lr=1e-4, momentum=0.0, weight_decay=0.0, epochs=1, batch_size=4)
+    distilled = dataclasses.replace(distilled, recipe=recipe)
+    zero = InitDistribution(lambda key: jax.tree.map(jnp.zeros_like, network.init(key)), "zero", fixed=True)
+    params = ddjax.train(distilled, network, zero, key=jax.random.key(0))
+    # With all weights zero only the last bias has a gradient, and it is mean(1/K - y) of each minibatch of
+    # 4, 4 and 4; to first order in lr the order of images does not matter.
+    y = np.asarray(distilled.schedule.labels).reshape(-1, CLASSES)
+    assert len(y) == 12
+    bias = jax.tree.leaves(params, is_leaf=lambda leaf: getattr(leaf, "shape", None) == (CLASSES,))
+    (bias,) = [leaf for leaf in bias if leaf.shape == (CLASSES,)]
+    np.testing.assert_allclose(bias, -1e-4 * (1 / CLASSES - y).sum(0) / 4, atol=1e-8)
+
+
+def test_one_call_trains_a_network_that_classifies(data, distilled, network):
+    params = ddjax.train(distilled, network, inits.random(network), key=jax.random.key(1))
+    assert accuracy(network, params, data.test) > 60
+
+
+def test_chunks_cover_a_split_once(data):
+    pieces = chunks(data.test, size=40)
+    kept = np.asarray(pieces.labels).ravel() >= 0
+    images = np.asarray(pieces.images).reshape(-1, *SHAPE)[kept]
+    assert np.array_equal(images, data.test.images)
+    assert kept.sum() == len(data.test) == int(pieces.size)
+
+
+def test_vmapped_runs_equal_runs_one_by_one(data, distilled, network):
+    settings = {"key": jax.random.key(2), "num_inits": 4}
+    one, all_four = (
+        ddjax.evaluate(distilled, network, inits.random(network), data.test, runs_per_chunk=n, **settings)
+        for n in (1, 4)
+    )
+    np.testing.assert_allclose(one.values, all_four.values, atol=1.0)
+
+
+def test_a_fixed_theta_is_evaluated_once(data, distilled, network):
+    fixed = inits.fixed(network, jax.random.key(0))
+    score = ddjax.evaluate(distilled, network, fixed, data.test, key=jax.random.key(1), num_inits=20)
+    assert len(score.values) == 1
+    assert score.std == 0
+
+
+def test_a_scorer_gives_the_same_theta_every_time(data, distilled, network):
+    score = scorer(
+        network,
+        inits.random(network),
+        data.validation,
+        distilled.recipe,
+        mean=data.mean,
+        std=data.std,
+        key=jax.random.key(0),
+        num_inits=3,
+    )
+    assert np.array_equal(score(distilled.schedule), score(distilled.schedule))
+
+
+def test_std_is_that_of_the_population():
+    assert Evaluation.of(np.array([1.0, 3.0])) == (2.0, 1.0, pytest.approx([1.0, 3.0]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d, n: (d, networks.mlp((9, 9, 1), CLASSES)), "image shape .*expected .*got"),
+        (lambda d, n: (d, networks.mlp(SHAPE, 4)), "number of classes: expected 4; got 3|expected 3; got 4"),
+        (
+            lambda d, n: (
+                dataclasses.replace(d, params=d.params._replace(raw_lrs=None), recipe=Recipe("schedule")),
+                n,
+            ),
+            "expected learning rates",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(data, distilled, network, change, message):
+    phi, net = change(distilled, network)
+    with pytest.raises(ValueError, match=message):
+        ddjax.evaluate(phi, net, inits.random(net), data.test, key=jax.random.key(0))
+
+
+def test_no_inits_is_refused(data, distilled, network):
+    with pytest.raises(ValueError, match="num_inits"):
+        ddjax.evaluate(
+            distilled, network, inits.random(network), data.test, key=jax.random.key(0), num_inits=0
+        )

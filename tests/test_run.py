@@ -1,0 +1,141 @@
+"""A run: it stops where it diverges, saves when it is told to, refuses what cannot work."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from problems import relative, small_form, small_run, three_digits
+
+import ddjax
+from ddjax import forms, report
+from ddjax.checkpoint import Store
+
+
+@pytest.fixture(scope="module")
+def data():
+    return three_digits()
+
+
+def exploding(at_step: int) -> optax.GradientTransformation:
+    """Gradient descent that throws φ to infinity at one outer step."""
+
+    def update(grads, state, params=None):
+        del params
+        scale = jnp.where(state == at_step, jnp.inf, 0.01)
+        return jax.tree.map(lambda g: -scale * g, grads), state + 1
+
+    return optax.GradientTransformation(lambda params: jnp.int32(0), update)
+
+
+def saved_step(workdir: Path) -> int:
+    return int(Store(workdir / "checkpoints").paths()[0].stem[5:])
+
+
+def test_metrics_hold_every_diagnostic_of_every_step(data, tmp_path):
+    run = small_run(data, workdir=tmp_path)
+    records = report.read_metrics(tmp_path / "metrics.jsonl")
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
+    assert len(run.history) == 6
+    for record in records:
+        assert len(record["lrs"]) == len(record["inner_losses"]) == 4
+        assert record["clipped"] == (record["grad_norm"] > 1.0)
+        assert 0 <= record["accuracy"] <= 100
+
+
+def test_divergence_stops_the_run_and_keeps_the_last_finite_state(data, tmp_path):
+    with pytest.raises(ddjax.DivergedError) as caught:
+        small_run(data, optimizer=exploding(3), workdir=tmp_path)
+    message = str(caught.value)
+    assert "outer step 4 is not finite" in message
+    assert "inner_losses" in message
+    assert "largest learning rate" in message
+    assert "epoch 0, step" in message
+    assert saved_step(tmp_path) == 3
+    whole = small_run(data, optimizer=exploding(99), num_outer_steps=3, workdir=tmp_path)
+    untouched = small_run(data, optimizer=exploding(99), num_outer_steps=3)
+    assert relative(whole.distilled.params, untouched.distilled.params) == 0
+
+
+def test_a_signal_saves_and_the_same_call_continues(data, tmp_path):
+    def interrupt(record):
+        if record["step"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ddjax.PreemptedError, match="saved"):
+        small_run(data, workdir=tmp_path, reporting=ddjax.Reporting(every=1, listener=interrupt))
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert 2 <= saved_step(tmp_path) < 6
+    resumed, whole = small_run(data, workdir=tmp_path), small_run(data)
+    assert relative(resumed.distilled.params, whole.distilled.params) == 0
+
+
+def test_a_finished_run_is_not_computed_again(data, tmp_path):
+    first = small_run(data, workdir=tmp_path)
+    again = small_run(data, workdir=tmp_path)
+    assert again.seconds["compile"] == 0
+    assert again.history == []
+    assert relative(again.distilled.params, first.distilled.params) == 0
+
+
+def test_validation_chooses_the_best_phi(data):
+    scores = iter([10.0, 30.0, float("nan")])
+    seen = []
+
+    def score(schedule):
+        seen.append(np.asarray(schedule.inputs))
+        return next(scores)
+
+    run = small_run(data, validation=ddjax.Validation(score, every=2))
+    assert run.best_step == 4
+    assert run.val_accuracy == 30.0
+    assert np.array_equal(run.distilled.schedule.inputs, seen[1])
+
+
+def test_clipping_bounds_the_gradient(data):
+    unit = optax.sgd(1.0)
+    start, method_key = small_form(inner_lr=0.1), jax.random.key(0)
+    run = small_run(data, num_outer_steps=1, optimizer=unit, clip_norm=1e-3, key=method_key)
+    init_key = jax.random.split(method_key)[1]
+    begin = start.init(jax.random.split(init_key)[0])
+    moved = optax.tree.norm(jax.tree.map(jnp.subtract, run.distilled.params, begin))
+    assert run.history[0]["clipped"]
+    assert float(moved) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_another_run_s_directory_is_refused(data, tmp_path):
+    small_run(data, workdir=tmp_path)
+    kept = {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}
+    with pytest.raises(ValueError, match="other settings"):
+        small_run(data, workdir=tmp_path, form=small_form(inner_lr=0.1, inner_steps=3))
+    with pytest.raises(ValueError, match="run of this key"):
+        small_run(data, workdir=tmp_path, key=jax.random.key(1))
+    assert {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()} == kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_outer_steps": 0}, "num_outer_steps: expected a whole number >= 1; got 0"),
+        ({"num_inits": 0}, "num_inits: expected a whole number >= 1; got 0"),
+        ({"slots_per_chunk": 0}, "slots_per_chunk: expected"),
+        ({"clip_norm": 0.0}, "clip_norm: expected a finite number > 0"),
+        ({"clip_norm": float("nan")}, "clip_norm: expected a finite number > 0"),
+        ({"form": forms.pixels((9, 9, 1), 3)}, r"image shape .*: expected \(8, 8, 1\); got \(9, 9, 1\)"),
+        ({"form": forms.pixels((8, 8, 1), 4)}, "number of classes: expected 3; got 4"),
+        ({"num_inits": 3, "devices": "two"}, "expected a multiple of the 2 devices; got 3. Use 2 or 4 inits"),
+    ],
+)
+def test_bad_input_is_refused(data, settings, message, tmp_path):
+    if settings.get("devices") == "two":
+        settings = settings | {"devices": jax.devices()[:2]}
+    with pytest.raises(ValueError, match=message):
+        small_run(data, workdir=tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
