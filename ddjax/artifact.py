@@ -87,7 +87,8 @@ def load(path: str | Path) -> Distilled:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because np.load leaves its own handle open when the archive is damaged.
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             members = {name: file[name] for name in file.files}
     except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Checkpoints: a pytree of arrays that exists on disk whole or not at all, and the guard that asks for one."""
+"""Checkpoints: a pytree of arrays, on disk whole or not at all, and the guard that asks for one."""
 
 from __future__ import annotations
 
@@ -38,15 +38,23 @@ def _encode(tree: PyTree) -> bytes:
     return stream.getvalue()
 
 
-def _decode(path: Path, template: PyTree) -> PyTree:
-    with np.load(path, allow_pickle=False) as members:
-        manifest = json.loads(str(members[MANIFEST]))
-        checks = manifest["sha256"]
-        arrays = {name: members[name] for name in checks}
+class UnreadableError(Exception):
+    """A file that is no checkpoint at all."""
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint, each as it was written."""
+    # Opened here, because np.load leaves its own handle open when the archive is damaged.
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as members:
+            digests = json.loads(str(members[MANIFEST]))["sha256"]
+            arrays = {name: members[name] for name in digests}
+    except (ValueError, TypeError) as error:
+        raise UnreadableError(f"it cannot be read ({error})") from error
     for name, array in arrays.items():
-        if _digest(array) != checks[name]:
-            raise OSError(f"{path}: {name} is not what was written (its sha256 differs)")
-    return _fill(path, template, arrays)
+        if _digest(array) != digests[name]:
+            raise UnreadableError(f"{name} is not what was written (its sha256 differs)")
+    return arrays
 
 
 def _fill(path: Path, template: PyTree, arrays: dict[str, np.ndarray]) -> PyTree:
@@ -110,9 +118,11 @@ class Store:
         paths = self.paths()
         for path in paths:
             try:
-                return _decode(path, template)
-            except (OSError, zipfile.BadZipFile, KeyError, EOFError) as error:
+                arrays = _read(path)
+            except (OSError, zipfile.BadZipFile, KeyError, EOFError, UnreadableError) as error:
                 warnings.warn(f"checkpoint {path} is damaged and passed over: {error}", stacklevel=2)
+            else:
+                return _fill(path, template, arrays)
         if paths:
             raise OSError(
                 f"every checkpoint in {self.directory} is damaged. Nothing was overwritten; remove or "

@@ -1,4 +1,4 @@
-"""Inner training: a network's weights after the gradient steps of a schedule, as a function of the schedule."""
+"""Inner training: the weights that the gradient steps of a schedule lead to, as a function of it."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from ddjax.data import Dataset
 from ddjax.types import Recipe
 from experiments import launch
 from experiments.config import Common, flag
+from experiments.parts import Keys, Parts, build_network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Config(Common):
     validate_every: int = flag(250, "outer steps from one validation to the next", low=1)
 
 
-def build(config: Config, data: Dataset, keys: launch.Keys) -> launch.Parts:
+def build(config: Config, data: Dataset, keys: Keys) -> Parts:
     """All images in one step, no learning rates; SGD with momentum moves them, as published."""
     if config.network == "convnet" and config.depth is None and config.width is None:
         config = dataclasses.replace(config, depth=min(3, min(data.image_shape[:2]).bit_length() - 2))
-    network = launch.build_network(config, data)
+    network = build_network(config, data)
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     recipe = Recipe("train", lr=config.train_lr, epochs=config.train_epochs)
     method = methods.distribution_matching(network, distribution, batch_size=config.batch_size, recipe=recipe)
@@ -50,7 +51,7 @@ def build(config: Config, data: Dataset, keys: launch.Keys) -> launch.Parts:
         initial_images=real_start(config, data) if config.start == "real" else None,
     )
     lr, steps = config.outer_lr or 1.0, config.num_outer_steps or 1000
-    return launch.Parts(
+    return Parts(
         network,
         distribution,
         method,

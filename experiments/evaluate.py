@@ -6,7 +6,6 @@ python -m experiments.evaluate --artifact=runs/random_init-mnist/distilled.npz -
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from ddjax import artifact, checks, inits, report
 from ddjax.data import Dataset, load
 from ddjax.evaluate import evaluate
 from ddjax.types import Distilled
-from experiments import launch
+from experiments import launch, results
 from experiments.config import NetworkChoice, flag
+from experiments.parts import build_network, runs_at_once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ def prepare(config: Config) -> tuple[Distilled, Dataset]:
 def run(config: Config) -> dict[str, Any]:
     """Train unseen initial weights on the artifact, test them, print and return the scores."""
     distilled, data = prepare(config)
-    network = launch.build_network(config, data, default=distilled.metadata.get("network"))
+    network = build_network(config, data, default=distilled.metadata.get("network"))
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     test_key, baseline_key = jax.random.split(jax.random.key(config.seed))
     score = evaluate(
@@ -64,14 +64,14 @@ def run(config: Config) -> dict[str, Any]:
         data.test,
         key=test_key,
         num_inits=config.num_eval_inits,
-        runs_per_chunk=launch.runs_at_once(config.num_eval_inits),
+        runs_per_chunk=runs_at_once(config.num_eval_inits),
     )
     result = {"artifact": config.artifact, "dataset": data.name, "network": network.name}
     result |= {"init": distribution.name, "test_accuracy": score.as_dict(), "baselines": None}
     if config.baselines:
         steps, images = distilled.schedule.inputs.shape[:2]
         lrs = distilled.schedule.lrs
-        result["baselines"] = launch.measure_baselines(
+        result["baselines"] = results.measure_baselines(
             data,
             network,
             distribution,
@@ -82,10 +82,10 @@ def run(config: Config) -> dict[str, Any]:
             key=baseline_key,
         )
     print(f"{config.artifact} on {data.name}, {network.name} from {distribution.name}\n")
-    print(launch.result_table(result))
+    print(results.table(result))
     if config.output:
-        report.write_json(Path(config.output), result | launch.made_on())
-    return json.loads(json.dumps(result))
+        report.write_json(Path(config.output), result | results.made_on())
+    return result
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ from ddjax import inits
 from ddjax.data import Dataset
 from experiments import launch
 from experiments.config import Unrolled as Config
+from experiments.parts import Keys, Parts, build_network, unrolled_parts
 
 
-def build(config: Config, data: Dataset, keys: launch.Keys) -> launch.Parts:
+def build(config: Config, data: Dataset, keys: Keys) -> Parts:
     """p(θ0) is a single draw of the init scheme, the same at every outer step and in the evaluation."""
-    network = launch.build_network(config, data)
+    network = build_network(config, data)
     distribution = inits.fixed(network, keys.theta, scheme=config.init, gain=config.init_gain)
-    return launch.unrolled_parts(config, data, network, distribution)
+    return unrolled_parts(config, data, network, distribution)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def three_digits() -> Dataset:
 
 def small_form(**settings: Any) -> Form:
     """S 2, E 2, one image of each class in a step."""
-    return forms.pixels(SHAPE, CLASSES, **({"inner_steps": 2, "inner_epochs": 2} | settings))
+    sizes: dict[str, Any] = {"inner_steps": 2, "inner_epochs": 2}
+    return forms.pixels(SHAPE, CLASSES, **(sizes | settings))
 
 
 def small_run(data: Dataset, **settings: Any) -> Run:

@@ -91,7 +91,7 @@ def metadata_with(path: Path, **changes) -> np.ndarray:
         (lambda p: {"metadata": metadata_with(p, format_version=2)}, "Install a newer ddjax"),
         (lambda p: {"metadata": metadata_with(p, recipe={"kind": "ridge"})}, "expected schedule or train"),
         (lambda p: {"metadata": metadata_with(p, recipe={"speed": 1})}, "expected a recipe"),
-        (lambda p: {"images": np.array([object()], object)}, "expected an .npz of plain arrays"),
+        (lambda p: {"images": np.array([object()], object)}, "of plain arrays"),
     ],
 )
 def test_what_is_no_artifact_is_refused(saved, change, message):
@@ -104,7 +104,7 @@ def test_what_is_no_artifact_is_refused(saved, change, message):
 def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "file.npz"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="expected an .npz of plain arrays"):
+    with pytest.raises(ValueError, match="of plain arrays"):
         artifact.load(path)
 
 
@@ -112,10 +112,10 @@ def test_a_lone_array_is_refused(tmp_path):
     stream = io.BytesIO()
     np.save(stream, np.zeros(3))
     (tmp_path / "file.npz").write_bytes(stream.getvalue())
-    with pytest.raises(ValueError, match="expected an .npz of plain arrays"):
+    with pytest.raises(ValueError, match="of plain arrays"):
         artifact.load(tmp_path / "file.npz")
 
 
 def test_a_missing_file_says_where_it_was_looked_for(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere.npz"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.npz"):
         artifact.load(tmp_path / "nowhere.npz")

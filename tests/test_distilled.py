@@ -28,6 +28,7 @@ def test_pixels_start_as_noise_with_hard_labels_in_class_order():
     assert float(schedule.inputs.std()) == pytest.approx(1, abs=0.1)
     assert np.argmax(schedule.labels, -1).tolist() == [[0, 0, 1, 1, 2, 2, 3, 3]] * 3
     assert np.array_equal(schedule.labels.sum(-1), np.ones((3, 8)))
+    assert schedule.lrs is not None
     np.testing.assert_allclose(schedule.lrs, np.full((2, 3), 0.05), rtol=1e-5)
 
 

@@ -98,7 +98,8 @@ def test_equal_shapes_draw_from_keys_of_their_own():
 
 
 def test_samples_are_float64_when_the_default_is(x64):
-    params = inits.random(networks.lenet((28, 28, 1), 10)).sample(jax.random.key(0))
+    sample = inits.random(networks.lenet((28, 28, 1), 10)).sample
+    params = jax.eval_shape(sample, jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float64")}
 
 

@@ -26,10 +26,10 @@ def data():
 def exploding(at_step: int) -> optax.GradientTransformation:
     """Gradient descent that throws φ to infinity at one outer step."""
 
-    def update(grads, state, params=None):
+    def update(updates, state, params=None):
         del params
         scale = jnp.where(state == at_step, jnp.inf, 0.01)
-        return jax.tree.map(lambda g: -scale * g, grads), state + 1
+        return jax.tree.map(lambda g: -scale * g, updates), state + 1
 
     return optax.GradientTransformation(lambda params: jnp.int32(0), update)
 

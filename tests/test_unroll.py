@@ -59,7 +59,14 @@ def replay_inputs(name: str, reference) -> tuple[Network, Any, Schedule, jax.Arr
     labels = values["real_labels"]
     if name.endswith("attack"):
         labels = np.where(labels == ATTACKED, TARGET, labels)
-    return network, params, schedule, jnp.asarray(values["real_images"], jnp.float64), labels, values
+    return (
+        network,
+        params,
+        schedule,
+        jnp.asarray(values["real_images"], jnp.float64),
+        jnp.asarray(labels),
+        values,
+    )
 
 
 def relative(ours: Any, theirs: Any) -> float:

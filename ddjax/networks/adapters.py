@@ -69,6 +69,7 @@ def from_linen(
         ValueError: a module that keeps other collections (such as batch statistics), needs random numbers
             when it is applied (such as dropout), or gives outputs of the wrong shape.
     """
+    checks.at_least("num_classes", num_classes, 1)
     label = name or type(module).__name__.lower()
     dummy = jax.ShapeDtypeStruct((2, *checked_image_shape(image_shape)), jnp.zeros(()).dtype)
 

@@ -1,4 +1,4 @@
-"""Anyone's network: linen, NNX and plain functions come through; what is not pure or has other shapes does not."""
+"""Linen modules, NNX modules and plain functions become networks; what is no pure classifier is refused."""
 
 import flax.linen as nn
 import jax
@@ -52,7 +52,7 @@ def _apply(params, x):
 
 NETWORKS = {
     "linen": lambda: networks.from_linen(Linen(), SHAPE, 3),
-    "nnx": lambda: networks.from_nnx(lambda rngs: Nnx(rngs), SHAPE, 3),
+    "nnx": lambda: networks.from_nnx(Nnx, SHAPE, 3),
     "nnx_built": lambda: networks.from_nnx(Nnx(nnx.Rngs(0)), SHAPE, 3),
     "functions": lambda: networks.from_functions(_linear, _apply, SHAPE, 3),
 }
@@ -68,7 +68,7 @@ def test_adapted_networks_are_pure_jittable_and_differentiable(kind):
     np.testing.assert_allclose(plain, jitted, rtol=1e-5, atol=1e-6)
     gradient = jax.grad(lambda p: jnp.sum(network.apply(p, x) ** 2))(params)
     assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
-    many = jax.vmap(network.init)(jax.random.split(jax.random.key(2), 4))
+    many = jax.jit(jax.vmap(network.init))(jax.random.split(jax.random.key(2), 4))
     assert jax.vmap(network.apply, in_axes=(0, None))(many, x).shape == (4, 6, 3)
 
 

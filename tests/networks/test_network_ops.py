@@ -1,4 +1,4 @@
-"""Every form of the convolution is lax's, in value and twice differentiated; the pools are reduce_window's."""
+"""Every form of the convolution equals lax's, also differentiated twice; the pools equal reduce_window."""
 
 import functools
 
@@ -15,7 +15,6 @@ from ddjax.networks import ops
 # image (n, H, W, C), kernel (kh, kw, C, F), strides, padding: the networks' own, scaled down, and odd ones.
 CONVOLUTIONS = {
     "lenet1": ((2, 28, 28, 1), (5, 5, 1, 6), (1, 1), ((2, 2), (2, 2))),
-    "lenet1_32": ((1, 32, 32, 3), (5, 5, 3, 6), (1, 1), "VALID"),
     "lenet2": ((2, 14, 14, 6), (5, 5, 6, 16), (1, 1), "VALID"),
     "alexcifar1": ((1, 32, 32, 3), (5, 5, 3, 8), (1, 1), ((2, 2), (2, 2))),
     "alexcifar2": ((1, 16, 16, 8), (5, 5, 8, 8), (1, 1), ((2, 2), (2, 2))),

@@ -1,5 +1,7 @@
 """The built-in networks: parameter counts, reference logits, what does not fit, the registry."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from ddjax import networks
 
+NO_CHANNELS: Any = (28, 28)
 SMALL = {
     "lenet": ((12, 16, 1), {}),
     "alexcifar": ((8, 9, 3), {}),
@@ -62,12 +65,12 @@ def test_convnet_gives_the_reference_logits(x64, reference):
 def test_embed_is_what_the_last_dense_layer_sees(name):
     shape, settings = SMALL[name]
     network = networks.by_name(name, shape, 3, **settings)
-    params = network.init(jax.random.key(0))
+    params = jax.jit(network.init)(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (2, *shape))
     last = params.get("fc3", params.get("classifier"))
     assert network.embed is not None
-    logits = network.embed(params, x) @ last["kernel"] + last["bias"]
-    np.testing.assert_allclose(network.apply(params, x), logits, rtol=1e-5, atol=1e-6)
+    logits = jax.jit(network.embed)(params, x) @ last["kernel"] + last["bias"]
+    np.testing.assert_allclose(jax.jit(network.apply)(params, x), logits, rtol=1e-5, atol=1e-6)
     assert network.name == name
     assert (network.image_shape, network.num_classes) == (shape, 3)
 
@@ -110,7 +113,10 @@ def test_convnet_takes_every_combination(norm, pooling, activation):
         (lambda: networks.convnet((8, 8, 1), 10, norm="batch"), "norm: expected one of group, instance"),
         (lambda: networks.convnet((8, 8, 1), 10, norm="group", width=6), "multiple of 4"),
         (lambda: networks.convnet((8, 8, 1), 10, depth=0), "depth: expected a whole number >= 1"),
-        (lambda: networks.convnet((28, 28), 10), r"image_shape: expected \(height, width, channels\)"),
+        (
+            lambda: networks.by_name("convnet", NO_CHANNELS, 10),
+            r"image_shape: expected \(height, width, channels\)",
+        ),
         (lambda: networks.lenet((28, 28, 1), 0), "num_classes: expected a whole number >= 1"),
         (lambda: networks.mlp((8, 8, 1), 10, widths=(0,)), "widths: expected a whole number >= 1"),
         (lambda: networks.by_name("lenett", (28, 28, 1), 10), "Did you mean 'lenet'"),
