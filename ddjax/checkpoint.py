@@ -34,7 +34,8 @@ def _encode(tree: PyTree) -> bytes:
     arrays = {f"leaf{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in leaves}
     manifest = {"version": VERSION, "sha256": {name: _digest(array) for name, array in arrays.items()}}
     stream = io.BytesIO()
-    np.savez(stream, **{MANIFEST: np.array(json.dumps(manifest))}, **arrays)
+    members: dict[str, Any] = {MANIFEST: np.array(json.dumps(manifest))} | arrays
+    np.savez(stream, allow_pickle=False, **members)
     return stream.getvalue()
 
 

@@ -81,7 +81,7 @@ def k_means(split: Split, *, per_class: int, num_classes: int, seed: int) -> np.
 
     def centroids(rows: np.ndarray) -> np.ndarray:
         points = images[rows].reshape(len(rows), -1)
-        found = KMeans(per_class, n_init=1, random_state=seed).fit(points).cluster_centers_
+        found = KMeans(per_class, n_init="auto", random_state=seed).fit(points).cluster_centers_
         return found.reshape(per_class, *images.shape[1:]).astype(np.float32)
 
     return np.stack([centroids(np.flatnonzero(split.labels == k)) for k in range(num_classes)])

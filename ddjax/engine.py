@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from ddjax import checks, parallel
@@ -180,7 +181,7 @@ def outer_step(
     return state_out, diagnostics, finite
 
 
-def build_dispatch(problem: Problem, mesh: jax.sharding.Mesh, *, capacity: int = DISPATCH_CAPACITY) -> Any:
+def build_dispatch(problem: Problem, mesh: Mesh, *, capacity: int = DISPATCH_CAPACITY) -> Any:
     """Compile-ready: outer steps one after the other on the devices, without a look at the host.
 
     Args:
@@ -232,7 +233,7 @@ def init_state(problem: Problem, key: jax.Array) -> EngineState:
     return EngineState(jnp.zeros((), jnp.int32), params, problem.optimizer.init(params), slots)
 
 
-def default_devices(num_inits: int) -> list[jax.Device]:
+def default_devices(num_inits: int) -> list[parallel.Device]:
     """As many of this process's devices as share M slots evenly."""
     devices = jax.local_devices()
     return devices[: math.gcd(num_inits, len(devices))]

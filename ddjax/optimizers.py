@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import jax
 import optax
 
+from ddjax.types import PyTree
 
-def adam_cosine(num_outer_steps: int, *, lr: float = 0.03) -> optax.GradientTransformation:
+
+def adam_cosine(
+    num_outer_steps: int, *, lr: float = 0.03, lr_of_lrs: float | None = None
+) -> optax.GradientTransformation:
     """Adam whose rate falls to zero along a cosine; with the engine's clipping, the default.
 
         lr_t = lr · (1 + cos(π t / num_outer_steps)) / 2
@@ -13,11 +18,28 @@ def adam_cosine(num_outer_steps: int, *, lr: float = 0.03) -> optax.GradientTran
     Args:
         num_outer_steps: where the rate reaches zero.
         lr: rate at the start.
+        lr_of_lrs: rate at the start of the parameters named `raw_lrs`; the same as `lr` by default.
 
     Returns:
         The transformation.
     """
-    return optax.adam(optax.cosine_decay_schedule(lr, num_outer_steps))
+
+    def adam(start: float) -> optax.GradientTransformation:
+        return optax.adam(optax.cosine_decay_schedule(start, num_outer_steps))
+
+    if lr_of_lrs is None:
+        return adam(lr)
+    return optax.partition({"lrs": adam(lr_of_lrs), "rest": adam(lr)}, label_lrs)
+
+
+def label_lrs(params: PyTree) -> PyTree:
+    """A tree like `params` that says `"lrs"` at leaves named `raw_lrs` and `"rest"` elsewhere."""
+
+    def label(path: tuple, leaf: object) -> str:
+        del leaf
+        return "lrs" if jax.tree_util.keystr(path, simple=True).endswith("raw_lrs") else "rest"
+
+    return jax.tree_util.tree_map_with_path(label, params)
 
 
 def adam_halving(steps_between: int, *, lr: float = 0.01) -> optax.GradientTransformation:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+Device: TypeAlias = Any
+"""A `jax.Device`, which JAX declares in a way that type checkers take for a variable."""
+
 AXIS = "slots"
 """The name of the mesh's only axis: each device takes M / D of the M slots."""
 
 
-def mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[Device] | None = None) -> Mesh:
     """A one-axis mesh over the given devices, over all of this process's by default."""
     devices = jax.local_devices() if devices is None else list(devices)
     return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
@@ -35,11 +39,11 @@ def check_divides(num_inits: int, num_devices: int) -> None:
     )
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(on: Mesh) -> NamedSharding:
     """Every device holds all of it."""
-    return NamedSharding(mesh, P())
+    return NamedSharding(on, P())
 
 
-def split_slots(mesh: Mesh) -> NamedSharding:
+def split_slots(on: Mesh) -> NamedSharding:
     """Each device holds its share of the leading axis `[M, ...]`."""
-    return NamedSharding(mesh, P(AXIS))
+    return NamedSharding(on, P(AXIS))

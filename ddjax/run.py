@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from ddjax import checks, optimizers, parallel
 from ddjax import distilled as forms
@@ -224,7 +225,7 @@ def distill(
     optimizer: optax.GradientTransformation | None = None,
     clip_norm: float | None = 1.0,
     slots_per_chunk: int = 1,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[parallel.Device] | None = None,
     validation: Validation | None = None,
     workdir: str | Path | None = None,
     save_seconds: float = 30.0,
@@ -261,6 +262,7 @@ def distill(
         DivergedError: something was not finite; the last finite state is saved.
         PreemptedError: SIGTERM or SIGINT came; the run is saved.
     """
+    checks.at_least("num_outer_steps", num_outer_steps, 1)
     problem = Problem(
         method,
         form or default_form(data, method),
@@ -269,13 +271,12 @@ def distill(
         clip_norm,
         slots_per_chunk,
     )
-    checks.at_least("num_outer_steps", num_outer_steps, 1)
     devices = default_devices(num_inits) if devices is None else devices
     parallel.check_divides(num_inits, len(devices))
     real = to_device(data.train)
     check_problem(problem, key, real)
 
-    mesh = parallel.mesh(devices)
+    mesh = parallel.make_mesh(devices)
     real = jax.device_put(real, parallel.replicated(mesh))
     store = None if workdir is None else Store(Path(workdir) / "checkpoints")
     run_key, init_key = jax.random.split(key)
@@ -295,7 +296,11 @@ def distill(
         if writer is not None:
             writer.close()
     facts = {"dataset": data.name, "class_names": list(data.class_names), "method": method.name}
-    best = snapshot.best if validation else Best(snapshot.state.params, np.array(np.nan), snapshot.state.step)
+    best = (
+        snapshot.best
+        if validation
+        else Best(snapshot.state.params, np.array(np.nan), np.asarray(snapshot.state.step))
+    )
     mean, std = jnp.asarray(data.mean), jnp.asarray(data.std)
     return Run(
         Distilled(best.params, problem.form, mean, std, method.recipe, facts | dict(metadata or {})),
@@ -341,7 +346,7 @@ class _Loop:
     """The host's side of the outer loop: dispatch, look at what came back, validate, save."""
 
     problem: Problem
-    mesh: jax.sharding.Mesh
+    mesh: Mesh
     data: RealData
     key: jax.Array
     num_outer_steps: int

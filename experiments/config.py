@@ -117,8 +117,8 @@ class Common(NetworkChoice):
         None, "how many of the M train at once; 1 on CPU, all elsewhere", low=1
     )
     batch_size: int = flag(1024, "N, real images in a minibatch", low=1)
-    clip_norm: float | None = flag(None, "bound on the gradient's norm; 0 for none")
-    outer_lr: float | None = flag(None, "learning rate of the distilled images at the start")
+    clip_norm: float | None = flag(None, "bound on the gradient's norm; 0 for none", low=0)
+    outer_lr: float | None = flag(None, "learning rate of the distilled images at the start", low=0)
     num_eval_inits: int = flag(20, "unseen initial weights behind the final score", low=1)
     num_val_inits: int = flag(4, "initial weights behind each validation", low=1)
     validate_every: int = flag(100, "outer steps from one validation to the next", low=1)

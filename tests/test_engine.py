@@ -19,9 +19,10 @@ def problem() -> Problem:
 
 
 def test_one_compilation_serves_every_length_of_dispatch():
-    dispatch = build_dispatch(problem(), parallel.mesh(jax.devices()[:1]), capacity=4)
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    dispatch = build_dispatch(problem(), mesh, capacity=4)
     data, key = to_device(three_digits().train), jax.random.key(0)
-    state = init_state(problem(), key)
+    state = jax.device_put(init_state(problem(), key), parallel.replicated(mesh))
     reached = []
     for stop in (1, 3, 100):
         state, infos, finite = dispatch(state, data, key, jnp.int32(stop))

@@ -65,14 +65,14 @@ def test_divergence_stops_the_run_and_keeps_the_last_finite_state(data, tmp_path
 
 def test_a_signal_saves_and_the_same_call_continues(data, tmp_path):
     def interrupt(record):
-        if record["step"] == 2:
+        if record["step"] == 1:  # the first dispatch holds one step
             os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ddjax.PreemptedError, match="saved"):
         small_run(data, workdir=tmp_path, reporting=ddjax.Reporting(every=1, listener=interrupt))
     assert signal.getsignal(signal.SIGTERM) is before
-    assert 2 <= saved_step(tmp_path) < 6
+    assert saved_step(tmp_path) == 1
     resumed, whole = small_run(data, workdir=tmp_path), small_run(data)
     assert relative(resumed.distilled.params, whole.distilled.params) == 0
 
