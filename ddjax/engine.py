@@ -70,7 +70,7 @@ class Problem:
     form: Form
     optimizer: optax.GradientTransformation
     num_inits: int = 1
-    clip_norm: float | None = 1.0
+    clip_norm: float | None = None
     slots_per_chunk: int = 1
 
     def __post_init__(self) -> None:

@@ -136,4 +136,5 @@ class Unrolled(Common):
     inner_epochs: int = flag(3, "E, passes over those steps", low=1)
     images_per_class_per_step: int = flag(1, "distilled images of one class in one step", low=1)
     inner_lr: float = flag(0.02, "the learned learning rates' start")
+    outer_lr_of_lrs: float = flag(0.01, "learning rate of the learned learning rates at the start", low=0)
     original: bool = flag(False, "the 2018 paper's outer optimiser and schedule instead of ours")

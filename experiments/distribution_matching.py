@@ -17,7 +17,7 @@ from ddjax.data import Dataset
 from ddjax.types import Recipe
 from experiments import launch
 from experiments.config import Common, flag
-from experiments.parts import Keys, Parts, build_network
+from experiments.parts import Keys, Parts, build_network, choose_network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,8 @@ def build(config: Config, data: Dataset, keys: Keys) -> Parts:
     """All images in one step, no learning rates; SGD with momentum moves them, as published."""
     if config.network == "convnet" and config.depth is None and config.width is None:
         config = dataclasses.replace(config, depth=min(3, min(data.image_shape[:2]).bit_length() - 2))
-    network = build_network(config, data)
+    choice = choose_network(config, data)
+    network = build_network(choice, data)
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     recipe = Recipe("train", lr=config.train_lr, epochs=config.train_epochs)
     method = methods.distribution_matching(network, distribution, batch_size=config.batch_size, recipe=recipe)
@@ -61,6 +62,7 @@ def build(config: Config, data: Dataset, keys: Keys) -> Parts:
         config.clip_norm or None,
         (1, 1, config.images_per_class),
         {"outer_optimizer": "sgd, momentum 0.5", "outer_lr": lr},
+        choice[1],
     )
 
 

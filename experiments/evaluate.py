@@ -17,7 +17,7 @@ from ddjax.evaluate import evaluate
 from ddjax.types import Distilled
 from experiments import launch, results
 from experiments.config import NetworkChoice, flag
-from experiments.parts import build_network, runs_at_once
+from experiments.parts import build_network, choose_network, runs_at_once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,8 @@ def prepare(config: Config) -> tuple[Distilled, Dataset]:
 def run(config: Config) -> dict[str, Any]:
     """Train unseen initial weights on the artifact, test them, print and return the scores."""
     distilled, data = prepare(config)
-    network = build_network(config, data, default=distilled.metadata.get("network"))
+    name, own = distilled.metadata.get("network"), distilled.metadata.get("network_settings", {})
+    network = build_network(choose_network(config, data, otherwise=(name, own) if name else None), data)
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     test_key, baseline_key = jax.random.split(jax.random.key(config.seed))
     score = evaluate(

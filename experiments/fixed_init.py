@@ -11,14 +11,16 @@ from ddjax import inits
 from ddjax.data import Dataset
 from experiments import launch
 from experiments.config import Unrolled as Config
-from experiments.parts import Keys, Parts, build_network, unrolled_parts
+from experiments.parts import Keys, Parts, unrolled_parts
 
 
 def build(config: Config, data: Dataset, keys: Keys) -> Parts:
     """p(θ0) is a single draw of the init scheme, the same at every outer step and in the evaluation."""
-    network = build_network(config, data)
-    distribution = inits.fixed(network, keys.theta, scheme=config.init, gain=config.init_gain)
-    return unrolled_parts(config, data, network, distribution)
+    return unrolled_parts(
+        config,
+        data,
+        lambda network: inits.fixed(network, keys.theta, scheme=config.init, gain=config.init_gain),
+    )
 
 
 if __name__ == "__main__":

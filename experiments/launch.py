@@ -187,6 +187,7 @@ def distil(launch: Launch) -> Run:
             metadata={
                 "experiment": launch.experiment,
                 "network": parts.network.name,
+                "network_settings": dict(parts.network_settings),
                 "init": parts.inits.name,
             },
         )

@@ -53,6 +53,7 @@ class Parts:
         clip_norm: resolved; None for no bound.
         layout: S, E and images of one class in one step, for the baselines.
         plan: the automatic choices by name, for `plan.json`.
+        network_settings: what `ddjax.networks.by_name` needs to build the network again.
     """
 
     network: Network
@@ -64,25 +65,42 @@ class Parts:
     clip_norm: float | None
     layout: tuple[int, int, int]
     plan: Mapping[str, Any]
+    network_settings: Mapping[str, Any]
 
 
 Build = Callable[[Any, Dataset, Keys], Parts]
 """`(config, data, keys) -> Parts`: all that one launcher says of its own."""
 
 
-def build_network(config: settings.NetworkChoice, data: Dataset, *, default: str | None = None) -> Network:
-    """The network of the flags, else `default`, else the one that fits the images.
+def choose_network(
+    config: settings.NetworkChoice, data: Dataset, *, otherwise: tuple[str, Mapping[str, Any]] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """The name and settings of the network of the flags.
+
+    Args:
+        config: what the flags say.
+        data: what it must fit.
+        otherwise: where the flags name none; by default what fits the images.
+
+    Returns:
+        What to give to `ddjax.networks.by_name`.
+    """
+    name, own = otherwise or networks.default_for(data.image_shape)
+    given = {"width": config.width, "depth": config.depth}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    if config.network in (None, name):
+        return name, {**own, **chosen}
+    return str(config.network), chosen
+
+
+def build_network(choice: tuple[str, Mapping[str, Any]], data: Dataset) -> Network:
+    """The chosen network for these images and classes.
 
     Raises:
         ValueError: unknown, or it does not fit the images, or has no such setting.
     """
-    name, own = networks.default_for(data.image_shape)
-    wanted = config.network or default or name
-    given = {"width": config.width, "depth": config.depth}
-    chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    if wanted == name:
-        chosen = own | chosen
-    return networks.by_name(wanted, data.image_shape, data.num_classes, **chosen)
+    name, own = choice
+    return networks.by_name(name, data.image_shape, data.num_classes, **own)
 
 
 def runs_at_once(num_inits: int) -> int:
@@ -90,26 +108,53 @@ def runs_at_once(num_inits: int) -> int:
     return 1 if jax.default_backend() == "cpu" else num_inits
 
 
-def outer_optimizer(
-    config: settings.Unrolled, data: Dataset, *, num_outer_steps: int
-) -> tuple[optax.GradientTransformation, int, float | None, dict[str, Any]]:
-    """Our outer recipe or, with `--original`, the paper's: optimiser, steps, bound on the norm, plan."""
-    if config.original:
-        epoch = max(1, len(data.train) // config.batch_size)
-        steps, lr = config.num_outer_steps or 400 * epoch, config.outer_lr or 0.01
-        plan = {"outer_optimizer": f"adam(0.5, 0.999), halved every {40 * epoch} steps", "outer_lr": lr}
-        return optimizers.adam_halving(40 * epoch, lr=lr), steps, config.clip_norm or None, plan
-    steps, lr = config.num_outer_steps or num_outer_steps, config.outer_lr or 0.03
-    clip_norm = 1.0 if config.clip_norm is None else config.clip_norm or None
-    plan = {"outer_optimizer": "adam(0.9, 0.999), cosine to 0", "outer_lr": lr}
-    return optimizers.adam_cosine(steps, lr=lr), steps, clip_norm, plan
+class Outer(NamedTuple):
+    """How φ moves.
+
+    Attributes:
+        optimizer: of φ.
+        num_outer_steps: resolved.
+        clip_norm: resolved; None for no bound.
+        plan: the same in words and numbers, for `plan.json`.
+    """
+
+    optimizer: optax.GradientTransformation
+    num_outer_steps: int
+    clip_norm: float | None
+    plan: Mapping[str, Any]
+
+
+def our_outer(config: settings.Unrolled) -> Outer:
+    """Adam on a cosine, the gradient's norm bounded; see the ablation in the README."""
+    steps, lr = config.num_outer_steps or 1000, config.outer_lr or 0.05
+    clip_norm = 0.2 if config.clip_norm is None else config.clip_norm or None
+    plan = {"outer_optimizer": "adam, cosine to 0", "outer_lr": lr, "outer_lr_of_lrs": config.outer_lr_of_lrs}
+    optimizer = optimizers.adam_cosine(steps, lr=lr, lr_of_lrs=config.outer_lr_of_lrs)
+    return Outer(optimizer, steps, clip_norm, plan)
+
+
+def original_outer(config: settings.Unrolled, data: Dataset) -> Outer:
+    """The 2018 paper's: Adam (0.5, 0.999) at 0.01, halved every 40 of 400 epochs, no bound."""
+    epoch = max(1, len(data.train) // config.batch_size)
+    steps, lr = config.num_outer_steps or 400 * epoch, config.outer_lr or 0.01
+    plan = {"outer_optimizer": f"adam(0.5, 0.999), halved every {40 * epoch} steps", "outer_lr": lr}
+    return Outer(optimizers.adam_halving(40 * epoch, lr=lr), steps, config.clip_norm or None, plan)
 
 
 def unrolled_parts(
-    config: settings.Unrolled, data: Dataset, network: Network, distribution: InitDistribution
+    config: settings.Unrolled, data: Dataset, inits_of: Callable[[Network], InitDistribution]
 ) -> Parts:
-    """The parts of an experiment with the unrolled method."""
-    optimizer, steps, clip_norm, plan = outer_optimizer(config, data, num_outer_steps=1000)
+    """The parts of an experiment with the unrolled method.
+
+    Args:
+        config: its settings.
+        data: the real data.
+        inits_of: p(θ0) of the chosen network.
+    """
+    choice = choose_network(config, data)
+    network = build_network(choice, data)
+    distribution = inits_of(network)
+    outer = original_outer(config, data) if config.original else our_outer(config)
     layout = (config.inner_steps, config.inner_epochs, config.images_per_class_per_step)
     form = forms.pixels(
         data.image_shape,
@@ -120,4 +165,4 @@ def unrolled_parts(
         inner_lr=config.inner_lr,
     )
     method = methods.unrolled(network, distribution, batch_size=config.batch_size)
-    return Parts(network, distribution, method, form, optimizer, steps, clip_norm, layout, plan)
+    return Parts(network, distribution, method, form, *outer[:3], layout, outer.plan, choice[1])

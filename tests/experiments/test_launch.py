@@ -69,7 +69,7 @@ def test_a_run_leaves_what_was_promised(dataset, tmp_path, capsys):
     assert set(result["seconds"]) == {"compile", "distil", "evaluate", "total"}
     assert {"hardware", "versions", "seed", "command", "val_accuracy", "num_outer_steps"} <= set(result)
     assert result["baselines"]["all data"]["mean"] > 90
-    assert json.loads((workdir / "plan.json").read_text())["outer_lr"] == 0.03
+    assert json.loads((workdir / "plan.json").read_text())["outer_lr"] == 0.05
     for picture in ("distilled.png", "curves.png"):
         assert (workdir / picture).read_bytes().startswith(b"\x89PNG")
     told = capsys.readouterr().out

@@ -46,7 +46,7 @@ TABLE = {
         form=lambda: small_form(inner_lr=None),
         refused_form=lambda: small_form(inner_lr=0.1),
         refusal="expected no learning rates",
-        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=1.0), "clip_norm": None},
+        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=1.0)},
     ),
 }
 NETWORKS = {
