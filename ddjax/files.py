@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+StrPath = str | os.PathLike[str]
 
-def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO], object]) -> None:
+
+def write_atomic(path: StrPath, data: bytes | Callable[[BinaryIO], object]) -> None:
     """Write a file so that a reader, or a crash, meets the old content or the new, never a part.
 
     Args:
@@ -51,4 +53,4 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-__all__ = ["write_atomic"]
+__all__ = ["StrPath", "write_atomic"]

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from ddjax import artifact, coresets, report
+from ddjax import artifact, coresets, figures, report
 from ddjax.data import Dataset, load
 from ddjax.engine import default_devices
 from ddjax.evaluate import scorer
@@ -205,7 +205,7 @@ def write_artifact(workdir: Path, outcome: Run, data: Dataset) -> None:
     distilled = outcome.distilled
     artifact.save(workdir / "distilled.npz", distilled)
     schedule = jax.device_get(distilled.schedule)
-    report.image_grid(
+    figures.image_grid(
         workdir / "distilled.png",
         schedule.inputs,
         schedule.labels,
@@ -213,7 +213,7 @@ def write_artifact(workdir: Path, outcome: Run, data: Dataset) -> None:
         std=np.asarray(distilled.std),
         class_names=data.class_names,
     )
-    report.curves(workdir / "curves.png", report.read_metrics(workdir / "metrics.jsonl"))
+    figures.curves(workdir / "curves.png", report.read_metrics(workdir / "metrics.jsonl"))
 
 
 def run(experiment: str, config: settings.Common, build: Build) -> dict[str, Any]:

@@ -1,0 +1,246 @@
+"""Figures: the distilled images as a labelled grid, and the curves of a run.
+
+Matplotlib is imported when something is drawn, and never through pyplot, whose state is global.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ddjax.files import StrPath, write_atomic
+
+_DPI = 100
+_INK = "#30343b"
+_FAINT = "#c9cdd4"
+
+# Pictures of distilled images.
+
+
+def image_grid(
+    path: StrPath,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    mean: np.ndarray,
+    std: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    title: str | None = None,
+) -> None:
+    """Write a PNG of distilled images: one row a step, a label for every image.
+
+    Pixels are shown as `x * std + mean`, the scale of the real images, clipped to [0, 1]. Distilled pixels
+    often leave that range; clipping keeps black black and lets the grid be compared with real images and
+    with other grids, where stretching each image to its own extremes would let one outlying pixel turn
+    the rest to grey and would show the faint noise of an untouched image as a strong pattern.
+
+    Args:
+        path: the PNG to write.
+        images: `[S, B, H, W, C]` float, normalised; C = 3 is drawn in colour, any other number in grey
+            (the mean over channels).
+        labels: `[S, B, K]` float probabilities; an image is named after its likeliest class, with the
+            probability where that is below one.
+        mean: `[C]`, of pixel / 255.
+        std: `[C]`, of pixel / 255.
+        class_names: K names; the class numbers when None.
+        title: a line above the grid.
+
+    Raises:
+        ValueError: `images` and `labels` are not of these shapes.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim != 5 or labels.ndim != 3 or images.shape[:2] != labels.shape[:2]:
+        raise ValueError(
+            "image_grid: expected images [S, B, H, W, C] and labels [S, B, K]; "
+            f"got {images.shape} and {labels.shape}. Give both the same two leading axes."
+        )
+    pixels = to_pixels(images, mean, std)
+    side = int(np.clip(1600 // images.shape[1], 32, 96))
+    _draw_grid(path, _resize(pixels, side), _label_texts(labels, class_names), title)
+
+
+def to_pixels(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Normalised images `[..., C]` as RGB `[..., 3]` in [0, 1]: de-normalised and clipped; NaN becomes 0."""
+    pixels = np.asarray(images, np.float32) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
+    pixels = np.clip(np.nan_to_num(pixels, nan=0.0), 0.0, 1.0)
+    if pixels.shape[-1] != 3:
+        pixels = np.repeat(pixels.mean(axis=-1, keepdims=True), 3, axis=-1)
+    return pixels
+
+
+def _resize(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Images `[S, B, H, W, 3]` at about `side` pixels: small ones repeated, large ones averaged in blocks."""
+    height, width = pixels.shape[2:4]
+    repeats = side // max(height, width)
+    if repeats >= 1:
+        return pixels.repeat(repeats, axis=2).repeat(repeats, axis=3)
+    block = min(math.ceil(max(height, width) / side), height, width)
+    rows, columns = height // block, width // block
+    cropped = pixels[:, :, : rows * block, : columns * block]
+    return cropped.reshape(*pixels.shape[:2], rows, block, columns, block, 3).mean(axis=(3, 5))
+
+
+def _label_texts(labels: np.ndarray, class_names: Sequence[str] | None) -> list[list[str]]:
+    """What is written at each image, `[S][B]`."""
+
+    def text(probabilities: np.ndarray) -> str:
+        index = int(probabilities.argmax())
+        name = str(index) if class_names is None else str(class_names[index])
+        percent = round(100 * float(probabilities[index]))
+        return name if percent == 100 else f"{name} {percent}%"
+
+    return [[text(row) for row in step] for step in np.nan_to_num(labels)]
+
+
+def _draw_grid(path: StrPath, tiles: np.ndarray, texts: list[list[str]], title: str | None) -> None:
+    """Draw tiles `[S, B, h, w, 3]`, one screen pixel per array pixel, and their labels."""
+    from matplotlib.figure import Figure
+
+    steps, count, height, width, _ = tiles.shape
+    font = float(np.clip(0.16 * width, 8, 13))
+    longest = max(len(text) for row in texts for text in row) * 0.6 * font
+    # One header for all rows where the columns agree, else a line above every image.
+    shared = all(row == texts[0] for row in texts)
+    turned = shared and longest > width
+    gap = 4 if width < 64 else 6
+    caption = gap if shared else round(1.6 * font)
+    header = round((longest if turned else font) + 8) if shared else 0
+    left, top, border = round(4.6 * font), header + (round(2.2 * font) if title else 6), 10
+    canvas = np.ones((steps * (height + caption), count * (width + gap) - gap, 3), np.float32)
+    for (step, index), x, y in _places(steps, count, width + gap, height + caption, caption):
+        canvas[y : y + height, x : x + width] = tiles[step, index]
+
+    full = (left + canvas.shape[1] + border, top + canvas.shape[0] + border)
+    full = (max(full[0], left + round(0.95 * font * len(title or ""))), full[1])
+    figure = Figure(figsize=(full[0] / _DPI, full[1] / _DPI), dpi=_DPI, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, full[0]), ylim=(full[1], 0), zorder=1, facecolor="none")
+    axes.set_axis_off()
+    figure.figimage(canvas, xo=left, yo=full[1] - top - canvas.shape[0], origin="upper")
+    points = font * 72 / _DPI
+    style: dict[str, Any] = {"fontsize": points, "color": _INK}
+    for (step, index), x, y in _places(steps, count, width + gap, height + caption, caption):
+        if index == 0:
+            middle = top + y + height / 2
+            axes.text(left - 8, middle, f"step {step + 1}", ha="right", va="center", **style)
+        if shared and step > 0:
+            continue
+        middle = left + x + width / 2
+        words = texts[step][index] if shared else _shorten(texts[step][index], width, font)
+        rotation = 90 if turned else 0
+        axes.text(middle, top + y - 4, words, ha="center", va="bottom", rotation=rotation, **style)
+    if title:
+        axes.text(left, 0.9 * font, title, va="top", fontsize=1.25 * points, weight="bold", color=_INK)
+    _save(path, figure)
+
+
+def _places(steps: int, count: int, across: int, down: int, caption: int):
+    """Every tile's `(step, index)` and the x and y of its upper left corner."""
+    for step, index in np.ndindex(steps, count):
+        yield (step, index), index * across, step * down + caption
+
+
+def _shorten(text: str, width: float, font: float) -> str:
+    """The text, cut where it would run into its neighbour."""
+    room = max(1, int(width / (0.6 * font)))
+    return text if len(text) <= room else text[: max(1, room - 1)] + "…"
+
+
+def _save(path: StrPath, figure: Any) -> None:
+    write_atomic(path, lambda file: figure.savefig(file, format="png"))
+
+
+# Curves.
+
+
+def curves(path: StrPath, records: Sequence[Mapping[str, Any]], *, title: str | None = None) -> None:
+    """Write a PNG of loss, validation accuracy and learning rates over the outer steps.
+
+    A panel whose quantity no record holds is left out; null (NaN) values are gaps.
+
+    Args:
+        path: the PNG to write.
+        records: lines of metrics.jsonl in any number, see `Record`; as `read_metrics` returns them.
+        title: a line above the panels.
+    """
+    from matplotlib.figure import Figure
+
+    panels: list[tuple[str, str, Callable[..., None]]] = [
+        ("loss", "loss", _draw_loss),
+        ("val_accuracy", "validation\naccuracy, %", _draw_accuracy),
+        ("lrs", "learning rates", _draw_lrs),
+    ]
+    panels = [panel for panel in panels if any(r.get(panel[0]) is not None for r in records)] or panels[:1]
+    size = (8.0, 0.6 + 2.2 * len(panels))
+    figure = Figure(figsize=size, dpi=_DPI, facecolor="white", layout="constrained")
+    rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (field, label, draw) in zip(rows, panels, strict=True):
+        axes.set_ylabel(label, color=_INK)
+        axes.grid(color=_FAINT, linewidth=0.6, alpha=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(colors=_INK, labelsize=9)
+        draw(axes, *_series(records, field))
+    rows[-1].set_xlabel("outer step", color=_INK)
+    if title:
+        figure.suptitle(title, fontsize=11, weight="bold", color=_INK)
+    _save(path, figure)
+
+
+def _series(records: Sequence[Mapping[str, Any]], field: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps `[n]` and values `[n]` or `[n, T]` of the records that hold the field; null is NaN."""
+    found = [(record["step"], record[field]) for record in records if record.get(field) is not None]
+    steps = np.array([step for step, _ in found], np.float64)
+    return steps, np.array([value for _, value in found], np.float64)
+
+
+def _draw_loss(axes: Any, steps: np.ndarray, values: np.ndarray) -> None:
+    """The loss, with a running median through it where there are many points."""
+    window = len(values) // 20
+    many = window >= 3
+    axes.plot(steps, values, color="#9db8dd" if many else "#2f6db5", linewidth=0.9 if many else 1.6)
+    if many:
+        padded = np.pad(values, (window // 2, window - 1 - window // 2), mode="edge")
+        smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)
+        axes.plot(steps, smooth, color="#2f6db5", linewidth=1.8)
+    _log_if_wide(axes, values)
+
+
+def _draw_accuracy(axes: Any, steps: np.ndarray, values: np.ndarray) -> None:
+    """The accuracy, its best marked: that is the φ that is kept."""
+    axes.plot(steps, values, color="#2e8b57", linewidth=1.6, marker="o", markersize=3.5)
+    if not np.isfinite(values).any():
+        return
+    best = int(np.nanargmax(values))
+    axes.plot(steps[best], values[best], "o", color="#d1495b", markersize=7, zorder=3)
+    text = f"best: {values[best]:.1f} % at step {steps[best]:.0f}"
+    # Curves that rise leave this corner free.
+    axes.text(0.99, 0.06, text, transform=axes.transAxes, ha="right", fontsize=9, color="#d1495b")
+
+
+def _draw_lrs(axes: Any, steps: np.ndarray, values: np.ndarray) -> None:
+    """One line for each of the T inner steps, dark for the first, light for the last."""
+    from matplotlib import cm, colormaps, colors
+
+    count = values.shape[1]
+    shades = colors.Normalize(0, max(count - 1, 1) / 0.9)
+    palette = colormaps["viridis"]
+    for index in range(count):
+        axes.plot(steps, values[:, index], color=palette(shades(index)), linewidth=1.3, label=f"{index + 1}")
+    _log_if_wide(axes, values)
+    if 1 < count <= 10:
+        axes.legend(title="inner step", ncols=2, fontsize=8, title_fontsize=8, frameon=False, loc="best")
+    elif count > 10:
+        scale = cm.ScalarMappable(colors.Normalize(1, count), palette)
+        axes.figure.colorbar(scale, ax=axes, label="inner step", pad=0.01)
+
+
+def _log_if_wide(axes: Any, values: np.ndarray) -> None:
+    """A logarithmic axis where a linear one would flatten most of the curve."""
+    finite = values[np.isfinite(values)]
+    if finite.size and finite.min() > 0 and finite.max() > 20 * finite.min():
+        axes.set_yscale("log")
+
+
+__all__ = ["curves", "image_grid", "to_pixels"]

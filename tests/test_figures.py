@@ -1,0 +1,114 @@
+"""Figures: every pixel in its place, every panel that has data."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddjax import figures
+
+
+def one_hot(steps, count, classes=10):
+    return np.broadcast_to(
+        np.eye(classes, dtype=np.float32)[np.arange(count) % classes], (steps, count, classes)
+    )
+
+
+def draw(path, images, labels, **settings):
+    channels = images.shape[-1]
+    figures.image_grid(
+        path, images, labels, mean=np.full(channels, 0.5), std=np.full(channels, 0.25), **settings
+    )
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+# Pictures.
+
+
+def test_pixels_are_denormalised_and_clipped():
+    images = np.array([[-9.0, 0.0, 1.0], [9.0, np.nan, -1.0]])
+    pixels = figures.to_pixels(images, np.array([0.5, 0.4, 0.3]), np.array([0.25, 0.2, 0.1]))
+    np.testing.assert_allclose(pixels, [[0.0, 0.4, 0.4], [1.0, 0.0, 0.2]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_other_than_three_channels_are_grey(channels):
+    pixels = figures.to_pixels(np.ones((4, 4, channels)), np.full(channels, 0.5), np.full(channels, 0.25))
+    np.testing.assert_allclose(pixels, np.full((4, 4, 3), 0.75))
+
+
+def test_a_grid_shows_every_pixel_at_its_place(tmp_path):
+    images = np.zeros((2, 3, 8, 8, 3), np.float32)
+    images[1, 2, 0, 7] = [2, -2, -2]
+    picture = draw(tmp_path / "grid.png", images, one_hot(2, 3))
+    red = np.argwhere((picture == [255, 0, 0]).all(-1))
+    grey = np.argwhere((picture == [127, 127, 127]).all(-1) | (picture == [128, 128, 128]).all(-1))
+    # One pixel of the last image, enlarged twelvefold, in that image's upper right corner.
+    assert len(red) == 12 * 12
+    assert (np.ptp(red, axis=0) == 11).all()
+    assert red[:, 1].max() == grey[:, 1].max()
+    assert red[:, 0].max() < grey[:, 0].max()
+
+
+@pytest.mark.parametrize(
+    ("shape", "names"),
+    [((1, 1, 8, 8, 1), None), ((3, 40, 32, 32, 3), ["a very long name"] * 10), ((1, 4, 130, 70, 3), None)],
+)
+def test_grids_of_all_sizes_draw(tmp_path, shape, names):
+    images = np.random.default_rng(0).normal(size=shape)
+    picture = draw(tmp_path / "grid.png", images, one_hot(*shape[:2]), class_names=names, title="a title")
+    assert min(picture.shape[:2]) > 90
+    assert max(picture.shape[:2]) < 2000
+
+
+def test_labels_name_the_likeliest_class():
+    labels = np.array([[[0.0, 1.0], [0.7, 0.3]]])
+    assert figures._label_texts(labels, ["cat", "dog"]) == [["dog", "cat 70%"]]
+    assert figures._label_texts(labels, None) == [["1", "0 70%"]]
+
+
+def test_labels_that_differ_by_step_are_written_at_every_image(tmp_path):
+    images = np.zeros((3, 2, 8, 8, 1))
+    same = one_hot(3, 2)
+    other = same.copy()
+    other[1] = other[1, ::-1]
+    shared = draw(tmp_path / "same.png", images, same)
+    each = draw(tmp_path / "other.png", images, other)
+    dark = [(picture.mean(axis=-1) < 100)[:, 70:].sum() for picture in (shared, each)]
+    assert dark[1] > 2 * dark[0] > 0
+
+
+def test_a_grid_of_the_wrong_shape_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected images \[S, B, H, W, C\].*got \(2, 8, 8, 1\)"):
+        draw(tmp_path / "grid.png", np.zeros((2, 8, 8, 1)), one_hot(1, 2))
+    assert not (tmp_path / "grid.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("records", "panels"),
+    [
+        ([], 1),
+        ([{"step": 1, "loss": 1.0}], 1),
+        (
+            [{"step": s, "loss": None if s == 3 else 30.0 / s, "lrs": [0.1, 0.5 / s]} for s in range(1, 200)],
+            2,
+        ),
+        ([{"step": s, "loss": 0.1, "lrs": [0.1] * 12, "val_accuracy": 9.0 * s} for s in range(1, 9)], 3),
+        ([{"step": 1, "loss": 2.0, "val_accuracy": None}, {"step": 2, "val_accuracy": float("nan")}], 2),
+    ],
+)
+def test_curves_have_a_panel_for_what_is_there(tmp_path, records, panels):
+    figures.curves(tmp_path / "curves.png", records, title="a title")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.size == (800, 60 + 220 * panels)
+
+
+def test_matplotlib_waits_until_something_is_drawn():
+    code = "import sys, ddjax.report; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Tables.
