@@ -8,8 +8,13 @@ from pathlib import Path
 
 # Before JAX starts: D = 4 against D = 1 needs devices, and CI has a CPU. The suite compiles much and runs
 # little, so that LLVM's optimisation costs more than it gains.
-FLAGS = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=4",
+        "--xla_backend_optimization_level=0",
+    )
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax

@@ -1,4 +1,4 @@
-"""The README's examples, run as they stand but for the number of steps; and what importing ddjax brings along."""
+"""The README's examples, run as they stand but for the number of steps; what importing ddjax brings."""
 
 from __future__ import annotations
 
