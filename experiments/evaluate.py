@@ -14,10 +14,10 @@ import jax
 from ddjax import artifact, checks, inits, report
 from ddjax.data import Dataset, load
 from ddjax.evaluate import evaluate
-from ddjax.types import Distilled
+from ddjax.types import Distilled, InitDistribution, Network
 from experiments import launch, results
 from experiments.config import NetworkChoice, flag
-from experiments.parts import build_network, choose_network, runs_at_once
+from experiments.parts import Keys, build_network, choose_network, runs_at_once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Config(NetworkChoice):
     data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
     num_eval_inits: int = flag(20, "unseen initial weights behind the score", low=1)
     seed: int = flag(0, "of the initial weights", low=0)
+    fixed: bool = flag(False, "evaluate at the one θ0 of a fixed_init run with this seed and init")
     baselines: bool = flag(True, "measure the baselines too")
     output: str | None = flag(None, "write the result to this JSON file too")
 
@@ -51,12 +52,20 @@ def prepare(config: Config) -> tuple[Distilled, Dataset]:
     return distilled, data
 
 
+def initial_weights(config: Config, network: Network) -> InitDistribution:
+    """p(θ0) of the flags: fresh draws, or the θ0 that `experiments.fixed_init` drew from the seed."""
+    if config.fixed:
+        theta_key = Keys.of(config.seed).theta
+        return inits.fixed(network, theta_key, scheme=config.init, gain=config.init_gain)
+    return inits.random(network, scheme=config.init, gain=config.init_gain)
+
+
 def run(config: Config) -> dict[str, Any]:
     """Train unseen initial weights on the artifact, test them, print and return the scores."""
     distilled, data = prepare(config)
     name, own = distilled.metadata.get("network"), distilled.metadata.get("network_settings", {})
     network = build_network(choose_network(config, data, otherwise=(name, own) if name else None), data)
-    distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
+    distribution = initial_weights(config, network)
     test_key, baseline_key = jax.random.split(jax.random.key(config.seed))
     score = evaluate(
         distilled,
@@ -78,7 +87,7 @@ def run(config: Config) -> dict[str, Any]:
             distribution,
             distilled.recipe,
             layout=(steps, 1 if lrs is None else len(lrs), max(1, images // data.num_classes)),
-            num_inits=config.num_eval_inits,
+            num_inits=len(score.values),
             seed=config.seed,
             key=baseline_key,
         )

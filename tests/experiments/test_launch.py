@@ -91,6 +91,10 @@ def test_fixed_init_knows_one_theta(dataset, tmp_path):
     result = launch.run("fixed_init", settings, fixed_init.build)
     assert result["test_accuracy"]["n"] == 1
     assert result["init"] == "fixed(xavier_normal)"
+    again = evaluate.Config(
+        artifact=str(tmp_path / "run" / "distilled.npz"), dataset=str(dataset), fixed=True, baselines=False
+    )
+    assert evaluate.run(again)["test_accuracy"]["values"] == result["test_accuracy"]["values"]
 
 
 def test_distribution_matching_then_evaluation_on_another_network(dataset, tmp_path, capsys):

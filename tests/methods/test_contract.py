@@ -13,7 +13,7 @@ import pytest
 from problems import CLASSES, SHAPE, relative, small_form, three_digits
 
 import ddjax
-from ddjax import inits, methods, networks
+from ddjax import forms, inits, methods, networks
 from ddjax.checkpoint import Store
 from ddjax.data import Dataset, to_device
 from ddjax.engine import Problem, init_state
@@ -202,6 +202,19 @@ def test_resumes_bit_for_bit(name, toy, tmp_path: Path):
         assert np.array_equal(ours, theirs)
     lines = [(tmp_path / half / "metrics.jsonl").read_bytes() for half in ("whole", "halves")]
     assert lines[0] == lines[1]
+
+
+def test_accepts_every_form(name, toy):
+    method, pixels, _, _ = make(name)
+    start = pixels.unfold(pixels.init(jax.random.key(0)))
+    settings = {"inner_lr": 0.1 if method.needs_lrs else None}
+    from_images = small_form(initial_images=np.zeros(start.inputs.shape, np.float32), **settings)
+    for form in (pixels, from_images, forms.constant(start)):
+        run = ddjax.distill(toy, method, key=jax.random.key(0), num_outer_steps=2, form=form)
+        moved = relative(
+            run.distilled.schedule.inputs, form.unfold(form.init(jax.random.key(0))).inputs + 1e-9
+        )
+        assert moved > 0
 
 
 def test_refuses_a_form_it_cannot_use(name, toy):
