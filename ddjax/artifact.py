@@ -12,9 +12,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ddjax import checks
 from ddjax import distilled as forms
 from ddjax.files import write_atomic
 from ddjax.types import Distilled, Recipe, Schedule
+from ddjax.unroll import OPTIMIZERS
 from ddjax.version import __version__
 
 FORMAT_VERSION = 1
@@ -148,8 +150,9 @@ def _recipe(path: Path, metadata: dict[str, Any]) -> Recipe:
         recipe = Recipe(**metadata["recipe"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: metadata: expected a recipe as ddjax writes it; got {error}.") from error
-    if recipe.kind not in ("schedule", "train"):
-        raise ValueError(
-            f"{path}: recipe: expected schedule or train; got {recipe.kind!r}. Install a newer ddjax."
-        )
+    for what, value, known in (
+        ("kind", recipe.kind, ("schedule", "train")),
+        ("optimizer", recipe.optimizer, OPTIMIZERS),
+    ):
+        checks.choice(f"{path}: the recipe's {what}", value, known, remedy="Install a newer ddjax.")
     return recipe

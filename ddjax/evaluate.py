@@ -14,7 +14,7 @@ import optax
 from ddjax import checks
 from ddjax.data import Split, normalise
 from ddjax.types import Distilled, InitDistribution, Network, Params, Recipe, Schedule
-from ddjax.unroll import cross_entropy, unroll
+from ddjax.unroll import OPTIMIZERS, cross_entropy, unroll
 
 TEST_CHUNK = 1000
 """Images that a network classifies at once."""
@@ -123,7 +123,8 @@ def train_params(
     """
     if recipe.kind == "train":
         return _train_epochs(recipe, network, params, schedule, key)
-    return unroll(cross_entropy(network.apply), params, schedule)[0]
+    optimizer = OPTIMIZERS[recipe.optimizer]
+    return unroll(cross_entropy(network.apply), params, schedule, optimizer=optimizer)[0]
 
 
 def _accuracy(network: Network, params: Params, data: Chunks, mean: jax.Array, std: jax.Array) -> jax.Array:

@@ -117,13 +117,14 @@ class Recipe:
     """How an artifact says to train on it.
 
     Attributes:
-        kind: `"schedule"`: replay the S·E steps with the learned η, plain gradient descent. `"train"`:
+        kind: `"schedule"`: replay the S·E steps with the learned η. `"train"`:
             an ordinary training on all S·B images as one small training set, with the settings below.
         lr: learning rate at the start (`train`).
         momentum: of SGD (`train`).
         weight_decay: added to the gradient as `weight_decay * θ` (`train`).
         epochs: passes over the S·B images (`train`); the rate falls to a tenth at half of them.
         batch_size: images in one step (`train`).
+        optimizer: whose updates η scales, a name from `ddjax.unroll.OPTIMIZERS` (`schedule`).
 
     References:
         schedule: Wang et al. 2018, algorithm 1. train: Zhao et al. 2021, the evaluation protocol.
@@ -135,6 +136,7 @@ class Recipe:
     weight_decay: float = 5e-4
     epochs: int = 300
     batch_size: int = 256
+    optimizer: str = "sgd"
 
 
 @dataclasses.dataclass(frozen=True)

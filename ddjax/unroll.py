@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ddjax.types import Params, Schedule
+from ddjax import checks
+from ddjax.types import Params, PyTree, Schedule
 
 LossFn = Callable[[Params, jax.Array, jax.Array], jax.Array]
 """`(params, inputs [B, H, W, C], labels [B, K]) -> loss []`."""
+
+ValueAndGrad = Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, Params]]
+"""`(params, inputs [B, H, W, C], labels [B, K]) -> (loss [], its gradient in params)`."""
 
 
 def cross_entropy(apply: Callable[[Params, jax.Array], jax.Array]) -> LossFn:
@@ -30,18 +37,132 @@ def cross_entropy(apply: Callable[[Params, jax.Array], jax.Array]) -> LossFn:
     return loss
 
 
-def unroll(loss: LossFn, params: Params, schedule: Schedule) -> tuple[Params, jax.Array]:
-    """Train by plain gradient descent on the schedule, differentiably in all of it.
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """How the unroll is differentiated: what is kept of the forward pass, what is computed again.
 
-        θ_{t+1} = θ_t - η_t ∇_θ loss(θ_t, x̃_s, ỹ_s),   t = e·S + s,  e < E,  s < S
+    All give the same gradient, but for `window`. With P the weights and A the activations of one step, and T
+    steps, reverse mode keeps about T·(P + A) numbers.
 
-    The steps run in a scan over E around a scan over S, so that reverse mode adds up the gradient of the
-    images once an epoch instead of carrying all of them through every step.
+    Attributes:
+        mixed: take the second derivatives forward over reverse: at each step the vector-Jacobian product of
+            ∇ℓ is the directional derivative of ∇ℓ, because the Hessian is symmetric. Keeps T·P, for about
+            the same time. Bettini et al. 2024; Kemaev et al. 2025, MixFlow-MG, arXiv 2505.00793.
+        checkpoint: `"step"` keeps θ_t alone and computes each step again: T·P + A, one more forward pass.
+            `"sqrt"` keeps θ at every √T-th step and computes the stretch between again: 2·√T·P + A, two
+            more. Griewank and Walther 2000; Chen et al. 2016, arXiv 1604.06174.
+        window: differentiate the last so many steps only: an approximation that forgets how earlier steps
+            led there, with memory and time of `window` steps. None differentiates all. Shaban et al. 2019,
+            arXiv 1810.10667.
+    """
+
+    mixed: bool = False
+    checkpoint: Literal["step", "sqrt"] | None = None
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None:
+            checks.choice("checkpoint", self.checkpoint, ("step", "sqrt"))
+        if self.window is not None:
+            checks.at_least("window", self.window, 1)
+
+
+STRATEGIES: dict[str, Memory] = {
+    "reverse": Memory(),
+    "recompute": Memory(checkpoint="step"),
+    "sqrt": Memory(checkpoint="sqrt"),
+    "mixed": Memory(mixed=True),
+    "mixed_sqrt": Memory(mixed=True, checkpoint="sqrt"),
+}
+"""The exact strategies by name; `dataclasses.replace(..., window=w)` truncates any of them."""
+
+OPTIMIZERS: dict[str, optax.GradientTransformation] = {
+    "sgd": optax.sgd(1.0),
+    "momentum": optax.sgd(1.0, momentum=0.9),
+    # Where a gradient is exactly zero the square root in Adam has no derivative without eps_root.
+    "adam": optax.adam(1.0, eps_root=1e-12),
+}
+"""Inner optimisers by name, at learning rate one: the schedule's η scales their updates."""
+
+
+def mixed_value_and_grad(loss: LossFn) -> ValueAndGrad:
+    """`jax.value_and_grad(loss)` whose own derivative is taken forward over reverse.
+
+    For cotangents c of the value and v of the gradient, with z = (θ, x, y):
+
+        z̄ = c ∇_z ℓ + d/dε ∇_z ℓ(θ + ε v, x, y)
+
+    which is the vector-Jacobian product because second derivatives are symmetric. Only z is kept.
+
+    Args:
+        loss: twice differentiable.
+
+    Returns:
+        The function.
+    """
+    gradient = jax.value_and_grad(loss, argnums=(0, 1, 2))
+
+    @jax.custom_vjp
+    def value_and_grad(params: Params, inputs: jax.Array, labels: jax.Array):
+        return jax.value_and_grad(loss)(params, inputs, labels)
+
+    def forward(params: Params, inputs: jax.Array, labels: jax.Array):
+        return value_and_grad(params, inputs, labels), (params, inputs, labels)
+
+    def backward(point: tuple, cotangents: tuple[jax.Array, Params]):
+        of_value, of_grads = cotangents
+        (_, first), (_, second) = jax.jvp(lambda params: gradient(params, *point[1:]), point[:1], (of_grads,))
+        return jax.tree.map(lambda a, b: of_value * a + b, first, second)
+
+    value_and_grad.defvjp(forward, backward)
+    return value_and_grad
+
+
+class _Step(NamedTuple):
+    """What one inner step takes: a minibatch of φ and its learning rate; stacked, each leaf is `[T, ...]`."""
+
+    inputs: jax.Array
+    labels: jax.Array
+    lr: jax.Array
+
+
+def _scan_sqrt(step: Callable, carry: PyTree, steps: _Step) -> tuple[PyTree, jax.Array]:
+    """A scan that keeps the carry at every √T-th step; the last stretch is filled up with steps of η = 0."""
+    num_steps = len(steps.lr)
+    length = math.isqrt(num_steps - 1) + 1
+    count = -(-num_steps // length)
+
+    def fill(leaf: jax.Array) -> jax.Array:
+        padding = jnp.zeros((count * length - num_steps, *leaf.shape[1:]), leaf.dtype)
+        return jnp.concatenate([leaf, padding]).reshape(count, length, *leaf.shape[1:])
+
+    @jax.checkpoint
+    def stretch(carry: PyTree, steps: _Step) -> tuple[PyTree, jax.Array]:
+        return jax.lax.scan(step, carry, steps)
+
+    carry, losses = jax.lax.scan(stretch, carry, jax.tree.map(fill, steps))
+    return carry, losses.ravel()[:num_steps]
+
+
+def unroll(
+    loss: LossFn,
+    params: Params,
+    schedule: Schedule,
+    *,
+    optimizer: optax.GradientTransformation = OPTIMIZERS["sgd"],
+    memory: Memory = STRATEGIES["reverse"],
+) -> tuple[Params, jax.Array]:
+    """Train on the schedule, differentiably in all of it.
+
+        u_t, s_{t+1} = optimizer(∇_θ loss(θ_t, x̃_s, ỹ_s), s_t),   t = e·S + s,  e < E,  s < S
+        θ_{t+1} = θ_t + η_t u_t                                    (plain descent: u = -∇_θ loss)
 
     Args:
         loss: the inner loss of one minibatch.
         params: θ_0.
         schedule: S steps of B images, with learning rates `[E, S]`.
+        optimizer: at learning rate one; η scales its updates.
+        memory: how it is differentiated.
 
     Returns:
         θ_T, and the inner losses `[T]`, each before its step.
@@ -50,14 +171,39 @@ def unroll(loss: LossFn, params: Params, schedule: Schedule) -> tuple[Params, ja
         Wang et al. 2018, algorithm 1, lines 5 to 7.
     """
     assert schedule.lrs is not None, "a method that unrolls says needs_lrs; the engine has refused the rest"
+    value_and_grad = mixed_value_and_grad(loss) if memory.mixed else jax.value_and_grad(loss)
 
-    def step(params: Params, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Params, jax.Array]:
-        inputs, labels, lr = now
-        value, grads = jax.value_and_grad(loss)(params, inputs, labels)
-        return jax.tree.map(lambda p, g: p - lr.astype(p.dtype) * g, params, grads), value
+    def step(carry: tuple[Params, Any], now: _Step) -> tuple[tuple[Params, Any], jax.Array]:
+        params, state = carry
+        value, grads = value_and_grad(params, now.inputs, now.labels)
+        updates, state = optimizer.update(grads, state, params)
+        return (jax.tree.map(lambda p, u: p + now.lr.astype(p.dtype) * u, params, updates), state), value
 
-    def epoch(params: Params, lrs: jax.Array) -> tuple[Params, jax.Array]:
-        return jax.lax.scan(step, params, (schedule.inputs, schedule.labels, lrs))
+    # Steps that are computed again inside a stretch of √T keep θ_t alone, or the stretch would keep all of A.
+    kept_whole = memory.checkpoint is None or memory.mixed
+    inner = step if kept_whole else jax.checkpoint(step, prevent_cse=False)
+    scan = _scan_sqrt if memory.checkpoint == "sqrt" else jax.lax.scan
+    carry = (params, optimizer.init(params))
+    steps = _unfold_epochs(schedule)
+    num_steps = len(steps.lr)
+    early = 0 if memory.window is None else max(0, num_steps - memory.window)
+    first, last = (
+        jax.tree.map(lambda leaf, part=part: leaf[part], steps) for part in (slice(early), slice(early, None))
+    )
+    if early:
+        carry, losses = jax.lax.stop_gradient(jax.lax.scan(step, carry, jax.lax.stop_gradient(first)))
+        (params, _), last_losses = scan(inner, carry, last)
+        return params, jnp.concatenate([losses, last_losses])
+    (params, _), losses = scan(inner, carry, last)
+    return params, losses
 
-    params, losses = jax.lax.scan(epoch, params, schedule.lrs)
-    return params, jnp.ravel(losses)
+
+def _unfold_epochs(schedule: Schedule) -> _Step:
+    """The T = E·S steps one after the other; the images are repeated, which costs T·B of them."""
+    assert schedule.lrs is not None
+    epochs = len(schedule.lrs)
+
+    def repeat(leaf: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(leaf, (epochs, *leaf.shape)).reshape(-1, *leaf.shape[1:])
+
+    return _Step(repeat(schedule.inputs), repeat(schedule.labels), schedule.lrs.ravel())

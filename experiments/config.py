@@ -11,11 +11,19 @@ from typing import Any, TypeVar
 from absl import flags
 
 from ddjax.inits import SCHEMES
+from ddjax.unroll import OPTIMIZERS, STRATEGIES
 
 ConfigT = TypeVar("ConfigT")
 
 
-def flag(default: Any, help: str, *, low: float | None = None, choices: Sequence[str] | None = None) -> Any:
+def flag(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    choices: Sequence[str] | None = None,
+    recorded: bool = True,
+) -> Any:
     """A field that becomes `--name=default`.
 
     Args:
@@ -23,8 +31,18 @@ def flag(default: Any, help: str, *, low: float | None = None, choices: Sequence
         help: one line for `--help`.
         low: least value of a number.
         choices: the only values of a string.
+        recorded: whether it is part of what a run is; else it may change from one start of it to the next.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "choices": choices})
+    metadata = {"help": help, "low": low, "choices": choices, "recorded": recorded}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def recorded(config: Any) -> dict[str, Any]:
+    """The settings that make a run what it is, for `config.json`."""
+    values = dataclasses.asdict(config)
+    return {
+        field.name: values[field.name] for field in dataclasses.fields(config) if field.metadata["recorded"]
+    }
 
 
 def _define(name: str, kind: type, default: Any, settings: Any, values: flags.FlagValues) -> None:
@@ -126,6 +144,20 @@ class Common(NetworkChoice):
     save_seconds: float = flag(30.0, "seconds between checkpoints", low=0)
     baselines: bool = flag(True, "measure the baselines too")
     tensorboard: bool = flag(False, "write TensorBoard files to WORKDIR/tensorboard (needs tensorboardX)")
+    distributed: bool = flag(
+        False,
+        "this is one process of several; Slurm, Open MPI, Kubernetes and Cloud TPU are found out",
+        recorded=False,
+    )
+    coordinator_address: str | None = flag(
+        None, "HOST:PORT of process 0, where no cluster is found", recorded=False
+    )
+    num_processes: int | None = flag(
+        None, "processes in all, where no cluster is found", low=1, recorded=False
+    )
+    process_id: int | None = flag(
+        None, "which of them this is, from 0, where no cluster is found", low=0, recorded=False
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,4 +169,7 @@ class Unrolled(Common):
     images_per_class_per_step: int = flag(1, "distilled images of one class in one step", low=1)
     inner_lr: float = flag(0.02, "the learned learning rates' start")
     outer_lr_of_lrs: float = flag(0.01, "learning rate of the learned learning rates at the start", low=0)
+    inner_optimizer: str = flag("sgd", "whose updates the learning rates scale", choices=tuple(OPTIMIZERS))
+    memory: str = flag("reverse", "how the unroll is differentiated", choices=tuple(STRATEGIES))
+    window: int | None = flag(None, "differentiate the last so many inner steps only", low=1)
     original: bool = flag(False, "the 2018 paper's outer optimiser and schedule instead of ours")

@@ -13,6 +13,7 @@ from ddjax import distilled as forms
 from ddjax import methods, networks, optimizers
 from ddjax.data import Dataset
 from ddjax.types import Form, InitDistribution, Method, Network
+from ddjax.unroll import STRATEGIES
 from experiments import config as settings
 
 
@@ -164,5 +165,11 @@ def unrolled_parts(
         images_per_class_per_step=layout[2],
         inner_lr=config.inner_lr,
     )
-    method = methods.unrolled(network, distribution, batch_size=config.batch_size)
+    method = methods.unrolled(
+        network,
+        distribution,
+        batch_size=config.batch_size,
+        inner_optimizer=config.inner_optimizer,
+        memory=dataclasses.replace(STRATEGIES[config.memory], window=config.window),
+    )
     return Parts(network, distribution, method, form, *outer[:3], layout, outer.plan, choice[1])

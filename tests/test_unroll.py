@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import pytest
 from ddjax import forms, inits, methods, networks
 from ddjax.distilled import PixelParams, inverse_softplus
 from ddjax.types import Batch, Network, Schedule
-from ddjax.unroll import cross_entropy, unroll
+from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, cross_entropy, unroll
 
 CASES = {
     "dd_lenet28": (
@@ -171,3 +172,120 @@ def test_learning_rates_keep_the_weights_dtype():
         schedule = Schedule(jnp.ones((1, 2, 2, 2, 1), jnp.float32), jnp.ones((1, 2, 2)) / 2, jnp.ones((1, 1)))
         final, _ = unroll(cross_entropy(network.apply), params, schedule)
     assert {leaf.dtype for leaf in jax.tree.leaves(final)} == {np.dtype("float32")}
+
+
+def outer_loss(network: Network, theta: Any, form, batch: Batch, **settings: Any):
+    """Cross-entropy on real images after the unroll, as a function of φ's parameters."""
+
+    def loss(params: PixelParams) -> tuple[jax.Array, jax.Array]:
+        weights, losses = unroll(cross_entropy(network.apply), theta, form.unfold(params), **settings)
+        logits = network.apply(weights, batch.inputs)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean(), losses
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+@pytest.fixture
+def problem(x64):
+    """A small ReLU network, θ0, and eight real images; the unrolls of T 8 leave √T a stretch to fill up."""
+    network = networks.mlp((4, 4, 1), 3, widths=(8,))
+    theta = inits.random(network).sample(jax.random.key(0))
+    batch = Batch(jax.random.normal(jax.random.key(1), (8, 4, 4, 1)), jnp.arange(8) % 3)
+    return network, theta, batch
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "reverse"])
+def test_every_memory_strategy_gives_the_same_gradient(problem, optimizer, strategy):
+    network, theta, batch = problem
+    form = forms.pixels((4, 4, 1), 3, inner_steps=2, inner_epochs=4, inner_lr=0.05)
+    params = form.init(jax.random.key(2))
+    results = [
+        outer_loss(network, theta, form, batch, optimizer=OPTIMIZERS[optimizer], memory=STRATEGIES[name])(
+            params
+        )
+        for name in ("reverse", strategy)
+    ]
+    for theirs, ours in zip(*map(jax.tree.leaves, results), strict=True):
+        assert relative(ours, theirs) < 1e-9
+
+
+def test_any_optax_transformation_is_an_inner_optimiser(problem):
+    network, theta, _ = problem
+    form = forms.pixels((4, 4, 1), 3, inner_steps=2, inner_epochs=2, inner_lr=0.05)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(0.5), optax.add_decayed_weights(0.1), optax.rmsprop(1.0)
+    )
+    params = form.init(jax.random.key(2))
+    weights, state = theta, optimizer.init(theta)
+    schedule = form.unfold(params)
+    assert schedule.lrs is not None
+    for lrs in schedule.lrs:
+        for x, y, lr in zip(schedule.inputs, schedule.labels, lrs, strict=True):
+            grads = jax.grad(cross_entropy(network.apply))(weights, x, y)
+            updates, state = optimizer.update(grads, state, weights)
+            weights = jax.tree.map(lambda w, u, lr=lr: w + lr * u, weights, updates)
+    ours, _ = unroll(cross_entropy(network.apply), theta, schedule, optimizer=optimizer)
+    for a, b in zip(*map(jax.tree.leaves, (ours, weights)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_mixed_mode_differentiates_the_recorded_losses_too(problem):
+    network, theta, _ = problem
+    form = forms.pixels((4, 4, 1), 3, inner_steps=2, inner_epochs=2, inner_lr=0.05)
+    params = form.init(jax.random.key(2))
+
+    def summed(params: PixelParams, name: str) -> jax.Array:
+        inner = cross_entropy(network.apply)
+        return unroll(inner, theta, form.unfold(params), memory=STRATEGIES[name])[1].sum()
+
+    ours, theirs = (jax.jit(jax.grad(summed), static_argnums=1)(params, n) for n in ("mixed", "reverse"))
+    for a, b in zip(ours, theirs, strict=True):
+        assert relative(a, b) < 1e-10
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_window_forgets_the_steps_before_it(problem, strategy):
+    network, theta, batch = problem
+    form = forms.pixels((4, 4, 1), 3, inner_steps=3, inner_epochs=2, inner_lr=0.05)
+    params = form.init(jax.random.key(2))
+    truncated = dataclasses.replace(STRATEGIES[strategy], window=2)
+    (value, losses), grads = outer_loss(network, theta, form, batch, memory=truncated)(params)
+    (full_value, full_losses), full = outer_loss(network, theta, form, batch)(params)
+    assert relative(value, full_value) < 1e-12
+    assert relative(losses, full_losses) < 1e-12
+    # The last two steps are steps 1 and 2 of the second epoch: they alone have a gradient, and the last η's
+    # is that of the whole unroll.
+    assert not np.any(grads.images[0])
+    assert np.any(grads.images[1])
+    assert np.array_equal(np.asarray(grads.raw_lrs) != 0, [[False] * 3, [False, True, True]])
+    assert relative(grads.raw_lrs[1, 2], full.raw_lrs[1, 2]) < 1e-12
+    whole = dataclasses.replace(STRATEGIES[strategy], window=6)
+    _, grads = outer_loss(network, theta, form, batch, memory=whole)(params)
+    assert relative(grads.images, full.images) < 1e-10
+
+
+def test_strategies_that_keep_less_need_less_memory():
+    network = networks.mlp((8, 8, 1), 10, widths=(64, 64))
+    theta = inits.random(network).sample(jax.random.key(0))
+    form = forms.pixels((8, 8, 1), 10, inner_steps=10, inner_epochs=10)
+    batch = Batch(jnp.zeros((4, 8, 8, 1)), jnp.zeros(4, jnp.int32))
+    phi = form.init(jax.random.key(1))
+
+    def temporaries(name: str) -> int:
+        compiled = outer_loss(network, theta, form, batch, memory=STRATEGIES[name]).lower(phi).compile()
+        analysis = compiled.memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
+
+    needed = {name: temporaries(name) for name in STRATEGIES}
+    assert needed["mixed"] < needed["reverse"]
+    assert needed["mixed_sqrt"] < 0.6 * needed["mixed"]
+    assert needed["sqrt"] < 0.6 * needed["recompute"]
+
+
+def test_bad_strategies_are_refused():
+    with pytest.raises(ValueError, match="window: expected a whole number >= 1; got 0"):
+        Memory(window=0)
+    with pytest.raises(ValueError, match="checkpoint: expected one of sqrt, step; got 'cube'"):
+        Memory(checkpoint="cube")  # pyright: ignore[reportArgumentType]

@@ -11,7 +11,7 @@ import optax
 from ddjax import checks
 from ddjax.data import minibatch
 from ddjax.types import Batch, InitDistribution, Method, Network, RealData, Recipe, Schedule
-from ddjax.unroll import cross_entropy, unroll
+from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, cross_entropy, unroll
 
 
 class UnrolledInfo(NamedTuple):
@@ -26,7 +26,14 @@ class UnrolledInfo(NamedTuple):
     accuracy: jax.Array
 
 
-def unrolled(network: Network, inits: InitDistribution, *, batch_size: int = 1024) -> Method:
+def unrolled(
+    network: Network,
+    inits: InitDistribution,
+    *,
+    batch_size: int = 1024,
+    inner_optimizer: str = "sgd",
+    memory: Memory = STRATEGIES["reverse"],
+) -> Method:
     """The loss on real data of a network trained on φ, exact through all T steps.
 
         L(φ) = E_{θ0 ~ p(θ0)} ℓ(real minibatch, θ_T(θ0, φ)),   ℓ = cross-entropy
@@ -35,17 +42,21 @@ def unrolled(network: Network, inits: InitDistribution, *, batch_size: int = 102
         network: trained on φ.
         inits: p(θ0); each slot draws its own at every outer step.
         batch_size: N, real images in a minibatch, drawn uniformly and shared by all slots.
+        inner_optimizer: whose updates η scales, a name from `ddjax.unroll.OPTIMIZERS`; the artifact keeps it.
+        memory: how the unroll is differentiated.
 
     Returns:
         A method that keeps no state and replays its schedule.
 
     Raises:
-        ValueError: `batch_size` below one.
+        ValueError: `batch_size` below one, an unknown optimiser.
 
     References:
         arXiv 1811.10959, equation 6 and algorithm 1.
     """
     checks.at_least("batch_size", batch_size, 1)
+    checks.choice("inner_optimizer", inner_optimizer, OPTIMIZERS)
+    optimizer = OPTIMIZERS[inner_optimizer]
     inner_loss = cross_entropy(network.apply)
 
     def sample(data: RealData, key: jax.Array) -> Batch:
@@ -55,7 +66,8 @@ def unrolled(network: Network, inits: InitDistribution, *, batch_size: int = 102
         schedule: Schedule, state: tuple[()], batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, UnrolledInfo]:
         del state
-        params, inner_losses = unroll(inner_loss, inits.sample(key), schedule)
+        theta = inits.sample(key)
+        params, inner_losses = unroll(inner_loss, theta, schedule, optimizer=optimizer, memory=memory)
         logits = network.apply(params, batch.inputs)
         value = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
         accuracy = 100.0 * jnp.mean(jnp.argmax(logits, -1) == batch.labels)
@@ -67,6 +79,6 @@ def unrolled(network: Network, inits: InitDistribution, *, batch_size: int = 102
         loss=loss,
         advance=lambda schedule, state, key: state,
         name="unrolled",
-        recipe=Recipe("schedule"),
+        recipe=Recipe("schedule", optimizer=inner_optimizer),
         needs_lrs=True,
     )

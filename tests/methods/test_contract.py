@@ -41,12 +41,12 @@ TABLE = {
     ),
     "distribution_matching": Entry(
         build=lambda network, p: methods.distribution_matching(
-            network, p, batch_size=32, recipe=Recipe("train", lr=0.1, epochs=30)
+            network, p, batch_size=32, recipe=Recipe("train", lr=0.1, epochs=60)
         ),
         form=lambda: small_form(inner_lr=None),
         refused_form=lambda: small_form(inner_lr=0.1),
         refusal="expected no learning rates",
-        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=1.0)},
+        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=0.1)},
     ),
 }
 NETWORKS = {
