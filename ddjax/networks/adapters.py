@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ddjax import checks
+from ddjax.networks import ops
 from ddjax.types import Network, Params
 
 _PURE = "A network must be a pure function of its weights and inputs"
@@ -51,7 +52,12 @@ def from_functions(
 
 
 def from_linen(
-    module: nn.Module, image_shape: tuple[int, int, int], num_classes: int, *, name: str | None = None
+    module: nn.Module,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    name: str | None = None,
+    conv_form: str = "auto",
 ) -> Network:
     """A network from a Flax linen module.
 
@@ -61,6 +67,8 @@ def from_linen(
         image_shape: `(H, W, C)`.
         num_classes: K.
         name: how artifacts and records call it; the class's name in lower case where not given.
+        conv_form: how the module's `nn.Conv`s are computed, see `ddjax.networks.ops.conv`; one that brings a
+            `conv_general_dilated` of its own keeps it.
 
     Returns:
         The network; its weights are the module's collection `params`.
@@ -76,17 +84,35 @@ def from_linen(
     def init(key: jax.Array) -> Params:
         return module.init(key, jnp.zeros(dummy.shape))["params"]
 
+    swap = _swap_convolutions(ops.conv_op(conv_form))
+
     def apply(params: Params, inputs: jax.Array) -> jax.Array:
-        return module.apply({"params": params}, inputs)  # pyright: ignore[reportReturnType]
+        with nn.intercept_methods(swap):
+            return module.apply({"params": params}, inputs)  # pyright: ignore[reportReturnType]
 
     def embed(params: Params, inputs: jax.Array) -> jax.Array:
-        return module.apply({"params": params}, inputs, method="embed")  # pyright: ignore[reportReturnType]
+        with nn.intercept_methods(swap):
+            return module.apply({"params": params}, inputs, method="embed")  # pyright: ignore[reportReturnType]
 
     _check_linen_is_pure(module, dummy, label)
     has_embed = callable(getattr(module, "embed", None))
     return from_functions(
         init, apply, image_shape, num_classes, embed=embed if has_embed else None, name=label
     )
+
+
+def _swap_convolutions(op: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """An interceptor under which every plain `nn.Conv` convolves with `op`."""
+
+    def swap(call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        conv = context.module
+        is_conv = isinstance(conv, nn.Conv) and context.method_name == "__call__"
+        if is_conv and conv.conv_general_dilated is None and conv.conv_general_dilated_cls is None:
+            # Flax freezes modules; this one lives for a single application, and nothing else sees it.
+            object.__setattr__(conv, "conv_general_dilated", op)
+        return call(*args, **kwargs)
+
+    return swap
 
 
 def from_nnx(

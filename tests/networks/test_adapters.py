@@ -116,3 +116,41 @@ def _bad(apply=_apply, embed=None, init=_linear):
 def test_what_is_no_pure_classifier_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+class Convolutional(nn.Module):
+    own: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(5, (3, 3), strides=2, padding="SAME")(x))
+        x = nn.Conv(4, (2, 2), conv_general_dilated=jax.lax.conv_general_dilated if self.own else None)(x)
+        return nn.Dense(3)(x.reshape(x.shape[0], -1))
+
+
+def convolutions(network) -> int:
+    """How many of XLA's own convolutions applying the network takes."""
+    params = network.init(jax.random.key(0))
+    return str(jax.make_jaxpr(network.apply)(params, jnp.zeros((2, *SHAPE)))).count("conv_general_dilated[")
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_linen_module_s_convolutions_are_computed_in_the_chosen_form():
+    forms = {
+        form: networks.from_linen(Convolutional(), SHAPE, 3, conv_form=form) for form in ("lax", "im2col")
+    }
+    assert {form: convolutions(network) for form, network in forms.items()} == {"lax": 2, "im2col": 0}
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), forms["lax"].init(jax.random.key(1)))
+    inputs = jax.random.normal(jax.random.key(2), (3, *SHAPE))
+    np.testing.assert_allclose(
+        forms["im2col"].apply(params, inputs), forms["lax"].apply(params, inputs), rtol=1e-12
+    )
+
+
+def test_a_convolution_of_the_module_s_own_is_left_alone():
+    assert convolutions(networks.from_linen(Convolutional(own=True), SHAPE, 3, conv_form="im2col")) == 1
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(ValueError, match="conv_form: expected one of"):
+        networks.from_linen(Convolutional(), SHAPE, 3, conv_form="fft")
