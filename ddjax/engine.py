@@ -233,12 +233,6 @@ def init_state(problem: Problem, key: jax.Array) -> EngineState:
     return EngineState(jnp.zeros((), jnp.int32), params, problem.optimizer.init(params), slots)
 
 
-def default_devices(num_inits: int) -> list[parallel.Device]:
-    """As many of this process's devices as share M slots evenly."""
-    devices = jax.local_devices()
-    return devices[: math.gcd(num_inits, len(devices))]
-
-
 def check_problem(problem: Problem, key: jax.Array, data: RealData) -> None:
     """Refuse, without compiling, a method, form and data that do not fit together.
 

@@ -25,7 +25,6 @@ from ddjax.engine import (
     StepInfo,
     build_dispatch,
     check_problem,
-    default_devices,
     init_state,
 )
 from ddjax.report import MetricsWriter
@@ -98,8 +97,8 @@ class Reporting:
 
     Attributes:
         every: outer steps from one record of the metrics to the next.
-        listener: called with each record.
-        announce: called once, after compiling.
+        listener: called with each record, on process 0.
+        announce: called once, after compiling, on process 0.
         tensorboard: whether records go to `WORKDIR/tensorboard` too.
     """
 
@@ -209,6 +208,25 @@ class _Journal:
             self.listener(record)
 
 
+class _Turn(NamedTuple):
+    """What the host decides after a dispatch, the same on all processes.
+
+    Attributes:
+        steps: of the next dispatch.
+        save: whether it is time to.
+        stop: whether a signal asked for it.
+    """
+
+    steps: int
+    save: bool
+    stop: bool
+
+    def agreed(self) -> _Turn:
+        """Process 0's clock decides for all; a signal to any process stops all. Collective."""
+        everyone = parallel.gather(self)
+        return _Turn(int(everyone[0, 0]), bool(everyone[0, 1]), bool(everyone[:, 2].any()))
+
+
 @dataclasses.dataclass
 class _Pace:
     """How many steps the next dispatch should hold to take about `DISPATCH_SECONDS`."""
@@ -243,6 +261,9 @@ def distill(
     With a `workdir` the run is saved there as it goes; called again with the same arguments it continues
     from the last checkpoint and ends with the same bytes as if it had never stopped.
 
+    With several processes (`parallel.start`) every process makes this call with the same arguments and gets
+    the same `Run`; process 0 alone validates and writes.
+
     Args:
         data: the real data; only its training split is used here.
         method: the loss.
@@ -254,7 +275,8 @@ def distill(
         clip_norm: bound on the gradient's global norm; by default none where an optimiser is given, else
             that of `default_outer`.
         slots_per_chunk: how many of the M are vmapped at once.
-        devices: that share the M; by default as many local ones as divide it.
+        devices: that share the M; by default as many as divide it; with several processes all, which M
+            must then be a multiple of.
         validation: chooses the best φ; without it the last one is returned.
         workdir: directory for `checkpoints/` and `metrics.jsonl`.
         save_seconds: seconds between checkpoints.
@@ -275,23 +297,26 @@ def distill(
         clip_norm = bound if clip_norm is None else clip_norm
     form = form or default_form(data, method)
     problem = Problem(method, form, optimizer, num_inits, clip_norm, slots_per_chunk)
-    devices = default_devices(num_inits) if devices is None else devices
+    devices = parallel.default_devices(num_inits) if devices is None else devices
     parallel.check_divides(num_inits, len(devices))
+    parallel.check_everywhere(devices)
     real = to_device(data.train)
+    parallel.check_same("data", real)
     check_problem(problem, key, real)
 
     mesh = parallel.make_mesh(devices)
-    real = jax.device_put(real, parallel.replicated(mesh))
+    real = parallel.place(real, parallel.replicated(mesh))
     store = None if workdir is None else Store(Path(workdir) / "checkpoints")
     run_key, init_key = jax.random.split(key)
     snapshot = _start(problem, store, init_key, run_key)
-    writer = _open_writer(workdir, reporting, done=int(snapshot.state.step))
+    reporting = reporting if parallel.is_lead() else Reporting(reporting.every)
+    writer = parallel.together(lambda: _open_writer(workdir, reporting, done=int(snapshot.state.step)))
     journal = _Journal(reporting.every, writer, reporting.listener)
     loop = _Loop(problem, mesh, real, run_key, num_outer_steps, validation, store, save_seconds, journal)
     compile_seconds = 0.0
     try:
         if int(snapshot.state.step) < num_outer_steps:
-            dispatch, cost = loop.compile(snapshot.state)
+            dispatch, cost = parallel.together(lambda: loop.compile(snapshot.state))
             compile_seconds = cost.compile_seconds
             if reporting.announce is not None:
                 reporting.announce(cost)
@@ -303,7 +328,7 @@ def distill(
     best = (
         snapshot.best
         if validation
-        else Best(snapshot.state.params, np.array(np.nan), np.asarray(snapshot.state.step))
+        else Best(jax.device_get(snapshot.state.params), np.array(np.nan), np.asarray(snapshot.state.step))
     )
     mean, std = jnp.asarray(data.mean), jnp.asarray(data.std)
     return Run(
@@ -318,7 +343,7 @@ def distill(
 
 def _open_writer(workdir: str | Path | None, reporting: Reporting, *, done: int) -> MetricsWriter | None:
     """The metrics file of a run that has done so many steps; later lines will be written again."""
-    if workdir is None:
+    if workdir is None or not parallel.is_lead():
         return None
     directory = Path(workdir)
     directory.mkdir(parents=True, exist_ok=True)
@@ -334,15 +359,27 @@ def _start(problem: Problem, store: Store | None, init_key: jax.Array, run_key: 
     nothing = Best(state.params, np.array(-np.inf), np.array(0))
     key_data = np.asarray(jax.random.key_data(run_key))
     fresh = Snapshot(state, nothing, np.array(0.0), key_data)
+    # Process 0 reads for all, so that the processes need no file system in common.
+    readable = store if parallel.is_lead() else None
+    return parallel.broadcast(parallel.together(lambda: _restored(readable, fresh)))
+
+
+def _restored(store: Store | None, fresh: Snapshot) -> Snapshot:
+    """The newest checkpoint, which must be of the same key, or the beginning where there is none."""
     found = store.restore(fresh) if store is not None else None
-    if found is None:
+    if store is None or found is None:
         return fresh
-    if not np.array_equal(found.key, key_data):
+    if not np.array_equal(found.key, fresh.key):
         raise ValueError(
-            f"{store.directory if store else ''}: expected a run of this key; got one of another. Give this "
-            "run a directory of its own, or the key it was started with."
+            f"{store.directory}: expected a run of this key; got one of another. Give this run a directory "
+            "of its own, or the key it was started with."
         )
     return found
+
+
+def _score(validation: Validation, form: Form, params: PyTree) -> float:
+    """φ's percent on validation, computed on this process's own devices; `params` lie on the host."""
+    return float(validation.score(form.unfold(jax.tree.map(jnp.asarray, params))))
 
 
 @dataclasses.dataclass
@@ -362,7 +399,7 @@ class _Loop:
     def compile(self, state: EngineState) -> tuple[Any, Cost]:
         """The dispatch, compiled for this state's shapes, and what it takes."""
         started = time.monotonic()
-        arguments = (self._place(state), self.data, self.key, jnp.int32(0))
+        arguments = (self._place(state), self.data, self.key, np.int32(0))
         dispatch = build_dispatch(self.problem, self.mesh).lower(*arguments).compile()
         seconds = time.monotonic() - started
         memory = dispatch.memory_analysis()
@@ -373,11 +410,12 @@ class _Loop:
         """Go on from a snapshot to the end."""
         snapshot = snapshot._replace(state=self._place(snapshot.state))
         pace, saved_at, clock = _Pace(), time.monotonic(), time.monotonic()
+        turn = _Turn(pace.steps, save=False, stop=False)
         with PreemptionGuard() as guard:
             while (step := int(snapshot.state.step)) < self.num_outer_steps:
                 began = time.monotonic()
-                stop = min(step + pace.steps, self._boundary(step))
-                state, infos, finite = dispatch(snapshot.state, self.data, self.key, jnp.int32(stop))
+                stop = min(step + turn.steps, self._boundary(step))
+                state, infos, finite = dispatch(snapshot.state, self.data, self.key, np.int32(stop))
                 snapshot = snapshot._replace(state=state)
                 done = int(state.step) - step
                 infos = jax.device_get(infos)
@@ -386,25 +424,22 @@ class _Loop:
                 now = time.monotonic()
                 snapshot = snapshot._replace(seconds=snapshot.seconds + (now - clock))
                 clock = now
+                turn = _Turn(pace.steps, now - saved_at >= self.save_seconds, guard.requested).agreed()
                 finished = int(state.step) == self.num_outer_steps
-                if not bool(finite) or guard.requested or finished or now - saved_at >= self.save_seconds:
+                if not bool(finite) or turn.stop or finished or turn.save:
                     self._save(snapshot)
                     saved_at = time.monotonic()
                 if not bool(finite):
                     raise _diverged(step + done, _take(infos, done), self._saved())
-                if guard.requested and not finished:
+                if turn.stop and not finished:
                     raise PreemptedError(f"a signal came; outer step {step + done} is done. {self._saved()}")
         return snapshot
 
     def _place(self, state: EngineState) -> EngineState:
         """Put a state on the mesh; as a copy, because the dispatch takes its memory over."""
-        everywhere, split = parallel.replicated(self.mesh), parallel.split_slots(self.mesh)
-        shared = jax.tree.map(
-            lambda leaf: jax.device_put(np.array(leaf), everywhere), state._replace(slots=())
-        )
-        return shared._replace(
-            slots=jax.tree.map(lambda leaf: jax.device_put(np.array(leaf), split), state.slots)
-        )
+        copy = jax.tree.map(np.array, state)
+        shared = parallel.place(copy._replace(slots=()), parallel.replicated(self.mesh))
+        return shared._replace(slots=parallel.place(copy.slots, parallel.split_slots(self.mesh)))
 
     def _boundary(self, step: int) -> int:
         """The next step count at which the host must have a look of its own."""
@@ -418,9 +453,9 @@ class _Loop:
         end = start + done
         score = None
         if self.validation is not None and done and end == self._boundary(start):
-            score = float(self.validation.score(self.problem.form.unfold(snapshot.state.params)))
+            validation, params = self.validation, jax.device_get(snapshot.state.params)
+            score = parallel.lead(lambda: _score(validation, self.problem.form, params))
             if score > float(snapshot.best.accuracy):
-                params = jax.device_get(snapshot.state.params)
                 snapshot = snapshot._replace(best=Best(params, np.array(score), np.array(end)))
         for step in range(start + 1, end + 1):
             validated = score is not None and step == end
@@ -431,8 +466,11 @@ class _Loop:
         return snapshot
 
     def _save(self, snapshot: Snapshot) -> None:
-        if self.store is not None:
-            self.store.save(int(snapshot.state.step), snapshot)
+        """Write a checkpoint; process 0 gathers the slots of all and writes them."""
+        if self.store is None:
+            return
+        store, whole = self.store, parallel.fetch(snapshot)
+        parallel.together(lambda: store.save(int(whole.state.step), whole) if parallel.is_lead() else None)
 
     def _saved(self) -> str:
         if self.store is None:

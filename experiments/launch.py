@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,9 +15,8 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from ddjax import artifact, coresets, figures, report
+from ddjax import artifact, coresets, figures, parallel, report
 from ddjax.data import Dataset, load
-from ddjax.engine import default_devices
 from ddjax.evaluate import scorer
 from ddjax.run import Cost, DivergedError, PreemptedError, Reporting, Run, Validation, distill
 from experiments import config as settings
@@ -48,6 +49,25 @@ class Launch:
     workdir: Path
 
 
+def join_processes(config: settings.Common) -> None:
+    """Start JAX's runtime for several processes where the settings ask for it, before any other use of JAX.
+
+    Raises:
+        ValueError: `--distributed` and the flags that go with it do not fit each other.
+    """
+    names = ("coordinator_address", "num_processes", "process_id")
+    given = [name for name in names if getattr(config, name) is not None]
+    if given and not config.distributed:
+        raise ValueError(f"{given[0]}: expected --distributed with it; got none. Add --distributed.")
+    if given and len(given) < len(names):
+        raise ValueError(
+            f"distributed: expected all or none of {', '.join(names)}; got {', '.join(given)} alone. Give "
+            "all, or none inside Slurm, Open MPI, Kubernetes or Cloud TPU."
+        )
+    if config.distributed:
+        parallel.start(config.coordinator_address, config.num_processes, config.process_id)
+
+
 def prepare(experiment: str, config: settings.Common, build: Build) -> Launch:
     """Load the data and build the parts; nothing is compiled and nothing written.
 
@@ -70,7 +90,7 @@ def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
     Raises:
         ValueError: it holds another experiment, or the same with other settings; the fields are listed.
     """
-    wanted = {"experiment": experiment, **dataclasses.asdict(config)}
+    wanted = {"experiment": experiment, **settings.recorded(config)}
     path = workdir / "config.json"
     if not path.exists():
         if workdir.is_dir() and any(workdir.iterdir()):
@@ -91,6 +111,23 @@ def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
         )
 
 
+def claim(launch: Launch) -> dict[str, Any] | None:
+    """Open the work directory; the result in it, where the run is finished.
+
+    Raises:
+        ValueError: see `open_workdir`.
+    """
+    open_workdir(launch.workdir, launch.config, experiment=launch.experiment)
+    path = launch.workdir / "result.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def tell(text: str) -> None:
+    """Print, from process 0 alone."""
+    if parallel.is_lead():
+        print(text, flush=True)
+
+
 def write_plan(launch: Launch) -> dict[str, Any]:
     """Every automatic choice, resolved at the first start and never again.
 
@@ -107,7 +144,7 @@ def write_plan(launch: Launch) -> dict[str, Any]:
         "num_outer_steps": parts.num_outer_steps,
         "clip_norm": parts.clip_norm,
         "slots_per_chunk": config.slots_per_chunk or runs_at_once(config.num_inits),
-        "devices": [device.device_kind for device in default_devices(config.num_inits)],
+        "devices": [device.device_kind for device in parallel.default_devices(config.num_inits)],
         **parts.plan,
     }
     report.write_json(path, plan)
@@ -163,7 +200,7 @@ def describe_cost(cost: Cost) -> str:
 def distil(launch: Launch) -> Run:
     """The outer loop, with progress on the terminal and checkpoints in the work directory."""
     config, parts = launch.config, launch.parts
-    plan = write_plan(launch)
+    plan = parallel.lead(lambda: write_plan(launch))
     with report.Progress(parts.num_outer_steps) as progress:
         return distill(
             launch.data,
@@ -225,29 +262,32 @@ def run(experiment: str, config: settings.Common, build: Build) -> dict[str, Any
         build: its parts.
 
     Returns:
-        What `result.json` holds.
+        What `result.json` holds; nothing where another process than the first writes it.
 
     Raises:
         ValueError: settings that do not fit the data or the directory; nothing was compiled.
         FileNotFoundError: the data are missing.
         DivergedError: see `ddjax.distill`.
         PreemptedError: likewise.
+        PeerError: another process raised one of these before the run began.
     """
     began = time.monotonic()
-    launch = prepare(experiment, config, build)
-    open_workdir(launch.workdir, config, experiment=experiment)
-    path = launch.workdir / "result.json"
-    if path.exists():
-        result = json.loads(path.read_text())
-        print(f"{launch.workdir} is finished.\n\n{results.table(result)}")
+    join_processes(config)
+    launch = parallel.together(lambda: prepare(experiment, config, build))
+    result = parallel.lead(lambda: claim(launch))
+    if result is not None:
+        tell(f"{launch.workdir} is finished.\n\n{results.table(result)}")
         return result
-    print(describe(launch), flush=True)
+    tell(describe(launch))
     outcome = distil(launch)
+    parallel.part()
+    if not parallel.is_lead():
+        return {}
     write_artifact(launch.workdir, outcome, launch.data)
     result = results.measure(
         experiment, config, launch.data, launch.keys, parts=launch.parts, outcome=outcome, began=began
     )
-    report.write_json(path, result)
+    report.write_json(launch.workdir / "result.json", result)
     files = "distilled.npz, distilled.png, curves.png, result.json"
     print(f"\n{results.table(result)}\n\nwritten to {launch.workdir}: {files}")
     return result
@@ -257,12 +297,15 @@ def guarded(action: Callable[[], Any]) -> int:
     """Run an action; its errors become a message and the documented exit code.
 
     Returns:
-        0 finished, 2 bad input, 3 diverged, 75 preempted.
+        0 finished, 2 bad input here or on another process, 3 diverged, 75 preempted.
     """
     try:
         action()
     except (ValueError, FileNotFoundError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except parallel.PeerError as error:
+        print(f"stopped: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except DivergedError as error:
         print(f"diverged: {error}", file=sys.stderr)
@@ -271,6 +314,23 @@ def guarded(action: Callable[[], Any]) -> int:
         print(f"preempted: {error}", file=sys.stderr)
         return EXIT_PREEMPTED
     return 0
+
+
+def fail_fast(action: Callable[[], int]) -> int:
+    """Run an action; an error that it did not expect ends the process at once where others wait for it.
+
+    An ordinary exit would wait for the others before it, and they for this one; without it JAX's runtime
+    sees it gone and ends them too.
+    """
+    try:
+        return action()
+    except Exception:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(1)
 
 
 def main(
@@ -287,4 +347,4 @@ def main(
     if {"--help", "-h", "-help"} & set(sys.argv[1:]):
         print(settings.usage(docstring or experiment, config_class))
         sys.exit(0)
-    sys.exit(guarded(lambda: action(settings.parse(config_class, sys.argv))))
+    sys.exit(fail_fast(lambda: guarded(lambda: action(settings.parse(config_class, sys.argv)))))

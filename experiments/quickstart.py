@@ -39,7 +39,7 @@ class Config(Unrolled):
 def run(config: Config) -> None:
     """The whole of it, and what to do then."""
     launch.run("quickstart", config, random_init.build)
-    print(NEXT.format(workdir=config.workdir))
+    launch.tell(NEXT.format(workdir=config.workdir))
 
 
 if __name__ == "__main__":
