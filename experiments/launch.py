@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from ddjax import artifact, coresets, figures, parallel, report
-from ddjax.data import Dataset, load
+from ddjax.data import Dataset, cache, load
 from ddjax.evaluate import scorer
 from ddjax.run import Cost, DivergedError, PreemptedError, Reporting, Run, Validation, distill
 from experiments import config as settings
@@ -333,6 +333,12 @@ def fail_fast(action: Callable[[], int]) -> int:
         os._exit(1)
 
 
+def keep_compilations() -> None:
+    """Let the next run find what this one compiles, unless the user has said where or that it must not."""
+    if jax.config.read("jax_compilation_cache_dir") is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache.directory() / "xla"))
+
+
 def main(
     experiment: str, docstring: str | None, config_class: type, action: Callable[[Any], Any]
 ) -> NoReturn:
@@ -347,4 +353,5 @@ def main(
     if {"--help", "-h", "-help"} & set(sys.argv[1:]):
         print(settings.usage(docstring or experiment, config_class))
         sys.exit(0)
+    keep_compilations()
     sys.exit(fail_fast(lambda: guarded(lambda: action(settings.parse(config_class, sys.argv)))))

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
@@ -295,3 +296,17 @@ def test_a_killed_run_continues_to_the_same_bytes(dataset, tmp_path):
         assert process.returncode == 0
     artifacts = [(tmp_path / name / "distilled.npz").read_bytes() for name in ("killed", "whole")]
     assert artifacts[0] == artifacts[1]
+
+
+def test_compilations_are_kept_where_the_user_has_not_said_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDJAX_CACHE_DIR", str(tmp_path))
+    before = jax.config.read("jax_compilation_cache_dir")
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        launch.keep_compilations()
+        assert jax.config.read("jax_compilation_cache_dir") == str(tmp_path / "xla")
+        jax.config.update("jax_compilation_cache_dir", "elsewhere")
+        launch.keep_compilations()
+        assert jax.config.read("jax_compilation_cache_dir") == "elsewhere"
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
