@@ -335,7 +335,7 @@ def fail_fast(action: Callable[[], int]) -> int:
 
 def keep_compilations() -> None:
     """Let the next run find what this one compiles, unless the user has said where or that it must not."""
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache.directory() / "xla"))
 
 

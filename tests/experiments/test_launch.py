@@ -300,13 +300,13 @@ def test_a_killed_run_continues_to_the_same_bytes(dataset, tmp_path):
 
 def test_compilations_are_kept_where_the_user_has_not_said_otherwise(tmp_path, monkeypatch):
     monkeypatch.setenv("DDJAX_CACHE_DIR", str(tmp_path))
-    before = jax.config.read("jax_compilation_cache_dir")
+    before = jax.config.values["jax_compilation_cache_dir"]
     try:
         jax.config.update("jax_compilation_cache_dir", None)
         launch.keep_compilations()
-        assert jax.config.read("jax_compilation_cache_dir") == str(tmp_path / "xla")
+        assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "xla")
         jax.config.update("jax_compilation_cache_dir", "elsewhere")
         launch.keep_compilations()
-        assert jax.config.read("jax_compilation_cache_dir") == "elsewhere"
+        assert jax.config.values["jax_compilation_cache_dir"] == "elsewhere"
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
