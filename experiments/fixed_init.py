@@ -1,8 +1,11 @@
 """Distil for one known θ0: the fixed-init setting of Wang et al. 2018, table 1.
 
-Claim: REPLACED WHEN MEASURED
+Claim: MNIST, LeNet, over three θ0 (seeds 0 to 2): 96.4 ± 0.2 % with 100 images (S 10, E 3) after 2,000
+outer steps, 86.3 ± 3.1 % with 10 images (S 1, E 3) after 3,000, which is far from the full schedule.
+Cost: 6 to 10 minutes of two busy CPU cores each.
 
-    python -m experiments.fixed_init --dataset=mnist
+    python -m experiments.fixed_init --dataset=mnist --num_outer_steps=2000 --nobaselines
+    python -m experiments.fixed_init --dataset=mnist --inner_steps=1 --num_outer_steps=3000 --nobaselines
 """
 
 from __future__ import annotations
