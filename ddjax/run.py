@@ -14,10 +14,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ddjax import checks, optimizers, parallel
-from ddjax import distilled as forms
+from ddjax import checks, parallel
 from ddjax.checkpoint import PreemptionGuard, Store
 from ddjax.data import Dataset, to_device
+from ddjax.defaults import default_form, default_outer
 from ddjax.engine import (
     DISPATCH_CAPACITY,
     EngineState,
@@ -135,24 +135,6 @@ class DivergedError(RuntimeError):
 
 class PreemptedError(RuntimeError):
     """A signal asked the run to stop; it was saved and the same call continues it."""
-
-
-def default_form(data: Dataset, method: Method) -> Form:
-    """Pixels: S 10, E 3 with learning rates where the method learns them, else all in one step."""
-    if method.needs_lrs:
-        return forms.pixels(data.image_shape, data.num_classes)
-    return forms.pixels(data.image_shape, data.num_classes, inner_steps=1, inner_epochs=1, inner_lr=None)
-
-
-def default_outer(method: Method, num_outer_steps: int) -> tuple[optax.GradientTransformation, float | None]:
-    """The outer optimiser and the bound on the gradient's norm, chosen by measuring (see the README).
-
-    Adam on a cosine, images at 0.05, learning rates at 0.01, norm at most 0.2, where learning rates are
-    learned; SGD with momentum, unbounded, as published, where images alone are.
-    """
-    if method.needs_lrs:
-        return optimizers.adam_cosine(num_outer_steps, lr=0.05, lr_of_lrs=0.01), 0.2
-    return optimizers.sgd_momentum(), None
 
 
 def _take(infos: StepInfo, index: int) -> StepInfo:
@@ -297,15 +279,7 @@ def distill(
         clip_norm = bound if clip_norm is None else clip_norm
     form = form or default_form(data, method)
     problem = Problem(method, form, optimizer, num_inits, clip_norm, slots_per_chunk)
-    devices = parallel.default_devices(num_inits) if devices is None else devices
-    parallel.check_divides(num_inits, len(devices))
-    parallel.check_everywhere(devices)
-    real = to_device(data.train)
-    parallel.check_same("data", real)
-    check_problem(problem, key, real)
-
-    mesh = parallel.make_mesh(devices)
-    real = parallel.place(real, parallel.replicated(mesh))
+    mesh, real = _on_devices(problem, data, key, devices)
     store = None if workdir is None else Store(Path(workdir) / "checkpoints")
     run_key, init_key = jax.random.split(key)
     snapshot = _start(problem, store, init_key, run_key)
@@ -324,21 +298,37 @@ def distill(
     finally:
         if writer is not None:
             writer.close()
+    best = snapshot.best if validation else _last(snapshot)
     facts = {"dataset": data.name, "class_names": list(data.class_names), "method": method.name}
-    best = (
-        snapshot.best
-        if validation
-        else Best(jax.device_get(snapshot.state.params), np.array(np.nan), np.asarray(snapshot.state.step))
-    )
     mean, std = jnp.asarray(data.mean), jnp.asarray(data.std)
     return Run(
-        Distilled(best.params, problem.form, mean, std, method.recipe, facts | dict(metadata or {})),
+        Distilled(best.params, form, mean, std, method.recipe, facts | dict(metadata or {})),
         num_outer_steps=int(snapshot.state.step),
         best_step=int(best.step),
         val_accuracy=float(best.accuracy) if validation else None,
         seconds={"compile": compile_seconds, "distil": float(snapshot.seconds)},
         history=journal.history,
     )
+
+
+def _on_devices(
+    problem: Problem, data: Dataset, key: jax.Array, devices: Sequence[parallel.Device] | None
+) -> tuple[Mesh, RealData]:
+    """The mesh, and the training split on it; refuses what does not fit before anything compiles."""
+    devices = parallel.default_devices(problem.num_inits) if devices is None else devices
+    parallel.check_divides(problem.num_inits, len(devices))
+    parallel.check_everywhere(devices)
+    real = to_device(data.train)
+    parallel.check_same("data", real)
+    check_problem(problem, key, real)
+    mesh = parallel.make_mesh(devices)
+    return mesh, parallel.place(real, parallel.replicated(mesh))
+
+
+def _last(snapshot: Snapshot) -> Best:
+    """The last φ in the place of the best, where nothing was validated."""
+    state = snapshot.state
+    return Best(jax.device_get(state.params), np.array(np.nan), np.asarray(state.step))
 
 
 def _open_writer(workdir: str | Path | None, reporting: Reporting, *, done: int) -> MetricsWriter | None:

@@ -6,14 +6,17 @@ import dataclasses
 import types
 import typing
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import flags
 
 from ddjax.inits import SCHEMES
 from ddjax.unroll import OPTIMIZERS, STRATEGIES
 
-ConfigT = TypeVar("ConfigT")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
 
 
 def flag(
@@ -71,7 +74,7 @@ def define_flags(config_class: type, values: flags.FlagValues = flags.FLAGS) -> 
 
 def from_flags(config_class: type[ConfigT], values: flags.FlagValues = flags.FLAGS) -> ConfigT:
     """The dataclass with the values that the flags were given."""
-    names = [field.name for field in dataclasses.fields(config_class)]  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(config_class)]
     return config_class(**{name: values[name].value for name in names})
 
 
