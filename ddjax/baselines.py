@@ -173,7 +173,7 @@ def measure(setting: Setting, *, key: jax.Array, seed: int) -> dict[str, dict[st
         ValueError: a class has fewer images than asked for.
 
     References:
-        Wang et al. 2018, section 4.1 and table 1.
+        Wang et al. 2018, arXiv 1811.10959, the basic setting.
     """
     train, num_classes = setting.data.train, setting.data.num_classes
     images = train.normalised()

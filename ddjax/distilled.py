@@ -65,7 +65,7 @@ def pixels(
         ValueError: a count below one, a learning rate that is not positive, images of another shape.
 
     References:
-        Wang, Zhu, Torralba, Efros 2018, arXiv 1811.10959, sections 3.1 and 3.4.
+        Wang, Zhu, Torralba, Efros 2018, arXiv 1811.10959.
     """
     checks.at_least("inner_steps", inner_steps, 1)
     checks.at_least("inner_epochs", inner_epochs, 1)

@@ -217,7 +217,9 @@ def build_dispatch(problem: Problem, mesh: Mesh, *, capacity: int = DISPATCH_CAP
 
         return jax.lax.while_loop(go_on, body, (state, infos, jnp.array(True)))
 
-    states: Any = EngineState(P(), P(), P(), P(parallel.AXIS))  # pyright: ignore[reportArgumentType] (a spec each)
+    whole: Any = P()
+    shared_out: Any = P(parallel.AXIS)
+    states = EngineState(whole, whole, whole, shared_out)
     # check_vma=False: the gradient inside is this device's own, and outer_step takes the one mean of it.
     sharded = jax.shard_map(
         many, mesh=mesh, in_specs=(states, P(), P(), P()), out_specs=(states, P(), P()), check_vma=False

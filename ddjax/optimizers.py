@@ -55,7 +55,7 @@ def adam_halving(steps_between: int, *, lr: float = 0.01) -> optax.GradientTrans
         The transformation.
 
     References:
-        Wang et al. 2018, arXiv 1811.10959, section 4, and the authors' published settings.
+        Wang et al. 2018, arXiv 1811.10959, and the authors' published settings.
     """
     schedule = optax.exponential_decay(lr, steps_between, 0.5, staircase=True)
     return optax.adam(schedule, b1=0.5, b2=0.999)

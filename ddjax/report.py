@@ -44,22 +44,6 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
     return "\n".join("  ".join(map(_pad, row, right, widths)).rstrip() for row in ruled)
 
 
-def markdown_table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
-    """The same table in Markdown.
-
-    Args:
-        rows: cells, made text by `str`; every row as long as `headers`.
-        headers: the first line.
-
-    Raises:
-        ValueError: a row is shorter or longer than `headers`.
-    """
-    cells, right, _ = _layout(rows, headers)
-    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in cells]
-    lines.insert(1, "|" + "|".join("---:" if flag else "---" for flag in right) + "|")
-    return "\n".join(lines)
-
-
 def _layout(
     rows: Sequence[Sequence[Any]], headers: Sequence[str]
 ) -> tuple[list[list[str]], list[bool], list[int]]:
@@ -374,7 +358,6 @@ __all__ = [
     "format_duration",
     "format_mean_std",
     "hardware",
-    "markdown_table",
     "read_metrics",
     "table",
     "tensorboard_writer",

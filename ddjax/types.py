@@ -180,31 +180,41 @@ class Distilled:
         return self.form.unfold(self.params)
 
 
+def _no_state(key: jax.Array) -> PyTree:
+    del key
+    return ()
+
+
+def _keep_state(schedule: Schedule, state: PyTree, key: jax.Array) -> PyTree:
+    del schedule, key
+    return state
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """What is minimised: four pure functions, each for *one* slot (one draw of initial weights).
 
     Attributes:
-        init: `key -> state`, what a slot carries from one outer step to the next; `()` for nothing.
-            Consumes the key.
         sample: `(data, key) -> batch`, the real examples of one outer step, shared by all slots.
             Consumes the key.
         loss: `(schedule, state, batch, key) -> (loss [], Info)`, differentiable in `schedule`.
             Consumes the key.
-        advance: `(schedule, state, key) -> state` after φ has moved; never differentiated.
-            Consumes the key.
         name: how artifacts and records call it.
         recipe: how to train on what the method distils.
         needs_lrs: whether the schedule must bring learning rates.
+        init: `key -> state`, what a slot carries from one outer step to the next; nothing by default.
+            Consumes the key.
+        advance: `(schedule, state, key) -> state` after φ has moved; never differentiated; by default the
+            state stays. Consumes the key.
     """
 
-    init: Callable[[jax.Array], PyTree]
     sample: Callable[[RealData, jax.Array], PyTree]
     loss: Callable[[Schedule, PyTree, Any, jax.Array], tuple[jax.Array, Info]]
-    advance: Callable[[Schedule, PyTree, jax.Array], PyTree]
     name: str
     recipe: Recipe
     needs_lrs: bool
+    init: Callable[[jax.Array], PyTree] = _no_state
+    advance: Callable[[Schedule, PyTree, jax.Array], PyTree] = _keep_state
 
 
 __all__ = [

@@ -47,7 +47,7 @@ class Memory:
     Attributes:
         mixed: take the second derivatives forward over reverse: at each step the vector-Jacobian product of
             ∇ℓ is the directional derivative of ∇ℓ, because the Hessian is symmetric. Keeps T·P, for about
-            the same time. Bettini et al. 2024; Kemaev et al. 2025, MixFlow-MG, arXiv 2505.00793.
+            the same time. Kemaev et al. 2025 (MixFlow-MG), arXiv 2505.00793.
         checkpoint: `"step"` keeps θ_t alone and computes each step again: T·P + A, one more forward pass.
             `"sqrt"` keeps θ at every √T-th step and computes the stretch between again: 2·√T·P + A, two
             more. Griewank and Walther 2000; Chen et al. 2016, arXiv 1604.06174.

@@ -171,7 +171,9 @@ class Unrolled(Common):
     inner_epochs: int = flag(3, "E, passes over those steps", low=1)
     images_per_class_per_step: int = flag(1, "distilled images of one class in one step", low=1)
     inner_lr: float = flag(0.02, "the learned learning rates' start")
-    outer_lr_of_lrs: float = flag(0.01, "learning rate of the learned learning rates at the start", low=0)
+    outer_lr_of_lrs: float = flag(
+        0.01, "learning rate of the learned learning rates; not used by --original", low=0
+    )
     inner_optimizer: str = flag("sgd", "whose updates the learning rates scale", choices=tuple(OPTIMIZERS))
     memory: str = flag("reverse", "how the unroll is differentiated", choices=tuple(STRATEGIES))
     window: int | None = flag(None, "differentiate the last so many inner steps only", low=1)

@@ -59,7 +59,7 @@ def table(result: Mapping[str, Any]) -> str:
     rows = [("distilled images", result["test_accuracy"]), *(result.get("baselines") or {}).items()]
     rows.sort(key=lambda row: -row[1]["mean"])
     cells = [
-        (name, f"{score['mean']:.1f} ± {score['std']:.1f}", score["n"], tuned(score)) for name, score in rows
+        (name, report.format_mean_std(score["values"]), score["n"], tuned(score)) for name, score in rows
     ]
     return report.table(cells, ("trained on", "test accuracy, %", "n", "tuned on validation"))
 

@@ -288,4 +288,4 @@ def test_bad_strategies_are_refused():
     with pytest.raises(ValueError, match="window: expected a whole number >= 1; got 0"):
         Memory(window=0)
     with pytest.raises(ValueError, match="checkpoint: expected one of sqrt, step; got 'cube'"):
-        Memory(checkpoint="cube")  # pyright: ignore[reportArgumentType]
+        Memory(checkpoint="cube")  # pyright: ignore[reportArgumentType] (a wrong value is the test)

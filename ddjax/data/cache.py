@@ -7,17 +7,17 @@ decoded again.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ddjax.data.arrays import RawArrays
+from ddjax.files import write_atomic
 
 
 def directory() -> Path:
@@ -85,27 +85,7 @@ def _read(path: Path) -> RawArrays:
 
 
 def _write(path: Path, raw: RawArrays) -> None:
-    """Write beside `path`, then rename: a reader sees the old file, the new one or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     members = _members(raw)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, sha256=np.array(_digest(members)), **members)  # pyright: ignore[reportArgumentType]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _fsync_directory(path.parent)
-
-
-def _fsync_directory(path: Path) -> None:
-    """Make the rename itself survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    everything: dict[str, Any] = {"sha256": np.array(_digest(members)), **members}
+    write_atomic(path, lambda file: np.savez(file, allow_pickle=False, **everything))

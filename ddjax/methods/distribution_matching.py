@@ -59,7 +59,7 @@ def distribution_matching(
         ValueError: the network has no `embed`; `batch_size` below one.
 
     References:
-        Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023, equation 5 (here
+        Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023 (here
         without its augmentation).
     """
     checks.at_least("batch_size", batch_size, 1)
@@ -86,10 +86,8 @@ def distribution_matching(
         return distances.sum(), MatchingInfo(distances)
 
     return Method(
-        init=lambda key: (),
         sample=sample,
         loss=loss,
-        advance=lambda schedule, state, key: state,
         name="distribution_matching",
         recipe=recipe or Recipe("train"),
         needs_lrs=False,

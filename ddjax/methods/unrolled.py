@@ -52,7 +52,7 @@ def unrolled(
         ValueError: `batch_size` below one, an unknown optimiser.
 
     References:
-        arXiv 1811.10959, equation 6 and algorithm 1.
+        Wang et al. 2018, arXiv 1811.10959, algorithm 1.
     """
     checks.at_least("batch_size", batch_size, 1)
     checks.choice("inner_optimizer", inner_optimizer, OPTIMIZERS)
@@ -74,10 +74,8 @@ def unrolled(
         return value, UnrolledInfo(inner_losses, accuracy)
 
     return Method(
-        init=lambda key: (),
         sample=sample,
         loss=loss,
-        advance=lambda schedule, state, key: state,
         name="unrolled",
         recipe=Recipe("schedule", optimizer=inner_optimizer),
         needs_lrs=True,

@@ -88,11 +88,13 @@ def from_linen(
 
     def apply(params: Params, inputs: jax.Array) -> jax.Array:
         with nn.intercept_methods(swap):
-            return module.apply({"params": params}, inputs)  # pyright: ignore[reportReturnType]
+            logits: Any = module.apply({"params": params}, inputs)
+            return logits
 
     def embed(params: Params, inputs: jax.Array) -> jax.Array:
         with nn.intercept_methods(swap):
-            return module.apply({"params": params}, inputs, method="embed")  # pyright: ignore[reportReturnType]
+            features: Any = module.apply({"params": params}, inputs, method="embed")
+            return features
 
     _check_linen_is_pure(module, dummy, label)
     has_embed = callable(getattr(module, "embed", None))

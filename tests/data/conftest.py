@@ -97,6 +97,7 @@ def _write_records(path, images, labels):
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.proto import tf_example_pb2
 
+    # Protobuf makes its classes when it is imported, so that a type checker sees none of them.
     writer = ArrayRecordWriter(str(path), "group_size:1")
     for image, label in zip(images, labels, strict=True):
         png = io.BytesIO()
