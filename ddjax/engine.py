@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
@@ -51,6 +53,20 @@ class EngineState(NamedTuple):
     params: PyTree
     opt_state: optax.OptState
     slots: PyTree
+
+
+class Cost(NamedTuple):
+    """What compiled outer steps take, before the first one has run.
+
+    Attributes:
+        compile_seconds: of XLA.
+        temporary_bytes: XLA's buffers on one device; 0 where the backend does not say.
+        resident_bytes: real data, φ and states on one device.
+    """
+
+    compile_seconds: float
+    temporary_bytes: int
+    resident_bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +241,29 @@ def build_dispatch(problem: Problem, mesh: Mesh, *, capacity: int = DISPATCH_CAP
         many, mesh=mesh, in_specs=(states, P(), P(), P()), out_specs=(states, P(), P()), check_vma=False
     )
     return jax.jit(sharded, donate_argnums=0)
+
+
+def compile_dispatch(
+    problem: Problem, mesh: Mesh, state: EngineState, data: RealData, key: jax.Array
+) -> tuple[Any, Cost]:
+    """Compile the outer steps of a problem, and say what they take.
+
+    Args:
+        problem: what one step computes.
+        mesh: the devices.
+        state: on the mesh.
+        data: on the mesh.
+        key: of the run.
+
+    Returns:
+        `build_dispatch`'s function, compiled for arguments of these shapes, and its cost.
+    """
+    started = time.monotonic()
+    dispatch = build_dispatch(problem, mesh).lower(state, data, key, np.int32(0)).compile()
+    seconds = time.monotonic() - started
+    memory = dispatch.memory_analysis()
+    sizes = (getattr(memory, f"{kind}_size_in_bytes", 0) for kind in ("temp", "argument"))
+    return dispatch, Cost(seconds, *sizes)
 
 
 def init_state(problem: Problem, key: jax.Array) -> EngineState:

@@ -20,11 +20,12 @@ from ddjax.data import Dataset, to_device
 from ddjax.defaults import default_form, default_outer
 from ddjax.engine import (
     DISPATCH_CAPACITY,
+    Cost,
     EngineState,
     Problem,
     StepInfo,
-    build_dispatch,
     check_problem,
+    compile_dispatch,
     init_state,
 )
 from ddjax.report import MetricsWriter
@@ -75,20 +76,6 @@ class Validation:
 
     score: Callable[[Schedule], jax.Array | float]
     every: int = 100
-
-
-class Cost(NamedTuple):
-    """What the compiled outer steps take, before the first one has run.
-
-    Attributes:
-        compile_seconds: of XLA.
-        temporary_bytes: XLA's buffers on one device; 0 where the backend does not say.
-        resident_bytes: real data, φ and states on one device.
-    """
-
-    compile_seconds: float
-    temporary_bytes: int
-    resident_bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -388,13 +375,7 @@ class _Loop:
 
     def compile(self, state: EngineState) -> tuple[Any, Cost]:
         """The dispatch, compiled for this state's shapes, and what it takes."""
-        started = time.monotonic()
-        arguments = (self._place(state), self.data, self.key, np.int32(0))
-        dispatch = build_dispatch(self.problem, self.mesh).lower(*arguments).compile()
-        seconds = time.monotonic() - started
-        memory = dispatch.memory_analysis()
-        temporary = getattr(memory, "temp_size_in_bytes", 0)
-        return dispatch, Cost(seconds, temporary, getattr(memory, "argument_size_in_bytes", 0))
+        return compile_dispatch(self.problem, self.mesh, self._place(state), self.data, self.key)
 
     def run(self, snapshot: Snapshot, dispatch: Any) -> Snapshot:
         """Go on from a snapshot to the end."""

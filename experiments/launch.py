@@ -17,8 +17,9 @@ import numpy as np
 
 from ddjax import artifact, coresets, figures, parallel, report
 from ddjax.data import Dataset, cache, load
+from ddjax.engine import Cost
 from ddjax.evaluate import scorer
-from ddjax.run import Cost, DivergedError, PreemptedError, Reporting, Run, Validation, distill
+from ddjax.run import DivergedError, PreemptedError, Reporting, Run, Validation, distill
 from experiments import config as settings
 from experiments import results
 from experiments.parts import Build, Keys, Parts, runs_at_once
