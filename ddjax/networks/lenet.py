@@ -18,7 +18,7 @@ class LeNet(nn.Module):
     Attributes:
         num_classes: K.
         pads: rows and columns of zeros around the image, `(height, width)`.
-        conv: what convolves, see `ddjax.networks.ops.conv_op`.
+        conv: what convolves and pools by two, see `ddjax.networks.ops.conv_op`.
     """
 
     num_classes: int
@@ -38,7 +38,7 @@ class LeNet(nn.Module):
         """`[n, H, W, C] -> [n, 84]`, what the last dense layer sees."""
         for conv in (self.conv1, self.conv2):
             # ReLU and maximum commute; this order leaves ReLU a quarter of the entries.
-            x = nn.relu(ops.max_pool(conv(x), 2))
+            x = nn.relu(conv(x))
         x = x.reshape(x.shape[0], -1)
         return nn.relu(self.fc2(nn.relu(self.fc1(x))))
 
@@ -74,5 +74,5 @@ def lenet(image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str
                 f"got {height}x{width}. Resize the images, or take convnet or mlp."
             )
     pads = (2 if height < 32 else 0, 2 if width < 32 else 0)
-    module = LeNet(num_classes, pads=pads, conv=ops.conv_op(conv_form))
+    module = LeNet(num_classes, pads=pads, conv=ops.conv_op(conv_form, pool=2))
     return from_linen(module, image_shape, num_classes, name="lenet")

@@ -18,34 +18,39 @@ from jax import lax
 
 from ddjax import checks
 
-CONV_FORMS = ("auto", "lax", "im2col", "banded")
+CONV_FORMS = ("auto", "lax", "im2col", "banded", "blocked")
 """What `conv_form` may be; `conv` says what each is."""
 
 
-def conv_op(form: str = "auto") -> Callable[..., jax.Array]:
+def conv_op(form: str = "auto", *, pool: int = 1) -> Callable[..., jax.Array]:
     """The convolution to hand to `flax.linen.Conv(conv_general_dilated=...)`.
 
     Args:
-        form: `"auto"`, `"lax"`, `"im2col"` or `"banded"`, see `conv`.
+        form: `"auto"`, `"lax"`, `"im2col"`, `"banded"` or `"blocked"`, see `conv`.
+        pool: side of the max-pool that follows at once, see `conv`. The layer's bias comes after it, which
+            changes nothing: the maximum and a constant added to all commute.
 
     Returns:
-        `conv` with its form chosen.
+        `conv` with its form and pool chosen.
 
     Raises:
-        ValueError: an unknown form.
+        ValueError: an unknown form, or a pool below 1.
     """
     checks.choice("conv_form", form, CONV_FORMS)
-    return functools.partial(conv, form=form)
+    checks.at_least("pool", pool, 1)
+    return functools.partial(conv, form=form, pool=pool)
 
 
 def default_form(
-    backend: str, *, in_features: int, strides: Sequence[int]
-) -> Literal["lax", "im2col", "banded"]:
+    backend: str, *, in_features: int, strides: Sequence[int], pool: int = 1
+) -> Literal["lax", "im2col", "banded", "blocked"]:
     """What `"auto"` stands for.
 
-    On CPU the band wins while the input has few channels; at 32 they are level, at 128 the band's surplus
-    arithmetic loses, and with strides there is more of it. Elsewhere the vendor's convolution is kept.
-    Measured on two shared cores, in milliseconds of CPU time for the derivative of four gradient steps on ten
+    On CPU a pool that follows at once is taken with the convolution while the input has few channels (LeNet's
+    step, with all it needs twice: 25 to 30 % less time than the band and a pool after it). Otherwise the band
+    wins while the input has few channels; at 32 they are level, at 64 too (but for memory), at 128 the band's
+    surplus arithmetic loses, and with strides there is more of it. Elsewhere the vendor's convolution is
+    kept. Measured on two shared cores, in milliseconds of CPU time for the derivative of four gradient steps on ten
     images (four images in the last line):
 
     | image, kernel | im2col | band |
@@ -61,13 +66,16 @@ def default_form(
         backend: as `jax.default_backend()` names it.
         in_features: channels of the input.
         strides: of the window.
+        pool: side of the max-pool that follows at once.
 
     Returns:
         The form.
     """
     if backend != "cpu":
         return "lax"
-    return "banded" if in_features < 32 and max(strides) == 1 else "im2col"
+    if pool > 1 and in_features < 32 and max(strides) == 1:
+        return "blocked"
+    return "banded" if in_features <= 64 and max(strides) == 1 else "im2col"
 
 
 def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
@@ -84,8 +92,9 @@ def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
     preferred_element_type: Any = None,
     *,
     form: str = "auto",
+    pool: int = 1,
 ) -> jax.Array:
-    """`lax.conv_general_dilated` in a form of one's choice.
+    """`lax.conv_general_dilated` in a form of one's choice, and the max-pool that follows it at once.
 
     The forms:
 
@@ -95,6 +104,10 @@ def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
     - `"banded"`: the kernel becomes a Toeplitz matrix `[U * kh * C, t * F]` that gives t output columns at
       once from the U = (t - 1) * stride + kw input columns that they see. Zeros around the band cost
       arithmetic (U / kw times as much), but little is copied and the product is wide even where F is small.
+    - `"blocked"`: patches `[.., H', W', n]` with the examples innermost, so that what surrounds the matrix
+      product runs over long rows even where channels are few. A pool joins the p * p outputs of a block: the
+      image is cut into blocks of p * p pixels that become channels, and the kernel, placed p * p times, gives
+      the outputs of a block side by side, whose maximum is then taken over a leading axis.
     - `"auto"`: `default_form` of the backend and of these static shapes.
 
     Args:
@@ -110,10 +123,11 @@ def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
         precision: as in lax.
         preferred_element_type: as in lax.
         form: see above. Dilation, groups, empty outputs and layouts other than NHWC/HWIO are always left to
-            lax.
+            lax; `"blocked"` with strides is `"im2col"`.
+        pool: p, side and stride of the pool; 1 for none.
 
     Returns:
-        `[n, H', W', F]`.
+        `[n, H' // p, W' // p, F]`.
 
     Raises:
         ValueError: an unknown form.
@@ -126,9 +140,9 @@ def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
     if _is_nhwc(lhs, rhs, dimension_numbers) and not has_groups and all(d == 1 for d in dilations):
         window = _window(lhs.shape, rhs.shape, strides, padding)
     if form == "auto":
-        form = default_form(jax.default_backend(), in_features=rhs.shape[-2], strides=strides)
+        form = default_form(jax.default_backend(), in_features=rhs.shape[-2], strides=strides, pool=pool)
     if form == "lax" or window is None:
-        return lax.conv_general_dilated(
+        y = lax.conv_general_dilated(
             lhs,
             rhs,
             strides,
@@ -141,10 +155,14 @@ def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
             precision,
             preferred_element_type,
         )
+        return max_pool(y, pool) if pool > 1 else y
     multiply = functools.partial(
         jnp.matmul, precision=precision, preferred_element_type=preferred_element_type
     )
-    return (_im2col if form == "im2col" else _banded)(lhs, rhs, window, multiply)
+    if form == "blocked" and max(strides) == 1 and min(window.out) >= pool:
+        return _blocked(lhs, rhs, window, multiply, pool=pool)
+    y = (_banded if form == "banded" else _im2col)(lhs, rhs, window, multiply)
+    return max_pool(y, pool) if pool > 1 else y
 
 
 def max_pool(x: jax.Array, window: int, *, stride: int | None = None, padding: int = 0) -> jax.Array:
@@ -201,10 +219,20 @@ def local_response_norm(
     References:
         Krizhevsky et al. 2012; PyTorch's `LocalResponseNorm`, which also divides by `size`.
     """
-    squares = jnp.pad(jnp.square(x), ((0, 0), (0, 0), (0, 0), (size // 2, (size - 1) // 2)))
     channels = x.shape[-1]
-    energy = functools.reduce(jnp.add, [squares[..., i : i + channels] for i in range(size)]) / size
-    return x * (k + alpha * energy) ** -beta
+    # Which channels are neighbours, as a matrix: its product stays one when differentiated, slices do not.
+    offset = jnp.arange(channels)[:, None] - jnp.arange(channels)
+    neighbours = (offset >= -(size // 2)) & (offset <= (size - 1) // 2)
+    energy = jnp.matmul(jnp.square(x), neighbours.astype(x.dtype) / size, precision=lax.Precision.HIGHEST)
+    return x * _inverse_power(k + alpha * energy, beta)
+
+
+def _inverse_power(x: jax.Array, exponent: float) -> jax.Array:
+    """`x ** -exponent` of positive numbers; by roots for the usual 3/4, as powers are slow."""
+    if exponent == 0.75:
+        root = lax.rsqrt(x)
+        return root * jnp.sqrt(root)
+    return x**-exponent
 
 
 class _Window(NamedTuple):
@@ -270,6 +298,60 @@ def _banded(
     windows = windows.reshape(x.shape[0] * out_rows * tiles, seen * kh * c)
     y = multiply(windows, _toeplitz(kernel, tile, stride))
     return y.reshape(x.shape[0], out_rows, tiles * tile, f)[:, :, :out_columns]
+
+
+def _blocked(
+    x: jax.Array, kernel: jax.Array, window: _Window, multiply: Callable[..., jax.Array], *, pool: int
+) -> jax.Array:
+    features, p = kernel.shape[3], pool
+    rows, columns = (size // p for size in window.out)
+    # How many blocks the p outputs of a block see, along each side.
+    deep, wide = (-(-(size + p - 1) // p) for size in kernel.shape[:2])
+    (top, _), (left, _) = window.pads
+    bottom = p * (rows - 1 + deep) - x.shape[1] - top
+    right = p * (columns - 1 + wide) - x.shape[2] - left
+    blocks = _to_blocks(_pad(x, (top, bottom), (left, right)), p)
+    seen = jnp.stack([blocks[:, i : i + rows] for i in range(deep)])
+    patches = jnp.stack([seen[:, :, :, j : j + columns] for j in range(wide)])
+    weights = _block_kernel(kernel, p, deep, wide)
+    y = multiply(weights.T, patches.reshape(len(weights), -1))
+    y = y.reshape(p * p, features, rows, columns, len(x))
+    return _max_of_blocks(y).transpose(3, 1, 2, 0)
+
+
+def _to_blocks(x: jax.Array, p: int) -> jax.Array:
+    """`[n, p * H, p * W, C] -> [p * p * C, H, W, n]`: the pixels of a block become channels."""
+    n, height, width, channels = x.shape
+    x = x.reshape(n, height // p, p, width // p, p, channels).transpose(2, 4, 5, 1, 3, 0)
+    return x.reshape(p * p * channels, height // p, width // p, n)
+
+
+def _block_kernel(kernel: jax.Array, p: int, deep: int, wide: int) -> jax.Array:
+    """`[kh, kw, C, F] -> [wide * deep * p * p * C, p * p * F]`: the kernel, placed for each output."""
+    kh, kw, c, f = kernel.shape
+    placed = [
+        jnp.pad(kernel, ((i, p * deep - kh - i), (j, p * wide - kw - j), (0, 0), (0, 0)))
+        for i in range(p)
+        for j in range(p)
+    ]
+    stacked = jnp.stack(placed, axis=3).reshape(deep, p, wide, p, c, p * p * f)
+    return stacked.transpose(2, 0, 1, 3, 4, 5).reshape(wide * deep * p * p * c, p * p * f)
+
+
+@jax.custom_jvp
+def _max_of_blocks(y: jax.Array) -> jax.Array:
+    """The maximum over the leading axis; the first of equals has the whole gradient."""
+    return jnp.max(y, axis=0)
+
+
+@_max_of_blocks.defjvp
+def _max_of_blocks_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (y,), (dy,) = primals, tangents
+    largest = _max_of_blocks(y)
+    # Two reductions rather than a chain of comparisons, which XLA would compute again for every use.
+    position = lax.broadcasted_iota(jnp.int32, y.shape, 0)
+    first = jnp.min(jnp.where(y == largest, position, len(y)), axis=0)
+    return largest, jnp.sum(jnp.where(position == first, dy, 0), axis=0)
 
 
 def _stacked_rows(x: jax.Array, kh: int, window: _Window) -> jax.Array:

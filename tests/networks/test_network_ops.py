@@ -61,7 +61,7 @@ def test_forms_equal_lax_in_value_and_two_derivatives(x64, case):
 
     x, k = _normal(0, image), _normal(1, kernel)
     want = all_orders("lax", x, k)
-    for form in ("im2col", "banded"):
+    for form in ("im2col", "banded", "blocked"):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
             all_orders(form, x, k),
@@ -69,7 +69,40 @@ def test_forms_equal_lax_in_value_and_two_derivatives(x64, case):
         )
 
 
-@pytest.mark.parametrize("form", ["im2col", "banded"])
+@pytest.mark.parametrize("pool", [2, 3])
+@pytest.mark.parametrize("case", ["lenet1", "lenet2", "alexcifar1", "prime_width", "negative_padding"])
+def test_a_convolution_pooled_at_once_equals_one_pooled_after(x64, case, pool):
+    image, kernel, strides, padding = CONVOLUTIONS[case]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def all_orders(form, x, kernel):
+        def convolve(x, k):
+            return ops.conv(x, k, strides, padding, dimension_numbers=NHWC, form=form, pool=pool)
+
+        return _all_orders(convolve, x, kernel)
+
+    x, k = _normal(0, image), _normal(1, kernel)
+    want = all_orders("lax", x, k)
+    for form in ("im2col", "banded", "blocked"):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
+            all_orders(form, x, k),
+            want,
+        )
+
+
+def test_of_equal_outputs_in_a_block_the_first_has_the_gradient(x64):
+    x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((1, 1, 1, 1))
+
+    def pooled(x):
+        return ops.conv(x, kernel, (1, 1), "VALID", dimension_numbers=NHWC, form="blocked", pool=2).sum()
+
+    want = np.zeros((4, 4))
+    want[::2, ::2] = 1
+    np.testing.assert_array_equal(jax.grad(pooled)(x)[0, :, :, 0], want)
+
+
+@pytest.mark.parametrize("form", ["im2col", "banded", "blocked"])
 @pytest.mark.parametrize(
     "settings",
     [
@@ -106,7 +139,7 @@ def test_one_dimensional_convolutions_are_left_to_lax():
 def test_an_unknown_form_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match="Did you mean 'im2col'"):
         ops.conv_op("imcol")
-    with pytest.raises(ValueError, match="conv_form: expected one of auto, banded, im2col, lax"):
+    with pytest.raises(ValueError, match="conv_form: expected one of auto, banded, blocked, im2col, lax"):
         ops.conv(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), (1, 1), "SAME", form="fft")
 
 

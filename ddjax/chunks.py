@@ -1,0 +1,74 @@
+"""A mean over many examples, taken a chunk at a time, so that a chunk's activations stay in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ddjax.types import Params, PyTree
+
+MeanLoss = Callable[[Params, Any], tuple[jax.Array, PyTree]]
+"""`(params, batch) -> (loss [], aux)`, each leaf of both a mean over the batch's leading axis."""
+
+
+def mean_over_chunks(loss: MeanLoss, *, size: int) -> MeanLoss:
+    """A loss of the same value and gradient in `params` that sees no more than `size` examples at once.
+
+        L(θ, batch) = Σ_c (n_c / N) ℓ(θ, chunk c),    ∇L is summed in the same pass
+
+    The gradient is taken together with the value, one chunk after the other, so that nothing is kept of a
+    chunk but its share of both, and nothing is computed twice.
+
+    Args:
+        loss: a mean over the examples of a batch, whose leaves are all `[n, ...]`.
+        size: most examples in a chunk.
+
+    Returns:
+        The loss in chunks. It is constant in the batch, and reverse mode only; a batch of at most `size`
+        examples goes to `loss` itself.
+    """
+
+    def whole(params: Params, batch: Any) -> tuple[jax.Array, PyTree]:
+        return _weighted_sum(lambda chunk: loss(params, chunk), batch, size)
+
+    chunked = jax.custom_vjp(whole)
+
+    def forward(params: Params, batch: Any) -> tuple[tuple[jax.Array, PyTree], PyTree]:
+        return _weighted_sum(lambda chunk: jax.value_and_grad(loss, has_aux=True)(params, chunk), batch, size)
+
+    def backward(grads: PyTree, cotangents: tuple[jax.Array, PyTree]) -> tuple[PyTree, None]:
+        of_value, _ = cotangents
+        return jax.tree.map(lambda grad: of_value * grad, grads), None
+
+    chunked.defvjp(forward, backward)
+
+    def choose(params: Params, batch: Any) -> tuple[jax.Array, PyTree]:
+        return (chunked if _num_examples(batch) > size else loss)(params, batch)
+
+    return choose
+
+
+def _num_examples(batch: Any) -> int:
+    return len(jax.tree.leaves(batch)[0])
+
+
+def _weighted_sum(f: Callable[[Any], PyTree], batch: Any, size: int) -> PyTree:
+    """Σ_c (n_c / N) f(chunk c), over full chunks in a scan and what is left over."""
+    total = _num_examples(batch)
+    count, rest = divmod(total, size)
+    full = jax.tree.map(lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), batch)
+
+    def add(total: PyTree, chunk: Any) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, f(chunk)), None
+
+    shapes = jax.eval_shape(f, jax.tree.map(lambda leaf: leaf[0], full))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    summed, _ = jax.lax.scan(add, zeros, full)
+    result = jax.tree.map(lambda leaf: leaf * (size / total), summed)
+    if not rest:
+        return result
+    left = f(jax.tree.map(lambda leaf: leaf[count * size :], batch))
+    return jax.tree.map(lambda a, b: a + b * (rest / total), result, left)
