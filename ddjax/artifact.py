@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import checks
+from ddjax import checks, npz
 from ddjax import distilled as forms
-from ddjax.files import write_atomic
+from ddjax.files import StrPath, write_atomic
 from ddjax.types import Distilled, Recipe, Schedule
 from ddjax.unroll import OPTIMIZERS
 from ddjax.version import __version__
@@ -23,9 +22,23 @@ FORMAT_VERSION = 1
 """Raised when an older ddjax could no longer read what this one writes."""
 
 REQUIRED = ("images", "labels", "mean", "std", "metadata")
+OPTIONAL = ("lrs",)
+
+_KINDS: dict[str, type] = {
+    "dataset": str,
+    "method": str,
+    "network": str,
+    "network_settings": dict,
+    "class_names": list,
+    "recipe": dict,
+}
+"""What the metadata that ddjax itself reads must be, where it is there."""
+
+_METADATA_BYTES = 2**24
+"""Most bytes of the metadata's text: it is parsed whole."""
 
 
-def save(path: str | Path, distilled: Distilled) -> Path:
+def save(path: StrPath, distilled: Distilled) -> Path:
     """Write φ as an `.npz` that loads with `numpy.load(path, allow_pickle=False)`.
 
     Members: `images [S, B, H, W, C]` float32, normalised; `labels [S, B, K]` float32 probabilities; `lrs
@@ -33,8 +46,12 @@ def save(path: str | Path, distilled: Distilled) -> Path:
     x = (pixel / 255 - mean) / std; `metadata`, a JSON string. The same φ gives the same bytes.
 
     Raises:
+        ValueError: φ holds NaN or infinity, or the metadata something that JSON cannot hold; nothing was
+            written.
         OSError: the file could not be written; what was there is untouched.
     """
+    checks.kind("distilled", distilled, Distilled, remedy="Give the `distilled` of a run.")
+    checks.jsonable("metadata", dict(distilled.metadata))
     schedule = distilled.schedule
     arrays = {"images": schedule.inputs, "labels": schedule.labels}
     if schedule.lrs is not None:
@@ -48,6 +65,8 @@ def save(path: str | Path, distilled: Distilled) -> Path:
     }
     stream = io.BytesIO()
     members: dict[str, np.ndarray] = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
+    for name, array in members.items():
+        _check_finite("artifact", name, array)
     members["metadata"] = np.array(json.dumps(metadata, sort_keys=True))
     np.savez(stream, allow_pickle=False, **members)
     path = Path(path)
@@ -55,28 +74,26 @@ def save(path: str | Path, distilled: Distilled) -> Path:
     return path
 
 
-def load(path: str | Path) -> Distilled:
-    """Read what `save` wrote.
+def load(path: StrPath, *, limit: int = npz.LIMIT) -> Distilled:
+    """Read what `save` wrote, from a file that may come from anywhere: nothing in it is executed.
+
+    Args:
+        path: of the artifact.
+        limit: most bytes that its arrays may take together; more is refused before any is read.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no artifact, of a later format, or its arrays do not fit together.
+        ValueError: it is no artifact, of a later format, too large, or its arrays do not fit together.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
             f"artifact: expected a file; there is none at {path}. A run writes it as distilled.npz in its "
             "work directory."
         )
-    members = _read(path)
+    members = _read(path, limit)
     metadata = _metadata(path, members)
     schedule = _schedule(path, members)
-    channels = schedule.inputs.shape[-1]
-    for name in ("mean", "std"):
-        if members[name].shape != (channels,):
-            raise ValueError(
-                f"{path}: {name}: expected shape {(channels,)}, got {members[name].shape}. Write it again."
-            )
     return Distilled(
         params=schedule,
         form=forms.constant(schedule),
@@ -87,16 +104,21 @@ def load(path: str | Path) -> Distilled:
     )
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path, limit: int) -> dict[str, np.ndarray]:
+    checks.at_least("limit", limit, 1)
     try:
-        # Opened here, because np.load leaves its own handle open when the archive is damaged.
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            members = {name: file[name] for name in file.files}
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        members = npz.read(path, limit=limit)
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"{path}: expected an .npz of plain arrays as ddjax writes it; it cannot be read as one "
-            f"({error}). Distil again, or give another file."
+            f"{path}: expected an .npz of plain arrays as ddjax writes it; {error}. Distil again, give "
+            "another file, or raise `limit` where a large file is right."
         ) from error
+    unknown = sorted(members.keys() - {*REQUIRED, *OPTIONAL})
+    if unknown:
+        raise ValueError(
+            f"{path}: expected the members {', '.join(REQUIRED + OPTIONAL)}; got {unknown[0][:80]!r} too. Is "
+            "it a distilled.npz of this version of ddjax?"
+        )
     missing = [name for name in REQUIRED if name not in members]
     if missing:
         raise ValueError(
@@ -107,17 +129,25 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _metadata(path: Path, members: dict[str, np.ndarray]) -> dict[str, Any]:
-    try:
-        metadata = json.loads(str(members["metadata"]))
-        version = int(metadata["format_version"])
-    except (ValueError, KeyError, TypeError) as error:
+    text = members["metadata"]
+    if text.shape != () or text.dtype.kind != "U" or text.nbytes > _METADATA_BYTES:
         raise ValueError(
-            f"{path}: metadata: expected a JSON object with a format_version; got {error}."
+            f"{path}: metadata: expected one text of at most {_METADATA_BYTES:,} bytes; got "
+            f"{text.dtype}{list(text.shape)}. Write it again."
+        )
+    try:
+        metadata = json.loads(str(text))
+        version = int(metadata["format_version"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: metadata: expected a JSON object with a format_version; got {error}. Write it again."
         ) from error
     if not 1 <= version <= FORMAT_VERSION:
         raise ValueError(
             f"{path}: expected format version 1 to {FORMAT_VERSION}; got {version}. Install a newer ddjax."
         )
+    for name, kind in _KINDS.items():
+        checks.kind(f"{path}: metadata: {name}", metadata.get(name, kind()), kind, remedy="Write it again.")
     return metadata
 
 
@@ -128,6 +158,7 @@ def _schedule(path: Path, members: dict[str, np.ndarray]) -> Schedule:
         and labels.ndim == 3
         and images.shape[:2] == labels.shape[:2]
         and (lrs is None or (lrs.ndim == 2 and lrs.shape[1] == images.shape[0]))
+        and all(array.size for array in (images, labels, lrs) if array is not None)
     )
     if not fits:
         shapes = {name: array.shape for name, array in members.items() if name != "metadata"}
@@ -135,24 +166,42 @@ def _schedule(path: Path, members: dict[str, np.ndarray]) -> Schedule:
             f"{path}: expected images [S, B, H, W, C], labels [S, B, K], lrs [E, S]; got {shapes}. Write it "
             "again."
         )
+    for name in ("mean", "std"):
+        if members[name].shape != images.shape[-1:]:
+            raise ValueError(
+                f"{path}: {name}: expected shape {images.shape[-1:]}, got {members[name].shape}. Write it "
+                "again."
+            )
     for name in ("images", "labels", "lrs", "mean", "std"):
         array = members.get(name)
-        if array is not None and not (array.dtype == np.float32 and np.isfinite(array).all()):
-            raise ValueError(
-                f"{path}: {name}: expected finite float32; got {array.dtype}, or NaN or infinity."
-                " Distil again."
-            )
+        if array is not None:
+            _check_finite(path, name, array)
+    if not (members["std"] > 0).all():
+        raise ValueError(f"{path}: std: expected numbers > 0; got {members['std'].min()}. Write it again.")
     return Schedule(jnp.asarray(images), jnp.asarray(labels), None if lrs is None else jnp.asarray(lrs))
+
+
+def _check_finite(where: object, name: str, array: np.ndarray) -> None:
+    if array.dtype != np.float32 or not np.isfinite(array).all():
+        raise ValueError(
+            f"{where}: {name}: expected finite float32; got {array.dtype}, or NaN or infinity. Distil again."
+        )
 
 
 def _recipe(path: Path, metadata: dict[str, Any]) -> Recipe:
     try:
         recipe = Recipe(**metadata["recipe"])
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: metadata: expected a recipe as ddjax writes it; got {error}.") from error
+        raise ValueError(
+            f"{path}: metadata: expected a recipe as ddjax writes it; got {error}. Write it again."
+        ) from error
     for what, value, known in (
         ("kind", recipe.kind, ("schedule", "train")),
         ("optimizer", recipe.optimizer, OPTIMIZERS),
     ):
         checks.choice(f"{path}: the recipe's {what}", value, known, remedy="Install a newer ddjax.")
+    for what in ("lr", "momentum", "weight_decay"):
+        checks.at_least(f"{path}: the recipe's {what}", getattr(recipe, what), 0, integer=False)
+    for what in ("epochs", "batch_size"):
+        checks.at_least(f"{path}: the recipe's {what}", getattr(recipe, what), 1)
     return recipe

@@ -1,4 +1,11 @@
-"""Checkpoints: a pytree of arrays, on disk whole or not at all, and the guard that asks for one."""
+"""Checkpoints: a pytree of arrays, on disk whole or not at all, and the guard that asks for one.
+
+Plain `.npz` files rather than orbax, by measuring (orbax-checkpoint 0.12.8, two cores of an AMD EPYC, medians
+of six, Adam's state included): 0.9 MB, the φ of 100 MNIST images, is saved in 6 ms and restored in 3 ms, by
+orbax in 50 and 9 ms; 105 MB in 458 and 262 ms, by orbax in 243 and 141 ms, which a thread beside the run
+makes up for. Of 20 single bits flipped in orbax's data file all 20 came back as other numbers without an
+error; here each leaf is checked against its sha256.
+"""
 
 from __future__ import annotations
 
@@ -10,71 +17,112 @@ import signal
 import threading
 import types
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from ddjax.files import write_atomic
+from ddjax import checks, npz
+from ddjax.files import check_room, remove_temporaries, write_atomic
 from ddjax.types import PyTree
 
 MANIFEST = "manifest"
-VERSION = 1
+VERSION = 2
+"""Raised when checkpoints of an older ddjax can no longer be continued from."""
+
+_OVERHEAD = 1024
+"""Bytes of a file beyond its arrays, for each of them; names, headers and manifest are smaller."""
 
 
-def _digest(array: np.ndarray) -> str:
-    header = f"{array.dtype.str}{array.shape}".encode()
-    return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
+def _names(tree: PyTree) -> dict[str, Any]:
+    """The leaves of a tree by the names of their places."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {f"leaf{jax.tree_util.keystr(where)}": leaf for where, leaf in leaves}
+
+
+def _signature(array: Any) -> str:
+    return f"{np.dtype(array.dtype).name}{list(array.shape)}"
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """An array in a dtype that NumPy's files know: bfloat16 and its like as bytes."""
+    array = np.ascontiguousarray(array).reshape(array.shape)  # ascontiguousarray gives a scalar an axis
+    return array if array.dtype.isbuiltin == 1 else np.frombuffer(array.tobytes(), np.uint8)
+
+
+def _digest(signature: str, plain: np.ndarray) -> str:
+    digest = hashlib.sha256(signature.encode())
+    digest.update(plain.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _encode(tree: PyTree) -> bytes:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    arrays = {f"leaf{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in leaves}
-    manifest = {"version": VERSION, "sha256": {name: _digest(array) for name, array in arrays.items()}}
+    """The file: every leaf as an array, and a manifest with dtype, shape and sha256 of each."""
+    arrays = {name: np.asarray(leaf) for name, leaf in _names(tree).items()}
+    members = {name: _plain(array) for name, array in arrays.items()}
+    manifest: dict[str, Any] = {"version": VERSION, "leaves": {}}
+    for name, array in arrays.items():
+        signature = _signature(array)
+        digest = _digest(signature, members[name])
+        entry = {"dtype": array.dtype.name, "shape": array.shape, "sha256": digest}
+        manifest["leaves"][name] = entry
     stream = io.BytesIO()
-    members: dict[str, Any] = {MANIFEST: np.array(json.dumps(manifest))} | arrays
-    np.savez(stream, allow_pickle=False, **members)
+    everything: dict[str, Any] = {MANIFEST: np.array(json.dumps(manifest)), **members}
+    np.savez(stream, allow_pickle=False, **everything)
     return stream.getvalue()
 
 
-class UnreadableError(Exception):
-    """A file that is no checkpoint at all."""
+class DamagedError(Exception):
+    """A file that is no whole checkpoint."""
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint, each as it was written."""
-    # Opened here, because np.load leaves its own handle open when the archive is damaged.
+    """The arrays of a checkpoint, each as it was written.
+
+    Raises:
+        DamagedError: it is not what was written.
+        ValueError: it is whole, and of another version.
+    """
     try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as members:
-            digests = json.loads(str(members[MANIFEST]))["sha256"]
-            arrays = {name: members[name] for name in digests}
-    except (ValueError, TypeError) as error:
-        raise UnreadableError(f"it cannot be read ({error})") from error
-    for name, array in arrays.items():
-        if _digest(array) != digests[name]:
-            raise UnreadableError(f"{name} is not what was written (its sha256 differs)")
-    return arrays
+        # No limit but the file's own size: what it holds is stored, not compressed.
+        members = npz.read(path, limit=max(1, path.stat().st_size))
+        manifest = json.loads(str(members.pop(MANIFEST)))
+        version, leaves = manifest["version"], manifest.get("leaves", {})
+    except Exception as error:
+        raise DamagedError(f"it cannot be read ({error})") from error
+    if version != VERSION:
+        raise ValueError(
+            f"{path}: expected a checkpoint of version {VERSION}; got {version!r}. Continue it with the "
+            "ddjax that wrote it, or give this run a directory of its own."
+        )
+    try:
+        return {name: _checked(members[name], name, **entry) for name, entry in leaves.items()}
+    except DamagedError:
+        raise
+    except Exception as error:
+        raise DamagedError(f"it is not what was written ({error})") from error
+
+
+def _checked(plain: np.ndarray, name: str, *, dtype: str, shape: list[int], sha256: str) -> np.ndarray:
+    """A leaf in its own dtype and shape."""
+    if _digest(f"{dtype}{shape}", plain) != sha256:
+        raise DamagedError(f"{name} is not what was written (its sha256 differs)")
+    return plain.view(np.dtype(dtype)).reshape(shape)
 
 
 def _fill(path: Path, template: PyTree, arrays: dict[str, np.ndarray]) -> PyTree:
     """Put the arrays in the template's places, refusing another structure, shape or dtype."""
-    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
-    expected = {f"leaf{jax.tree_util.keystr(where)}": leaf for where, leaf in leaves}
-
-    def signature(leaf: Any) -> str:
-        return f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
-
+    expected = _names(template)
     for name in expected.keys() | arrays.keys():
-        want = signature(expected[name]) if name in expected else "nothing"
-        got = signature(arrays[name]) if name in arrays else "nothing"
+        want = _signature(expected[name]) if name in expected else "nothing"
+        got = _signature(arrays[name]) if name in arrays else "nothing"
         if want != got:
             raise ValueError(
                 f"{path}: {name}: expected {want}, got {got}. The directory holds a run with other "
                 "settings; give this one a directory of its own."
             )
-    return jax.tree_util.tree_unflatten(structure, [arrays[name] for name in expected])
+    return jax.tree.unflatten(jax.tree.structure(template), [arrays[name] for name in expected])
 
 
 class Store:
@@ -86,6 +134,7 @@ class Store:
 
     def __init__(self, directory: str | Path, *, keep: int = 2):
         """Use `directory`, made at the first save; keep the newest `keep` checkpoints."""
+        checks.at_least("keep", keep, 1)
         self.directory = Path(directory)
         self.keep = keep
 
@@ -95,7 +144,9 @@ class Store:
         return sorted(found, key=lambda path: int(path.stem[5:]), reverse=True)
 
     def save(self, step: int, tree: PyTree) -> Path:
-        """Write a checkpoint, then drop the oldest beyond `keep`.
+        """Write a checkpoint, then drop the oldest beyond `keep`, and those of later steps.
+
+        Later ones are of a past that the run has left: damaged, or rolled back from.
 
         Raises:
             OSError: it could not be written; those that were there still are.
@@ -103,33 +154,103 @@ class Store:
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"step_{step:08d}.npz"
         write_atomic(path, _encode(jax.device_get(tree)))
-        for old in self.paths()[self.keep :]:
+        paths = self.paths()
+        newest = paths.index(path)
+        for old in paths[:newest] + paths[newest + self.keep :]:
             old.unlink(missing_ok=True)
         return path
 
-    def restore(self, template: PyTree) -> PyTree | None:
-        """The newest checkpoint that is whole, in the template's structure; None if there never was one.
+    def restore(self, *templates: PyTree) -> PyTree | None:
+        """The newest checkpoint that is whole, in the structure of a template; None if there never was one.
 
         A damaged checkpoint is passed over with a warning that names it.
 
+        Args:
+            *templates: trees of arrays; the first whose leaves are those of the checkpoint is filled.
+
         Raises:
-            ValueError: a checkpoint holds another structure: the settings were others.
+            ValueError: a checkpoint fits none of them: the settings were others.
             OSError: there are checkpoints and all are damaged.
         """
         paths = self.paths()
         for path in paths:
             try:
                 arrays = _read(path)
-            except (OSError, zipfile.BadZipFile, KeyError, EOFError, UnreadableError) as error:
+            except DamagedError as error:
                 warnings.warn(f"checkpoint {path} is damaged and passed over: {error}", stacklevel=2)
             else:
-                return _fill(path, template, arrays)
+                fitting = (template for template in templates if _names(template).keys() == arrays.keys())
+                return _fill(path, next(fitting, templates[0]), arrays)
         if paths:
             raise OSError(
                 f"every checkpoint in {self.directory} is damaged. Nothing was overwritten; remove or "
                 "rename the directory to start anew."
             )
         return None
+
+    def prepare(self, tree: PyTree) -> None:
+        """Make the directory ready for checkpoints of a tree: remove torn files, find out whether they fit.
+
+        Raises:
+            OSError: the directory cannot be written, or its disk has no room for one more checkpoint.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        remove_temporaries(self.directory)
+        leaves = jax.tree.leaves(tree)
+        check_room(self.directory, sum(leaf.nbytes for leaf in leaves) + _OVERHEAD * (len(leaves) + 1))
+
+
+class Saver:
+    """Saves beside the run: a checkpoint is copied at once and written by a thread, one after the other.
+
+    An error of the thread is raised by the next call of any method but `join`.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Save to `store`."""
+        self.store = store
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a checkpoint could not be written, and nobody has heard of it yet."""
+        return self._error is not None
+
+    def save(self, step: int, tree: PyTree) -> None:
+        """Begin to write a checkpoint, after the one before it has been; `tree` may change afterwards.
+
+        Raises:
+            OSError: the one before could not be written; this one is not begun.
+        """
+        self.wait()
+        copy = jax.tree.map(np.array, jax.device_get(tree))
+        # A daemon, so that a second signal ends the process at once: what is half written has no name yet.
+        self._thread = threading.Thread(target=self._write, args=(step, copy), daemon=True, name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return when nothing is being written any more.
+
+        Raises:
+            OSError: it could not be written; the checkpoints before it are as they were.
+        """
+        self.join()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def join(self) -> None:
+        """Return when nothing is being written any more, whatever became of it."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _write(self, step: int, tree: PyTree) -> None:
+        try:
+            self.store.save(step, tree)
+        except BaseException as error:
+            self._error = error
 
 
 class PreemptionGuard:

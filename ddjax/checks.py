@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 from typing import Any
+
+import jax
 
 
 def choice(what: str, value: Any, choices: Iterable[str], *, remedy: str = "") -> None:
@@ -55,3 +58,58 @@ def equal(what: str, value: Any, expected: Any, *, remedy: str) -> None:
     """
     if value != expected:
         raise ValueError(f"{what}: expected {expected}; got {value}. {remedy}")
+
+
+def kind(what: str, value: Any, expected: type, *, remedy: str) -> None:
+    """Refuse an object of another type than the expected one.
+
+    Raises:
+        ValueError: as said.
+    """
+    if not isinstance(value, expected):
+        raise ValueError(f"{what}: expected a {expected.__name__}; got {_described(value)}. {remedy}")
+
+
+def function(what: str, value: Any, *, remedy: str) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        ValueError: as said.
+    """
+    if not callable(value):
+        raise ValueError(f"{what}: expected a function; got {_described(value)}. {remedy}")
+
+
+def prng_key(what: str, value: Any) -> None:
+    """Refuse what is no single key of `jax.random.key`.
+
+    Raises:
+        ValueError: a number, a raw `uint32` key, an array of several keys, something else.
+    """
+    is_key = isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key)
+    if not is_key or value.shape != ():
+        got = f"keys of shape {value.shape}" if is_key else _described(value)
+        raise ValueError(f"{what}: expected one key; got {got}. Give jax.random.key(0), or another seed.")
+
+
+def jsonable(what: str, value: Any) -> None:
+    """Refuse what JSON cannot hold.
+
+    Raises:
+        ValueError: as said.
+    """
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{what}: expected what JSON can hold; got {error}. Give text, numbers, lists and dictionaries."
+        ) from error
+
+
+def _described(value: Any) -> str:
+    """A value for a message: its type, with shape or text where they are short."""
+    name = type(value).__name__
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{name} {value.dtype}{list(value.shape)}"
+    text = repr(value)
+    return f"{name} {text}" if len(text) <= 40 else name

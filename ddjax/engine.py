@@ -199,7 +199,7 @@ def outer_step(
 
 
 @functools.cache
-def _compiler_options(backend: str) -> dict[str, str | int]:
+def _compiler_options(backend: str) -> dict[str, Any]:
     """What XLA is told on this backend, as far as the XLA at hand knows it.
 
     On CPU, products by Eigen rather than in YNNPACK's fusions, whose threads wait on each other, and vectors
@@ -209,7 +209,7 @@ def _compiler_options(backend: str) -> dict[str, str | int]:
     return {name: value for name, value in wanted.items() if backend == "cpu" and _is_known(name, value)}
 
 
-def _is_known(option: str, value: str | int) -> bool:
+def _is_known(option: str, value: Any) -> bool:
     """Whether XLA takes an option: they come and go from version to version."""
     try:
         jax.jit(lambda: 0.0).lower().compile({option: value})

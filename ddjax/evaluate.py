@@ -185,8 +185,11 @@ def check_fits(distilled: Distilled, network: Network) -> None:
     """Refuse a network that cannot train on φ.
 
     Raises:
-        ValueError: another image shape or number of classes, or a `schedule` recipe without learning rates.
+        ValueError: no φ or no network; another image shape or number of classes, or a `schedule` recipe
+            without learning rates.
     """
+    checks.kind("distilled", distilled, Distilled, remedy="Give ddjax.artifact.load(path), or run.distilled.")
+    checks.kind("network", network, Network, remedy="Build it with ddjax.networks.")
     shapes = jax.eval_shape(lambda: distilled.schedule)
     checks.equal(
         f"{network.name}'s image shape (H, W, C)",
@@ -206,6 +209,31 @@ def check_fits(distilled: Distilled, network: Network) -> None:
         )
 
 
+def check_split(split: Split, network: Network) -> None:
+    """Refuse test images that a network cannot classify.
+
+    Raises:
+        ValueError: no split, or images of another shape or of more classes than the network's.
+    """
+    checks.kind("split", split, Split, remedy="Give data.test or data.validation.")
+    checks.equal(
+        "the split's image shape (H, W, C)",
+        tuple(split.images.shape[1:]),
+        tuple(network.image_shape),
+        remedy=f"Test {network.name} on images of the shape that it was built for.",
+    )
+    if split.num_classes > network.num_classes:
+        raise ValueError(
+            f"the split: expected at most the {network.num_classes} classes of {network.name}; got "
+            f"{split.num_classes}. Test on the data that φ was distilled from."
+        )
+
+
+def _check_draws(inits: InitDistribution, key: jax.Array) -> None:
+    checks.kind("inits", inits, InitDistribution, remedy="Build it with ddjax.inits.")
+    checks.prng_key("key", key)
+
+
 def train(distilled: Distilled, network: Network, inits: InitDistribution, *, key: jax.Array) -> Params:
     """Train one network on φ.
 
@@ -222,6 +250,7 @@ def train(distilled: Distilled, network: Network, inits: InitDistribution, *, ke
         ValueError: the network does not fit φ.
     """
     check_fits(distilled, network)
+    _check_draws(inits, key)
 
     @jax.jit
     def run(schedule: Schedule, key: jax.Array) -> Params:
@@ -258,7 +287,14 @@ def scorer(
 
     Returns:
         `schedule -> [num_inits]`, percent.
+
+    Raises:
+        ValueError: the split does not fit the network, or a count is below one.
     """
+    _check_draws(inits, key)
+    check_split(split, network)
+    checks.at_least("num_inits", num_inits, 1)
+    checks.at_least("runs_per_chunk", runs_per_chunk, 1)
     count = 1 if inits.fixed and recipe.kind == "schedule" else num_inits
     keys, pieces = jax.random.split(key, count), chunks(split)
 
@@ -304,9 +340,8 @@ def evaluate(
         Mean, population standard deviation and every value, in percent.
 
     Raises:
-        ValueError: the network does not fit φ, or `num_inits` is below one.
+        ValueError: the network does not fit φ or the split, or a count is below one.
     """
-    checks.at_least("num_inits", num_inits, 1)
     check_fits(distilled, network)
     score = scorer(
         network,

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 StrPath = str | os.PathLike[str]
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NOT_ALLOWED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+
+
+class WriteError(OSError):
+    """A file could not be written; the message names it, and the room that it needs where that is lacking."""
 
 
 def write_atomic(path: StrPath, data: bytes | Callable[[BinaryIO], object]) -> None:
@@ -20,13 +32,12 @@ def write_atomic(path: StrPath, data: bytes | Callable[[BinaryIO], object]) -> N
             `lambda file: numpy.savez(file, **arrays)`.
 
     Raises:
-        OSError: the directory is missing or cannot be written; `path` is as it was.
+        WriteError: the disk is full or cannot be written; `path` is as it was.
+        OSError: the directory is missing; `path` is as it was.
         Exception: whatever `data` raises; `path` is as it was.
     """
     path = Path(path)
-    # In the same directory, because a rename is atomic within one file system only. A name of its own each
-    # time, so that two writers never share a half-written file.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     try:
         with temporary.open("xb") as file:
             if callable(data):
@@ -36,10 +47,97 @@ def write_atomic(path: StrPath, data: bytes | Callable[[BinaryIO], object]) -> N
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except OSError as error:
+        raise explained(path, error, None if callable(data) else len(data)) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
     _sync_directory(path.parent)
+
+
+def append(path: StrPath, descriptor: int, data: bytes) -> None:
+    """Write bytes at the end of an open file, all of them.
+
+    Args:
+        path: how the error calls the file.
+        descriptor: of the file, opened to append.
+        data: the bytes.
+
+    Raises:
+        WriteError: the disk is full or cannot be written; a part may stand at the file's end.
+    """
+    written = 0
+    try:
+        while written < len(data):
+            written += os.write(descriptor, data[written:])
+    except OSError as error:
+        raise explained(Path(path), error, len(data)) from error
+
+
+def check_room(directory: StrPath, size: int) -> None:
+    """Find out now whether a directory can be written and has room for so many bytes.
+
+    A file of that size is reserved and removed: quotas, limits on a file's size and read-only disks are
+    met as the real file would meet them.
+
+    Args:
+        directory: an existing one.
+        size: bytes, one or more.
+
+    Raises:
+        WriteError: it cannot be written, or has no room.
+    """
+    temporary = _temporary(Path(directory) / "room")
+    try:
+        with temporary.open("xb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            elif shutil.disk_usage(directory).free < size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise explained(Path(directory), error, size) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(directory: StrPath) -> None:
+    """Remove what writers that were killed left in a directory; nobody else may be writing there."""
+    for path in Path(directory).glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path`, of its own each time, so that two writers never share a half-written file.
+
+    In the same directory, because a rename is atomic within one file system only.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def explained(path: Path, error: OSError, size: int | None = None) -> OSError:
+    """The error with the path, the room needed and the remedy, where it is one of the disk's.
+
+    Args:
+        path: what could not be written.
+        error: why not.
+        size: the bytes that it needs, where they are known.
+
+    Returns:
+        A `WriteError`, or the error itself where there is no more to say.
+    """
+    if error.errno in _NO_ROOM:
+        needed = "more room" if size is None else f"room for {size:,} bytes"
+        free = shutil.disk_usage(path if path.is_dir() else path.parent).free
+        return WriteError(
+            f"{path}: expected {needed}; got {error.strerror} ({free:,} bytes are free there). What was "
+            "there is untouched; make room, then start the same run again."
+        )
+    if error.errno in _NOT_ALLOWED:
+        return WriteError(
+            f"{path}: expected a place that can be written; got {error.strerror}. What was there is "
+            "untouched; allow writing there, or choose another directory."
+        )
+    return error
 
 
 def _sync_directory(directory: Path) -> None:
@@ -53,4 +151,12 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-__all__ = ["StrPath", "write_atomic"]
+__all__ = [
+    "StrPath",
+    "WriteError",
+    "append",
+    "check_room",
+    "explained",
+    "remove_temporaries",
+    "write_atomic",
+]

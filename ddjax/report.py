@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import jax
 import numpy as np
 
-from ddjax.files import StrPath, write_atomic
+from ddjax.files import StrPath, append, write_atomic
 from ddjax.version import __version__
 
 Record = dict[str, Any]
@@ -133,25 +133,30 @@ class MetricsWriter:
     def __init__(self, path: StrPath, *, tensorboard: StrPath | None = None):
         self._path = Path(path)
         self._events = None if tensorboard is None else tensorboard_writer(tensorboard)
-        lines = _whole_lines(self._path)
-        if self._path.exists() and sum(map(len, lines)) < self._path.stat().st_size:
-            write_atomic(self._path, b"".join(lines))
-        self._file = self._path.open("ab")
+        # Unbuffered: a line that found the disk full must not come back when the file is closed.
+        self._file = self._path.open("ab", buffering=0)
+        self.truncate(sum(map(len, _whole_lines(self._path))))
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record, see `Record`; NaN and infinities are written as null."""
+        """Append one record, see `Record`; NaN and infinities are written as null.
+
+        Raises:
+            OSError: the disk is full; the lines before this one are as they were.
+        """
         clean = _jsonable(record)
-        self._file.write(json.dumps(clean, allow_nan=False).encode() + b"\n")
-        self._file.flush()
+        append(self._path, self._file.fileno(), json.dumps(clean, allow_nan=False).encode() + b"\n")
         if self._events is not None:
             _write_events(self._events, clean)
 
-    def truncate_after(self, step: int) -> None:
-        """Drop the records beyond `step`, in one piece: a run that resumes there writes them again."""
-        self._file.close()
-        lines = [line for line in _whole_lines(self._path) if json.loads(line)["step"] <= step]
-        write_atomic(self._path, b"".join(lines))
-        self._file = self._path.open("ab")
+    @property
+    def position(self) -> int:
+        """Bytes written to the file in all."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def truncate(self, position: int) -> None:
+        """Drop what stands beyond a position: a run that resumes there writes it again."""
+        if position < self.position:
+            self._file.truncate(position)
 
     def close(self) -> None:
         """Close the file; nothing can be written after."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ddjax import checks, parallel
-from ddjax.checkpoint import PreemptionGuard, Store
+from ddjax import checks, parallel, recovery
+from ddjax.checkpoint import PreemptionGuard, Saver, Store
 from ddjax.data import Dataset, to_device
 from ddjax.defaults import default_form, default_outer
 from ddjax.engine import (
@@ -30,6 +31,7 @@ from ddjax.engine import (
 )
 from ddjax.report import MetricsWriter
 from ddjax.types import Distilled, Form, Method, PyTree, RealData, Schedule
+from ddjax.workdir import locked
 
 DISPATCH_SECONDS = 2.0
 """How long a dispatch should take: long enough that its cost vanishes, short enough to report and stop."""
@@ -57,12 +59,19 @@ class Snapshot(NamedTuple):
         best: so far.
         seconds: `[]` float64, of distilling so far.
         key: `[...]` uint32, the data of the run's key.
+        position: `[]` int64, bytes of `metrics.jsonl` that belong to it.
+        rollbacks: `[]` int64, done so far.
+        good: the two newest states that a rollback may go back to, the older one first; none where a run
+            does not roll back.
     """
 
     state: EngineState
     best: Best
     seconds: np.ndarray
     key: np.ndarray
+    position: np.ndarray
+    rollbacks: np.ndarray
+    good: tuple[EngineState, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +85,10 @@ class Validation:
 
     score: Callable[[Schedule], jax.Array | float]
     every: int = 100
+
+    def __post_init__(self) -> None:
+        checks.function("validation.score", self.score, remedy="Give schedule -> percent.")
+        checks.at_least("validation.every", self.every, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +106,12 @@ class Reporting:
     listener: Callable[[Mapping[str, Any]], None] | None = None
     announce: Callable[[Cost], None] | None = None
     tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        checks.at_least("reporting.every", self.every, 1)
+        for name in ("listener", "announce"):
+            if getattr(self, name) is not None:
+                checks.function(f"reporting.{name}", getattr(self, name), remedy="Leave it out for none.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,9 +163,10 @@ def _record(step: int, info: StepInfo) -> dict[str, Any]:
     return record
 
 
-def _diverged(step: int, info: StepInfo, saved: str) -> DivergedError:
+def _diverged(step: int, info: StepInfo, saved: str, *, rollbacks: int) -> DivergedError:
+    after = f" after {rollbacks} rollback(s)" if rollbacks else ""
     lines = [
-        f"outer step {step + 1} is not finite: loss {float(info.loss):.4g}, gradient norm "
+        f"outer step {step + 1} is not finite{after}: loss {float(info.loss):.4g}, gradient norm "
         f"{float(info.grad_norm):.4g}."
     ]
     if info.lrs is not None:
@@ -156,7 +176,9 @@ def _diverged(step: int, info: StepInfo, saved: str) -> DivergedError:
         )
     for name, value in info.method._asdict().items():
         lines.append(f"{name}: {np.array2string(np.asarray(value), precision=4, threshold=50)}")
-    lines.append(f"{saved} Try a smaller outer_lr, inner_lr or clip_norm, or fewer inner steps.")
+    remedy = "Try a smaller outer_lr, inner_lr or clip_norm, or fewer inner steps"
+    remedy += "." if rollbacks else '; or on_nonfinite="rollback".'
+    lines.append(f"{saved} {remedy}")
     return DivergedError("\n".join(lines))
 
 
@@ -184,16 +206,20 @@ class _Turn(NamedTuple):
         steps: of the next dispatch.
         save: whether it is time to.
         stop: whether a signal asked for it.
+        failed: whether a checkpoint could not be written.
     """
 
     steps: int
     save: bool
     stop: bool
+    failed: bool
 
     def agreed(self) -> _Turn:
         """Process 0's clock decides for all; a signal to any process stops all. Collective."""
         everyone = parallel.gather(self)
-        return _Turn(int(everyone[0, 0]), bool(everyone[0, 1]), bool(everyone[:, 2].any()))
+        steps, save = everyone[0, :2].tolist()
+        stop, failed = everyone[:, 2:].max(0).tolist()
+        return _Turn(steps, bool(save), bool(stop), bool(failed))
 
 
 @dataclasses.dataclass
@@ -222,6 +248,9 @@ def distill(
     validation: Validation | None = None,
     workdir: str | Path | None = None,
     save_seconds: float = 30.0,
+    save_every: int | None = None,
+    on_nonfinite: Literal["stop", "rollback"] = "stop",
+    max_rollbacks: int = 3,
     reporting: Reporting = Reporting(),
     metadata: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -246,9 +275,15 @@ def distill(
         slots_per_chunk: how many of the M are vmapped at once.
         devices: that share the M; by default as many as divide it; with several processes all, which M
             must then be a multiple of.
-        validation: chooses the best φ; without it the last one is returned.
-        workdir: directory for `checkpoints/` and `metrics.jsonl`.
-        save_seconds: seconds between checkpoints.
+        validation: chooses the best φ; without it, or where it gave nothing but NaN, the last one is
+            returned.
+        workdir: directory for `checkpoints/` and `metrics.jsonl`; no other run may be using it.
+        save_seconds: seconds between checkpoints, which a thread writes while the run goes on.
+        save_every: outer steps between checkpoints, beside those of `save_seconds`; None for none.
+        on_nonfinite: `"stop"` raises where something is not finite; `"rollback"` goes back to a state 50 to
+            99 outer steps earlier (but not beyond the start or the last rollback), takes other random numbers
+            and halves every later update, and says so in the metrics, in a record with `rollback`.
+        max_rollbacks: after so many the run stops all the same.
         reporting: what is told while it goes.
         metadata: facts to put into the artifact.
 
@@ -256,36 +291,52 @@ def distill(
         A `Run`.
 
     Raises:
-        ValueError: arguments that do not fit together; nothing was compiled.
+        ValueError: arguments that do not fit together, or a `workdir` of another run or in use by one;
+            nothing was compiled.
+        OSError: the disk is full or cannot be written; what was saved before still is.
         DivergedError: something was not finite; the last finite state is saved.
         PreemptedError: SIGTERM or SIGINT came; the run is saved.
     """
+    _check_kinds(data, method, reporting, form=form, optimizer=optimizer, validation=validation)
+    checks.prng_key("key", key)
     checks.at_least("num_outer_steps", num_outer_steps, 1)
+    checks.choice("on_nonfinite", on_nonfinite, ("stop", "rollback"))
+    checks.at_least("max_rollbacks", max_rollbacks, 0)
+    checks.jsonable("metadata", dict(metadata or {}))
+    schedule = _Saving(save_seconds, save_every)
     if optimizer is None:
         optimizer, bound = default_outer(method, num_outer_steps)
         clip_norm = bound if clip_norm is None else clip_norm
     form = form or default_form(data, method)
+    optimizer = recovery.scalable(optimizer)
     problem = Problem(method, form, optimizer, num_inits, clip_norm, slots_per_chunk)
     mesh, real = _on_devices(problem, data, key, devices)
-    store = None if workdir is None else Store(Path(workdir) / "checkpoints")
     run_key, init_key = jax.random.split(key)
-    snapshot = _start(problem, store, init_key, run_key)
     reporting = reporting if parallel.is_lead() else Reporting(reporting.every)
-    writer = parallel.together(lambda: _open_writer(workdir, reporting, done=int(snapshot.state.step)))
-    journal = _Journal(reporting.every, writer, reporting.listener)
-    loop = _Loop(problem, mesh, real, run_key, num_outer_steps, validation, store, save_seconds, journal)
-    compile_seconds = 0.0
-    try:
-        if int(snapshot.state.step) < num_outer_steps:
-            dispatch, cost = parallel.together(lambda: loop.compile(snapshot.state))
-            compile_seconds = cost.compile_seconds
-            if reporting.announce is not None:
-                reporting.announce(cost)
-            snapshot = loop.run(snapshot, dispatch)
-    finally:
-        if writer is not None:
-            writer.close()
-    best = snapshot.best if validation else _last(snapshot)
+    rollbacks = max_rollbacks if on_nonfinite == "rollback" else 0
+    with _claimed(workdir) as store:
+        snapshot = _start(problem, store, init_key, run_key, rolls_back=rollbacks > 0)
+        done = int(snapshot.state.step) >= num_outer_steps
+        writer = parallel.together(lambda: _prepare(store, workdir, reporting, snapshot, done=done))
+        journal = _Journal(reporting.every, writer, reporting.listener)
+        saver = None if store is None else Saver(store)
+        loop = _Loop(
+            problem, mesh, real, run_key, num_outer_steps, validation, saver, schedule, rollbacks, journal
+        )
+        compile_seconds = 0.0
+        try:
+            if not done:
+                dispatch, cost = parallel.together(lambda: loop.compile(snapshot.state))
+                compile_seconds = cost.compile_seconds
+                if reporting.announce is not None:
+                    reporting.announce(cost)
+                snapshot = loop.run(snapshot, dispatch)
+        finally:
+            if saver is not None:
+                saver.join()
+            if writer is not None:
+                writer.close()
+    best = snapshot.best if validation and np.isfinite(snapshot.best.accuracy) else _last(snapshot)
     facts = {"dataset": data.name, "class_names": list(data.class_names), "method": method.name}
     mean, std = jnp.asarray(data.mean), jnp.asarray(data.std)
     return Run(
@@ -298,11 +349,28 @@ def distill(
     )
 
 
+def _check_kinds(
+    data: Any, method: Any, reporting: Any, *, form: Any, optimizer: Any, validation: Any
+) -> None:
+    """Refuse arguments of another kind, which would fail later and say less."""
+    checks.kind("data", data, Dataset, remedy="Use ddjax.data.load or ddjax.data.from_arrays.")
+    checks.kind("method", method, Method, remedy="Build it with ddjax.methods.")
+    checks.kind("reporting", reporting, Reporting, remedy="Give ddjax.Reporting(...).")
+    if form is not None:
+        checks.kind("form", form, Form, remedy="Build it with ddjax.forms.")
+    if optimizer is not None:
+        made = optax.GradientTransformation
+        checks.kind("optimizer", optimizer, made, remedy="Give an optax optimiser, or ddjax.optimizers'.")
+    if validation is not None:
+        checks.kind("validation", validation, Validation, remedy="Give ddjax.Validation(score).")
+
+
 def _on_devices(
     problem: Problem, data: Dataset, key: jax.Array, devices: Sequence[parallel.Device] | None
 ) -> tuple[Mesh, RealData]:
     """The mesh, and the training split on it; refuses what does not fit before anything compiles."""
     devices = parallel.default_devices(problem.num_inits) if devices is None else devices
+    checks.at_least("number of devices", len(devices), 1, remedy="Leave devices out to use what there is.")
     parallel.check_divides(problem.num_inits, len(devices))
     parallel.check_everywhere(devices)
     real = to_device(data.train)
@@ -318,24 +386,55 @@ def _last(snapshot: Snapshot) -> Best:
     return Best(jax.device_get(state.params), np.array(np.nan), np.asarray(state.step))
 
 
-def _open_writer(workdir: str | Path | None, reporting: Reporting, *, done: int) -> MetricsWriter | None:
-    """The metrics file of a run that has done so many steps; later lines will be written again."""
-    if workdir is None or not parallel.is_lead():
+@contextlib.contextmanager
+def _claimed(workdir: str | Path | None) -> Iterator[Store | None]:
+    """The checkpoints of a work directory, which is this run's own meanwhile. Collective."""
+    if workdir is None:
+        yield None
+        return
+    store = Store(Path(workdir) / "checkpoints")
+    with contextlib.ExitStack() as stack:
+        parallel.together(lambda: _lock(stack, store.directory) if parallel.is_lead() else None)
+        yield store
+
+
+def _lock(stack: contextlib.ExitStack, directory: Path) -> None:
+    if directory.parent.exists() and not directory.parent.is_dir():
+        raise ValueError(
+            f"workdir: expected a directory; {directory.parent} is a file. Choose another place."
+        )
+    stack.enter_context(locked(directory))
+
+
+def _prepare(
+    store: Store | None, workdir: str | Path | None, reporting: Reporting, snapshot: Snapshot, *, done: bool
+) -> MetricsWriter | None:
+    """The metrics file as it was at the snapshot, and, unless the run is done, room for checkpoints."""
+    if store is None or workdir is None or not parallel.is_lead():
         return None
     directory = Path(workdir)
-    directory.mkdir(parents=True, exist_ok=True)
+    if not done:
+        store.prepare(snapshot)
     events = directory / "tensorboard" if reporting.tensorboard else None
     writer = MetricsWriter(directory / "metrics.jsonl", tensorboard=events)
-    writer.truncate_after(done)
+    writer.truncate(int(snapshot.position))
     return writer
 
 
-def _start(problem: Problem, store: Store | None, init_key: jax.Array, run_key: jax.Array) -> Snapshot:
+def _start(
+    problem: Problem, store: Store | None, init_key: jax.Array, run_key: jax.Array, *, rolls_back: bool
+) -> Snapshot:
     """The newest checkpoint, or the beginning."""
     state = init_state(problem, init_key)
-    nothing = Best(state.params, np.array(-np.inf), np.array(0))
-    key_data = np.asarray(jax.random.key_data(run_key))
-    fresh = Snapshot(state, nothing, np.array(0.0), key_data)
+    fresh = Snapshot(
+        state,
+        Best(state.params, np.array(-np.inf), np.array(0)),
+        seconds=np.array(0.0),
+        key=np.asarray(jax.random.key_data(run_key)),
+        position=np.array(0),
+        rollbacks=np.array(0),
+        good=(state, state) if rolls_back else (),
+    )
     # Process 0 reads for all, so that the processes need no file system in common.
     readable = store if parallel.is_lead() else None
     return parallel.broadcast(parallel.together(lambda: _restored(readable, fresh)))
@@ -343,7 +442,8 @@ def _start(problem: Problem, store: Store | None, init_key: jax.Array, run_key: 
 
 def _restored(store: Store | None, fresh: Snapshot) -> Snapshot:
     """The newest checkpoint, which must be of the same key, or the beginning where there is none."""
-    found = store.restore(fresh) if store is not None else None
+    other = fresh._replace(good=() if fresh.good else (fresh.state, fresh.state))
+    found = store.restore(fresh, other) if store is not None else None
     if store is None or found is None:
         return fresh
     if not np.array_equal(found.key, fresh.key):
@@ -351,12 +451,28 @@ def _restored(store: Store | None, fresh: Snapshot) -> Snapshot:
             f"{store.directory}: expected a run of this key; got one of another. Give this run a directory "
             "of its own, or the key it was started with."
         )
-    return found
+    if len(found.good) == len(fresh.good):
+        return found
+    # Saved by a run that was to stop where this one is to roll back, or the other way round.
+    return found._replace(good=(found.state, found.state) if fresh.good else ())
 
 
 def _score(validation: Validation, form: Form, params: PyTree) -> float:
     """φ's percent on validation, computed on this process's own devices; `params` lie on the host."""
     return float(validation.score(form.unfold(jax.tree.map(jnp.asarray, params))))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Saving:
+    """When to save, beside the end and a signal."""
+
+    seconds: float
+    every: int | None
+
+    def __post_init__(self) -> None:
+        checks.at_least("save_seconds", self.seconds, 0, integer=False)
+        if self.every is not None:
+            checks.at_least("save_every", self.every, 1)
 
 
 @dataclasses.dataclass
@@ -369,8 +485,9 @@ class _Loop:
     key: jax.Array
     num_outer_steps: int
     validation: Validation | None
-    store: Store | None
-    save_seconds: float
+    saver: Saver | None
+    saving: _Saving
+    max_rollbacks: int
     journal: _Journal
 
     def compile(self, state: EngineState) -> tuple[Any, Cost]:
@@ -381,29 +498,37 @@ class _Loop:
         """Go on from a snapshot to the end."""
         snapshot = snapshot._replace(state=self._place(snapshot.state))
         pace, saved_at, clock = _Pace(), time.monotonic(), time.monotonic()
-        turn = _Turn(pace.steps, save=False, stop=False)
+        turn = _Turn(pace.steps, save=False, stop=False, failed=False)
         with PreemptionGuard() as guard:
             while (step := int(snapshot.state.step)) < self.num_outer_steps:
                 began = time.monotonic()
                 stop = min(step + turn.steps, self._boundary(step))
-                state, infos, finite = dispatch(snapshot.state, self.data, self.key, np.int32(stop))
+                key = recovery.key_after(self.key, int(snapshot.rollbacks))
+                state, infos, finite = dispatch(snapshot.state, self.data, key, np.int32(stop))
                 snapshot = snapshot._replace(state=state)
                 done = int(state.step) - step
                 infos = jax.device_get(infos)
                 pace.learn(done, time.monotonic() - began)
                 snapshot = self._look(snapshot, step, done, infos)
+                diverged = None if bool(finite) else _take(infos, done)
                 now = time.monotonic()
                 snapshot = snapshot._replace(seconds=snapshot.seconds + (now - clock))
                 clock = now
-                turn = _Turn(pace.steps, now - saved_at >= self.save_seconds, guard.requested).agreed()
-                finished = int(state.step) == self.num_outer_steps
-                if not bool(finite) or turn.stop or finished or turn.save:
+                due = now - saved_at >= self.saving.seconds
+                turn = _Turn(pace.steps, due, guard.requested, self._failed()).agreed()
+                if turn.failed:
+                    self._wait()
+                if diverged is not None:
+                    snapshot = self._go_back(snapshot, step + done, diverged)
+                finished = int(snapshot.state.step) == self.num_outer_steps
+                if diverged is not None or turn.stop or finished or turn.save or self._at_save(step + done):
                     self._save(snapshot)
                     saved_at = time.monotonic()
-                if not bool(finite):
-                    raise _diverged(step + done, _take(infos, done), self._saved())
                 if turn.stop and not finished:
-                    raise PreemptedError(f"a signal came; outer step {step + done} is done. {self._saved()}")
+                    self._wait()
+                    at = int(snapshot.state.step)
+                    raise PreemptedError(f"a signal came; outer step {at} is done. {self._saved()}")
+            self._wait()
         return snapshot
 
     def _place(self, state: EngineState) -> EngineState:
@@ -414,20 +539,30 @@ class _Loop:
 
     def _boundary(self, step: int) -> int:
         """The next step count at which the host must have a look of its own."""
-        if self.validation is None:
-            return self.num_outer_steps
-        every = self.validation.every
-        return min(self.num_outer_steps, (step // every + 1) * every)
+        intervals = [None if self.validation is None else self.validation.every, self._save_every()]
+        intervals.append(recovery.STEPS if self.max_rollbacks else None)
+        ends = [(step // every + 1) * every for every in intervals if every is not None]
+        return min([self.num_outer_steps, *ends])
+
+    def _save_every(self) -> int | None:
+        return None if self.saver is None else self.saving.every
+
+    def _at_save(self, step: int) -> bool:
+        every = self._save_every()
+        return every is not None and step % every == 0
 
     def _look(self, snapshot: Snapshot, start: int, done: int, infos: StepInfo) -> Snapshot:
-        """Record what came back; validate where it is time."""
+        """Record what came back; validate, and keep a good state, where it is time."""
         end = start + done
         score = None
-        if self.validation is not None and done and end == self._boundary(start):
-            validation, params = self.validation, jax.device_get(snapshot.state.params)
+        validation = self.validation
+        if validation is not None and done and (end % validation.every == 0 or end == self.num_outer_steps):
+            params = jax.device_get(snapshot.state.params)
             score = parallel.lead(lambda: _score(validation, self.problem.form, params))
-            if score > float(snapshot.best.accuracy):
+            if score > float(snapshot.best.accuracy):  # never where it is NaN
                 snapshot = snapshot._replace(best=Best(params, np.array(score), np.array(end)))
+        if self.max_rollbacks and done and end % recovery.STEPS == 0:
+            snapshot = snapshot._replace(good=(snapshot.good[1], self._on_host(snapshot.state)))
         for step in range(start + 1, end + 1):
             validated = score is not None and step == end
             if step % self.journal.every and not validated:
@@ -436,14 +571,47 @@ class _Loop:
             self.journal.add(record | {"val_accuracy": score} if validated else record)
         return snapshot
 
+    def _on_host(self, state: EngineState) -> EngineState:
+        """A copy of a state that the next dispatch leaves alone. Collective."""
+        return jax.tree.map(np.array, parallel.fetch(state))
+
+    def _go_back(self, snapshot: Snapshot, step: int, info: StepInfo) -> Snapshot:
+        """The state to go on from after a step that was not finite.
+
+        Raises:
+            DivergedError: there have been enough rollbacks, or there were to be none.
+        """
+        rollbacks = int(snapshot.rollbacks) + 1
+        if rollbacks > self.max_rollbacks:
+            self._save(snapshot)
+            self._wait()
+            raise _diverged(step, info, self._saved(), rollbacks=rollbacks - 1)
+        good = recovery.shrunk(snapshot.good[0], rollbacks)
+        record = {"step": int(good.step), "loss": float(info.loss), "grad_norm": float(info.grad_norm)}
+        record |= {"rollback": rollbacks, "not_finite": step + 1, "scale": recovery.scale_after(rollbacks)}
+        self.journal.add(record)
+        return snapshot._replace(state=self._place(good), rollbacks=np.array(rollbacks), good=(good, good))
+
     def _save(self, snapshot: Snapshot) -> None:
-        """Write a checkpoint; process 0 gathers the slots of all and writes them."""
-        if self.store is None:
+        """Begin to write a checkpoint; process 0 gathers the slots of all and writes them."""
+        if self.saver is None:
             return
-        store, whole = self.store, parallel.fetch(snapshot)
-        parallel.together(lambda: store.save(int(whole.state.step), whole) if parallel.is_lead() else None)
+        saver, writer, whole = self.saver, self.journal.writer, parallel.fetch(snapshot)
+        if writer is not None:
+            whole = whole._replace(position=np.array(writer.position))
+        lead = parallel.is_lead()
+        parallel.together(lambda: saver.save(int(whole.state.step), whole) if lead else None)
+
+    def _failed(self) -> bool:
+        return self.saver is not None and self.saver.failed
+
+    def _wait(self) -> None:
+        """See the last checkpoint on disk, or raise why it is not. Collective."""
+        if self.saver is not None:
+            parallel.together(self.saver.wait)
 
     def _saved(self) -> str:
-        if self.store is None:
+        if self.saver is None:
             return "Nothing was saved: give a workdir to keep what is done."
-        return f"The last finite state is saved in {self.store.directory}; the same call continues from it."
+        where = self.saver.store.directory
+        return f"The last finite state is saved in {where}; the same call continues from it."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from absl import flags
 
 from ddjax.inits import SCHEMES
+from ddjax.networks.ops import CONV_FORMS
 from ddjax.unroll import OPTIMIZERS, STRATEGIES
 
 if TYPE_CHECKING:
@@ -109,7 +110,9 @@ def usage(docstring: str, config_class: type) -> str:
     lines = [docstring.strip(), "", "flags:"]
     for field in dataclasses.fields(config_class):
         default = "" if field.default is None else f" (default: {field.default})"
-        lines.append(f"  --{field.name}: {field.metadata['help']}{default}")
+        choices = field.metadata["choices"]
+        among = f": {', '.join(choices)}" if choices else ""
+        lines.append(f"  --{field.name}: {field.metadata['help']}{among}{default}")
     return "\n".join(lines)
 
 
@@ -135,7 +138,17 @@ class Common(NetworkChoice):
     num_outer_steps: int | None = flag(None, "updates of the distilled images", low=1)
     num_inits: int = flag(1, "M, initial weights in one outer step", low=1)
     slots_per_chunk: int | None = flag(
-        None, "how many of the M train at once; 1 on CPU, all elsewhere", low=1
+        None, "how many of the M train at once; by default as tuned, else 1 on CPU, all elsewhere", low=1
+    )
+    conv_form: str = flag("auto", "how convolutions are computed", choices=CONV_FORMS)
+    tune: bool = flag(
+        False, "at the first start, time what is left to auto and remember the fastest", recorded=False
+    )
+    dry_run: bool = flag(
+        False, "print the plan and its memory, and what would make it fit; run nothing", recorded=False
+    )
+    memory_limit: float | None = flag(
+        None, "GiB that one device has; by default what it says", low=0, recorded=False
     )
     batch_size: int = flag(1024, "N, real images in a minibatch", low=1)
     clip_norm: float | None = flag(None, "bound on the gradient's norm; 0 for none", low=0)
@@ -145,6 +158,15 @@ class Common(NetworkChoice):
     validate_every: int = flag(100, "outer steps from one validation to the next", low=1)
     record_every: int = flag(10, "outer steps from one record of the metrics to the next", low=1)
     save_seconds: float = flag(30.0, "seconds between checkpoints", low=0)
+    save_every: int | None = flag(
+        None, "outer steps between checkpoints, beside --save_seconds", low=1, recorded=False
+    )
+    on_nonfinite: str = flag(
+        "stop",
+        "where something is not finite: stop, or rollback to a good state, with smaller steps",
+        choices=("stop", "rollback"),
+    )
+    max_rollbacks: int = flag(3, "after so many the run stops all the same", low=0)
     baselines: bool = flag(True, "measure the baselines too")
     tensorboard: bool = flag(False, "write TensorBoard files to WORKDIR/tensorboard (needs tensorboardX)")
     distributed: bool = flag(
@@ -175,6 +197,6 @@ class Unrolled(Common):
         0.01, "learning rate of the learned learning rates; not used by --original", low=0
     )
     inner_optimizer: str = flag("sgd", "whose updates the learning rates scale", choices=tuple(OPTIMIZERS))
-    memory: str = flag("reverse", "how the unroll is differentiated", choices=tuple(STRATEGIES))
+    memory: str = flag("auto", "how the unroll is differentiated", choices=("auto", *STRATEGIES))
     window: int | None = flag(None, "differentiate the last so many inner steps only", low=1)
     original: bool = flag(False, "the 2018 paper's outer optimiser and schedule instead of ours")

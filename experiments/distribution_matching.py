@@ -41,7 +41,7 @@ def build(config: Config, data: Dataset, keys: Keys) -> Parts:
     if config.network == "convnet" and config.depth is None and config.width is None:
         config = dataclasses.replace(config, depth=min(3, min(data.image_shape[:2]).bit_length() - 2))
     choice = choose_network(config, data)
-    network = build_network(choice, data)
+    network = build_network(choice, data, conv_form=config.conv_form)
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     recipe = Recipe("train", lr=config.train_lr, epochs=config.train_epochs)
     method = methods.distribution_matching(network, distribution, batch_size=config.batch_size, recipe=recipe)

@@ -19,13 +19,16 @@ from ddjax import artifact, coresets, figures, parallel, report
 from ddjax.data import Dataset, cache, load
 from ddjax.engine import Cost
 from ddjax.evaluate import scorer
+from ddjax.plan import Estimate, Plan
 from ddjax.run import DivergedError, PreemptedError, Reporting, Run, Validation, distill
 from experiments import config as settings
-from experiments import results
-from experiments.parts import Build, Keys, Parts, runs_at_once
+from experiments import planning, results
+from experiments.parts import Build, Keys, Parts, default_for, runs_at_once
+from experiments.planning import Case
 
 EXIT_BAD_INPUT = 2
 EXIT_DIVERGED = 3
+EXIT_DISK = 74
 EXIT_PREEMPTED = 75
 
 
@@ -35,19 +38,32 @@ class Launch:
 
     Attributes:
         experiment: the launcher's name.
-        config: its settings.
-        data: the real data.
-        keys: of the seed.
+        case: its settings, the real data, the keys and how to build the parts.
+        plan: how the parts are computed; the default until `settle`.
         parts: what the launcher chose.
         workdir: where everything is written.
     """
 
     experiment: str
-    config: settings.Common
-    data: Dataset
-    keys: Keys
+    case: Case
+    plan: Plan
     parts: Parts
     workdir: Path
+
+    @property
+    def config(self) -> settings.Common:
+        """The settings as the user gave them."""
+        return self.case.config
+
+    @property
+    def data(self) -> Dataset:
+        """The real data."""
+        return self.case.data
+
+    @property
+    def keys(self) -> Keys:
+        """Of the seed."""
+        return self.case.keys
 
 
 def join_processes(config: settings.Common) -> None:
@@ -56,6 +72,11 @@ def join_processes(config: settings.Common) -> None:
     Raises:
         ValueError: `--distributed` and the flags that go with it do not fit each other.
     """
+    if config.dry_run and config.distributed:
+        raise ValueError(
+            "dry_run: expected one process; got --distributed. Leave it out, and give --num_inits the share "
+            "of one process: memory is counted for one device."
+        )
     names = ("coordinator_address", "num_processes", "process_id")
     given = [name for name in names if getattr(config, name) is not None]
     if given and not config.distributed:
@@ -77,21 +98,26 @@ def prepare(experiment: str, config: settings.Common, build: Build) -> Launch:
         FileNotFoundError: the data are missing.
     """
     data = load(config.dataset, data_dir=config.data_dir, seed=config.seed)
-    keys = Keys.of(config.seed)
-    parts = build(config, data, keys)
+    case = Case(config, data, Keys.of(config.seed), build)
+    plan = default_for(config)
+    parts = case.parts(plan)
     steps, _, per_class = parts.layout
     coresets.check_enough(data.train, steps * per_class, data.num_classes)
     workdir = Path(config.workdir or f"runs/{experiment}-{Path(config.dataset).stem}")
-    return Launch(experiment, config, data, keys, parts, workdir)
+    return Launch(experiment, case, plan, parts, workdir)
 
 
-def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
-    """Make the work directory this run's own, or see that it already is.
+def describe_settings(config: Any, *, experiment: str) -> dict[str, Any]:
+    """What `config.json` holds."""
+    return {"experiment": experiment, **settings.recorded(config)}
+
+
+def check_workdir(workdir: Path, config: Any, *, experiment: str) -> bool:
+    """Whether the work directory is already this run's own; nothing is written.
 
     Raises:
         ValueError: it holds another experiment, or the same with other settings; the fields are listed.
     """
-    wanted = {"experiment": experiment, **settings.recorded(config)}
     path = workdir / "config.json"
     if not path.exists():
         if workdir.is_dir() and any(workdir.iterdir()):
@@ -99,9 +125,8 @@ def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
                 f"workdir: expected an empty directory or one of this experiment; {workdir} holds other "
                 "files. Give --workdir another directory."
             )
-        workdir.mkdir(parents=True, exist_ok=True)
-        report.write_json(path, wanted)
-        return
+        return False
+    wanted = describe_settings(config, experiment=experiment)
     found = json.loads(path.read_text())
     differing = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
     if differing:
@@ -110,6 +135,19 @@ def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
             f"workdir: expected this experiment's own directory; {workdir} was started with other settings: "
             f"{lines}. Give --workdir another directory, or the settings it was started with."
         )
+    return True
+
+
+def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
+    """Make the work directory this run's own, or see that it already is.
+
+    Raises:
+        ValueError: see `check_workdir`.
+    """
+    if check_workdir(workdir, config, experiment=experiment):
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    report.write_json(workdir / "config.json", describe_settings(config, experiment=experiment))
 
 
 def claim(launch: Launch) -> dict[str, Any] | None:
@@ -134,22 +172,45 @@ def write_plan(launch: Launch) -> dict[str, Any]:
 
     Returns:
         What `plan.json` holds.
+
+    Raises:
+        ValueError: see `planning.resolve` and `planning.read`.
     """
     path = launch.workdir / "plan.json"
     if path.exists():
-        return json.loads(path.read_text())
+        return planning.read(path)
     config, parts = launch.config, launch.parts
     plan = {
         "network": parts.network.name,
         "init": parts.inits.name,
         "num_outer_steps": parts.num_outer_steps,
         "clip_norm": parts.clip_norm,
-        "slots_per_chunk": config.slots_per_chunk or runs_at_once(config.num_inits),
+        **planning.resolve(launch.case),
         "devices": [device.device_kind for device in parallel.default_devices(config.num_inits)],
         **parts.plan,
     }
     report.write_json(path, plan)
     return plan
+
+
+def settle(launch: Launch) -> Launch:
+    """The launch with the plan of its work directory, which process 0 decides on for all. Collective."""
+    resolved = parallel.lead(lambda: write_plan(launch))
+    tell(planning.describe(resolved))
+    plan = Plan.from_dict(resolved)
+    return dataclasses.replace(launch, plan=plan, parts=launch.case.parts(plan))
+
+
+def rehearse(launch: Launch) -> None:
+    """`--dry_run`: what the run would do and take; the work directory is neither made nor written.
+
+    Raises:
+        ValueError: the work directory is another run's, or the run does not fit the memory.
+    """
+    check_workdir(launch.workdir, launch.config, experiment=launch.experiment)
+    tell(describe(launch))
+    path = launch.workdir / "plan.json"
+    planning.rehearse(launch.case, planning.read(path) if path.exists() else planning.resolve(launch.case))
 
 
 def validation(launch: Launch) -> Validation:
@@ -190,18 +251,16 @@ def describe(launch: Launch) -> str:
     return "\n".join(lines)
 
 
-def describe_cost(cost: Cost) -> str:
-    """What it will take, once that is known."""
-    return (
-        f"compiled in {cost.compile_seconds:.1f} s; memory: "
-        f"{cost.temporary_bytes / 2**20:.0f} MiB to work in, {cost.resident_bytes / 2**20:.0f} MiB of data"
-    )
+def announce(cost: Cost, limit: int | None) -> None:
+    """What the run takes, once that is known, and a warning where there is less."""
+    print(planning.describe_cost(cost, limit), flush=True)
+    if not Estimate.of(cost, limit).fits:
+        print("warning: this may not fit; --dry_run tells what would", file=sys.stderr, flush=True)
 
 
 def distil(launch: Launch) -> Run:
     """The outer loop, with progress on the terminal and checkpoints in the work directory."""
-    config, parts = launch.config, launch.parts
-    plan = parallel.lead(lambda: write_plan(launch))
+    config, parts, limit = launch.config, launch.parts, launch.case.limit()
     with report.Progress(parts.num_outer_steps) as progress:
         return distill(
             launch.data,
@@ -212,14 +271,17 @@ def distil(launch: Launch) -> Run:
             num_inits=config.num_inits,
             optimizer=parts.optimizer,
             clip_norm=parts.clip_norm,
-            slots_per_chunk=plan["slots_per_chunk"],
+            slots_per_chunk=launch.plan.slots_per_chunk,
             validation=validation(launch),
             workdir=launch.workdir,
             save_seconds=config.save_seconds,
+            save_every=config.save_every,
+            on_nonfinite="rollback" if config.on_nonfinite == "rollback" else "stop",
+            max_rollbacks=config.max_rollbacks,
             reporting=Reporting(
                 every=config.record_every,
                 listener=lambda record: show(progress, record),
-                announce=lambda cost: print(describe_cost(cost), flush=True),
+                announce=lambda cost: announce(cost, limit),
                 tensorboard=config.tensorboard,
             ),
             metadata={
@@ -263,7 +325,7 @@ def run(experiment: str, config: settings.Common, build: Build) -> dict[str, Any
         build: its parts.
 
     Returns:
-        What `result.json` holds; nothing where another process than the first writes it.
+        What `result.json` holds; nothing where another process than the first writes it, or nothing does.
 
     Raises:
         ValueError: settings that do not fit the data or the directory; nothing was compiled.
@@ -275,11 +337,15 @@ def run(experiment: str, config: settings.Common, build: Build) -> dict[str, Any
     began = time.monotonic()
     join_processes(config)
     launch = parallel.together(lambda: prepare(experiment, config, build))
+    if config.dry_run:
+        rehearse(launch)
+        return {}
     result = parallel.lead(lambda: claim(launch))
     if result is not None:
         tell(f"{launch.workdir} is finished.\n\n{results.table(result)}")
         return result
     tell(describe(launch))
+    launch = settle(launch)
     outcome = distil(launch)
     parallel.part()
     if not parallel.is_lead():
@@ -298,13 +364,17 @@ def guarded(action: Callable[[], Any]) -> int:
     """Run an action; its errors become a message and the documented exit code.
 
     Returns:
-        0 finished, 2 bad input here or on another process, 3 diverged, 75 preempted.
+        0 finished, 2 bad input here or on another process, 3 diverged, 74 the disk is full or cannot be read
+        or written, 75 preempted.
     """
     try:
         action()
     except (ValueError, FileNotFoundError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except OSError as error:
+        print(f"disk: {error}", file=sys.stderr)
+        return EXIT_DISK
     except parallel.PeerError as error:
         print(f"stopped: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -338,6 +408,8 @@ def keep_compilations() -> None:
     """Let the next run find what this one compiles, unless the user has said where or that it must not."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache.directory() / "xla"))
+        # Small programs too: there are dozens, which together take longer than loading the large one.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def main(

@@ -12,6 +12,7 @@ import optax
 from ddjax import distilled as forms
 from ddjax import methods, networks, optimizers
 from ddjax.data import Dataset
+from ddjax.plan import CHOICES, Plan, default_plan
 from ddjax.types import Form, InitDistribution, Method, Network
 from ddjax.unroll import STRATEGIES
 from experiments import config as settings
@@ -94,19 +95,39 @@ def choose_network(
     return str(config.network), chosen
 
 
-def build_network(choice: tuple[str, Mapping[str, Any]], data: Dataset) -> Network:
+def build_network(
+    choice: tuple[str, Mapping[str, Any]], data: Dataset, *, conv_form: str = "auto"
+) -> Network:
     """The chosen network for these images and classes.
+
+    Args:
+        choice: its name and settings.
+        data: what it must fit.
+        conv_form: how its convolutions are computed; no part of what it is.
 
     Raises:
         ValueError: unknown, or it does not fit the images, or has no such setting.
     """
     name, own = choice
-    return networks.by_name(name, data.image_shape, data.num_classes, **own)
+    return networks.by_name(name, data.image_shape, data.num_classes, conv_form=conv_form, **own)
 
 
 def runs_at_once(num_inits: int) -> int:
     """How many trainings to vmap: one after the other on CPU, where batching them gains nothing."""
     return 1 if jax.default_backend() == "cpu" else num_inits
+
+
+def given(config: settings.Common) -> dict[str, Any]:
+    """The choices of a plan that the flags make."""
+    values = {name: getattr(config, name, None) for name in CHOICES}
+    return {name: value for name, value in values.items() if value not in (None, "auto")}
+
+
+def default_for(config: settings.Common) -> Plan:
+    """The backend's default plan, but for what the flags say."""
+    unrolls = isinstance(config, settings.Unrolled)
+    usual = default_plan(jax.default_backend(), num_inits=config.num_inits, unrolls=unrolls)
+    return dataclasses.replace(usual, **given(config))
 
 
 class Outer(NamedTuple):
@@ -153,7 +174,7 @@ def unrolled_parts(
         inits_of: p(θ0) of the chosen network.
     """
     choice = choose_network(config, data)
-    network = build_network(choice, data)
+    network = build_network(choice, data, conv_form=config.conv_form)
     distribution = inits_of(network)
     outer = original_outer(config, data) if config.original else our_outer(config)
     layout = (config.inner_steps, config.inner_epochs, config.images_per_class_per_step)
@@ -170,6 +191,6 @@ def unrolled_parts(
         distribution,
         batch_size=config.batch_size,
         inner_optimizer=config.inner_optimizer,
-        memory=dataclasses.replace(STRATEGIES[config.memory], window=config.window),
+        memory=dataclasses.replace(STRATEGIES[str(default_for(config).memory)], window=config.window),
     )
     return Parts(network, distribution, method, form, *outer[:3], layout, outer.plan, choice[1])

@@ -39,8 +39,8 @@ class Config(Unrolled):
 
 def run(config: Config) -> None:
     """The whole of it, and what to do then."""
-    launch.run("quickstart", config, random_init.build)
-    launch.tell(NEXT.format(workdir=config.workdir))
+    if launch.run("quickstart", config, random_init.build):
+        launch.tell(NEXT.format(workdir=config.workdir))
 
 
 if __name__ == "__main__":

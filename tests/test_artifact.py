@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import os
+import pickle
+import tracemalloc
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from problems import CLASSES, SHAPE, small_run, three_digits
 
 import ddjax
@@ -120,3 +129,208 @@ def test_a_lone_array_is_refused(tmp_path):
 def test_a_missing_file_says_where_it_was_looked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.npz"):
         artifact.load(tmp_path / "nowhere.npz")
+
+
+# What somebody may have made to do harm.
+
+
+def members_of(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write_members(path: Path, members: dict[str, bytes], *, deflate: bool = False) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def npy(array: np.ndarray, **settings) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, **settings)
+    return stream.getvalue()
+
+
+def header_of(*shape: int) -> bytes:
+    """The first bytes of a float32 array of any size, without the array."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+class Harm:
+    """Unpickled, it makes a directory."""
+
+    def __reduce__(self):
+        return os.mkdir, ("harm",)
+
+
+OBJECTS = npy(np.array([Harm()], object), allow_pickle=True)
+NO_STEPS = {
+    "images.npy": npy(np.zeros((0, 3, 8, 8, 1), "f4")),
+    "labels.npy": npy(np.zeros((0, 3, 3), "f4")),
+    "lrs.npy": npy(np.zeros((2, 0), "f4")),
+}
+ONE = npy(np.zeros(1, "f4"))
+
+MALICIOUS: dict[str, tuple[dict[str, bytes], str]] = {
+    "objects that would run code": (
+        {"images.npy": OBJECTS},
+        "plain numbers or text; got dtype object",
+    ),
+    "a bare pickle": ({"images.npy": pickle.dumps(Harm())}, "magic"),
+    "records": ({"mean.npy": npy(np.zeros(1, [("a", "f4")]))}, "plain numbers or text"),
+    "a path upwards": ({"../harm.npy": ONE}, r"got '\.\./harm' too"),
+    "an absolute path": ({"/tmp/harm.npy": ONE}, "got '/tmp/harm' too"),
+    "an unknown member": ({"weights.npy": ONE}, "got 'weights' too"),
+    "a member that is no array": ({"run.sh": b"#!/bin/sh"}, "expected NAME.npy"),
+    "a name that is none": ({".npy": ONE}, "expected NAME.npy"),
+    "a claim of 2^60 bytes": ({"images.npy": header_of(2**58)}, "expected 1,152,921,504,606,846,976 bytes"),
+    "a claim beyond all integers": ({"images.npy": header_of(2**62, 2**62)}, "expected .* bytes"),
+    "a negative size": ({"images.npy": header_of(-1, 4) + bytes(16)}, "expected -16 bytes"),
+    "fewer bytes than claimed": ({"lrs.npy": header_of(2, 2) + bytes(12)}, "expected 16 bytes .*got 12"),
+    "more bytes than claimed": ({"lrs.npy": header_of(2, 2) + bytes(99)}, "expected 16 bytes .*got 99"),
+    "text in place of numbers": ({"labels.npy": npy(np.zeros((2, 3, 3), str))}, "labels: expected finite"),
+    "half precision": ({"images.npy": npy(np.zeros((2, 3, 8, 8, 1), "f2"))}, "got float16"),
+    "the other byte order": ({"mean.npy": npy(np.zeros(1, ">f4"))}, "mean: expected finite float32; got >f4"),
+    "complex numbers": ({"std.npy": npy(np.ones(1, "c8"))}, "got complex64"),
+    "bytes as metadata": ({"metadata.npy": npy(np.array(b"{}"))}, "metadata: expected one text"),
+    "many texts": ({"metadata.npy": npy(np.array(["{}", "{}"]))}, "metadata: expected one text"),
+    "endless metadata": ({"metadata.npy": npy(np.array(" " * 5_000_000))}, "one text of at most 16,777,216"),
+    "endless nesting": ({"metadata.npy": npy(np.array("[" * 100_000))}, "metadata: expected a JSON object"),
+    "no steps at all": (NO_STEPS, r"expected images \[S, B, H, W, C\]"),
+    "a spread of zero": ({"std.npy": ONE}, "std: expected numbers > 0"),
+}
+
+
+@pytest.mark.parametrize("case", MALICIOUS)
+def test_malice_is_refused(saved, tmp_path, monkeypatch, case):
+    changed, message = MALICIOUS[case]
+    monkeypatch.chdir(tmp_path)
+    write_members(saved, members_of(saved) | changed)
+    with pytest.raises(ValueError, match=message) as caught:
+        artifact.load(saved)
+    assert str(saved) in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["distilled.npz"]
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(saved):
+    """A megabyte that says, truly, that it holds half a gigabyte."""
+    with (
+        zipfile.ZipFile(saved, "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("lrs2.npy", "w", force_zip64=True) as member,
+    ):
+        member.write(header_of(2**27))
+        for _ in range(512):
+            member.write(bytes(2**20))
+    assert saved.stat().st_size < 2**20
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"at most 268,435,456 bytes together; got 536,8.*raise `limit`"):
+            artifact.load(saved, limit=2**28)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_zip_bomb_that_lies_about_its_size_is_refused(saved):
+    """The archive's directory says 144 bytes where 64 MiB would come out."""
+    large = npy(np.zeros(2**24, "f4"))
+    write_members(saved, members_of(saved) | {"mean.npy": large}, deflate=True)
+    true, told = len(large).to_bytes(4, "little"), (144).to_bytes(4, "little")
+    assert saved.read_bytes().count(true) == 2  # before the data, and in the directory
+    saved.write_bytes(saved.read_bytes().replace(true, told))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"mean\.npy"):
+            artifact.load(saved)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_pipe_and_a_directory_are_no_artifacts(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    for path in (tmp_path / "pipe.npz", tmp_path):
+        with pytest.raises(ValueError, match="no regular file"):
+            artifact.load(path)
+
+
+def test_a_member_given_twice_is_refused(saved):
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(saved, "a") as archive:
+        archive.writestr("mean.npy", ONE)
+    with pytest.raises(ValueError, match=r"mean\.npy': expected once; got it twice"):
+        artifact.load(saved)
+
+
+def test_what_cannot_be_loaded_is_not_saved(distilled, saved):
+    before = saved.read_bytes()
+    schedule = distilled.schedule._replace(lrs=np.full((2, 2), np.nan))
+    broken = dataclasses.replace(distilled, params=schedule, form=ddjax.forms.constant(schedule))
+    with pytest.raises(ValueError, match="lrs: expected finite float32"):
+        artifact.save(saved, broken)
+    with pytest.raises(ValueError, match="metadata: expected what JSON can hold"):
+        artifact.save(saved, dataclasses.replace(distilled, metadata={"a": object()}))
+    nothing: Any = {}
+    with pytest.raises(ValueError, match="distilled: expected a Distilled; got dict"):
+        artifact.save(saved, nothing)
+    assert saved.read_bytes() == before
+
+
+# Whatever a file holds, it is loaded or refused with a message.
+
+
+def load_or_refuse(path: Path) -> None:
+    refusal = None
+    try:
+        artifact.load(path)
+    except ValueError as error:
+        refusal = str(error)
+    assert refusal is None or (str(path) in refusal and "expected" in refusal)
+
+
+FILES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@FILES
+@given(data=st.data())
+def test_damaged_files_are_loaded_or_refused(saved, tmp_path, data):
+    content = bytearray(saved.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(1, len(content) - 1))
+        kind = data.draw(st.sampled_from(["flip", "cut", "insert", "remove"]))
+        if kind == "flip":
+            content[start] ^= data.draw(st.integers(1, 255))
+        elif kind == "insert":
+            content[start:start] = data.draw(st.binary(min_size=1, max_size=8))
+        elif kind == "remove":
+            del content[start : start + data.draw(st.integers(1, 64))]
+        elif start > 1:
+            del content[start:]
+    (tmp_path / "damaged.npz").write_bytes(content + b"\0")
+    load_or_refuse(tmp_path / "damaged.npz")
+
+
+@FILES
+@given(content=st.binary(max_size=400))
+@example(content=b"PK\x05\x06" + bytes(18))  # an archive without members
+def test_any_bytes_are_refused(tmp_path, content):
+    path = tmp_path / "bytes.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="expected"):
+        artifact.load(path)
+
+
+ANY_ARRAY = hnp.arrays(
+    st.one_of(hnp.scalar_dtypes(), hnp.unicode_string_dtypes(max_len=4)),
+    hnp.array_shapes(min_dims=0, max_dims=6, min_side=0, max_side=3),
+)
+
+
+@FILES
+@given(changes=st.dictionaries(st.sampled_from([*artifact.REQUIRED, "lrs", "x"]), ANY_ARRAY, min_size=1))
+def test_any_arrays_are_loaded_or_refused(saved, tmp_path, changes):
+    with np.load(saved) as members:
+        everything: dict[str, Any] = dict(members) | changes
+    np.savez(tmp_path / "changed.npz", **everything)
+    load_or_refuse(tmp_path / "changed.npz")

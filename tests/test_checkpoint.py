@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import os
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from problems import relative, small_run, three_digits
 
-from ddjax.checkpoint import Store
+from ddjax import files
+from ddjax.checkpoint import Saver, Store
 
 
 def tree(value: float) -> dict:
     return {"a": np.full((3, 4), value, np.float32), "b": (np.int32(value), np.array([True, False]))}
+
+
+def restored(store: Store, *templates) -> Any:
+    """What the store gives, which is something."""
+    found = store.restore(*templates)
+    assert found is not None
+    return found
 
 
 @pytest.fixture
@@ -37,11 +53,11 @@ DAMAGE = {
 
 
 def test_the_newest_comes_back_bit_for_bit(store):
-    restored = store.restore(tree(0))
-    assert restored["a"].dtype == np.float32
-    assert np.array_equal(restored["a"], tree(2)["a"])
-    assert restored["b"][0] == 2
-    assert restored["b"][1].tolist() == [True, False]
+    back = restored(store, tree(0))
+    assert back["a"].dtype == np.float32
+    assert np.array_equal(back["a"], tree(2)["a"])
+    assert back["b"][0] == 2
+    assert back["b"][1].tolist() == [True, False]
 
 
 def test_only_the_newest_are_kept(store):
@@ -57,15 +73,15 @@ def test_an_empty_directory_has_nothing(tmp_path):
 def test_damage_is_named_and_the_one_before_is_used(store, damage):
     DAMAGE[damage](store.paths()[0])
     with pytest.warns(UserWarning, match="step_00000002.npz is damaged"):
-        restored = store.restore(tree(0))
-    assert np.array_equal(restored["a"], tree(1)["a"])
+        back = restored(store, tree(0))
+    assert np.array_equal(back["a"], tree(1)["a"])
 
 
 def test_all_damaged_is_an_error_and_nothing_is_overwritten(store):
     for path in store.paths():
         path.write_bytes(b"rot")
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(OSError, match="every checkpoint"):
-        store.restore(tree(0))
+        restored(store, tree(0))
     assert [path.read_bytes() for path in store.paths()] == [b"rot", b"rot"]
 
 
@@ -80,4 +96,199 @@ def test_all_damaged_is_an_error_and_nothing_is_overwritten(store):
 )
 def test_another_structure_is_refused(store, template):
     with pytest.raises(ValueError, match="run with other settings"):
-        store.restore(template)
+        restored(store, template)
+
+
+def test_the_template_that_fits_is_filled(store):
+    other = {"a": np.zeros(1)}
+    assert restored(store, other, tree(0))["b"][0] == 2
+    assert restored(store, tree(0), other)["b"][0] == 2
+
+
+def test_every_dtype_comes_back(tmp_path):
+    store = Store(tmp_path)
+    saved = {
+        "bfloat16": jnp.full((2, 3), 1 / 3, jnp.bfloat16),
+        "float64": np.array(1 / 3),
+        "empty": np.zeros((0, 4), np.int16),
+        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "scalar": np.uint8(7),
+        "flags": np.array([True, False]),
+    }
+    store.save(1, saved)
+    back = restored(store, saved)
+    for name, array in saved.items():
+        assert back[name].dtype == array.dtype, name
+        assert back[name].shape == array.shape, name
+        assert back[name].tobytes() == np.asarray(array).tobytes(), name
+
+
+def test_any_flipped_bit_is_noticed_or_does_not_matter(store, rng):
+    """In headers, names, data, the archive's directory: what comes back is what was written, or nothing."""
+    newest, previous = store.paths()
+    previous.unlink()
+    good = newest.read_bytes()
+    noticed = 0
+    for position in rng.integers(0, len(good), 400):
+        damaged = bytearray(good)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        newest.write_bytes(damaged)
+        try:
+            with pytest.warns(UserWarning, match=r"step_00000002\.npz is damaged"):
+                restored(store, tree(0))
+        except OSError:
+            noticed += 1
+        except pytest.fail.Exception:  # no warning: then all is as it was
+            back = restored(store, tree(0))
+            assert np.array_equal(back["a"], tree(2)["a"])
+            assert back["b"][0] == 2
+            assert back["b"][1].tolist() == [True, False]
+    assert noticed > 200
+
+
+def test_another_version_is_refused_and_not_taken_for_damage(store):
+    path = store.paths()[0]
+    with np.load(path) as members:
+        everything = dict(members)
+    manifest = json.loads(str(everything["manifest"])) | {"version": 1}
+    changed: dict[str, Any] = everything | {"manifest": np.array(json.dumps(manifest))}
+    np.savez(path, **changed)
+    with pytest.raises(ValueError, match="expected a checkpoint of version 2; got 1"):
+        restored(store, tree(0))
+
+
+def test_later_checkpoints_are_of_a_past_that_was_left(store):
+    store.save(20, tree(20))
+    store.save(10, tree(10))
+    assert [path.stem for path in store.paths()] == ["step_00000010", "step_00000002"]
+
+
+def test_preparing_removes_what_killed_writers_left(store):
+    (store.directory / ".step_00000003.npz.0123abcd.tmp").write_bytes(b"half")
+    (store.directory / ".mine.tmp").write_bytes(b"")
+    store.prepare(tree(0))
+    names = {path.name for path in store.directory.iterdir()}
+    assert names == {"step_00000001.npz", "step_00000002.npz", ".mine.tmp"}
+
+
+# In the background.
+
+
+class SlowStore(Store):
+    """Writes when it is told to."""
+
+    def __init__(self, directory: Path):
+        super().__init__(directory)
+        self.may_write = threading.Event()
+        self.failure: OSError | None = None
+
+    def save(self, step, tree):
+        assert self.may_write.wait(60)
+        if self.failure is not None:
+            raise self.failure
+        return super().save(step, tree)
+
+
+def test_the_run_goes_on_while_a_checkpoint_is_written(tmp_path):
+    store = SlowStore(tmp_path)
+    saver, state = Saver(store), tree(1)
+    saver.save(1, state)
+    state["a"][:] = 99  # the run moves on; what is being written does not
+    assert store.paths() == []
+    threading.Timer(0.2, store.may_write.set).start()
+    saver.save(2, tree(2))  # waits for the first
+    assert [path.stem for path in store.paths()][-1] == "step_00000001"
+    saver.wait()
+    store.paths()[0].unlink()
+    assert np.array_equal(restored(store, tree(0))["a"], tree(1)["a"])
+
+
+def test_an_error_of_the_thread_is_raised_at_the_next_look(tmp_path):
+    store = SlowStore(tmp_path)
+    store.may_write.set()
+    saver = Saver(store)
+    saver.save(1, tree(1))
+    saver.wait()
+    store.failure = files.WriteError("full")
+    saver.save(2, tree(2))
+    until = time.monotonic() + 60
+    while not saver.failed and time.monotonic() < until:
+        time.sleep(0.01)
+    with pytest.raises(files.WriteError, match="full"):
+        saver.save(3, tree(3))
+    assert not saver.failed  # told once
+    assert [path.stem for path in store.paths()] == ["step_00000001"]
+    store.failure = None
+    saver.save(3, tree(3))
+    saver.wait()
+    assert [path.stem for path in store.paths()] == ["step_00000003", "step_00000001"]
+
+
+# Of a run.
+
+
+@pytest.fixture(scope="module")
+def digits3():
+    return three_digits()
+
+
+def run(digits3, **settings):
+    """Outer steps whose size does not depend on how many there will be."""
+    return small_run(digits3, optimizer=optax.sgd(0.1), **settings)
+
+
+@pytest.fixture(scope="module")
+def whole(digits3):
+    return run(digits3, num_outer_steps=8)
+
+
+def flip_in_the_middle(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def resume(digits3, workdir: Path, whole) -> list[int]:
+    """The steps that it took to the same end."""
+    resumed = run(digits3, workdir=workdir, num_outer_steps=8)
+    assert relative(resumed.distilled.params, whole.distilled.params) == 0
+    return [record["step"] for record in resumed.history]
+
+
+@pytest.mark.parametrize("damage", [flip_in_the_middle, DAMAGE["truncated"], DAMAGE["emptied"]])
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(digits3, whole, tmp_path, damage):
+    run(digits3, workdir=tmp_path, save_every=2)
+    newest, previous = Store(tmp_path / "checkpoints").paths()
+    assert [newest.stem, previous.stem] == ["step_00000006", "step_00000004"]
+    damage(newest)
+    with pytest.warns(UserWarning, match=r"step_00000006\.npz is damaged and passed over"):
+        assert resume(digits3, tmp_path, whole) == [5, 6, 7, 8]
+
+
+def test_a_run_does_without_a_checkpoint_that_is_gone(digits3, whole, tmp_path):
+    run(digits3, workdir=tmp_path, save_every=2)
+    Store(tmp_path / "checkpoints").paths()[0].unlink()
+    assert resume(digits3, tmp_path, whole) == [5, 6, 7, 8]
+
+
+def test_damage_to_the_older_checkpoint_is_not_even_met(digits3, whole, tmp_path):
+    run(digits3, workdir=tmp_path, save_every=2)
+    Store(tmp_path / "checkpoints").paths()[1].write_bytes(b"rot")
+    assert resume(digits3, tmp_path, whole) == [7, 8]
+
+
+def test_a_run_with_nothing_but_damage_stops_and_overwrites_nothing(digits3, tmp_path):
+    small_run(digits3, workdir=tmp_path, save_every=2)
+    paths = Store(tmp_path / "checkpoints").paths()
+    for path in paths:
+        os.truncate(path, 100)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(OSError, match="every checkpoint in"):
+        small_run(digits3, workdir=tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_checkpoints_come_every_so_many_steps(digits3, tmp_path):
+    small_run(digits3, workdir=tmp_path, num_outer_steps=7, save_every=3)
+    saved = [path.stem for path in Store(tmp_path / "checkpoints").paths()]
+    assert saved == ["step_00000007", "step_00000006"]

@@ -1,6 +1,7 @@
 """Tests of ddjax.files: the new content or the old, nothing between and nothing beside."""
 
 import os
+import resource
 import stat
 
 import numpy as np
@@ -56,3 +57,64 @@ def test_a_new_file_has_the_usual_permissions(tmp_path):
     files.write_atomic(tmp_path / "atomic", b"")
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("usual", "atomic")}
     assert len(modes) == 1
+
+
+@pytest.fixture
+def small_files():
+    """No file of this process may grow beyond 1 KiB: the kernel says so, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_no_room_leaves_the_old_content_and_says_how_much_is_needed(tmp_path, small_files):
+    path = tmp_path / "a.bin"
+    files.write_atomic(path, b"old")
+    with pytest.raises(files.WriteError, match=r"a\.bin: expected room for 5,000 bytes; got File too large"):
+        files.write_atomic(path, bytes(5000))
+    with pytest.raises(files.WriteError, match=r"a\.bin: expected more room"):
+        files.write_atomic(path, lambda file: file.write(bytes(5000)))
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_appending_says_so_too(tmp_path, small_files):
+    path = tmp_path / "lines"
+    with path.open("ab", buffering=0) as file:
+        files.append(path, file.fileno(), bytes(1000))
+        with pytest.raises(files.WriteError, match="lines: expected room for 1,000 bytes"):
+            files.append(path, file.fileno(), bytes(1000))
+
+
+def test_room_is_looked_for_before_it_is_needed(tmp_path, small_files):
+    files.check_room(tmp_path, 1024)
+    with pytest.raises(files.WriteError, match=f"{tmp_path}: expected room for 1,025 bytes"):
+        files.check_room(tmp_path, 1025)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_device_that_is_always_full(tmp_path):
+    with open("/dev/full", "ab", buffering=0) as file, pytest.raises(files.WriteError, match="No space left"):
+        files.append("/dev/full", file.fileno(), b"x")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_directory_that_cannot_be_written(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(files.WriteError, match="expected a place that can be written"):
+        files.write_atomic(tmp_path / "a", b"")
+    tmp_path.chmod(0o700)
+
+
+def test_only_temporaries_are_removed(tmp_path):
+    names = {
+        ".a.npz.0123abcd.tmp": False,
+        ".a.npz.tmp": True,
+        "a.0123abcd.tmp": True,
+        ".b.0123abcg.tmp": True,
+    }
+    for name in names:
+        (tmp_path / name).touch()
+    files.remove_temporaries(tmp_path)
+    assert set(os.listdir(tmp_path)) == {name for name, stays in names.items() if stays}

@@ -130,7 +130,8 @@ def test_collectives_and_a_float64_run_equal_to_ten_digits(tmp_path, cache):
         arrays(Store(tmp_path / name / "checkpoints").paths()[0]) for name in ("process_0", "alone")
     )
     assert ours.keys() == alone.keys()
-    for name in alone.keys() - {"leaf.seconds"}:
+    # Stopped at step 3, it validated there too: seconds and the length of the metrics are its own.
+    for name in alone.keys() - {"leaf.seconds", "leaf.position"}:
         np.testing.assert_allclose(ours[name], alone[name], rtol=1e-10, atol=1e-12, err_msg=name)
 
 

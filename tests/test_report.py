@@ -71,18 +71,21 @@ def test_metrics_are_on_disk_line_by_line(tmp_path):
 
 
 def test_resumed_metrics_equal_uninterrupted_ones(tmp_path):
-    def write(path, steps):
+    def write(path, steps, position=0):
+        positions = []
         with report.MetricsWriter(path) as writer:
-            writer.truncate_after(steps.start - 1)
+            writer.truncate(position)
             for step in steps:
+                positions.append(writer.position)
                 writer.write({"step": step, "loss": 1 / step})
+        return positions
 
     write(tmp_path / "whole", range(1, 11))
-    write(tmp_path / "resumed", range(1, 8))
+    positions = write(tmp_path / "resumed", range(1, 8))
     with (tmp_path / "resumed").open("a") as file:
         file.write('{"step": 8, "lo')
     assert len(report.read_metrics(tmp_path / "resumed")) == 7
-    write(tmp_path / "resumed", range(5, 11))
+    write(tmp_path / "resumed", range(5, 11), positions[4])
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
 
 

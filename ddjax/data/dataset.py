@@ -39,6 +39,12 @@ class Split:
     num_classes: int = 0
 
     def __post_init__(self) -> None:
+        shapes = np.shape(self.images), np.shape(self.labels)
+        if len(shapes[0]) != 4 or shapes[1] != shapes[0][:1] or not shapes[1] or not shapes[1][0]:
+            raise ValueError(
+                f"split: expected images [n, H, W, C] and labels [n], n >= 1; got {shapes[0]}, {shapes[1]}. "
+                "Use ddjax.data.from_arrays, which checks and converts."
+            )
         if self.num_classes == 0:
             object.__setattr__(self, "num_classes", int(self.labels.max()) + 1)
 

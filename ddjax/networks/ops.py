@@ -50,8 +50,9 @@ def default_form(
     step, with all it needs twice: 25 to 30 % less time than the band and a pool after it). Otherwise the band
     wins while the input has few channels; at 32 they are level, at 64 too (but for memory), at 128 the band's
     surplus arithmetic loses, and with strides there is more of it. Elsewhere the vendor's convolution is
-    kept. Measured on two shared cores, in milliseconds of CPU time for the derivative of four gradient steps on ten
-    images (four images in the last line):
+    kept.
+    Measured on two shared cores, in milliseconds of CPU time for the derivative of four gradient steps on
+    ten images (four images in the last line):
 
     | image, kernel | im2col | band |
     |---|---|---|

@@ -1,0 +1,110 @@
+"""Arrays from an `.npz` that may be anything: names, types and sizes are checked before any data are read.
+
+`numpy.load` allocates what a file claims to hold. Here the claims are compared first: with a limit, with the
+member's size in the archive, and with each other. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from ddjax import checks
+from ddjax.files import StrPath
+
+LIMIT = 4 * 2**30
+"""Most bytes that the arrays of one file may take in memory, unless the caller says otherwise."""
+
+_SUFFIX = ".npy"
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED = 0x1
+_MEMBERS = 100_000
+"""Most members of one file: the archive's directory is read whole, whatever the limit."""
+
+
+def read(path: StrPath, *, limit: int = LIMIT) -> dict[str, np.ndarray]:
+    """All arrays of an `.npz`.
+
+    Args:
+        path: an archive as `numpy.savez` and `numpy.savez_compressed` write it.
+        limit: most bytes that the arrays may take together.
+
+    Returns:
+        The arrays by name, writable and in the order of the archive.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such archive, is damaged, holds Python objects or records, names a member twice
+            or like a path, or its arrays would take more than `limit` bytes.
+    """
+    checks.at_least("limit", limit, 1)
+    path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe would wait for ever
+        raise ValueError("it is no regular file")
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = _directory(archive, limit)
+                return {name: _member(archive, member) for name, member in members.items()}
+        except ValueError:
+            raise
+        except Exception as error:  # a damaged archive or header can raise nearly anything
+            raise ValueError(f"it cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _directory(archive: zipfile.ZipFile, limit: int) -> Mapping[str, zipfile.ZipInfo]:
+    """The members by the names of their arrays; refuses names, methods and sizes that are not ours."""
+    infos = archive.infolist()
+    if len(infos) > _MEMBERS:
+        raise ValueError(f"expected at most {_MEMBERS} members; got {len(infos)}")
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        name = info.filename.removesuffix(_SUFFIX)
+        if name == info.filename or not name:
+            raise ValueError(f"member {info.filename!r}: expected NAME{_SUFFIX}")
+        if name in members:
+            raise ValueError(f"member {info.filename!r}: expected once; got it twice")
+        if info.compress_type not in _METHODS or info.flag_bits & _ENCRYPTED:
+            raise ValueError(f"member {info.filename!r}: expected it stored or deflated, and not encrypted")
+        members[name] = info
+    total = sum(info.file_size for info in infos)
+    if total > limit:
+        raise ValueError(f"expected arrays of at most {limit:,} bytes together; got {total:,}")
+    return members
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """One array; its header must describe exactly as many bytes as the archive says it has."""
+    with archive.open(info) as file:
+        shape, fortran_order, dtype = _header(file)
+        where = f"member {info.filename!r}"
+        if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:
+            raise ValueError(f"{where}: expected an array of plain numbers or text; got dtype {dtype}")
+        size = math.prod(shape) * dtype.itemsize
+        left = info.file_size - file.tell()
+        if size != left:
+            raise ValueError(f"{where}: expected {size:,} bytes of {dtype}{list(shape)}; got {left:,}")
+        # One byte more than there may be, so that the archive's own checksum is looked at, at the end.
+        data = bytearray(file.read(size + 1))
+    if len(data) != size:
+        raise ValueError(f"{where}: expected {size:,} bytes; got {len(data):,}")
+    if dtype.itemsize == 0:
+        return np.zeros(shape, dtype)
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(file)
+    raise ValueError(f"expected an array of format 1.0 or 2.0; got {version}")
+
+
+__all__ = ["LIMIT", "read"]

@@ -1,0 +1,290 @@
+"""The plan of a run: what flags say, what was tuned, else the backend's default; and `--dry_run`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ddjax import parallel, plan, report
+from ddjax.data import Dataset, cache
+from ddjax.engine import Cost, Problem
+from ddjax.plan import Change, Estimate, Lever, Plan, Site, Trial
+from experiments import config as settings
+from experiments.parts import Build, Keys, Parts, default_for, given
+
+TRIAL_SECONDS = 1.5
+"""How long the steps of one candidate are timed, at least one step."""
+
+BUDGET_SECONDS = 180.0
+"""After so long nothing further is compiled, to be timed or as a lever."""
+
+SAME_STEP = frozenset(
+    {
+        *("workdir", "data_dir", "seed", "num_outer_steps", "validate_every", "record_every", "save_seconds"),
+        *("num_eval_inits", "num_val_inits", "baselines", "tensorboard", "clip_norm"),
+        *("init_gain", "inner_lr", "outer_lr", "outer_lr_of_lrs", "train_epochs", "train_lr"),
+    }
+)
+"""Settings that make no outer step faster or larger: runs that differ in these share a tuned plan."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What a plan is made for.
+
+    Attributes:
+        config: the settings as the user gave them.
+        data: the real data.
+        keys: of the seed.
+        build: the launcher's parts.
+    """
+
+    config: settings.Common
+    data: Dataset
+    keys: Keys
+    build: Build
+
+    def parts(self, chosen: Plan) -> Parts:
+        """The parts under a plan."""
+        return self.build(dataclasses.replace(self.config, **chosen.as_dict()), self.data, self.keys)
+
+    def problem(self, chosen: Plan) -> Problem:
+        """What one outer step computes under a plan."""
+        parts = self.parts(chosen)
+        return Problem(
+            parts.method,
+            parts.form,
+            parts.optimizer,
+            self.config.num_inits,
+            parts.clip_norm,
+            chosen.slots_per_chunk,
+        )
+
+    def site(self) -> Site:
+        """Where the outer steps run."""
+        return Site.of(self.data, self.keys.run, num_inits=self.config.num_inits)
+
+    def limit(self) -> int | None:
+        """Bytes on one device: what the settings say, else what the device says."""
+        if self.config.memory_limit is not None:
+            return int(self.config.memory_limit * 2**30)
+        return plan.device_memory(parallel.default_devices(self.config.num_inits))
+
+
+def resolve(case: Case) -> dict[str, Any]:
+    """Choose a plan, for `plan.json`: what flags say, else what was tuned before, else now, else the default.
+
+    Returns:
+        The choices by name; how each was chosen (`flag`, `remembered`, `tuned`, `default`) as `chosen`; the
+        trials as `trials` where it was tuned now.
+
+    Raises:
+        ValueError: tuning with several processes, or no plan that fits.
+    """
+    start, explicit = default_for(case.config), given(case.config)
+    free = [name for name in start.as_dict() if name not in explicit]
+    key = plan.problem_key(facts(case), parallel.default_devices(case.config.num_inits))
+    found = plan.recall(cache.directory(), key) if free else None
+    if found is not None:
+        return record(found, explicit, "remembered")
+    if not free or not case.config.tune:
+        return record(start, explicit, "default")
+    trials = tune(case, start, free)
+    plan.remember(cache.directory(), key, trials)
+    tuned = record(plan.choose(trials).plan, explicit, "tuned")
+    return tuned | {"trials": [one.as_dict() for one in trials]}
+
+
+def record(chosen: Plan, explicit: Mapping[str, Any], otherwise: str) -> dict[str, Any]:
+    """A plan for `plan.json`, with how each choice was made."""
+    how = {name: "flag" if name in explicit else otherwise for name in chosen.as_dict()}
+    return {**chosen.as_dict(), "chosen": how}
+
+
+def facts(case: Case) -> dict[str, Any]:
+    """All that the speed and size of an outer step depend on."""
+    kept = {name: value for name, value in settings.recorded(case.config).items() if name not in SAME_STEP}
+    if case.config.memory_limit is not None:
+        kept["memory_limit"] = case.config.memory_limit
+    data = case.data
+    return kept | {"images": [len(data.train), *data.image_shape, data.num_classes]}
+
+
+def tune(case: Case, start: Plan, free: Sequence[str]) -> list[Trial]:
+    """Time the candidates on the problem, told as it goes.
+
+    Raises:
+        ValueError: there are several processes, or no candidate could be timed.
+    """
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"tune: expected one process; got {jax.process_count()}. Give --conv_form, --memory and "
+            "--slots_per_chunk what a run of one process chose, or leave --tune out."
+        )
+    print("tuning: timing the candidates for this problem on this machine", flush=True)
+    trials = plan.tune(
+        case.problem,
+        start,
+        case.site(),
+        free=free,
+        limit=case.limit(),
+        seconds=TRIAL_SECONDS,
+        budget_seconds=BUDGET_SECONDS,
+        listener=lambda one: print(f"  {describe_trial(one)}", flush=True),
+    )
+    if plan.choose(trials).milliseconds is None:
+        raise ValueError(
+            f"tune: expected a plan that fits this machine; none of {len(trials)} does. Run again with "
+            "--dry_run instead of --tune to see what would fit."
+        )
+    return trials
+
+
+def describe_trial(one: Trial) -> str:
+    """One line."""
+    text = " ".join(f"{name}={value}" for name, value in one.plan.as_dict().items())
+    if one.milliseconds is None or one.cost is None:
+        return f"{text}: {one.passed_over}"
+    return (
+        f"{text}: {one.milliseconds:.1f} ms a step, {mebibytes(one.cost.temporary_bytes)} to work in, "
+        f"compiled in {one.cost.compile_seconds:.1f} s"
+    )
+
+
+def describe(resolved: Mapping[str, Any]) -> str:
+    """The plan of a `plan.json` and how it was chosen, in one line."""
+    return "plan: " + ", ".join(
+        f"{name} {resolved[name]} ({how})" for name, how in resolved["chosen"].items()
+    )
+
+
+def describe_cost(cost: Cost, limit: int | None) -> str:
+    """What the outer steps take, once that is known, against what there is."""
+    estimate = Estimate.of(cost, limit)
+    there_is = f" of {mebibytes(limit)}" if limit is not None else ""
+    return (
+        f"compiled in {cost.compile_seconds:.1f} s; memory of one device: "
+        f"{mebibytes(estimate.temporary_bytes)} to work in, {mebibytes(estimate.resident_bytes)} of data, "
+        f"{mebibytes(estimate.needed_bytes)}{there_is} in all"
+    )
+
+
+def mebibytes(size: int) -> str:
+    """A size as people read it; tenths where it is small."""
+    return f"{size / 2**20:,.{0 if size >= 10 * 2**20 else 1}f} MiB"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The plan that a run was started with.
+
+    Raises:
+        ValueError: the file is not what a first start writes.
+    """
+    try:
+        found = json.loads(path.read_text())
+        Plan.from_dict(found)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected the plan that this run was started with; got another content ({error}). "
+            "Remove the file to have the plan chosen again."
+        ) from error
+    return found
+
+
+def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
+    """`--dry_run`: compile what the run would and say what it takes; where it does not fit, what would.
+
+    Args:
+        case: the run.
+        resolved: its plan.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    chosen, limit, site = Plan.from_dict(resolved), case.limit(), case.site()
+    print(describe(resolved), flush=True)
+    estimate = measure(case.problem(chosen), site, limit)
+    if estimate is not None and estimate.fits:
+        print("it fits" if limit is not None else "how much there is, this device does not say")
+        return
+    print("it does not fit; compiling what may take less", flush=True)
+    found, untried = plan.levers(
+        lambda changed: cost_of(case, chosen, site, changed),
+        plan.changes(chosen, **extent(case.config, site)),
+        limit=limit,
+        needed=math.inf if estimate is None else estimate.needed_bytes,
+        budget_seconds=BUDGET_SECONDS,
+    )
+    print(table(found) if found else "nothing that was compiled takes less")
+    if untried:
+        names = ", ".join(describe_change(change) for change in untried)
+        print(f"not compiled, because it took too long already: {names}")
+    there_is = "what one device has" if limit is None else f"{mebibytes(limit)}, what one device has"
+    needed = "more" if estimate is None else mebibytes(estimate.needed_bytes)
+    raise ValueError(
+        f"memory: expected outer steps that need at most {there_is}; they need {needed}. Take a change "
+        "that fits, or a device with more (--memory_limit plans for another)."
+    )
+
+
+def measure(problem: Problem, site: Site, limit: int | None) -> Estimate | None:
+    """Compile outer steps and tell what they take; None where they do not compile."""
+    try:
+        _, cost = site.compile(problem)
+    except plan.COMPILE_ERRORS as error:
+        print(f"it does not compile: {error}", flush=True)
+        return None
+    print(describe_cost(cost, limit), flush=True)
+    return Estimate.of(cost, limit)
+
+
+def extent(config: settings.Common, site: Site) -> dict[str, Any]:
+    """How large a run is in what `ddjax.plan.changes` can lessen."""
+    num_steps = None
+    if isinstance(config, settings.Unrolled):
+        num_steps = min(config.inner_steps * config.inner_epochs, config.window or sys.maxsize)
+    return {
+        "num_slots": config.num_inits // site.mesh.size,
+        "num_devices": site.mesh.size,
+        "batch_size": config.batch_size,
+        "num_steps": num_steps,
+    }
+
+
+def cost_of(case: Case, chosen: Plan, site: Site, changed: Mapping[str, Any]) -> Cost:
+    """What the outer steps take under changed settings; of more devices, what one with its share takes."""
+    ours = {name: value for name, value in changed.items() if name in plan.CHOICES}
+    theirs = {name: value for name, value in changed.items() if name not in (*plan.CHOICES, "devices")}
+    share = case.config.num_inits * site.mesh.size // changed.get("devices", site.mesh.size)
+    other = dataclasses.replace(case, config=dataclasses.replace(case.config, num_inits=share, **theirs))
+    _, cost = site.compile(other.problem(dataclasses.replace(chosen, **ours)))
+    return cost
+
+
+def describe_change(change: Change) -> str:
+    """As flags."""
+    return " ".join(
+        f"on {value} devices" if name == "devices" else f"--{name}={value}"
+        for name, value in change.settings.items()
+    )
+
+
+def table(found: Sequence[Lever]) -> str:
+    """The levers, one a line."""
+    rows = [
+        (
+            describe_change(lever.change),
+            lever.change.gradient,
+            f"{lever.estimate.needed_bytes / 2**20:,.1f}",
+            "yes" if lever.estimate.fits else "no",
+        )
+        for lever in found
+    ]
+    return report.table(rows, ("change", "the gradient is", "MiB in all", "fits"))

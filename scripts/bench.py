@@ -1,0 +1,582 @@
+"""What an outer step costs: compilation, start-up, time, memory and arithmetic.
+
+    python scripts/bench.py                                      # W1 to W4
+    python scripts/bench.py --suite=scaling --json=scaling.json  # T, M, devices, ConvNet-3
+    python scripts/bench.py --suite=gpu --json=gpu.json          # what has to be decided on a GPU
+    python scripts/bench.py --items=W1,M4 --conv_form=im2col,banded --memory=reverse,mixed
+    python scripts/bench.py --compare=old.json                   # measure, then print new / old
+    python scripts/bench.py --compare=old.json,new.json          # only compare
+
+An item is a problem of one size; where a flag does not choose otherwise it runs as the library would run it.
+Each is measured in two processes of its own. The first starts with an empty compilation cache and gives the
+seconds of compilation (tracing included), XLA's temporary buffers and the arithmetic. The second finds that
+cache filled and gives the rest:
+
+- start-up: seconds from the start of the process to the end of the first outer step: imports, loading the
+  data, and the rest (JAX's backend, θ0 and φ, the cached program, the step itself).
+- milliseconds of one outer step: quartiles over dispatches of about half a second, after a warm-up.
+- peak memory above what was held when the data were on the device: resident memory of the host, and on an
+  accelerator the memory of the device. Where the kernel cannot reset its high-water mark (Linux can), only
+  what exceeds the mark of the start-up is seen.
+
+Arithmetic is two operations for each multiplication of matrix products and convolutions in the traced
+program, scans times their length, over all devices. Convolutions that are left to XLA count as XLA counts
+them, without the zeros of padding and dilation. `flops` is the program as it runs, `arithmetic_flops` the
+same item with `--conv_form=lax --memory=reverse`: no surplus products, nothing computed twice. The part of
+peak is arithmetic_flops per second, of the best dense float32 product (2,048 and 4,096 cubed, at the item's
+precision) that the machine gave in the same run; a CPU counts once however many devices it plays.
+
+Where MNIST or CIFAR-10 is missing, random bytes of the same shape stand in, and the record says so.
+Exit codes: 0 measured, 1 an item failed, 2 bad flags.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import itertools
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
+from jax.sharding import Mesh
+
+from ddjax import checks, distilled, engine, inits, methods, networks, parallel, report
+from ddjax import data as real_data
+from ddjax.defaults import default_outer
+from ddjax.networks.ops import CONV_FORMS
+from ddjax.plan import COMPILE_ERRORS, Plan, Site, default_plan
+from ddjax.run import DivergedError
+from ddjax.unroll import STRATEGIES
+from experiments import launch
+from experiments.config import flag
+
+Record = dict[str, Any]
+"""What is known of one item, or of all; JSON."""
+
+CALL_SECONDS = 0.5
+MIN_CALLS = 3
+HORIZON = 10_000
+"""Outer steps of the cosine: so many that the learning rates hardly fall while we measure."""
+
+
+# What can be measured.
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A problem of one size."""
+
+    network: str = "lenet"
+    dataset: str = "mnist"
+    inner_steps: int = 10
+    inner_epochs: int = 3
+    inner_lr: float = 0.02
+    fixed: bool = True
+    num_inits: int = 1
+    batch_size: int = 1024
+    num_devices: int = 1
+
+
+ITEMS: dict[str, Item] = {
+    "W1": Item(),
+    "W2": Item(fixed=False, num_inits=4),
+    "W3": Item(inner_steps=1),
+    "W4": Item(network="alexcifar", dataset="cifar10", inner_lr=0.001),
+    **{f"T{T}": Item(inner_epochs=T // 10) for T in (10, 30, 100, 300)},
+    **{f"M{M}": Item(fixed=False, num_inits=M) for M in (1, 4, 16, 64)},
+    **{f"D{D}": Item(fixed=False, num_inits=4, num_devices=D) for D in (1, 2, 4)},
+    "convnet3": Item(network="convnet", inner_steps=2, inner_epochs=1, batch_size=32),
+}
+SHAPES = {"mnist": (60_000, 28, 28, 1), "cifar10": (50_000, 32, 32, 3)}
+
+
+class Case(NamedTuple):
+    """An item and what was chosen for it; None is the library's own choice."""
+
+    item: str
+    conv_form: str | None = None
+    memory: str | None = None
+    slots_per_chunk: int | str | None = None
+    precision: str | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is not left to the library, by the names of the flags."""
+        return {k: v for k, v in self._asdict().items() if k != "item" and v is not None}
+
+    @property
+    def name(self) -> str:
+        """How tables and records call it."""
+        return " ".join([self.item, *(f"{k}={v}" for k, v in self.given.items())])
+
+    def plan(self, default: Plan) -> Plan:
+        """The default but for what is given; a ValueError where there is no such choice."""
+        return dataclasses.replace(default, **{k: v for k, v in self.given.items() if k != "precision"})
+
+
+def _of_gpu() -> Iterable[Case]:
+    yield from map(Case, ("W1", "W2", "W3", "W4"))
+    forms = [form for form in CONV_FORMS if form != "auto"]
+    for count, form in itertools.product((4, 16, 64), forms):
+        for chunk in (1, count):
+            yield Case(f"M{count}", conv_form=form, slots_per_chunk=chunk)
+    for item, precision in itertools.product(("W1", "W2", "W4"), ("highest", "tensorfloat32", "bfloat16")):
+        yield Case(item, precision=precision)
+    for memory in STRATEGIES:
+        yield Case("T300", memory=memory)
+
+
+SUITES: dict[str, list[Case]] = {
+    "targets": [Case(name) for name in ITEMS if name.startswith("W")],
+    "scaling": [Case(name) for name in ITEMS if not name.startswith("W")],
+    "gpu": list(_of_gpu()),
+}
+SUITES["all"] = list(dict.fromkeys(itertools.chain(*SUITES.values())))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The flags."""
+
+    suite: str = flag("targets", "W1 to W4; T, M, D and convnet3; choices on a GPU", choices=tuple(SUITES))
+    items: str | None = flag(None, f"a list instead of a suite: {','.join(ITEMS)}")
+    conv_form: str = flag("auto", f"a list of {','.join(CONV_FORMS)}; all combinations of lists are run")
+    memory: str = flag("auto", f"a list of auto,{','.join(STRATEGIES)}")
+    slots_per_chunk: str = flag("auto", "a list of auto and whole numbers")
+    precision: str = flag("auto", "a list of auto,highest,tensorfloat32,bfloat16,... of float32 products")
+    seconds: float = flag(10.0, "of timed steps for each item", low=0)
+    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
+    json: str | None = flag(None, "file for the record")
+    compare: str | None = flag(None, "an older record to compare with; OLD,NEW to measure nothing")
+    phase: str | None = flag(
+        None, "one measurement, in this process; what the script starts", choices=("compile", "run", "peak")
+    )
+    started: float | None = flag(None, "when this process was started, seconds since 1970")
+
+
+def cases(config: Config) -> list[Case]:
+    """What the flags ask for; a ValueError where there is no such thing."""
+    names = config.items.split(",") if config.items is not None else []
+    for name in names:
+        checks.choice("items", name, ITEMS)
+    lists = [[(k, _value(text)) for text in getattr(config, k).split(",")] for k in Case._fields[1:]]
+    combinations = [{k: v for k, v in row if v is not None} for row in itertools.product(*lists)]
+    chosen = [Case(name) for name in names] or SUITES[config.suite]
+    found = [case._replace(**choices) for case in chosen for choices in combinations]
+    for case in found:
+        _check(case)
+    return list(dict.fromkeys(found))
+
+
+def _value(text: str) -> int | str | None:
+    return None if text == "auto" else int(text) if text.isdecimal() else text
+
+
+def _check(case: Case) -> None:
+    case.plan(Plan())
+    try:
+        with jax.default_matmul_precision(case.precision):
+            pass
+    except ValueError as error:
+        raise ValueError(
+            f"precision: expected auto, highest, tensorfloat32, bfloat16 or another that JAX knows; got "
+            f"{case.precision!r}. Its jax_default_matmul_precision lists them."
+        ) from error
+
+
+# One measurement, in a process of its own.
+
+
+def load(item: Item, data_dir: str | None) -> tuple[real_data.Dataset, str]:
+    """The item's data and their name, `"random"` where they are not prepared."""
+    try:
+        return real_data.load(item.dataset, data_dir=data_dir), item.dataset
+    except FileNotFoundError:
+        images = np.random.default_rng(0).integers(0, 256, SHAPES[item.dataset], np.uint8)
+        labels = np.arange(len(images)) % 10
+        return real_data.from_arrays(images, labels, images[:100], labels[:100]), "random"
+
+
+def problem_of(item: Item, plan: Plan) -> engine.Problem:
+    """What one outer step of an item computes."""
+    shape, num_classes = SHAPES[item.dataset][1:], 10
+    network = networks.by_name(item.network, shape, num_classes, conv_form=plan.conv_form)
+    distribution = inits.fixed(network, jax.random.key(0)) if item.fixed else inits.random(network)
+    memory = STRATEGIES[plan.memory or "reverse"]
+    method = methods.unrolled(network, distribution, batch_size=item.batch_size, memory=memory)
+    form = distilled.pixels(
+        shape,
+        num_classes,
+        inner_steps=item.inner_steps,
+        inner_epochs=item.inner_epochs,
+        inner_lr=item.inner_lr,
+    )
+    optimizer, clip_norm = default_outer(method, HORIZON)
+    return engine.Problem(method, form, optimizer, item.num_inits, clip_norm, plan.slots_per_chunk)
+
+
+def measure(config: Config) -> Record:
+    """One phase of one case, in this process."""
+    started = time.time() if config.started is None else config.started
+    startup = {"imports": time.time() - started}
+    (case,) = cases(config)
+    item = ITEMS[case.item]
+    jax.config.update("jax_default_matmul_precision", case.precision)
+    jax.config.update("jax_num_cpu_devices", item.num_devices)
+    devices = jax.devices()
+    if len(devices) < item.num_devices:
+        return {"skipped": f"expected {item.num_devices} devices; got {len(devices)}, {devices[0].platform}"}
+    mesh = parallel.make_mesh(devices[: item.num_devices])
+    began = time.time()
+    dataset, source = load(item, config.data_dir)
+    data = parallel.place(real_data.to_device(dataset.train), parallel.replicated(mesh))
+    site = Site(mesh, jax.block_until_ready(data), *jax.random.split(jax.random.key(1)))
+    startup["data"] = time.time() - began
+    plan = case.plan(default_plan(jax.default_backend(), num_inits=item.num_inits))
+    if config.phase == "compile":
+        choices = {**plan.as_dict(), "precision": case.precision or "auto"}
+        facts = {"choices": choices, "data": source, "devices": mesh.size}
+        return facts | measure_compilation(item, plan, site)
+    record, first_step = measure_steps(item, plan, site, seconds=config.seconds)
+    total = first_step - started
+    return {"startup_seconds": {**startup, "rest": total - sum(startup.values()), "total": total}, **record}
+
+
+def measure_compilation(item: Item, plan: Plan, site: Site) -> Record:
+    """What is known before the first step."""
+    problem = problem_of(item, plan)
+    _, cost = site.compile(problem)
+    least = problem_of(item, dataclasses.replace(plan, conv_form="lax", memory="reverse"))
+    counts = {"flops": flops_of_step(problem, site), "arithmetic_flops": flops_of_step(least, site)}
+    return cost._asdict() | counts
+
+
+def measure_steps(item: Item, plan: Plan, site: Site, *, seconds: float) -> tuple[Record, float]:
+    """What shows when steps are done, and when the first of them was."""
+    memory = PeakMemory(site.mesh)
+    problem = problem_of(item, plan)
+    state = site.start(problem)
+    dispatch, _ = engine.compile_dispatch(problem, site.mesh, state, site.data, site.key)
+    state = advance(dispatch, site, state, 1)
+    first_step = time.time()
+    times = time_steps(dispatch, site, state, seconds=seconds)
+    return {"ms_per_step": times, **memory.read()}, first_step
+
+
+def advance(dispatch: Any, site: Site, state: engine.EngineState, steps: int) -> engine.EngineState:
+    """So many outer steps further, and finished; a DivergedError where one is not finite."""
+    stop = np.int32(int(state.step) + steps)
+    state, _, finite = jax.block_until_ready(dispatch(state, site.data, site.key, stop))
+    if not bool(finite):
+        raise DivergedError(f"outer step {int(state.step) + 1} is not finite; its time would say nothing.")
+    return state
+
+
+def time_steps(dispatch: Any, site: Site, state: engine.EngineState, *, seconds: float) -> Record:
+    """Milliseconds of one outer step over n dispatches."""
+
+    def timed(steps: int) -> float:
+        nonlocal state
+        began = time.perf_counter()
+        state = advance(dispatch, site, state, steps)
+        return time.perf_counter() - began
+
+    steps, took = 1, timed(1)
+    while took < CALL_SECONDS / 2 and steps < engine.DISPATCH_CAPACITY:
+        steps = min(engine.DISPATCH_CAPACITY, math.ceil(steps * CALL_SECONDS / took))
+        took = timed(steps)
+    samples: list[float] = []
+    end = time.monotonic() + seconds
+    while len(samples) < MIN_CALLS or time.monotonic() < end:
+        samples.append(1000 * timed(steps) / steps)
+    low, q1, median, q3 = np.percentile(samples, (0, 25, 50, 75)).tolist()
+    return {"median": median, "min": low, "q1": q1, "q3": q3, "n": len(samples), "steps_per_call": steps}
+
+
+class PeakMemory:
+    """The most that the host and the fullest device hold, above what they held when this was made."""
+
+    def __init__(self, mesh: Mesh):
+        gc.collect()
+        self._devices = mesh.devices.flat
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # The high-water mark falls to what is held now.
+        self._host = _high_water()
+        self._held = self._counted("bytes_in_use")
+
+    def read(self) -> Record:
+        """`peak_device_bytes` is None where the backend does not count."""
+        pairs = zip(self._counted("peak_bytes_in_use"), self._held, strict=True)
+        device = max((peak - held for peak, held in pairs), default=None)
+        return {"peak_rss_bytes": _high_water() - self._host, "peak_device_bytes": device}
+
+    def _counted(self, name: str) -> list[int]:
+        return [stats[name] for device in self._devices if (stats := device.memory_stats())]
+
+
+def _high_water() -> int:
+    """The most resident memory so far, in bytes."""
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else []:
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+# Arithmetic.
+
+
+def flops_of_step(problem: engine.Problem, site: Site) -> int:
+    """Operations of one outer step: the outer loop is a `while`, whose body counts once."""
+    dispatch = engine.build_dispatch(problem, site.mesh)
+    return flops(jax.make_jaxpr(dispatch)(site.start(problem), site.data, site.key, np.int32(0)).jaxpr)
+
+
+def flops(jaxpr: Jaxpr) -> int:
+    """Operations of a traced program: scans times their length, `cond` as its most expensive branch."""
+    return sum(map(_flops_of_equation, jaxpr.eqns))
+
+
+def _flops_of_equation(equation: JaxprEqn) -> int:
+    params, name = equation.params, equation.primitive.name
+    if name == "dot_general":
+        return _flops_of_product(equation)
+    if name == "conv_general_dilated":
+        return _flops_of_convolution(equation)
+    inside = [flops(jaxpr) for jaxpr in jaxprs_in_params(params)]
+    if name == "scan":
+        return params["length"] * sum(inside)
+    if name == "shard_map":
+        return params["mesh"].size * sum(inside)
+    return max(inside) if name == "cond" else sum(inside)
+
+
+def _shapes(equation: JaxprEqn) -> list[tuple[int, ...]]:
+    """Of both operands and the result."""
+    avals: list[Any] = [var.aval for var in (*equation.invars, *equation.outvars)]
+    return [aval.shape for aval in avals]
+
+
+def _flops_of_product(equation: JaxprEqn) -> int:
+    lhs, _, out = _shapes(equation)
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    return 2 * math.prod(out) * math.prod(lhs[axis] for axis in contracted)
+
+
+def _flops_of_convolution(equation: JaxprEqn) -> int:
+    lhs, rhs, out = _shapes(equation)
+    params = equation.params
+    axes = params["dimension_numbers"]
+    products = math.prod(out[axis] for axis in axes.out_spec[:2]) * rhs[axes.rhs_spec[1]]
+    names = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")
+    windows = zip(*(params[name] for name in names), strict=True)
+    for i, (stride, (low, _), spread, hop) in enumerate(windows, start=2):
+        # The pairs of an output and a tap that meet an input, not a zero beside or between the inputs.
+        outputs, taps = np.ogrid[: out[axes.out_spec[i]], : rhs[axes.rhs_spec[i]]]
+        at = outputs * stride + taps * hop - low
+        inside = (at >= 0) & (at <= (lhs[axes.lhs_spec[i]] - 1) * spread)
+        products *= int(np.count_nonzero(inside & (at % spread == 0)))
+    return 2 * products
+
+
+def measure_peak(config: Config) -> Record:
+    """The machine, and its operations per second in dense float32 products at each of the precisions."""
+    peaks = {}
+    for precision in config.precision.split(","):
+        with jax.default_matmul_precision(None if precision == "auto" else precision):
+            peaks[precision] = max(map(speed_of_product, (2048, 4096)))
+    return {"peaks": peaks, "hardware": report.hardware()}
+
+
+def speed_of_product(size: int) -> float:
+    """Operations per second over about half a second, the best of three times."""
+    multiply = jax.jit(jnp.matmul)
+    matrix = jax.random.normal(jax.random.key(0), (size, size)) / math.sqrt(size)
+
+    def timed(times: int) -> float:
+        began = time.perf_counter()
+        product = matrix
+        for _ in range(times):  # each waits for the one before, so that the last one ends last
+            product = multiply(product, matrix)
+        jax.block_until_ready(product)
+        return time.perf_counter() - began
+
+    timed(1)
+    times = math.ceil(CALL_SECONDS / timed(1))
+    return 2 * size**3 * times / min(timed(times) for _ in range(3))
+
+
+# The whole benchmark, which starts those processes.
+
+
+def in_child(cache: str, **flags: Any) -> Record:
+    """What this script says with other flags, in a process that keeps compilations in a directory."""
+    flags["started"] = time.time()
+    done = subprocess.run(
+        [sys.executable, __file__, *(f"--{k}={v}" for k, v in flags.items() if v is not None)],
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": cache},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+        return {"failed": f"exit code {done.returncode}: {last}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_case(case: Case, config: Config, machine: Record) -> Record:
+    """Both phases of a case, and what follows from them."""
+    flags = {"items": case.item, **case.given, "seconds": config.seconds, "data_dir": config.data_dir}
+    with tempfile.TemporaryDirectory(prefix="ddjax-bench-") as cache:
+        record = in_child(cache, phase="compile", **flags)
+        if "choices" in record:
+            record |= in_child(cache, phase="run", **flags)
+    if "ms_per_step" in record:
+        is_shared = machine["hardware"]["device_platform"] == "cpu"
+        peak = machine["peaks"][case.precision or "auto"] * (1 if is_shared else record["devices"])
+        speed = 1000 * record["arithmetic_flops"] / record["ms_per_step"]["median"]
+        record |= {"flops_per_second": speed, "peak_flops_per_second": peak, "part_of_peak": speed / peak}
+    return record
+
+
+def bench(config: Config) -> Record:
+    """All that the flags ask for; the file is written after each item."""
+    chosen = cases(config)
+    if config.json is not None and not Path(config.json).absolute().parent.is_dir():
+        raise ValueError(f"json: expected a directory that exists; got {config.json}. Make it first.")
+    with tempfile.TemporaryDirectory(prefix="ddjax-bench-") as cache:
+        precisions = ",".join(dict.fromkeys(case.precision or "auto" for case in chosen))
+        machine = in_child(cache, phase="peak", precision=precisions)
+    if "failed" in machine:
+        raise ValueError(f"device: expected one that can multiply matrices; {machine['failed']}.")
+    record = {"command": sys.argv, **machine, "versions": report.versions(), "items": {}}
+    for case in chosen:
+        print(f"{case.name} ...", file=sys.stderr, flush=True)
+        record["items"][case.name] = measure_case(case, config, machine)
+        if config.json is not None:
+            report.write_json(config.json, record)
+    return record
+
+
+# What is printed.
+
+
+class Column(NamedTuple):
+    """A figure of an item: its header, where it lies in the record, its unit."""
+
+    header: str
+    path: str
+    unit: float = 1.0
+
+    def value(self, record: Record) -> float | None:
+        """In its unit; None where the record has none."""
+        found: Any = record
+        for name in self.path.split("."):
+            found = (found or {}).get(name)
+        return None if found is None else found / self.unit
+
+
+COLUMNS = (
+    Column("ms", "ms_per_step.median"),
+    Column("min", "ms_per_step.min"),
+    Column("q1", "ms_per_step.q1"),
+    Column("q3", "ms_per_step.q3"),
+    Column("n", "ms_per_step.n"),
+    Column("compile s", "compile_seconds"),
+    Column("start s", "startup_seconds.total"),
+    Column("temp MiB", "temporary_bytes", 2**20),
+    Column("peak MiB", "peak_rss_bytes", 2**20),
+    Column("device MiB", "peak_device_bytes", 2**20),
+    Column("GFLOP", "flops", 1e9),
+    Column("arithmetic", "arithmetic_flops", 1e9),
+    Column("GFLOP/s", "flops_per_second", 1e9),
+    Column("% of peak", "part_of_peak", 0.01),
+)
+
+
+def table(record: Record) -> str:
+    """The items that were measured, and why others were not."""
+    items = record["items"]
+    rows = [[name, *(_short(column.value(item)) for column in COLUMNS)] for name, item in items.items()]
+    lines = [report.table(rows, ["item", *(column.header for column in COLUMNS)])]
+    peaks = (f"{peak / 1e9:.0f} GFLOP/s ({precision})" for precision, peak in record["peaks"].items())
+    lines += [f"peak: {', '.join(peaks)}"]
+    for name, item in items.items():
+        lines += [f"{name}: {why}: {item[why]}" for why in ("skipped", "failed") if why in item]
+        lines += [f"{name}: random data"] if item.get("data") == "random" else []
+    return "\n".join(lines)
+
+
+def _short(value: float | None) -> str:
+    """Three digits."""
+    if value is None:
+        return ""
+    return np.format_float_positional(value, 3, unique=False, fractional=False, trim="-")
+
+
+def ratios(old: Record, new: Record) -> str:
+    """New / old of every figure of the items that both have."""
+    columns = [column for column in COLUMNS if column.header != "n"]
+    rows = []
+    for name in (name for name in new["items"] if name in old["items"]):
+        pairs = [[column.value(record["items"][name]) for record in (old, new)] for column in columns]
+        rows.append([name, *("" if not a or b is None else f"{b / a:.2f}" for a, b in pairs)])
+    lines = ["new / old", report.table(rows, ["item", *(column.header for column in columns)])]
+    lines += [f"not the same {what}" for what in ("hardware", "versions") if old[what] != new[what]]
+    return "\n".join(lines)
+
+
+def read(path: str) -> Record:
+    """A record that `--json` wrote; a ValueError where it is none."""
+    try:
+        record = json.loads(Path(path).read_text())
+        if {"items", "hardware", "versions"} <= record.keys():
+            return record
+        reason = "it is something else"
+    except (OSError, ValueError, AttributeError) as error:
+        reason = str(error)
+    raise ValueError(f"compare: expected a record that --json wrote; got {path} ({reason}).")
+
+
+def in_this_process(config: Config) -> Record:
+    """The phase of the flags; where memory or finite numbers ran out, `failed` and why."""
+    try:
+        return measure_peak(config) if config.phase == "peak" else measure(config)
+    except (DivergedError, *COMPILE_ERRORS) as error:
+        return {"failed": str(error).partition("\n")[0] or type(error).__name__}
+
+
+def run(config: Config) -> None:
+    """One phase, a comparison, or the benchmark."""
+    if config.phase is not None:
+        print(json.dumps(in_this_process(config)))
+        return
+    records = [read(path) for path in config.compare.split(",")] if config.compare else []
+    if len(records) > 2:
+        raise ValueError(f"compare: expected OLD or OLD,NEW; got {len(records)} files.")
+    if len(records) < 2:
+        records.append(bench(config))
+        print(table(records[-1]))
+    if len(records) == 2:
+        print(ratios(*records))
+    if any("failed" in item for item in records[-1]["items"].values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    launch.main("bench", __doc__, Config, run)

@@ -1,0 +1,170 @@
+"""Export an artifact for other tools.
+
+    python scripts/export.py --artifact=runs/mnist/distilled.npz --format=png --output=digits
+
+--format=png: a folder with one picture per distilled image, de-normalised and clipped to 0..255, and
+    labels.csv: file, step, image, label, class, probability of each class.
+--format=safetensors: one file with images [S, B, H, W, C] (normalised), labels, lrs, mean, std, and the
+    metadata as JSON. Needs the package safetensors.
+--format=torch: a folder with images.pt [S, B, C, H, W] (normalised), labels.pt [S, B, K] and, where the
+    artifact has learning rates, lr.pt [E, S]. Needs PyTorch.
+
+Exit codes: 0 written; 2 bad input, or a package is missing; 74 the disk is full or cannot be written. The
+output appears whole or not at all; what exists is never replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import io
+import json
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddjax import artifact
+from ddjax.files import write_atomic
+from ddjax.types import Distilled
+
+BAD_INPUT, CANNOT_WRITE = 2, 74
+
+
+def arrays(distilled: Distilled) -> dict[str, np.ndarray]:
+    """The members of the artifact, float32: images, labels, lrs where there are any, mean, std."""
+    schedule = distilled.schedule
+    members = {"images": schedule.inputs, "labels": schedule.labels, "lrs": schedule.lrs}
+    members |= {"mean": distilled.mean, "std": distilled.std}
+    return {name: np.asarray(value, np.float32) for name, value in members.items() if value is not None}
+
+
+def png(distilled: Distilled) -> dict[str, bytes]:
+    """Pictures by name, and labels.csv."""
+    from PIL import Image
+
+    members = arrays(distilled)
+    labels = members["labels"]
+    pixels = 255 * (members["images"] * members["std"] + members["mean"])
+    pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    channels = pixels.shape[-1]
+    if channels not in (1, 3, 4):
+        raise ValueError(f"png: expected images of 1, 3 or 4 channels; got {channels}. Take another format.")
+    names = _class_names(distilled, labels.shape[-1])
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["file", "step", "image", "label", "class", *(f"p_{k}" for k in range(len(names)))])
+    files = {}
+    for step, image in np.ndindex(labels.shape[:2]):
+        label = int(labels[step, image].argmax())
+        name = f"step{step:03d}_image{image:03d}_label{label}.png"
+        picture, stream = pixels[step, image], io.BytesIO()
+        Image.fromarray(picture[..., 0] if channels == 1 else picture).save(stream, "PNG")
+        files[name] = stream.getvalue()
+        writer.writerow([name, step, image, label, names[label], *map(str, labels[step, image])])
+    return files | {"labels.csv": table.getvalue().encode()}
+
+
+def _class_names(distilled: Distilled, num_classes: int) -> Sequence[str]:
+    """The names of the classes, their numbers where the artifact has none."""
+    names = distilled.metadata.get("class_names") or []
+    return names if len(names) == num_classes else [str(k) for k in range(num_classes)]
+
+
+def safetensors(distilled: Distilled) -> bytes:
+    """The whole artifact as one file."""
+    package = _package("safetensors.numpy", "safetensors")
+    metadata = {"metadata": json.dumps(dict(distilled.metadata), sort_keys=True)}
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays(distilled).items()}
+    return package.save(contiguous, metadata=metadata)
+
+
+def torch(distilled: Distilled) -> dict[str, bytes]:
+    """Tensors by file, images with their channels first."""
+    package = _package("torch", "torch")
+    members = arrays(distilled)
+    tensors = {"images.pt": members["images"].transpose(0, 1, 4, 2, 3), "labels.pt": members["labels"]}
+    if "lrs" in members:
+        tensors["lr.pt"] = members["lrs"]
+    files = {}
+    for name, array in tensors.items():
+        stream = io.BytesIO()
+        package.save(package.from_numpy(np.array(array, order="C")), stream)
+        files[name] = stream.getvalue()
+    return files
+
+
+FORMATS: Mapping[str, Callable[[Distilled], bytes | dict[str, bytes]]] = {
+    "png": png,
+    "safetensors": safetensors,
+    "torch": torch,
+}
+
+
+def _package(module: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{name}: expected the package to be installed; got {error}. Run `pip install {name}`, or take "
+            "another --format."
+        ) from error
+
+
+def write(output: Path, content: bytes | dict[str, bytes]) -> None:
+    """One file, or a folder of files; whole or not at all.
+
+    Raises:
+        ValueError: something is there already.
+    """
+    if output.exists():
+        raise ValueError(f"--output: expected a path where nothing is; {output} exists. Give another one.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        write_atomic(output, content)
+        return
+    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir()
+        for name, data in content.items():
+            write_atomic(temporary / name, data)
+        temporary.rename(output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="export.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--artifact", required=True, type=Path, help="the distilled.npz")
+    parser.add_argument("--format", required=True, choices=sorted(FORMATS), help="see above")
+    parser.add_argument("--output", required=True, type=Path, help="the file or folder to make")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    settings = parse(arguments)
+    try:
+        write(settings.output, FORMATS[settings.format](artifact.load(settings.artifact)))
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return CANNOT_WRITE
+    print(f"written to {settings.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""The run that `test_survival.py` kills, interrupts and starves, in processes of its own.
+
+python tests/survivor.py WORKDIR [JSON of settings]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from problems import CLASSES, SHAPE, small_form
+
+import ddjax
+from ddjax import artifact, data, inits, methods, networks, report
+from ddjax.checkpoint import Store
+
+STEPS = 600
+REFUSED, FAILED, DIVERGED, PREEMPTED = 2, 74, 3, 75
+
+
+def noise() -> data.Dataset:
+    """Images of nothing, with labels."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (60, *SHAPE)).astype(np.uint8), np.arange(60) % CLASSES
+    return data.from_arrays(images, labels, images, labels)
+
+
+def distil(workdir: Path | None, **settings: Any) -> ddjax.Run:
+    """A run whose outer steps cost next to nothing, saved after every one."""
+    network = networks.mlp(SHAPE, CLASSES, widths=(4,))
+    defaults: dict[str, Any] = {
+        "key": jax.random.key(0),
+        "num_outer_steps": STEPS,
+        "form": small_form(inner_steps=1, inner_epochs=1, inner_lr=0.1),
+        "optimizer": ddjax.optimizers.adam_cosine(STEPS),
+        "validation": ddjax.Validation(lambda schedule: float(np.asarray(schedule.inputs).std()), every=20),
+        "reporting": ddjax.Reporting(every=1),
+        "save_every": 1,
+        "workdir": workdir,
+    }
+    method = methods.unrolled(network, inits.random(network), batch_size=4)
+    return ddjax.distill(noise(), method, **(defaults | settings))
+
+
+def pause(workdir: Path, at_step: int) -> ddjax.Reporting:
+    """Stop at an outer step until the file `go` is there; `paused` says that it is so."""
+
+    def listener(record: Mapping[str, Any]) -> None:
+        if record["step"] == at_step:
+            (workdir / "paused").touch()
+            while not (workdir / "go").exists():
+                time.sleep(0.02)
+
+    return ddjax.Reporting(every=1, listener=listener)
+
+
+def starve(at_step: int, size: int) -> ddjax.Reporting:
+    """From an outer step on no file may grow beyond so many bytes."""
+
+    def listener(record: Mapping[str, Any]) -> None:
+        if record["step"] == at_step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    return ddjax.Reporting(every=1, listener=listener)
+
+
+def fill(disk: Path) -> None:
+    """Take what room there is, to the last byte."""
+    with (disk / "filler").open("ab", buffering=0) as file:
+        for size in (4096, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"x" * size)
+
+
+def fill_at(disk: Path, store: Store, at_step: int) -> ddjax.Reporting:
+    """At an outer step, with the two before it saved, the disk is filled."""
+
+    def listener(record: Mapping[str, Any]) -> None:
+        if record["step"] == at_step:
+            while saved_steps(store) != [at_step - 1, at_step - 2]:
+                time.sleep(0.01)
+            fill(disk)
+
+    return ddjax.Reporting(every=1, listener=listener)
+
+
+def saved_steps(store: Store) -> list[int]:
+    return [int(path.stem[5:]) for path in store.paths()]
+
+
+def refused(action: Callable[[], object]) -> None:
+    """Print the error that an action ends in for want of room."""
+    try:
+        action()
+    except OSError as error:
+        print(f"error: {error}")
+
+
+def on_a_small_disk(disk: Path) -> None:
+    """The disk fills up under a run that has an artifact already: everything that was there stays whole."""
+    workdir = disk / "run"
+    store = Store(workdir / "checkpoints")
+    whole = distil(None, num_outer_steps=30).distilled
+    path = artifact.save(workdir / "distilled.npz", distil(workdir, num_outer_steps=10).distilled)
+    before = path.read_bytes()
+    refused(lambda: distil(workdir, num_outer_steps=30, reporting=fill_at(disk, store, at_step=20)))
+    fill(disk)
+    refused(lambda: artifact.save(path, whole))
+    refused(lambda: distil(workdir, num_outer_steps=30))
+    assert path.read_bytes() == before
+    assert artifact.load(path).metadata["method"] == "unrolled"
+    assert saved_steps(store) == [19, 18]
+    (disk / "filler").unlink()
+    artifact.save(path, distil(workdir, num_outer_steps=30).distilled)
+    assert path.read_bytes() == artifact.save(disk / "whole.npz", whole).read_bytes()
+    records = report.read_metrics(workdir / "metrics.jsonl")
+    assert [record["step"] for record in records] == [*range(1, 31)]
+    print("same bytes")
+
+
+def main(workdir: Path, settings: dict[str, Any]) -> int:
+    """Distil and write the artifact; the exit code is that of a launcher."""
+    if settings.pop("small_disk", False):
+        on_a_small_disk(workdir)
+        return 0
+    for name, make in {"pause": lambda at: pause(workdir, at), "starve": lambda of: starve(*of)}.items():
+        if name in settings:
+            settings["reporting"] = make(settings.pop(name))
+    try:
+        artifact.save(workdir / "distilled.npz", distil(workdir, **settings).distilled)
+    except (ValueError, OSError, ddjax.DivergedError, ddjax.PreemptedError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        codes = {ValueError: REFUSED, ddjax.DivergedError: DIVERGED, ddjax.PreemptedError: PREEMPTED}
+        return next((code for kind, code in codes.items() if isinstance(error, kind)), FAILED)
+    return 0
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_compilation_cache_dir", os.environ["XLA_CACHE"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    sys.exit(main(Path(sys.argv[1]), json.loads("".join(sys.argv[2:]) or "{}")))

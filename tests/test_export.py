@@ -1,0 +1,168 @@
+"""Exports: what other tools read is what the artifact holds."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from problems import small_form
+
+from ddjax import artifact
+from ddjax.types import Distilled
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def load_script() -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location("export", ROOT / "scripts" / "export.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+export = load_script()
+
+
+def distilled() -> Distilled:
+    form = small_form(inner_lr=0.1)
+    facts = {"dataset": "spots", "class_names": ["a", "b", "c"]}
+    mean, std = jnp.full(1, 0.25), jnp.full(1, 0.5)
+    return Distilled(form.init(jax.random.key(0)), form, mean, std, metadata=facts)
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    return artifact.save(tmp_path / "distilled.npz", distilled())
+
+
+def run(saved: Path, kind: str, output: Path) -> int:
+    return export.main([f"--artifact={saved}", f"--format={kind}", f"--output={output}"])
+
+
+def test_pictures_are_the_pixels_and_the_table_names_them(saved, tmp_path):
+    assert run(saved, "png", tmp_path / "out" / "png") == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "png" / "labels.csv").read_text().splitlines()))
+    assert len(rows) == 6
+    assert [row["class"] for row in rows] == ["a", "b", "c"] * 2
+    assert {path.name for path in (tmp_path / "out" / "png").iterdir()} == {
+        "labels.csv",
+        *(row["file"] for row in rows),
+    }
+    images = np.asarray(distilled().schedule.inputs)
+    for row in rows:
+        step, image = int(row["step"]), int(row["image"])
+        expected = np.clip(np.rint((images[step, image, ..., 0] * 0.5 + 0.25) * 255), 0, 255)
+        with Image.open(tmp_path / "out" / "png" / row["file"]) as picture:
+            assert picture.size == (8, 8)
+            np.testing.assert_array_equal(np.asarray(picture), expected)
+        assert float(row[f"p_{row['label']}"]) == 1
+        assert row["label"] == str(image)
+
+
+def test_colour_pictures_keep_their_channels():
+    images = np.random.default_rng(0).normal(size=(1, 2, 5, 4, 3)).astype(np.float32)
+    schedule = distilled().schedule._replace(inputs=jnp.asarray(images), labels=jnp.eye(2)[None])
+    colour = dataclasses.replace(
+        distilled(),
+        params=schedule,
+        form=dataclasses.replace(distilled().form, unfold=lambda params: params),
+        mean=jnp.zeros(3),
+        std=jnp.ones(3),
+    )
+    files = export.png(colour)
+    assert len(files) == 3
+    assert files["labels.csv"].decode().splitlines()[1] == "step000_image000_label0.png,0,0,0,0,1.0,0.0"
+    with Image.open(io.BytesIO(files["step000_image001_label1.png"])) as picture:
+        expected = np.clip(np.rint(255 * images[0, 1]), 0, 255)
+        np.testing.assert_array_equal(np.asarray(picture), expected)
+
+
+class Recorder(types.ModuleType):
+    """Stands for a package that is not installed here; keeps what it was given."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.saved: list = []
+
+
+def test_tensors_have_their_channels_first(saved, tmp_path, monkeypatch):
+    """With a stand-in for PyTorch, whose tensors are NumPy's arrays."""
+    torch = Recorder("torch")
+    torch.from_numpy = lambda array: array  # type: ignore[attr-defined]
+    torch.save = lambda tensor, stream: np.save(stream, tensor)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    assert run(saved, "torch", tmp_path / "torch") == 0
+    read = {path.name: np.load(path) for path in (tmp_path / "torch").iterdir()}
+    schedule = distilled().schedule
+    assert set(read) == {"images.pt", "labels.pt", "lr.pt"}
+    np.testing.assert_array_equal(read["images.pt"], np.moveaxis(np.asarray(schedule.inputs), -1, 2))
+    np.testing.assert_array_equal(read["labels.pt"], schedule.labels)
+    np.testing.assert_array_equal(read["lr.pt"], schedule.lrs)
+
+
+def test_safetensors_hold_everything(saved, tmp_path, monkeypatch):
+    """With a stand-in for the package, that writes JSON."""
+    stand_in = Recorder("safetensors.numpy")
+
+    def save(tensors, metadata):
+        assert all(array.flags.c_contiguous for array in tensors.values())
+        text = {name: array.tolist() for name, array in tensors.items()} | metadata
+        return json.dumps(text).encode()
+
+    stand_in.save = save  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "safetensors", types.ModuleType("safetensors"))
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", stand_in)
+    assert run(saved, "safetensors", tmp_path / "distilled.safetensors") == 0
+    read = json.loads((tmp_path / "distilled.safetensors").read_bytes())
+    np.testing.assert_array_equal(read["images"], distilled().schedule.inputs)
+    assert set(read) == {"images", "labels", "lrs", "mean", "std", "metadata"}
+    assert json.loads(read["metadata"])["class_names"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("package", ["torch", "safetensors"])
+def test_a_missing_package_is_named(saved, tmp_path, monkeypatch, capsys, package):
+    for name in (package, f"{package}.numpy"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert run(saved, package, tmp_path / "out") == 2
+    assert f"Run `pip install {package}`" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_there_is_not_replaced(saved, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    assert run(saved, "png", tmp_path / "mine") == 2
+    assert "expected a path where nothing is" in capsys.readouterr().err
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--artifact=nowhere.npz", "--format=png", "--output=out"], "nowhere.npz"),
+        (["--artifact=nowhere.npz", "--format=gif", "--output=out"], "invalid choice: 'gif'"),
+        (["--format=png", "--output=out"], "--artifact"),
+    ],
+)
+def test_the_command_line_refuses_with_code_2(tmp_path, arguments, message):
+    script = str(ROOT / "scripts" / "export.py")
+    done = subprocess.run(
+        [sys.executable, script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
