@@ -290,10 +290,16 @@ def compile_dispatch(
 
 def init_state(problem: Problem, key: jax.Array) -> EngineState:
     """The state before the first outer step: φ's starting point and M fresh slots. Consumes the key."""
-    params_key, slots_key = jax.random.split(key)
-    params = problem.form.init(params_key)
-    slots = jax.vmap(problem.method.init)(slot_keys(slots_key, jnp.arange(problem.num_inits)))
-    return EngineState(jnp.zeros((), jnp.int32), params, problem.optimizer.init(params), slots)
+
+    # As one program: op by op, some dozens of small ones would each be looked up or compiled.
+    @jax.jit
+    def init(key: jax.Array) -> EngineState:
+        params_key, slots_key = jax.random.split(key)
+        params = problem.form.init(params_key)
+        slots = jax.vmap(problem.method.init)(slot_keys(slots_key, jnp.arange(problem.num_inits)))
+        return EngineState(jnp.zeros((), jnp.int32), params, problem.optimizer.init(params), slots)
+
+    return init(key)
 
 
 def check_problem(problem: Problem, key: jax.Array, data: RealData) -> None:
