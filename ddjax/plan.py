@@ -40,6 +40,9 @@ from ddjax.version import __version__
 COMPILE_ERRORS = (jax.errors.JaxRuntimeError, MemoryError)
 """What compiling or running raises where the memory does not suffice or a backend has no such program."""
 
+SAME_SPEED = 1.03
+"""Times of which one is at most so much longer than the other are not told apart."""
+
 FILE_NAME = "plans.json"
 """What was tuned, in a directory of the caller's."""
 
@@ -342,14 +345,10 @@ def _milliseconds(dispatch: Any, problem: Problem, site: Site, seconds: float) -
 
 
 def choose(trials: Sequence[Trial]) -> Trial:
-    """The fastest; where none was timed, the smallest."""
-
-    def rank(one: Trial) -> tuple[bool, float]:
-        if one.milliseconds is not None:
-            return False, one.milliseconds
-        return True, Estimate.of(one.cost, None).needed_bytes if one.cost else math.inf
-
-    return min(trials, key=rank)
+    """The fastest, or the smallest of those that are as fast; where none was timed, the smallest of all."""
+    times = [one.milliseconds for one in trials if one.milliseconds is not None]
+    as_fast = [one for one in trials if times and (one.milliseconds or math.inf) <= SAME_SPEED * min(times)]
+    return min(as_fast or trials, key=lambda one: sum(one.cost[1:]) if one.cost else math.inf)
 
 
 def tune(
@@ -584,6 +583,7 @@ def levers(
     limit: int | None,
     needed: float = math.inf,
     budget_seconds: float = math.inf,
+    listener: Callable[[Lever], None] | None = None,
 ) -> tuple[list[Lever], list[Change]]:
     """Compile changes and keep those that take less memory; several at once only while none is enough.
 
@@ -593,6 +593,7 @@ def levers(
         limit: bytes on one device.
         needed: bytes without a change; infinite where that did not even compile.
         budget_seconds: after so long no further change is compiled.
+        listener: called with each lever.
 
     Returns:
         Those that take less, in the order of the options; and those for which there was no time.
@@ -612,4 +613,6 @@ def levers(
             continue
         if estimate.needed_bytes < needed:
             found.append(Lever(option, estimate))
+            if listener is not None:
+                listener(found[-1])
     return found, untried

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from ddjax import parallel, plan, report
+from ddjax import parallel, plan
 from ddjax.data import Dataset, cache
 from ddjax.engine import Cost, Problem
 from ddjax.plan import Change, Estimate, Lever, Plan, Site, Trial
@@ -221,8 +221,10 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
         limit=limit,
         needed=math.inf if estimate is None else estimate.needed_bytes,
         budget_seconds=BUDGET_SECONDS,
+        listener=lambda lever: print(f"  {describe_lever(lever)}", flush=True),
     )
-    print(table(found) if found else "nothing that was compiled takes less")
+    if not found:
+        print("nothing that was compiled takes less")
     if untried:
         names = ", ".join(describe_change(change) for change in untried)
         print(f"not compiled, because it took too long already: {names}")
@@ -276,15 +278,9 @@ def describe_change(change: Change) -> str:
     )
 
 
-def table(found: Sequence[Lever]) -> str:
-    """The levers, one a line."""
-    rows = [
-        (
-            describe_change(lever.change),
-            lever.change.gradient,
-            f"{lever.estimate.needed_bytes / 2**20:,.1f}",
-            "yes" if lever.estimate.fits else "no",
-        )
-        for lever in found
-    ]
-    return report.table(rows, ("change", "the gradient is", "MiB in all", "fits"))
+def describe_lever(lever: Lever) -> str:
+    """One line."""
+    return (
+        f"{describe_change(lever.change)}: {mebibytes(lever.estimate.needed_bytes)} in all, "
+        f"{'fits' if lever.estimate.fits else 'does not fit'} (the gradient: {lever.change.gradient})"
+    )

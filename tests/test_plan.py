@@ -221,15 +221,17 @@ def test_steps_that_diverge_are_timed_all_the_same(site):
     assert found.milliseconds is not None
 
 
-def test_the_fastest_is_chosen_or_else_the_smallest():
-    slow, fast = (
-        Trial(Plan(), 3.0, CHEAP, None),
-        Trial(Plan("banded"), 2.0, CHEAP._replace(temporary_bytes=99), None),
-    )
-    broken = Trial(Plan("lax"), None, None, "did not compile")
-    small, large = Trial(Plan("im2col"), None, CHEAP, "needs"), Trial(Plan(), None, fast.cost, "needs")
-    assert plan.choose([broken, slow, small, fast]) is fast
+def test_the_fastest_is_chosen_and_of_equals_the_smallest():
+    def tried(milliseconds: float | None, size: int) -> Trial:
+        return Trial(Plan(), milliseconds, CHEAP._replace(temporary_bytes=size), None)
+
+    broken = Trial(Plan(), None, None, "did not compile")
+    fastest, as_fast, slower = tried(100.0, 9), tried(102.0, 5), tried(104.0, 1)
+    assert plan.choose([broken, slower, fastest, tried(None, 0)]) is fastest
+    assert plan.choose([fastest, slower, as_fast]) is as_fast
+    small, large = tried(None, 3), tried(None, 4)
     assert plan.choose([broken, large, small]) is small
+    assert plan.choose([broken]) is broken
 
 
 def test_tuning_times_what_differs_and_tells_of_it(site):
@@ -360,7 +362,9 @@ def test_levers_are_what_really_takes_less():
             {"slots_per_chunk": 1, "batch_size": 1},
         )
     ]
-    found, untried = plan.levers(cost_of, options, limit=50, needed=100)
+    told: list[Any] = []
+    found, untried = plan.levers(cost_of, options, limit=50, needed=100, listener=told.append)
+    assert told == found
     assert [(lever.change, lever.estimate.needed_bytes, lever.estimate.fits) for lever in found] == [
         (options[0], 81, False),
         (options[3], 81, False),

@@ -103,8 +103,9 @@ def test_tuning_takes_the_fastest_of_its_trials_and_remembers(dataset, tmp_path,
     assert first["chosen"] == {"conv_form": "tuned", "memory": "flag", "slots_per_chunk": "tuned"}
     assert {"auto", "im2col"} <= {one["conv_form"] for one in first["trials"]}
     assert {one["memory"] for one in first["trials"]} == {"reverse"}
-    fastest = min(first["trials"], key=lambda one: one["milliseconds"])
-    assert {name: first[name] for name in plan.CHOICES} == {name: fastest[name] for name in plan.CHOICES}
+    (taken,) = (one for one in first["trials"] if all(one[name] == first[name] for name in plan.CHOICES))
+    fastest = min(one["milliseconds"] for one in first["trials"])
+    assert taken["milliseconds"] <= plan.SAME_SPEED * fastest
     assert all(one["temporary_bytes"] > 0 and one["compile_seconds"] > 0 for one in first["trials"])
     told = capsys.readouterr().out
     assert told.count("ms a step") == len(first["trials"])
@@ -196,9 +197,9 @@ def test_a_dry_run_says_what_the_compiled_program_takes_and_leaves_nothing(datas
 
 def test_a_dry_run_that_does_not_fit_says_what_would(dataset, tmp_path, capsys):
     sizes = {"batch_size": 128, "inner_steps": 8}
-    found = launch.prepare("random_init", tiny(dataset, tmp_path / "run", **sizes), random_init.build)
-    site: Site = found.case.site()
-    _, now = site.compile(found.case.problem(found.plan))
+    wanted = launch.prepare("random_init", tiny(dataset, tmp_path / "run", **sizes), random_init.build)
+    site: Site = wanted.case.site()
+    _, now = site.compile(wanted.case.problem(wanted.plan))
     limit = 0.7 * sum(now[1:])
     wanted: random_init.Config = tiny(
         dataset, tmp_path / "run", dry_run=True, memory_limit=limit / 2**30, **sizes
@@ -208,14 +209,10 @@ def test_a_dry_run_that_does_not_fit_says_what_would(dataset, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     told, refused = capsys.readouterr()
     assert refused.startswith("error: memory: expected outer steps that need at most ")
-    rows = {
-        line.split("  ")[0]: line.split()
-        for line in told.splitlines()
-        if line.startswith(("--b", "--m", "--w"))
-    }
-    assert len(rows) > 1
-    assert any(row[-1] == "yes" for row in rows.values())
-    for change, row in rows.items():
+    found = re.findall(r"^  (--.*): ([\d.,]+) MiB in all, (fits|does not fit) \(", told, re.MULTILINE)
+    assert len(found) > 1
+    assert "fits" in [fits for *_, fits in found]
+    for change, size, fits in found:
         settings = dict(one.removeprefix("--").split("=") for one in change.split(" "))
         changed = {k: v if k == "memory" else int(v) for k, v in settings.items()}
         other = launch.prepare(
@@ -223,8 +220,8 @@ def test_a_dry_run_that_does_not_fit_says_what_would(dataset, tmp_path, capsys):
         )
         _, cost = site.compile(other.case.problem(other.plan))
         needed = sum(cost[1:])
-        assert row[-2] == f"{needed / 2**20:,.1f}", change
-        assert row[-1] == ("yes" if needed <= limit else "no"), change
+        assert size == f"{needed / 2**20:,.1f}", change
+        assert (fits == "fits") == (needed <= limit), change
         assert needed < sum(now[1:]), change
 
 
@@ -245,7 +242,7 @@ def test_no_unroll_no_strategy(dataset, tmp_path, capsys):
     told = capsys.readouterr().out
     assert len(jax.devices()) == 4  # with two θ0 each
     for change in ("--slots_per_chunk=1", "on 8 devices"):
-        assert re.search(f"^{change} +the same +0.0  no$", told, re.MULTILINE), change
+        assert f"  {change}: 0.0 MiB in all, does not fit (the gradient: the same)\n" in told
     assert "--memory" not in told
     with pytest.raises(ValueError, match="Unknown command line flag 'memory'"):
         config.parse(distribution_matching.Config, ["program", "--memory=mixed"], flags.FlagValues())
