@@ -1,8 +1,8 @@
 """Checkpoints: a pytree of arrays, on disk whole or not at all, and the guard that asks for one.
 
 Plain `.npz` files rather than orbax, by measuring (orbax-checkpoint 0.12.8, two cores of an AMD EPYC, medians
-of six, Adam's state included): 0.9 MB, the φ of 100 MNIST images, is saved in 6 ms and restored in 3 ms, by
-orbax in 50 and 9 ms; 105 MB in 458 and 262 ms, by orbax in 243 and 141 ms, which a thread beside the run
+of six, Adam's state included): 0.9 MB, the φ of 100 MNIST images, is saved in 14 ms and restored in 2 ms, by
+orbax in 80 and 9 ms; 105 MB in 313 and 237 ms, by orbax in 215 and 162 ms, which a thread beside the run
 makes up for. Of 20 single bits flipped in orbax's data file all 20 came back as other numbers without an
 error; here each leaf is checked against its sha256.
 """
