@@ -1,5 +1,6 @@
 """Tests of ddjax.files: the new content or the old, nothing between and nothing beside."""
 
+import contextlib
 import os
 import resource
 import stat
@@ -59,38 +60,50 @@ def test_a_new_file_has_the_usual_permissions(tmp_path):
     assert len(modes) == 1
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files():
-    """No file of this process may grow beyond 1 KiB: the kernel says so, as a full disk would."""
+    """No file of this process may grow beyond 1 KiB: the kernel says so, as a full disk would.
+
+    Only around the calls that are meant to meet it: pytest's own report may go to a file too.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_no_room_leaves_the_old_content_and_says_how_much_is_needed(tmp_path, small_files):
+def test_no_room_leaves_the_old_content_and_says_how_much_is_needed(tmp_path):
     path = tmp_path / "a.bin"
     files.write_atomic(path, b"old")
-    with pytest.raises(files.WriteError, match=r"a\.bin: expected room for 5,000 bytes; got File too large"):
+    with (
+        pytest.raises(files.WriteError, match=r"a\.bin: expected room for 5,000 bytes; got File too large"),
+        small_files(),
+    ):
         files.write_atomic(path, bytes(5000))
-    with pytest.raises(files.WriteError, match=r"a\.bin: expected more room"):
+    with pytest.raises(files.WriteError, match=r"a\.bin: expected more room"), small_files():
         files.write_atomic(path, lambda file: file.write(bytes(5000)))
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.bin"]
 
 
-def test_appending_says_so_too(tmp_path, small_files):
+def test_appending_says_so_too(tmp_path):
     path = tmp_path / "lines"
     with path.open("ab", buffering=0) as file:
         files.append(path, file.fileno(), bytes(1000))
-        with pytest.raises(files.WriteError, match="lines: expected room for 1,000 bytes"):
+        with (
+            pytest.raises(files.WriteError, match="lines: expected room for 1,000 bytes"),
+            small_files(),
+        ):
             files.append(path, file.fileno(), bytes(1000))
 
 
-def test_room_is_looked_for_before_it_is_needed(tmp_path, small_files):
-    files.check_room(tmp_path, 1024)
-    with pytest.raises(files.WriteError, match=f"{tmp_path}: expected room for 1,025 bytes"):
-        files.check_room(tmp_path, 1025)
+def test_room_is_looked_for_before_it_is_needed(tmp_path):
+    with small_files():
+        files.check_room(tmp_path, 1024)
+        with pytest.raises(files.WriteError, match=f"{tmp_path}: expected room for 1,025 bytes"):
+            files.check_room(tmp_path, 1025)
     assert os.listdir(tmp_path) == []
 
 
