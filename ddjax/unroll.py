@@ -144,6 +144,16 @@ def _scan_sqrt(step: Callable, carry: PyTree, steps: _Step) -> tuple[PyTree, jax
     return carry, losses.ravel()[:num_steps]
 
 
+def _train_until(step: Callable, carry: PyTree, steps: _Step, end: jax.Array) -> PyTree:
+    """The carry after the first `end` steps, a traced number of them; constant in everything."""
+    carry, steps = jax.lax.stop_gradient((carry, steps))
+
+    def body(index: jax.Array, carry: PyTree) -> PyTree:
+        return step(carry, jax.tree.map(lambda leaf: leaf[index], steps))[0]
+
+    return jax.lax.fori_loop(0, end, body, carry)
+
+
 def unroll(
     loss: LossFn,
     params: Params,
@@ -151,6 +161,7 @@ def unroll(
     *,
     optimizer: optax.GradientTransformation = OPTIMIZERS["sgd"],
     memory: Memory = STRATEGIES["reverse"],
+    stop: jax.Array | None = None,
 ) -> tuple[Params, jax.Array]:
     """Train on the schedule, differentiably in all of it.
 
@@ -163,9 +174,12 @@ def unroll(
         schedule: S steps of B images, with learning rates `[E, S]`.
         optimizer: at learning rate one; η scales its updates.
         memory: how it is differentiated.
+        stop: `[]` int32 in [min(window, T), T], the step where training ends, by default T. It may be traced,
+            so that one compiled program ends anywhere; `memory.window` is then needed.
 
     Returns:
-        θ_T, and the inner losses `[T]`, each before its step.
+        θ_T, and the inner losses `[T]`, each before its step; with `stop`, θ_stop and the losses of its
+        window alone.
 
     References:
         Wang et al. 2018, algorithm 1, lines 5 to 7.
@@ -186,6 +200,13 @@ def unroll(
     carry = (params, optimizer.init(params))
     steps = _unfold_epochs(schedule)
     num_steps = len(steps.lr)
+    if stop is not None:
+        assert memory.window is not None, "the method has refused a random end without a window"
+        window = min(memory.window, len(steps.lr))
+        carry = _train_until(step, carry, steps, stop - window)
+        last = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, stop - window, window), steps)
+        (params, _), losses = scan(inner, carry, last)
+        return params, losses
     early = 0 if memory.window is None else max(0, num_steps - memory.window)
     first, last = (
         jax.tree.map(lambda leaf, part=part: leaf[part], steps) for part in (slice(early), slice(early, None))

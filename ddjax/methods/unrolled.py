@@ -14,12 +14,14 @@ from ddjax.data import minibatch
 from ddjax.types import Batch, InitDistribution, Method, Network, Params, RealData, Recipe, Schedule
 from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, cross_entropy, unroll
 
+HORIZONS = ("full", "random")
+
 
 class UnrolledInfo(NamedTuple):
     """Diagnostics of one outer step.
 
     Attributes:
-        inner_losses: `[T]`, the loss on φ before each inner step.
+        inner_losses: `[T]`, the loss on φ before each inner step; `[window]` with a random horizon.
         accuracy: `[]`, of θ_T on the real minibatch, in percent.
     """
 
@@ -40,6 +42,7 @@ def unrolled(
     examples_per_chunk: int | None = None,
     inner_optimizer: str = "sgd",
     memory: Memory = STRATEGIES["reverse"],
+    horizon: str = "full",
 ) -> Method:
     """The loss on real data of a network trained on φ, exact through all T steps.
 
@@ -54,20 +57,32 @@ def unrolled(
             elsewhere.
         inner_optimizer: whose updates η scales, a name from `ddjax.unroll.OPTIMIZERS`; the artifact keeps it.
         memory: how the unroll is differentiated.
+        horizon: where training ends and the loss is taken. `"full"`: after all T steps. `"random"`: after a
+            number of steps drawn uniformly from [window, T] by each slot at each outer step, so that every
+            step learns although only `memory.window` of them are differentiated at a time; the steps before
+            the window cost a plain training step each.
 
     Returns:
         A method that keeps no state and replays its schedule.
 
     Raises:
-        ValueError: `batch_size` or `examples_per_chunk` below one, an unknown optimiser.
+        ValueError: `batch_size` or `examples_per_chunk` below one, an unknown optimiser, a random horizon
+            without a window.
 
     References:
-        Wang et al. 2018, arXiv 1811.10959, algorithm 1.
+        Wang et al. 2018, arXiv 1811.10959, algorithm 1. Random horizon: Feng et al. 2024 (RaT-BPTT),
+        arXiv 2311.07025.
     """
     checks.at_least("batch_size", batch_size, 1)
     if examples_per_chunk is not None:
         checks.at_least("examples_per_chunk", examples_per_chunk, 1)
     checks.choice("inner_optimizer", inner_optimizer, OPTIMIZERS)
+    checks.choice("horizon", horizon, HORIZONS)
+    if horizon == "random" and memory.window is None:
+        raise ValueError(
+            "horizon: expected a window with 'random', of the steps that are differentiated; got none. Give "
+            "memory=dataclasses.replace(memory, window=...), or on the command line --window."
+        )
     optimizer = OPTIMIZERS[inner_optimizer]
     inner_loss = cross_entropy(network.apply)
 
@@ -83,8 +98,18 @@ def unrolled(
         schedule: Schedule, state: tuple[()], batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, UnrolledInfo]:
         del state
+        stop = None
+        if horizon == "random":
+            assert schedule.lrs is not None
+            assert memory.window is not None
+            key, stop_key = jax.random.split(key)
+            stop = jax.random.randint(
+                stop_key, (), min(memory.window, schedule.lrs.size), schedule.lrs.size + 1
+            )
         theta = inits.sample(key)
-        params, inner_losses = unroll(inner_loss, theta, schedule, optimizer=optimizer, memory=memory)
+        params, inner_losses = unroll(
+            inner_loss, theta, schedule, optimizer=optimizer, memory=memory, stop=stop
+        )
         size = examples_per_chunk or _chunk_size(jax.default_backend(), batch_size)
         value, accuracy = mean_over_chunks(score, size=size)(params, batch)
         return value, UnrolledInfo(inner_losses, accuracy)
