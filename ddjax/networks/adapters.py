@@ -15,6 +15,8 @@ from ddjax import checks
 from ddjax.networks import ops
 from ddjax.types import Network, Params
 
+checked_image_shape = checks.image_shape
+
 _PURE = "A network must be a pure function of its weights and inputs"
 
 
@@ -44,8 +46,11 @@ def from_functions(
         ValueError: an image shape or number of classes that is none, outputs of the wrong shape, or weights
             that are not floating-point numbers.
     """
-    shape = checked_image_shape(image_shape)
+    shape = checks.image_shape(image_shape)
     checks.at_least("num_classes", num_classes, 1)
+    checks.text("name", name, remedy="Give how artifacts and records shall call the network.")
+    for what, function in (("init", init), ("apply", apply)):
+        checks.function(what, function, remedy="A network is a pair of functions, init and apply.")
     network = Network(init, apply, embed, name, shape, num_classes)
     _check_shapes(network)
     return network
@@ -77,9 +82,10 @@ def from_linen(
         ValueError: a module that keeps other collections (such as batch statistics), needs random numbers
             when it is applied (such as dropout), or gives outputs of the wrong shape.
     """
+    checks.kind("module", module, nn.Module, remedy="Give a linen module, already built.")
     checks.at_least("num_classes", num_classes, 1)
     label = name or type(module).__name__.lower()
-    dummy = jax.ShapeDtypeStruct((2, *checked_image_shape(image_shape)), jnp.zeros(()).dtype)
+    dummy = jax.ShapeDtypeStruct((2, *checks.image_shape(image_shape)), jnp.zeros(()).dtype)
 
     def init(key: jax.Array) -> Params:
         return module.init(key, jnp.zeros(dummy.shape))["params"]
@@ -142,6 +148,10 @@ def from_nnx(
         ValueError: a module with other state than parameters (batch statistics, random number streams), or
             with outputs of the wrong shape.
     """
+    if not isinstance(module, nnx.Module):
+        checks.function(
+            "module", module, remedy="Give an nnx.Module, or a function of nnx.Rngs that builds one."
+        )
     build = (lambda rngs: module) if isinstance(module, nnx.Module) else module
     abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
     label = name or type(abstract).__name__.lower()
@@ -162,22 +172,6 @@ def from_nnx(
     return from_functions(
         init, apply, image_shape, num_classes, embed=embed if has_embed else None, name=label
     )
-
-
-def checked_image_shape(image_shape: Any) -> tuple[int, int, int]:
-    """`image_shape` as three positive whole numbers.
-
-    Raises:
-        ValueError: it is not `(H, W, C)`.
-    """
-    shape = tuple(image_shape)
-    if len(shape) != 3 or not all(hasattr(size, "__index__") and size >= 1 for size in shape):
-        raise ValueError(
-            "image_shape: expected (height, width, channels), three whole numbers >= 1; "
-            f"got {image_shape!r}. Grey images have one channel, e.g. (28, 28, 1)."
-        )
-    height, width, channels = (int(size) for size in shape)
-    return height, width, channels
 
 
 def _check_linen_is_pure(module: nn.Module, inputs: jax.ShapeDtypeStruct, label: str) -> None:

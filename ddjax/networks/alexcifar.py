@@ -7,8 +7,9 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
+from ddjax import checks
 from ddjax.networks import ops
-from ddjax.networks.adapters import checked_image_shape, from_linen
+from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
 
 
@@ -62,7 +63,7 @@ def alexcifar(image_shape: tuple[int, int, int], num_classes: int, *, conv_form:
     References:
         Wang et al. 2018, arXiv 1811.10959; the network is TensorFlow's old CIFAR-10 tutorial's.
     """
-    height, width, _ = checked_image_shape(image_shape)
+    height, width, _ = checks.image_shape(image_shape)
     if min(height, width) < 8:
         raise ValueError(
             f"alexcifar: expected images of at least 8x8; got {height}x{width}. "

@@ -9,7 +9,7 @@ import jax
 
 from ddjax import checks
 from ddjax.networks import ops
-from ddjax.networks.adapters import checked_image_shape, from_linen
+from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
 
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -19,6 +19,7 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "softplus": nn.softplus,
     "tanh": nn.tanh,
 }
+_DEEPEST = 100
 _POOLS = {"avg": ops.avg_pool, "max": ops.max_pool, "none": lambda x, _: x}
 # How many groups of channels share their statistics; a channel each is said by the size of a group.
 _NORMS = {
@@ -131,12 +132,14 @@ def convnet(
     """
     checks.at_least("depth", depth, 1)
     checks.at_least("width", width, 1)
+    if depth > _DEEPEST:
+        raise ValueError(f"depth: expected at most {_DEEPEST} blocks; got {depth}. Give fewer.")
     checks.choice("norm", norm, _NORMS)
     checks.choice("activation", activation, _ACTIVATIONS)
     checks.choice("pooling", pooling, _POOLS)
     if norm == "group" and width % 4:
         raise ValueError(f"width: expected a multiple of 4 for norm='group'; got {width}. Give one.")
-    image_shape = checked_image_shape(image_shape)
+    image_shape = checks.image_shape(image_shape)
     _check_fits(image_shape, depth, pooling)
     module = ConvNet(
         num_classes,

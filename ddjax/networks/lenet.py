@@ -7,8 +7,9 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
+from ddjax import checks
 from ddjax.networks import ops
-from ddjax.networks.adapters import checked_image_shape, from_linen
+from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
 
 
@@ -66,7 +67,7 @@ def lenet(image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str
     References:
         LeCun et al. 1998; Wang et al. 2018, arXiv 1811.10959.
     """
-    height, width, _ = checked_image_shape(image_shape)
+    height, width, _ = checks.image_shape(image_shape)
     for side in (height, width):
         if side < 12 or side % 4:
             raise ValueError(

@@ -58,6 +58,8 @@ def mlp(
     Raises:
         ValueError: a width below 1.
     """
+    if not isinstance(widths, Sequence) or isinstance(widths, str):
+        raise ValueError(f"widths: expected whole numbers, e.g. (128, 128); got {widths!r}. Give a tuple.")
     for width in widths:
         checks.at_least("widths", width, 1)
     return from_linen(MLP(num_classes, widths=tuple(widths)), image_shape, num_classes, name="mlp")

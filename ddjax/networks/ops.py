@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from ddjax import checks
+from ddjax.networks import winograd
 
-CONV_FORMS = ("auto", "lax", "im2col", "banded", "blocked")
+CONV_FORMS = ("auto", "lax", "im2col", "banded", "blocked", "winograd")
 """What `conv_form` may be; `conv` says what each is."""
 
 
@@ -26,7 +27,7 @@ def conv_op(form: str = "auto", *, pool: int = 1) -> Callable[..., jax.Array]:
     """The convolution to hand to `flax.linen.Conv(conv_general_dilated=...)`.
 
     Args:
-        form: `"auto"`, `"lax"`, `"im2col"`, `"banded"` or `"blocked"`, see `conv`.
+        form: one of `CONV_FORMS`, see `conv`.
         pool: side of the max-pool that follows at once, see `conv`. The layer's bias comes after it, which
             changes nothing: the maximum and a constant added to all commute.
 
@@ -43,25 +44,14 @@ def conv_op(form: str = "auto", *, pool: int = 1) -> Callable[..., jax.Array]:
 
 def default_form(
     backend: str, *, in_features: int, strides: Sequence[int], pool: int = 1
-) -> Literal["lax", "im2col", "banded", "blocked"]:
+) -> Literal["lax", "im2col", "banded", "blocked", "winograd"]:
     """What `"auto"` stands for.
 
     On CPU a pool that follows at once is taken with the convolution while the input has few channels (LeNet's
     step, with all it needs twice: 25 to 30 % less time than the band and a pool after it). Otherwise the band
-    wins while the input has few channels; at 32 they are level, at 64 too (but for memory), at 128 the band's
-    surplus arithmetic loses, and with strides there is more of it. Elsewhere the vendor's convolution is
-    kept.
-    Measured on two shared cores, in milliseconds of CPU time for the derivative of four gradient steps on
-    ten images (four images in the last line):
-
-    | image, kernel | im2col | band |
-    |---|---|---|
-    | 28×28, 5×5, 1→6 | 3.5 | 2.1 |
-    | 14×14, 5×5, 6→16 | 2.9 | 2.0 |
-    | 32×32, 5×5, 3→64 | 63 | 32 |
-    | 28×28, 3×3, 1→128 | 100 | 38 |
-    | 16×16, 3×3, 32→32 | 18 | 17 |
-    | 16×16, 3×3, 128→128 | 73 | 114 |
+    wins there, at 16 channels all are level, and from 32 on minimal filtering does, for kernels that it has
+    something to save with; with strides the band has more zeros and loses. Elsewhere the vendor's convolution
+    is kept.
 
     Args:
         backend: as `jax.default_backend()` names it.
@@ -76,7 +66,9 @@ def default_form(
         return "lax"
     if pool > 1 and in_features < 32 and max(strides) == 1:
         return "blocked"
-    return "banded" if in_features <= 64 and max(strides) == 1 else "im2col"
+    if max(strides) > 1:
+        return "im2col"
+    return "banded" if in_features <= 16 else "winograd"
 
 
 def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
@@ -109,6 +101,8 @@ def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
       product runs over long rows even where channels are few. A pool joins the p * p outputs of a block: the
       image is cut into blocks of p * p pixels that become channels, and the kernel, placed p * p times, gives
       the outputs of a block side by side, whose maximum is then taken over a leading axis.
+    - `"winograd"`: minimal filtering, see `ddjax.networks.winograd`: a quarter (3×3) or a sixth (5×5) of the
+      multiplications, with ten times the rounding error of the others in float32: relative 1e-6 to 4e-6.
     - `"auto"`: `default_form` of the backend and of these static shapes.
 
     Args:
@@ -124,7 +118,8 @@ def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
         precision: as in lax.
         preferred_element_type: as in lax.
         form: see above. Dilation, groups, empty outputs and layouts other than NHWC/HWIO are always left to
-            lax; `"blocked"` with strides is `"im2col"`.
+            lax; with strides `"blocked"` and `"winograd"` are `"im2col"`, and so is `"winograd"` for kernels
+            of 1 or beyond 7.
         pool: p, side and stride of the pool; 1 for none.
 
     Returns:
@@ -162,7 +157,10 @@ def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
     )
     if form == "blocked" and max(strides) == 1 and min(window.out) >= pool:
         return _blocked(lhs, rhs, window, multiply, pool=pool)
-    y = (_banded if form == "banded" else _im2col)(lhs, rhs, window, multiply)
+    if form == "winograd" and max(strides) == 1 and _has_tiles(rhs.shape, window):
+        y = winograd.convolve(lhs, rhs, pads=window.pads, out=window.out, multiply=multiply)
+    else:
+        y = (_banded if form == "banded" else _im2col)(lhs, rhs, window, multiply)
     return max_pool(y, pool) if pool > 1 else y
 
 
@@ -242,6 +240,12 @@ class _Window(NamedTuple):
     strides: tuple[int, int]
     pads: tuple[tuple[int, int], tuple[int, int]]
     out: tuple[int, int]
+
+
+def _has_tiles(kernel: Sequence[int], window: _Window) -> bool:
+    """Whether minimal filtering saves anything: along both sides a kernel and a tile of two or more."""
+    sides = zip(kernel[:2], window.out, strict=True)
+    return all(size > 1 and winograd.tile_size(size, out) > 1 for size, out in sides)
 
 
 def _is_nhwc(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ddjax import checks
-from ddjax.networks.adapters import checked_image_shape
 from ddjax.networks.alexcifar import alexcifar
+from ddjax.networks.alexnet import alexnet
 from ddjax.networks.convnet import convnet
 from ddjax.networks.lenet import lenet
 from ddjax.networks.mlp import mlp
@@ -16,6 +16,7 @@ from ddjax.types import Network
 
 _BUILDERS: dict[str, Callable[..., Network]] = {
     "alexcifar": alexcifar,
+    "alexnet": alexnet,
     "convnet": convnet,
     "lenet": lenet,
     "mlp": mlp,
@@ -34,7 +35,7 @@ def by_name(
     """The network of that name.
 
     Args:
-        name: `"alexcifar"`, `"convnet"`, `"lenet"` or `"mlp"`.
+        name: `"alexcifar"`, `"alexnet"`, `"convnet"`, `"lenet"` or `"mlp"`.
         image_shape: `(H, W, C)`.
         num_classes: K.
         conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`; of no meaning for `"mlp"`.
@@ -75,7 +76,7 @@ def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]
     Raises:
         ValueError: no image shape.
     """
-    height, width, channels = checked_image_shape(image_shape)
+    height, width, channels = checks.image_shape(image_shape)
     small, large = min(height, width), max(height, width)
     if small < 4:
         return "mlp", {}

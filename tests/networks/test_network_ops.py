@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import lax
 from jax.test_util import check_grads
 
-from ddjax.networks import ops
+from ddjax.networks import ops, winograd
 
 # image (n, H, W, C), kernel (kh, kw, C, F), strides, padding: the networks' own, scaled down, and odd ones.
 CONVOLUTIONS = {
@@ -29,6 +29,7 @@ CONVOLUTIONS = {
     "negative_padding": ((2, 8, 9, 2), (3, 3, 2, 3), (1, 1), ((-1, 1), (1, -2))),
 }
 NHWC = ("NHWC", "HWIO", "NHWC")
+FORMS = ("im2col", "banded", "blocked", "winograd")
 
 
 def _normal(seed, shape):
@@ -61,12 +62,35 @@ def test_forms_equal_lax_in_value_and_two_derivatives(x64, case):
 
     x, k = _normal(0, image), _normal(1, kernel)
     want = all_orders("lax", x, k)
-    for form in ("im2col", "banded", "blocked"):
+    for form in FORMS:
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
             all_orders(form, x, k),
             want,
         )
+
+
+@pytest.mark.parametrize(("side", "rounding"), [(3, 3e-6), (5, 1e-5)])
+def test_minimal_filtering_rounds_as_little_as_it_says(x64, side, rounding):
+    x, k = _normal(0, (8, 16, 16, 64)), _normal(1, (side, side, 64, 16))
+
+    def convolve(x, kernel, form):
+        return ops.conv(x, kernel, (1, 1), "SAME", dimension_numbers=NHWC, form=form)
+
+    exact = convolve(x, k, "lax")
+    got = convolve(x.astype(jnp.float32), k.astype(jnp.float32), "winograd")
+    assert got.dtype == jnp.float32
+    assert np.std(got - exact) < rounding * np.std(exact)
+
+
+@pytest.mark.parametrize("outputs", [2, 3, 4])
+@pytest.mark.parametrize("kernel", [2, 3, 4, 5])
+def test_minimal_filtering_in_one_dimension(outputs, kernel):
+    a, g, b = winograd.matrices(outputs, kernel)
+    data, weights = np.array(_normal(0, outputs + kernel - 1)), np.array(_normal(1, kernel))
+    got = a @ ((g @ weights) * (b @ data))
+    np.testing.assert_allclose(got, np.correlate(data, weights, "valid"), rtol=1e-5, atol=1e-5)
+    assert a.shape[1] == outputs + kernel - 1
 
 
 @pytest.mark.parametrize("pool", [2, 3])
@@ -83,7 +107,7 @@ def test_a_convolution_pooled_at_once_equals_one_pooled_after(x64, case, pool):
 
     x, k = _normal(0, image), _normal(1, kernel)
     want = all_orders("lax", x, k)
-    for form in ("im2col", "banded", "blocked"):
+    for form in FORMS:
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
             all_orders(form, x, k),
@@ -102,7 +126,7 @@ def test_of_equal_outputs_in_a_block_the_first_has_the_gradient(x64):
     np.testing.assert_array_equal(jax.grad(pooled)(x)[0, :, :, 0], want)
 
 
-@pytest.mark.parametrize("form", ["im2col", "banded", "blocked"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -139,7 +163,9 @@ def test_one_dimensional_convolutions_are_left_to_lax():
 def test_an_unknown_form_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match="Did you mean 'im2col'"):
         ops.conv_op("imcol")
-    with pytest.raises(ValueError, match="conv_form: expected one of auto, banded, blocked, im2col, lax"):
+    with pytest.raises(
+        ValueError, match="conv_form: expected one of auto, banded, blocked, im2col, lax, winograd"
+    ):
         ops.conv(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), (1, 1), "SAME", form="fft")
 
 
@@ -149,7 +175,9 @@ def test_an_unknown_form_is_refused_with_the_nearest_name():
         ("cpu", 1, (1, 1), "banded"),
         ("cpu", 6, (1, 1), "banded"),
         ("cpu", 6, (2, 2), "im2col"),
-        ("cpu", 128, (1, 1), "im2col"),
+        ("cpu", 32, (1, 1), "winograd"),
+        ("cpu", 128, (1, 1), "winograd"),
+        ("cpu", 128, (2, 2), "im2col"),
         ("gpu", 1, (1, 1), "lax"),
         ("tpu", 128, (1, 1), "lax"),
     ],

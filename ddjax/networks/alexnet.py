@@ -1,0 +1,166 @@
+"""AlexNet in its one-column form, the network of Dataset Distillation's fine-tuning experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddjax import checks
+from ddjax.networks import ops
+from ddjax.networks.adapters import checked_image_shape, from_linen
+from ddjax.types import Network
+
+GRID = 6
+"""Side of the feature map that the dense layers see, whatever the images' size."""
+
+
+class AlexNet(nn.Module):
+    """Five convolutions, three max-pools of 3 by 2, an average over a 6×6 grid, three dense layers.
+
+    Attributes:
+        num_classes: K.
+        width: channels of the first convolution, w; the others have 3w, 6w, 4w, 4w, the hidden layers 64w.
+        conv: what convolves, see `ddjax.networks.ops.conv_op`.
+    """
+
+    num_classes: int
+    width: int
+    conv: Callable[..., jax.Array]
+
+    def setup(self) -> None:
+        """Name the layers."""
+
+        def conv(factor: int, side: int, *, stride: int = 1, padding: int) -> nn.Conv:
+            return nn.Conv(
+                factor * self.width,
+                (side, side),
+                strides=stride,
+                padding=padding,
+                conv_general_dilated=self.conv,
+                param_dtype=float,
+            )
+
+        self.conv1 = conv(1, 11, stride=4, padding=2)
+        self.conv2 = conv(3, 5, padding=2)
+        self.conv3 = conv(6, 3, padding=1)
+        self.conv4 = conv(4, 3, padding=1)
+        self.conv5 = conv(4, 3, padding=1)
+        self.fc1 = nn.Dense(64 * self.width, param_dtype=float)
+        self.fc2 = nn.Dense(64 * self.width, param_dtype=float)
+        self.fc3 = nn.Dense(self.num_classes, param_dtype=float)
+
+    def embed(self, x: jax.Array) -> jax.Array:
+        """`[n, H, W, C] -> [n, 64w]`, what the last dense layer sees."""
+        # ReLU and maximum commute; this order leaves ReLU a quarter of the entries.
+        x = nn.relu(ops.max_pool(self.conv1(x), 3, stride=2))
+        x = nn.relu(ops.max_pool(self.conv2(x), 3, stride=2))
+        x = nn.relu(self.conv4(nn.relu(self.conv3(x))))
+        x = nn.relu(ops.max_pool(self.conv5(x), 3, stride=2))
+        x = average_to_grid(x, GRID).reshape(x.shape[0], -1)
+        return nn.relu(self.fc2(nn.relu(self.fc1(x))))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[n, H, W, C] -> [n, K]`."""
+        return self.fc3(self.embed(x))
+
+
+def average_to_grid(x: jax.Array, side: int) -> jax.Array:
+    """The mean over the cells of a `side`×`side` grid, which overlap where they do not divide the image.
+
+    Cell i spans the rows ⌊i H / side⌋ to ⌈(i + 1) H / side⌉, as PyTorch's adaptive average pool does; nothing
+    is done where H = W = side.
+
+    Args:
+        x: `[n, H, W, C]`.
+        side: cells along each side.
+
+    Returns:
+        `[n, side, side, C]`.
+    """
+    for axis in (1, 2):
+        size = x.shape[axis]
+        if size == side:
+            continue
+        cell, at = np.arange(side)[:, None], np.arange(size)
+        inside = (at >= cell * size // side) & (at < -(-(cell + 1) * size // side))
+        means = jnp.asarray(inside / inside.sum(1, keepdims=True), x.dtype)
+        x = jnp.moveaxis(jnp.tensordot(x, means, axes=(axis, 1)), -1, axis)
+    return x
+
+
+def alexnet(
+    image_shape: tuple[int, int, int], num_classes: int, *, width: int = 64, conv_form: str = "auto"
+) -> Network:
+    """AlexNet 64-192-384-256-256, dense 9216→4096→4096→K: 61,100,840 parameters with 1,000 classes.
+
+    Without dropout: a network here is a pure function of its weights and inputs.
+
+    Args:
+        image_shape: `(H, W, C)`; H and W at least 63. At 224 the average over the grid changes nothing.
+        num_classes: K.
+        width: channels of the first convolution; the published network's 64, to which all others keep
+            their ratio.
+        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`.
+
+    Returns:
+        The network, with the features of its last hidden layer as `embed`.
+
+    Raises:
+        ValueError: images that are too small, a width below one, or an unknown `conv_form`.
+
+    References:
+        Krizhevsky 2014, arXiv 1404.5997.
+    """
+    height, side, _ = checked_image_shape(image_shape)
+    checks.at_least("width", width, 1)
+    if min(height, side) < 63:
+        raise ValueError(
+            f"alexnet: expected images of at least 63x63; got {height}x{side}. "
+            "Resize the images, or take alexcifar or convnet."
+        )
+    module = AlexNet(num_classes, width, conv=ops.conv_op(conv_form))
+    return from_linen(module, image_shape, num_classes, name="alexnet")
+
+
+def from_torch(name: str, weight: np.ndarray) -> tuple[str, np.ndarray]:
+    """A weight of the same network in PyTorch's names and layout, in ours.
+
+    | theirs | ours |
+    |---|---|
+    | `features.{0,3,6,8,10}.weight` `[out, in, h, w]` | `conv{1..5}.kernel` `[h, w, in, out]` |
+    | `classifier.{1,4,6}.weight` `[out, in]` | `fc{1..3}.kernel` `[in, out]` |
+    | `.bias` | `.bias` |
+
+    The inputs of the first dense layer are flattened channels first there, channels last here.
+
+    Args:
+        name: of torchvision's `alexnet`.
+        weight: the array.
+
+    Returns:
+        Our name and array; what has no such name, or not so many axes, is returned as it is.
+    """
+    layer, _, kind = name.rpartition(".")
+    ours = _TORCH_LAYERS.get(layer)
+    if ours is None or kind not in ("weight", "bias"):
+        return name, weight
+    if kind == "bias":
+        return f"{ours}.bias", weight
+    if weight.ndim == 4:
+        weight = weight.transpose(2, 3, 1, 0)
+    elif weight.ndim == 2 and ours == "fc1" and weight.shape[1] % GRID**2 == 0:
+        weight = weight.reshape(len(weight), -1, GRID, GRID).transpose(2, 3, 1, 0)
+        weight = weight.reshape(-1, weight.shape[-1])
+    elif weight.ndim == 2:
+        weight = weight.T
+    return f"{ours}.kernel", weight
+
+
+_TORCH_LAYERS = {
+    **{f"features.{at}": f"conv{i}" for i, at in enumerate((0, 3, 6, 8, 10), start=1)},
+    **{f"classifier.{at}": f"fc{i}" for i, at in enumerate((1, 4, 6), start=1)},
+}
