@@ -1,6 +1,6 @@
 """Dataset distillation in JAX: a training set compressed into a few learned images and learning rates."""
 
-from ddjax import artifact, baselines, coresets, data, inits, methods, networks, optimizers
+from ddjax import artifact, baselines, coresets, data, inits, methods, networks, optimizers, pool
 from ddjax import distilled as forms
 from ddjax.evaluate import Evaluation, evaluate, train
 from ddjax.run import DivergedError, PreemptedError, Reporting, Run, Validation, distill
@@ -33,5 +33,6 @@ __all__ = [
     "methods",
     "networks",
     "optimizers",
+    "pool",
     "train",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ _KINDS: dict[str, type] = {
 }
 """What the metadata that ddjax itself reads must be, where it is there."""
 
+_EPOCHS = 1_000_000
+"""Most epochs of a recipe: a file from anywhere shall not keep a machine busy for ever."""
+
 _METADATA_BYTES = 2**24
 """Most bytes of the metadata's text: it is parsed whole."""
 
@@ -46,12 +50,13 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     x = (pixel / 255 - mean) / std; `metadata`, a JSON string. The same φ gives the same bytes.
 
     Raises:
-        ValueError: φ holds NaN or infinity, or the metadata something that JSON cannot hold; nothing was
-            written.
+        ValueError: φ holds NaN or infinity, its arrays do not fit together, or the metadata hold something
+            that `load` would refuse; nothing was written.
         OSError: the file could not be written; what was there is untouched.
     """
     checks.kind("distilled", distilled, Distilled, remedy="Give the `distilled` of a run.")
-    checks.jsonable("metadata", dict(distilled.metadata))
+    checks.path("path", path, remedy="Give the file to write, e.g. distilled.npz.")
+    checks.facts("metadata", distilled.metadata)
     schedule = distilled.schedule
     arrays = {"images": schedule.inputs, "labels": schedule.labels}
     if schedule.lrs is not None:
@@ -68,6 +73,7 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     for name, array in members.items():
         _check_finite("artifact", name, array)
     members["metadata"] = np.array(json.dumps(metadata, sort_keys=True))
+    _check_members("artifact", members)  # what could not be loaded is not saved
     np.savez(stream, allow_pickle=False, **members)
     path = Path(path)
     write_atomic(path, stream.getvalue())
@@ -85,6 +91,7 @@ def load(path: StrPath, *, limit: int = npz.LIMIT) -> Distilled:
         FileNotFoundError: there is no such file.
         ValueError: it is no artifact, of a later format, too large, or its arrays do not fit together.
     """
+    checks.path("artifact", path, remedy="Give the path of a distilled.npz.")
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(
@@ -92,14 +99,15 @@ def load(path: StrPath, *, limit: int = npz.LIMIT) -> Distilled:
             "work directory."
         )
     members = _read(path, limit)
-    metadata = _metadata(path, members)
-    schedule = _schedule(path, members)
+    metadata, recipe = _check_members(path, members)
+    images, labels, lrs = members["images"], members["labels"], members.get("lrs")
+    schedule = Schedule(jnp.asarray(images), jnp.asarray(labels), None if lrs is None else jnp.asarray(lrs))
     return Distilled(
         params=schedule,
         form=forms.constant(schedule),
         mean=jnp.asarray(members["mean"]),
         std=jnp.asarray(members["std"]),
-        recipe=_recipe(path, metadata),
+        recipe=recipe,
         metadata={k: v for k, v in metadata.items() if k != "recipe"},
     )
 
@@ -128,7 +136,18 @@ def _read(path: Path, limit: int) -> dict[str, np.ndarray]:
     return members
 
 
-def _metadata(path: Path, members: dict[str, np.ndarray]) -> dict[str, Any]:
+def _check_members(where: object, members: dict[str, np.ndarray]) -> tuple[dict[str, Any], Recipe]:
+    """The metadata and the recipe in them, all members having been looked at.
+
+    Raises:
+        ValueError: something that `save` does not write.
+    """
+    metadata = _metadata(where, members)
+    _check_arrays(where, members)
+    return metadata, _recipe(where, metadata, has_lrs="lrs" in members)
+
+
+def _metadata(path: object, members: dict[str, np.ndarray]) -> dict[str, Any]:
     text = members["metadata"]
     if text.shape != () or text.dtype.kind != "U" or text.nbytes > _METADATA_BYTES:
         raise ValueError(
@@ -137,7 +156,7 @@ def _metadata(path: Path, members: dict[str, np.ndarray]) -> dict[str, Any]:
         )
     try:
         metadata = json.loads(str(text))
-        version = int(metadata["format_version"])
+        version = operator.index(metadata["format_version"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"{path}: metadata: expected a JSON object with a format_version; got {error}. Write it again."
@@ -148,10 +167,12 @@ def _metadata(path: Path, members: dict[str, np.ndarray]) -> dict[str, Any]:
         )
     for name, kind in _KINDS.items():
         checks.kind(f"{path}: metadata: {name}", metadata.get(name, kind()), kind, remedy="Write it again.")
+    for name in metadata.get("class_names", ()):
+        checks.kind(f"{path}: metadata: class_names", name, str, remedy="Write it again.")
     return metadata
 
 
-def _schedule(path: Path, members: dict[str, np.ndarray]) -> Schedule:
+def _check_arrays(path: object, members: dict[str, np.ndarray]) -> None:
     images, labels, lrs = members["images"], members["labels"], members.get("lrs")
     fits = (
         images.ndim == 5
@@ -178,7 +199,6 @@ def _schedule(path: Path, members: dict[str, np.ndarray]) -> Schedule:
             _check_finite(path, name, array)
     if not (members["std"] > 0).all():
         raise ValueError(f"{path}: std: expected numbers > 0; got {members['std'].min()}. Write it again.")
-    return Schedule(jnp.asarray(images), jnp.asarray(labels), None if lrs is None else jnp.asarray(lrs))
 
 
 def _check_finite(where: object, name: str, array: np.ndarray) -> None:
@@ -188,7 +208,7 @@ def _check_finite(where: object, name: str, array: np.ndarray) -> None:
         )
 
 
-def _recipe(path: Path, metadata: dict[str, Any]) -> Recipe:
+def _recipe(path: object, metadata: dict[str, Any], *, has_lrs: bool) -> Recipe:
     try:
         recipe = Recipe(**metadata["recipe"])
     except (KeyError, TypeError) as error:
@@ -204,4 +224,12 @@ def _recipe(path: Path, metadata: dict[str, Any]) -> Recipe:
         checks.at_least(f"{path}: the recipe's {what}", getattr(recipe, what), 0, integer=False)
     for what in ("epochs", "batch_size"):
         checks.at_least(f"{path}: the recipe's {what}", getattr(recipe, what), 1)
+    if recipe.epochs > _EPOCHS:
+        raise ValueError(
+            f"{path}: the recipe's epochs: expected at most {_EPOCHS:,}; got {recipe.epochs}. Write it again."
+        )
+    if recipe.kind == "schedule" and not has_lrs:
+        raise ValueError(
+            f"{path}: expected lrs [E, S], which a recipe of kind schedule replays; got none. Write it again."
+        )
     return recipe

@@ -3,25 +3,63 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import coresets
+from ddjax import checks, coresets
 from ddjax.data import Dataset, Split
-from ddjax.evaluate import Evaluation, accuracies, chunks
+from ddjax.distilled import by_step
+from ddjax.evaluate import Evaluation, accuracies, check_split, chunks
 from ddjax.types import InitDistribution, Network, Recipe, Schedule
 
 LEARNING_RATES = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 """Constant learning rates that the baselines of a `schedule` recipe choose from, on validation."""
 
 TUNING_INITS = 5
-"""Initial weights behind each score of that choice."""
+"""Initial weights behind each score of that choice, unless the setting says otherwise."""
 
 NEIGHBOURS = (1, 3, 5)
 """Numbers of neighbours that k-NN chooses from, on validation."""
+
+KINDS = ("random real", "optimized real", "k-means", "class mean")
+"""Where the images of a baseline come from."""
+
+ALL = (*KINDS, *(f"k-NN, {kind}" for kind in KINDS))
+"""Every baseline of the 2018 paper."""
+
+BASIC = ("random real", "class mean", "k-means", "k-NN, random real", "k-NN, k-means")
+"""The quick ones, measured at the end of every run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """How the constant learning rate is chosen: the best mean on the validation split.
+
+    Attributes:
+        learning_rates: to choose from.
+        epochs: numbers of epochs to choose from; none stands for E alone.
+        num_inits: initial weights behind each score, the same for every choice.
+        inits: what they are drawn from, e.g. the training members of a pool whose held-out members score on
+            the test split; None for the setting's own.
+    """
+
+    learning_rates: tuple[float, ...] = LEARNING_RATES
+    epochs: tuple[int, ...] = ()
+    num_inits: int = TUNING_INITS
+    inits: InitDistribution | None = None
+
+    def __post_init__(self) -> None:
+        if not self.learning_rates:
+            raise ValueError("learning_rates: expected one or more; got none. Give e.g. (0.01, 0.1).")
+        for rate in self.learning_rates:
+            checks.positive("learning_rates", rate)
+        for epochs in self.epochs:
+            checks.at_least("epochs", epochs, 1)
+        checks.at_least("num_inits of the tuning", self.num_inits, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +76,7 @@ class Setting:
         per_class_per_step: images of one class in one step.
         num_inits: initial weights behind each score on the test split.
         runs_per_chunk: trainings that are vmapped.
+        tuning: how the learning rate is chosen.
     """
 
     data: Dataset
@@ -49,20 +88,71 @@ class Setting:
     per_class_per_step: int
     num_inits: int = 20
     runs_per_chunk: int = 1
+    tuning: Tuning = Tuning()
+
+    def __post_init__(self) -> None:
+        checks.kind("data", self.data, Dataset, remedy="Use ddjax.data.load or ddjax.data.from_arrays.")
+        checks.network_and_inits(self.network, self.inits)
+        checks.kind("recipe", self.recipe, Recipe, remedy="Give the distilled data's own.")
+        check_split(self.data.test, self.network)
+        for name in ("inner_steps", "inner_epochs", "per_class_per_step", "num_inits", "runs_per_chunk"):
+            checks.at_least(name, getattr(self, name), 1)
 
     @property
     def per_class(self) -> int:
         """Images of one class in all steps together."""
         return self.inner_steps * self.per_class_per_step
 
+    @property
+    def one_outcome(self) -> bool:
+        """Whether the same images always train the same weights: a fixed θ0 and a fixed order of steps."""
+        return self.inits.fixed and self.recipe.kind == "schedule"
 
-def lay_out(images: np.ndarray, setting: Setting, *, lr: float) -> Schedule:
+
+class Choice(NamedTuple):
+    """What was chosen on validation.
+
+    Attributes:
+        lr: the constant learning rate; None for a recipe that brings its own.
+        epochs: how often the steps are passed over.
+    """
+
+    lr: float | None
+    epochs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """How the sets of `optimized real` are chosen: the best of many random ones, on training images.
+
+    Attributes:
+        num_candidates: random sets that compete.
+        num_kept: best sets that are kept; the initial weights of the final score take turns with them.
+        num_inits: initial weights that each candidate trains, the same for all.
+        num_images: training images that they are scored on, the same for all.
+    """
+
+    num_candidates: int = 100
+    num_kept: int = 10
+    num_inits: int = 20
+    num_images: int = 1024
+
+    def __post_init__(self) -> None:
+        for name in ("num_kept", "num_inits", "num_images"):
+            checks.at_least(name, getattr(self, name), 1)
+        checks.at_least(
+            "num_candidates", self.num_candidates, self.num_kept, remedy="Give as many as are kept, or more."
+        )
+
+
+def lay_out(images: np.ndarray, setting: Setting, *, lr: float, epochs: int | None = None) -> Schedule:
     """Real images in the place of φ: the same steps and epochs, a constant learning rate.
 
     Args:
         images: `[K, m, H, W, C]` normalised; m images of a class, or one that every step repeats.
         setting: S, E and the images of a step.
         lr: η of every step.
+        epochs: instead of the setting's E.
 
     Returns:
         A schedule with hard labels, B = K · images of one class in one step.
@@ -70,40 +160,91 @@ def lay_out(images: np.ndarray, setting: Setting, *, lr: float) -> Schedule:
     num_classes, count = images.shape[:2]
     if count == 1:
         images = np.repeat(images, setting.per_class, axis=1)
-    steps = np.moveaxis(
-        images.reshape(num_classes, setting.inner_steps, setting.per_class_per_step, *images.shape[2:]), 1, 0
-    )
-    inputs = steps.reshape(setting.inner_steps, -1, *images.shape[2:])
+    inputs = by_step(images, setting.inner_steps)
     labels = np.eye(num_classes, dtype=np.float32)[
         np.repeat(np.arange(num_classes), setting.per_class_per_step)
     ]
     return Schedule(
         jnp.asarray(inputs),
         jnp.broadcast_to(labels, (setting.inner_steps, *labels.shape)),
-        jnp.full((setting.inner_epochs, setting.inner_steps), lr, jnp.float32),
+        jnp.full((epochs or setting.inner_epochs, setting.inner_steps), lr, jnp.float32),
     )
 
 
 def _scores(
-    setting: Setting, schedules: list[Schedule], which: np.ndarray, split: Split, key: jax.Array
+    setting: Setting,
+    schedules: Sequence[Schedule],
+    runs: tuple[np.ndarray, np.ndarray],
+    split: Split,
+    *,
+    key: jax.Array,
+    inits: InitDistribution | None = None,
 ) -> np.ndarray:
+    """Percent of a split that each run classifies correctly.
+
+    Args:
+        setting: of the comparison.
+        schedules: one or more.
+        runs: `[R]` twice: which schedule each run trains on, and the number of its initial weights; the same
+            number is the same θ0, of a pool the member of that number.
+        split: to test on.
+        key: draws the initial weights. Consumed.
+        inits: p(θ0) instead of the setting's.
+    """
+    which, nets = runs
+    inits = inits or setting.inits
     values = accuracies(
         jax.tree.map(lambda *leaves: jnp.stack(leaves), *schedules),
         jnp.asarray(which, jnp.int32),
-        jax.random.split(key, len(which)),
+        jax.random.split(key, int(nets.max()) + 1)[nets],
         chunks(split),
         mean=jnp.asarray(setting.data.mean),
         std=jnp.asarray(setting.data.std),
         network=setting.network,
-        inits=setting.inits,
+        inits=inits,
         recipe=setting.recipe,
         runs_per_chunk=setting.runs_per_chunk,
+        members=jnp.asarray(nets % (inits.size or len(nets)), jnp.int32),
     )
     return np.asarray(values)
 
 
+def tune(setting: Setting, sets: Sequence[np.ndarray], *, key: jax.Array) -> Choice:
+    """Choose the learning rate, and the epochs where there is a choice, on the validation split.
+
+    Args:
+        setting: of the comparison.
+        sets: `[K, m, H, W, C]` each; the runs take turns with them.
+        key: draws the initial weights. Consumed.
+
+    Returns:
+        The choice with the best mean accuracy.
+    """
+    if setting.recipe.kind != "schedule":
+        return Choice(None, setting.inner_epochs)
+    tuning = setting.tuning
+    choices = [
+        Choice(lr, epochs)
+        for epochs in (tuning.epochs or (setting.inner_epochs,))
+        for lr in tuning.learning_rates
+    ]
+    count = min(tuning.num_inits, len(sets)) if setting.one_outcome else tuning.num_inits
+    runs = np.arange(count) % len(sets), np.arange(count)
+
+    def score(choice: Choice) -> float:
+        schedules = [lay_out(images, setting, lr=choice.lr or 0.0, epochs=choice.epochs) for images in sets]
+        values = _scores(setting, schedules, runs, setting.data.validation, key=key, inits=tuning.inits)
+        return float(values.mean())
+
+    return max(choices, key=score)
+
+
 def trained_on(
-    setting: Setting, tuning_sets: list[np.ndarray], test_sets: list[np.ndarray], *, key: jax.Array
+    setting: Setting,
+    tuning_sets: Sequence[np.ndarray],
+    test_sets: Sequence[np.ndarray],
+    *,
+    key: jax.Array,
 ) -> dict[str, Any]:
     """Accuracy of networks trained on real images, each run on the next of several sets.
 
@@ -114,24 +255,21 @@ def trained_on(
         key: draws the initial weights. Consumed.
 
     Returns:
-        `mean`, `std`, `n`, `values` in percent on the test split, and `lr`, the chosen rate (None for a
-        recipe that brings its own).
+        `mean`, `std`, `n`, `values` in percent on the test split; `lr`, the chosen rate (None for a recipe
+        that brings its own); and `epochs` where they were chosen too. Of runs that cannot differ there is
+        one: a single set at a fixed θ0.
     """
     tune_key, test_key = jax.random.split(key)
-    lr = None
-    if setting.recipe.kind == "schedule":
-        schedules = [lay_out(images, setting, lr=rate) for rate in LEARNING_RATES for images in tuning_sets]
-        sets = np.arange(TUNING_INITS) % len(tuning_sets)
-        which = (np.arange(len(LEARNING_RATES))[:, None] * len(tuning_sets) + sets).ravel()
-        values = _scores(setting, schedules, which, setting.data.validation, tune_key)
-        lr = LEARNING_RATES[int(values.reshape(len(LEARNING_RATES), -1).mean(1).argmax())]
-    schedules = [lay_out(images, setting, lr=lr or 0.0) for images in test_sets]
-    which = np.arange(setting.num_inits) % len(test_sets)
-    values = _scores(setting, schedules, which, setting.data.test, test_key)
-    return {**Evaluation.of(values).as_dict(), "lr": lr}
+    chosen = tune(setting, tuning_sets, key=tune_key)
+    schedules = [lay_out(images, setting, lr=chosen.lr or 0.0, epochs=chosen.epochs) for images in test_sets]
+    count = min(setting.num_inits, len(test_sets)) if setting.one_outcome else setting.num_inits
+    runs = np.arange(count) % len(test_sets), np.arange(count)
+    values = _scores(setting, schedules, runs, setting.data.test, key=test_key)
+    epochs = {"epochs": chosen.epochs} if setting.tuning.epochs else {}
+    return {**Evaluation.of(values).as_dict(), "lr": chosen.lr, **epochs}
 
 
-def nearest_neighbour(data: Dataset, sets: list[np.ndarray]) -> dict[str, Any]:
+def nearest_neighbour(data: Dataset, sets: Sequence[np.ndarray]) -> dict[str, Any]:
     """k-NN straight on the normalised pixels of each set; k chosen on validation.
 
     Args:
@@ -157,43 +295,154 @@ def nearest_neighbour(data: Dataset, sets: list[np.ndarray]) -> dict[str, Any]:
     return {**Evaluation.of(np.array(values)).as_dict(), "neighbours": neighbours}
 
 
-def measure(setting: Setting, *, key: jax.Array, seed: int) -> dict[str, dict[str, Any]]:
-    """The baselines of the 2018 paper's basic setting.
+def _part(split: Split, rows: np.ndarray) -> Split:
+    """Some images of a split, by their positions `[n]`."""
+    return dataclasses.replace(split, images=split.images[rows], labels=split.labels[rows])
+
+
+def real_sets(setting: Setting, seeds: Sequence[int]) -> list[np.ndarray]:
+    """A set of random real images, `[K, m, H, W, C]` normalised, for each seed.
+
+    Raises:
+        ValueError: a class has fewer images than asked for.
+    """
+    count = {"per_class": setting.per_class, "num_classes": setting.data.num_classes}
+    return [coresets.real_images(setting.data.train, **count, seed=seed) for seed in seeds]
+
+
+def best_sets(
+    setting: Setting, candidates: Sequence[np.ndarray], selection: Selection, *, key: jax.Array, seed: int
+) -> list[np.ndarray]:
+    """The sets on which networks learn to classify training images best.
+
+    Args:
+        setting: of the comparison.
+        candidates: `[K, m, H, W, C]` each.
+        selection: how many are kept, and how they are scored.
+        key: draws the initial weights. Consumed.
+        seed: draws the training images that they are scored on, and the tuning's.
+
+    Returns:
+        The best `selection.num_kept`, best first.
+
+    References:
+        Wang et al. 2018, arXiv 1811.10959, the baseline "optimized real images".
+    """
+    tune_key, score_key = jax.random.split(key)
+    chosen = tune(setting, candidates, key=tune_key)
+    train = setting.data.train
+    rows = np.random.default_rng(seed).permutation(len(train))[: selection.num_images]
+    nets = 1 if setting.one_outcome else selection.num_inits
+    competing = len(candidates)
+    values = _scores(
+        setting,
+        [lay_out(images, setting, lr=chosen.lr or 0.0, epochs=chosen.epochs) for images in candidates],
+        (np.repeat(np.arange(competing), nets), np.tile(np.arange(nets), competing)),
+        _part(train, rows),
+        key=score_key,
+        inits=setting.tuning.inits,
+    )
+    order = np.argsort(-values.reshape(competing, nets).mean(1), kind="stable")
+    return [candidates[index] for index in order[: selection.num_kept]]
+
+
+class Sets(NamedTuple):
+    """The images of one kind.
+
+    Attributes:
+        tuning: sets `[K, m, H, W, C]` for choosing on validation.
+        test: sets for the score on the test split.
+    """
+
+    tuning: list[np.ndarray]
+    test: list[np.ndarray]
+
+
+def _sets(
+    setting: Setting, kind: str, *, key: jax.Array, seed: int, selection: Selection, num_clusterings: int
+) -> Sets:
+    """The images of a kind; those that do not depend on chance, or were chosen, serve for both."""
+    train, num_classes = setting.data.train, setting.data.num_classes
+    if kind == "random real":
+        tuning = real_sets(setting, range(seed + 1_000_000, seed + 1_000_000 + setting.tuning.num_inits))
+        return Sets(tuning, real_sets(setting, range(seed, seed + setting.num_inits)))
+    if kind == "optimized real":
+        first = seed + 2_000_000
+        candidates = real_sets(setting, range(first, first + selection.num_candidates))
+        both = best_sets(setting, candidates, selection, key=key, seed=seed)
+    elif kind == "k-means":
+        both = [
+            coresets.k_means(train, per_class=setting.per_class, num_classes=num_classes, seed=seed + start)
+            for start in range(num_clusterings)
+        ]
+    else:
+        both = [coresets.class_means(train, num_classes=num_classes)]
+    return Sets(both, both)
+
+
+def measure(
+    setting: Setting,
+    *,
+    key: jax.Array,
+    seed: int,
+    names: Sequence[str] = BASIC,
+    selection: Selection = Selection(),
+    num_clusterings: int = 1,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
+    listener: Callable[[str, Mapping[str, Any]], None] = lambda name, score: None,
+) -> dict[str, dict[str, Any]]:
+    """The baselines of the 2018 paper under its protocol.
 
     Args:
         setting: of the comparison.
         key: draws the initial weights. Consumed.
-        seed: draws the random real sets (a new one for every initial weights) and k-means' start.
+        seed: draws the random real sets (a new one for every initial weights) and k-means' starts.
+        names: which ones, of `ALL`.
+        selection: of the sets of `optimized real`.
+        num_clusterings: k-means from so many starts; the runs take turns with their centroids.
+        known: scores that were measured before; not measured again.
+        listener: called with each name and score as it comes.
 
     Returns:
-        For `random real`, `class mean`, `k-means`, `k-NN, random real` and `k-NN, k-means`: `mean`, `std`,
-        `n`, `values` in percent on the test split, with what was tuned.
+        By name `mean`, `std`, `n`, `values` in percent on the test split, with what was tuned. What is
+        known and measured does not depend on `names`.
 
     Raises:
-        ValueError: a class has fewer images than asked for.
+        ValueError: an unknown name, or a class has fewer images than asked for.
 
     References:
         Wang et al. 2018, arXiv 1811.10959, the basic setting.
     """
-    train, num_classes = setting.data.train, setting.data.num_classes
-    images = train.normalised()
-
-    def real(seed: int) -> np.ndarray:
-        rows = coresets.random_real(train, per_class=setting.per_class, num_classes=num_classes, seed=seed)
-        return images[rows]
-
-    keys = jax.random.split(key, 3)
-    tuning = [real(seed + 1_000_000 + run) for run in range(TUNING_INITS)]
-    test = [real(seed + run) for run in range(setting.num_inits)]
-    means = coresets.class_means(train, num_classes=num_classes)
-    centroids = coresets.k_means(train, per_class=setting.per_class, num_classes=num_classes, seed=seed)
-    return {
-        "random real": trained_on(setting, tuning, test, key=keys[0]),
-        "class mean": trained_on(setting, [means], [means], key=keys[1]),
-        "k-means": trained_on(setting, [centroids], [centroids], key=keys[2]),
-        "k-NN, random real": nearest_neighbour(setting.data, test),
-        "k-NN, k-means": nearest_neighbour(setting.data, [centroids]),
-    }
+    checks.prng_key("key", key)
+    checks.at_least("seed", seed, 0)
+    for name in names:
+        checks.choice("baselines", name, ALL)
+    first, second, third = jax.random.split(key, 3)
+    keys: dict[str, jax.Array] = {"random real": first, "class mean": second, "k-means": third}
+    keys["optimized real"] = jax.random.fold_in(key, 3)
+    kinds: dict[str, Sets] = {}
+    scores = {name: dict(score) for name, score in (known or {}).items()}
+    for name in names:
+        if name in scores:
+            continue
+        kind = name.removeprefix("k-NN, ")
+        if kind not in kinds:
+            select_key = jax.random.fold_in(keys[kind], 1)
+            kinds[kind] = _sets(
+                setting,
+                kind,
+                key=select_key,
+                seed=seed,
+                selection=selection,
+                num_clusterings=num_clusterings,
+            )
+        sets = kinds[kind]
+        if name == kind:
+            scores[name] = trained_on(setting, sets.tuning, sets.test, key=keys[kind])
+        else:
+            scores[name] = nearest_neighbour(setting.data, sets.test)
+        listener(name, scores[name])
+    return {name: scores[name] for name in names}
 
 
 def all_data(
@@ -219,8 +468,14 @@ def all_data(
 
     Returns:
         Accuracy on the test split.
+
+    Raises:
+        ValueError: parts that do not fit, a count below one, or a recipe of another kind.
     """
+    setting = Setting(data, network, inits, recipe, 1, 1, 1, num_inits, runs_per_chunk)
+    checks.equal("the recipe's kind", recipe.kind, "train", remedy="Give ddjax.Recipe('train', ...).")
+    checks.prng_key("key", key)
     labels = np.eye(data.num_classes, dtype=np.float32)[data.train.labels]
     everything = Schedule(jnp.asarray(data.train.normalised())[None], jnp.asarray(labels)[None], None)
-    setting = Setting(data, network, inits, recipe, 1, 1, 1, num_inits, runs_per_chunk)
-    return Evaluation.of(_scores(setting, [everything], np.zeros(num_inits), data.test, key))
+    runs = np.zeros(num_inits, np.int64), np.arange(num_inits)
+    return Evaluation.of(_scores(setting, [everything], runs, data.test, key=key))

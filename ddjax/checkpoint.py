@@ -17,6 +17,7 @@ import signal
 import threading
 import types
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import jax
 import numpy as np
 
 from ddjax import checks, npz
-from ddjax.files import check_room, remove_temporaries, write_atomic
+from ddjax.files import check_room, make_directory, remove_temporaries, write_atomic
 from ddjax.types import PyTree
 
 MANIFEST = "manifest"
@@ -134,6 +135,7 @@ class Store:
 
     def __init__(self, directory: str | Path, *, keep: int = 2):
         """Use `directory`, made at the first save; keep the newest `keep` checkpoints."""
+        checks.path("directory", directory, remedy="Give the one to keep checkpoints in.")
         checks.at_least("keep", keep, 1)
         self.directory = Path(directory)
         self.keep = keep
@@ -151,7 +153,7 @@ class Store:
         Raises:
             OSError: it could not be written; those that were there still are.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self.directory)
         path = self.directory / f"step_{step:08d}.npz"
         write_atomic(path, _encode(jax.device_get(tree)))
         paths = self.paths()
@@ -194,7 +196,7 @@ class Store:
         Raises:
             OSError: the directory cannot be written, or its disk has no room for one more checkpoint.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self.directory)
         remove_temporaries(self.directory)
         leaves = jax.tree.leaves(tree)
         check_room(self.directory, sum(leaf.nbytes for leaf in leaves) + _OVERHEAD * (len(leaves) + 1))
@@ -206,9 +208,15 @@ class Saver:
     An error of the thread is raised by the next call of any method but `join`.
     """
 
-    def __init__(self, store: Store) -> None:
-        """Save to `store`."""
+    def __init__(self, store: Store, *, before: Callable[[], object] | None = None) -> None:
+        """Save to `store`.
+
+        Args:
+            store: where to.
+            before: called by the thread first, to bring to disk what the checkpoint refers to.
+        """
         self.store = store
+        self._before = before
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -248,6 +256,8 @@ class Saver:
 
     def _write(self, step: int, tree: PyTree) -> None:
         try:
+            if self._before is not None:
+                self._before()
             self.store.save(step, tree)
         except BaseException as error:
             self._error = error
@@ -267,7 +277,12 @@ class PreemptionGuard:
     def _handle(self, number: int, frame: types.FrameType | None) -> None:
         del frame
         self.requested = True
-        signal.signal(number, self._previous[number])
+        previous = self._previous[number]
+        # Not a previous function itself: whoever asks which is installed is to see that the block goes on.
+        signal.signal(number, self._again if callable(previous) else previous)
+
+    def _again(self, number: int, frame: types.FrameType | None) -> None:
+        self._previous[number](number, frame)
 
     def __enter__(self) -> PreemptionGuard:
         # Python delivers signals to the main thread only, and lets only that one set handlers.

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+import math
+import numbers
+import operator
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
+
+from ddjax.types import InitDistribution, Network, RealData, Schedule
 
 
 def choice(what: str, value: Any, choices: Iterable[str], *, remedy: str = "") -> None:
@@ -17,12 +24,13 @@ def choice(what: str, value: Any, choices: Iterable[str], *, remedy: str = "") -
         ValueError: `value` is none of `choices`.
     """
     known = sorted(choices)
-    if value in known:
+    if isinstance(value, str) and value in known:
         return
     near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(
-        f"{what}: expected one of {', '.join(known)}; got {value!r}.{hint}{' ' + remedy if remedy else ''}"
+        f"{what}: expected one of {', '.join(known)}; got {_short(value)}.{hint}"
+        f"{' ' + remedy if remedy else ''}"
     )
 
 
@@ -32,11 +40,11 @@ def at_least(what: str, value: Any, minimum: float, *, integer: bool = True, rem
     Raises:
         ValueError: as said.
     """
-    is_number = hasattr(value, "__index__") if integer else isinstance(value, (int, float))
-    if isinstance(value, bool) or not is_number or not minimum <= value < float("inf"):
+    is_number = _is_whole(value) if integer else _is_finite(value)
+    if not is_number or value < minimum:
         noun = "a whole number" if integer else "a finite number"
         remedy = remedy or f"Give {noun} of {minimum:g} or more."
-        raise ValueError(f"{what}: expected {noun} >= {minimum:g}; got {value!r}. {remedy}")
+        raise ValueError(f"{what}: expected {noun} >= {minimum:g}; got {_short(value)}. {remedy}")
 
 
 def positive(what: str, value: Any, *, remedy: str = "") -> None:
@@ -45,9 +53,20 @@ def positive(what: str, value: Any, *, remedy: str = "") -> None:
     Raises:
         ValueError: as said.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+    if not _is_finite(value) or value <= 0:
         remedy = remedy or "Give a finite number greater than zero."
-        raise ValueError(f"{what}: expected a finite number > 0; got {value!r}. {remedy}")
+        raise ValueError(f"{what}: expected a finite number > 0; got {_short(value)}. {remedy}")
+
+
+def fraction(what: str, value: Any, *, remedy: str = "") -> None:
+    """Refuse a number outside [0, 1).
+
+    Raises:
+        ValueError: as said.
+    """
+    if not _is_finite(value) or not 0 <= value < 1:
+        remedy = remedy or "Give a number from 0 to below 1."
+        raise ValueError(f"{what}: expected a number in [0, 1); got {_short(value)}. {remedy}")
 
 
 def equal(what: str, value: Any, expected: Any, *, remedy: str) -> None:
@@ -68,6 +87,86 @@ def kind(what: str, value: Any, expected: type, *, remedy: str) -> None:
     """
     if not isinstance(value, expected):
         raise ValueError(f"{what}: expected a {expected.__name__}; got {_described(value)}. {remedy}")
+
+
+def text(what: str, value: Any, *, remedy: str) -> None:
+    """Refuse what is no text, or an empty one.
+
+    Raises:
+        ValueError: as said.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{what}: expected a text; got {_described(value)}. {remedy}")
+
+
+def path(what: str, value: Any, *, remedy: str) -> None:
+    """Refuse what names no file or directory.
+
+    Raises:
+        ValueError: as said.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError(f"{what}: expected a path; got {_described(value)}. {remedy}")
+
+
+def image_shape(value: Any) -> tuple[int, int, int]:
+    """`value` as three positive whole numbers.
+
+    Raises:
+        ValueError: it is not `(H, W, C)`.
+    """
+    shape = tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(shape) != 3 or not all(_is_whole(size) and size >= 1 for size in shape):
+        raise ValueError(
+            "image_shape: expected (height, width, channels), three whole numbers >= 1; "
+            f"got {_short(value)}. Grey images have one channel, e.g. (28, 28, 1)."
+        )
+    height, width, channels = (int(size) for size in shape)
+    return height, width, channels
+
+
+def network_and_inits(network: Any, inits: Any) -> None:
+    """Refuse what is no network, or no distribution of initial weights.
+
+    Raises:
+        ValueError: as said.
+    """
+    kind("network", network, Network, remedy="Build it with ddjax.networks.")
+    kind("inits", inits, InitDistribution, remedy="Build it with ddjax.inits.")
+
+
+def schedule(value: Any, *, needs_lrs: bool = False) -> None:
+    """Refuse what is no `Schedule`, or one whose shapes do not fit each other.
+
+    Raises:
+        ValueError: as said.
+    """
+    kind("schedule", value, Schedule, remedy="Give ddjax.Schedule(inputs, labels, lrs).")
+    shapes: list[tuple[int, ...]] = [getattr(array, "shape", ()) for array in value]
+    inputs, labels, lrs = shapes
+    fits = len(inputs) == 5 and len(labels) == 3 and inputs[:2] == labels[:2] and 0 not in inputs
+    if value.lrs is not None:
+        fits = fits and len(lrs) == 2 and lrs[1] == inputs[0] and 0 not in lrs
+    elif needs_lrs:
+        raise ValueError("schedule: expected learning rates [E, S]; got none. Give one for each step.")
+    if not fits:
+        raise ValueError(
+            "schedule: expected inputs [S, B, H, W, C], labels [S, B, K], lrs [E, S] or None; got "
+            f"{inputs}, {labels}, {lrs}. Bring them to these shapes."
+        )
+
+
+def network_fits(network: Network, data: RealData) -> None:
+    """Refuse a network for other images or classes than those of the real data.
+
+    Raises:
+        ValueError: as said.
+    """
+    for what, got, wanted in (
+        ("image shape (H, W, C)", tuple(network.image_shape), tuple(data.images.shape[1:])),
+        ("number of classes", network.num_classes, len(data.class_start) - 1),
+    ):
+        equal(f"{network.name}'s {what}", got, wanted, remedy="Build the network for these data.")
 
 
 def function(what: str, value: Any, *, remedy: str) -> None:
@@ -106,10 +205,52 @@ def jsonable(what: str, value: Any) -> None:
         ) from error
 
 
+def facts(what: str, value: Any) -> None:
+    """Refuse what is no mapping from names to what JSON can hold.
+
+    Raises:
+        ValueError: as said.
+    """
+    kind(what, value, Mapping, remedy="Give a dictionary, or leave it out.")
+    jsonable(what, dict(value))
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, (bool, np.bool_)):
+        return False
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def _short(value: Any) -> str:
+    """A value for a message, in one short line."""
+    written = _written(value)
+    return written if len(written) <= 80 else _described(value)
+
+
+def _written(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return "of thousands of digits"
+
+
 def _described(value: Any) -> str:
     """A value for a message: its type, with shape or text where they are short."""
     name = type(value).__name__
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{name} {value.dtype}{list(value.shape)}"
-    text = repr(value)
-    return f"{name} {text}" if len(text) <= 40 else name
+    written = _written(value)
+    return f"{name} {written}" if len(written) <= 40 else name

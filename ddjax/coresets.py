@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import numpy as np
 
 from ddjax import checks
@@ -14,7 +17,9 @@ def check_enough(split: Split, per_class: int, num_classes: int) -> None:
     Raises:
         ValueError: the message names the class.
     """
+    checks.kind("split", split, Split, remedy="Give data.train.")
     checks.at_least("images per class", per_class, 1)
+    checks.at_least("num_classes", num_classes, split.num_classes, remedy="Give data.num_classes.")
     counts = np.bincount(split.labels, minlength=num_classes)
     smallest = int(counts.argmin())
     if counts[smallest] < per_class:
@@ -40,9 +45,31 @@ def random_real(split: Split, *, per_class: int, num_classes: int, seed: int) ->
         ValueError: a class has fewer images.
     """
     check_enough(split, per_class, num_classes)
+    checks.at_least("seed", seed, 0)
     rng = np.random.default_rng(seed)
     members = (np.flatnonzero(split.labels == k) for k in range(num_classes))
     return np.stack([rng.choice(rows, per_class, replace=False) for rows in members])
+
+
+def real_images(split: Split, *, per_class: int, num_classes: int, seed: int) -> np.ndarray:
+    """The images of `random_real`.
+
+    Args:
+        split: to draw from.
+        per_class: images of each class.
+        num_classes: K.
+        seed: of the draw.
+
+    Returns:
+        `[K, per_class, H, W, C]` float32, normalised.
+
+    Raises:
+        ValueError: a class has fewer images.
+    """
+    rows = random_real(split, per_class=per_class, num_classes=num_classes, seed=seed)
+    flat = rows.ravel()
+    drawn = dataclasses.replace(split, images=split.images[flat], labels=split.labels[flat])
+    return drawn.normalised().reshape(*rows.shape, *split.images.shape[1:])
 
 
 def class_means(split: Split, *, num_classes: int) -> np.ndarray:
@@ -54,7 +81,11 @@ def class_means(split: Split, *, num_classes: int) -> np.ndarray:
 
     Returns:
         `[K, 1, H, W, C]` float32.
+
+    Raises:
+        ValueError: a class has no image.
     """
+    check_enough(split, 1, num_classes)
     images = split.normalised()
     return np.stack([images[split.labels == k].mean(0, keepdims=True) for k in range(num_classes)])
 
@@ -77,6 +108,7 @@ def k_means(split: Split, *, per_class: int, num_classes: int, seed: int) -> np.
     from sklearn.cluster import KMeans
 
     check_enough(split, per_class, num_classes)
+    checks.at_least("seed", seed, 0)
     images = split.normalised()
 
     def centroids(rows: np.ndarray) -> np.ndarray:
@@ -85,3 +117,11 @@ def k_means(split: Split, *, per_class: int, num_classes: int, seed: int) -> np.
         return found.reshape(per_class, *images.shape[1:]).astype(np.float32)
 
     return np.stack([centroids(np.flatnonzero(split.labels == k)) for k in range(num_classes)])
+
+
+INITIAL_IMAGES: dict[str, Callable[..., np.ndarray] | None] = {
+    "noise": None,
+    "real": real_images,
+    "k_means": k_means,
+}
+"""What distilled images may start from, by name; None for noise."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,8 @@ def pixels(
         Wang, Zhu, Torralba, Efros 2018, arXiv 1811.10959. Learned labels: Sucholutsky and Schonlau 2021,
         arXiv 1910.02551.
     """
+    image_shape = checks.image_shape(image_shape)
+    checks.at_least("num_classes", num_classes, 1)
     checks.at_least("inner_steps", inner_steps, 1)
     checks.at_least("inner_epochs", inner_epochs, 1)
     checks.at_least("images_per_class_per_step", images_per_class_per_step, 1)
@@ -89,9 +91,7 @@ def pixels(
     shape = (inner_steps, len(labels), *image_shape)
     step_labels = (inner_steps, *labels.shape)
     if initial_images is not None:
-        checks.equal(
-            "initial_images.shape", initial_images.shape, shape, remedy="Give one image for each label."
-        )
+        initial_images = _checked_images(initial_images, shape)
 
     def init(key: jax.Array) -> PixelParams:
         images = jax.random.normal(key, shape) if initial_images is None else jnp.asarray(initial_images)
@@ -114,6 +114,39 @@ def pixels(
     return Form(init, unfold, "pixels" if label_confidence is None else "pixels_and_labels")
 
 
+def _checked_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(images)
+    checks.equal("initial_images.shape", array.shape, shape, remedy="Give one image for each label.")
+    if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
+        raise ValueError(
+            f"initial_images: expected finite floats, normalised; got {array.dtype}, or NaN or infinity. "
+            "Give (pixel / 255 - mean) / std."
+        )
+    return array
+
+
+def by_step(images: np.ndarray, inner_steps: int) -> np.ndarray:
+    """Images of each class, shared out over the gradient steps in the order that `pixels` keeps.
+
+    Args:
+        images: `[K, S * m, H, W, C]`.
+        inner_steps: S.
+
+    Returns:
+        `[S, K * m, H, W, C]`, ordered by class within a step.
+
+    Raises:
+        ValueError: the images of a class do not share out evenly.
+    """
+    num_classes, count = images.shape[:2]
+    if inner_steps < 1 or count % inner_steps:
+        raise ValueError(
+            f"inner_steps: expected a divisor of the {count} images of a class; got {inner_steps}. Give one."
+        )
+    steps = images.reshape(num_classes, inner_steps, count // inner_steps, *images.shape[2:])
+    return np.moveaxis(steps, 1, 0).reshape(inner_steps, -1, *images.shape[2:])
+
+
 def constant(schedule: Schedule) -> Form:
     """A schedule as it stands: what an artifact is after loading, and what real images are as a baseline.
 
@@ -122,5 +155,9 @@ def constant(schedule: Schedule) -> Form:
 
     Returns:
         A form whose parameters are the `Schedule` itself.
+
+    Raises:
+        ValueError: it is no schedule, or its shapes do not fit each other.
     """
+    checks.schedule(schedule)
     return Form(lambda key: schedule, lambda params: params, "schedule")

@@ -15,7 +15,7 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from ddjax import checks, parallel
+from ddjax import checks, host_memory, parallel
 from ddjax.types import Form, Info, Method, PyTree, RealData
 
 DISPATCH_CAPACITY = 200
@@ -91,6 +91,8 @@ class Problem:
     slots_per_chunk: int = 1
 
     def __post_init__(self) -> None:
+        checks.kind("method", self.method, Method, remedy="Build it with ddjax.methods.")
+        checks.kind("form", self.form, Form, remedy="Build it with ddjax.forms.")
         checks.at_least("num_inits", self.num_inits, 1)
         checks.at_least("slots_per_chunk", self.slots_per_chunk, 1)
         if self.clip_norm is not None:
@@ -199,7 +201,7 @@ def outer_step(
 
 
 @functools.cache
-def _compiler_options(backend: str) -> dict[str, Any]:
+def compiler_options(backend: str) -> dict[str, Any]:
     """What XLA is told on this backend, as far as the XLA at hand knows it.
 
     On CPU, products by Eigen rather than in YNNPACK's fusions, whose threads wait on each other, and vectors
@@ -231,6 +233,7 @@ def build_dispatch(problem: Problem, mesh: Mesh, *, capacity: int = DISPATCH_CAP
         and runs until `state.step` is `stop`, the capacity is full, or a step is not finite; that step's
         diagnostics are the last ones written.
     """
+    checks.at_least("capacity", capacity, 1)
 
     def many(
         state: EngineState, data: RealData, key: jax.Array, stop: jax.Array
@@ -281,10 +284,12 @@ def compile_dispatch(
     """
     started = time.monotonic()
     lowered = build_dispatch(problem, mesh).lower(state, data, key, np.int32(0))
-    dispatch = lowered.compile(_compiler_options(mesh.devices.flat[0].platform))
+    dispatch = lowered.compile(compiler_options(mesh.devices.flat[0].platform))
     seconds = time.monotonic() - started
     memory = dispatch.memory_analysis()
     sizes = (getattr(memory, f"{kind}_size_in_bytes", 0) for kind in ("temp", "argument"))
+    del lowered
+    host_memory.return_freed()
     return dispatch, Cost(seconds, *sizes)
 
 
@@ -306,9 +311,10 @@ def check_problem(problem: Problem, key: jax.Array, data: RealData) -> None:
     """Refuse, without compiling, a method, form and data that do not fit together.
 
     Raises:
-        ValueError: φ's images or classes are not the data's, or the method needs learning rates that the
-            form does not bring.
+        ValueError: φ's images or classes are not the data's or the method's network's, or the method needs
+            learning rates that the form does not bring.
     """
+    checks.prng_key("key", key)
     schedule = jax.eval_shape(lambda key: problem.form.unfold(problem.form.init(key)), key)
     checks.equal(
         "the form's image shape (H, W, C)",
@@ -328,6 +334,7 @@ def check_problem(problem: Problem, key: jax.Array, data: RealData) -> None:
             f"the form: expected learning rates, which {problem.method.name} trains with; got none. "
             "Build it with inner_lr=0.02 or another start."
         )
+    jax.eval_shape(problem.method.sample, data, key)  # where a method looks at the data
     if not problem.method.needs_lrs and schedule.lrs is not None:
         raise ValueError(
             f"the form: expected no learning rates, {problem.method.name} learns none; got "

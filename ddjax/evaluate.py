@@ -13,6 +13,7 @@ import optax
 
 from ddjax import checks
 from ddjax.data import Split, normalise
+from ddjax.inits import draw
 from ddjax.types import Distilled, InitDistribution, Network, Params, Recipe, Schedule
 from ddjax.unroll import OPTIMIZERS, cross_entropy, unroll
 
@@ -138,7 +139,6 @@ def _accuracy(network: Network, params: Params, data: Chunks, mean: jax.Array, s
     return 100.0 * jnp.sum(jax.lax.map(correct, (data.images, data.labels))) / data.size
 
 
-@functools.partial(jax.jit, static_argnames=("network", "inits", "recipe", "runs_per_chunk"))
 def accuracies(
     schedules: Schedule,
     which: jax.Array,
@@ -151,6 +151,7 @@ def accuracies(
     inits: InitDistribution,
     recipe: Recipe,
     runs_per_chunk: int = 1,
+    members: jax.Array | None = None,
 ) -> jax.Array:
     """Many trainings and tests in one compiled call.
 
@@ -165,20 +166,75 @@ def accuracies(
         inits: p(θ0).
         recipe: how to train.
         runs_per_chunk: runs that are vmapped.
+        members: `[R]` int32, the member of the pool that each run starts from, for a p(θ0) that has one; by
+            default each run draws its own.
 
     Returns:
         `[R]`, percent.
     """
+    return _accuracies(
+        schedules,
+        (which, keys, None if inits.pool is None else members),
+        data,
+        inits.pool,
+        mean=mean,
+        std=std,
+        network=network,
+        inits=inits,
+        recipe=recipe,
+        runs_per_chunk=runs_per_chunk,
+    )
 
-    def one(index: jax.Array, key: jax.Array) -> jax.Array:
+
+@functools.partial(jax.jit, static_argnames=("network", "inits", "recipe", "runs_per_chunk"))
+def _accuracies(
+    schedules: Schedule,
+    runs: tuple[jax.Array, jax.Array, jax.Array | None],
+    data: Chunks,
+    pool: Params | None,
+    *,
+    mean: jax.Array,
+    std: jax.Array,
+    network: Network,
+    inits: InitDistribution,
+    recipe: Recipe,
+    runs_per_chunk: int,
+) -> jax.Array:
+    """`accuracies`, compiled; the pool is an argument, so that it is no constant of the program."""
+
+    def start(key: jax.Array, member: jax.Array | None) -> Params:
+        if pool is None:
+            return inits.sample(key)
+        return draw(pool, key) if member is None else jax.tree.map(lambda leaf: leaf[member], pool)
+
+    def one(index: jax.Array, key: jax.Array, member: jax.Array | None) -> jax.Array:
         schedule = jax.tree.map(lambda leaf: leaf[index], schedules)
         init_key, train_key = jax.random.split(key)
-        params = train_params(recipe, network, inits.sample(init_key), schedule, key=train_key)
+        params = train_params(recipe, network, start(init_key, member), schedule, key=train_key)
         return _accuracy(network, params, data, mean, std)
 
     # lax.map alone for one run at a time: its batches of one would be vmapped.
     batch_size = runs_per_chunk if runs_per_chunk > 1 else None
-    return jax.lax.map(lambda run: one(*run), (which, keys), batch_size=batch_size)
+    return jax.lax.map(lambda run: one(*run), runs, batch_size=batch_size)
+
+
+@functools.partial(jax.jit, static_argnames="network")
+def accuracies_as_they_are(
+    params: Params, data: Chunks, *, mean: jax.Array, std: jax.Array, network: Network
+) -> jax.Array:
+    """Percent that each of n networks classifies correctly without any training.
+
+    Args:
+        params: each leaf `[n, ...]`.
+        data: to test on.
+        mean: `[C]`, that normalises the images.
+        std: `[C]`.
+        network: theirs.
+
+    Returns:
+        `[n]`, percent.
+    """
+    return jax.lax.map(lambda one: _accuracy(network, one, data, mean, std), params)
 
 
 def check_fits(distilled: Distilled, network: Network) -> None:
@@ -282,7 +338,8 @@ def scorer(
         mean: `[C]`, that normalises the test images.
         std: `[C]`.
         key: draws the initial weights. Consumed.
-        num_inits: how many; a fixed p(θ0) under a `schedule` recipe has only one.
+        num_inits: how many; under a `schedule` recipe a fixed p(θ0) has only one, a pool its members, each
+            of which comes once and in their order.
         runs_per_chunk: trainings that are vmapped.
 
     Returns:
@@ -291,11 +348,15 @@ def scorer(
     Raises:
         ValueError: the split does not fit the network, or a count is below one.
     """
+    checks.kind("network", network, Network, remedy="Build it with ddjax.networks.")
+    checks.kind("recipe", recipe, Recipe, remedy="Give ddjax.Recipe(...).")
     _check_draws(inits, key)
     check_split(split, network)
     checks.at_least("num_inits", num_inits, 1)
     checks.at_least("runs_per_chunk", runs_per_chunk, 1)
-    count = 1 if inits.fixed and recipe.kind == "schedule" else num_inits
+    different = inits.size if recipe.kind == "schedule" else None
+    count = min(num_inits, different or num_inits)
+    members = jnp.arange(count, dtype=jnp.int32) % (inits.size or count)
     keys, pieces = jax.random.split(key, count), chunks(split)
 
     def score(schedule: Schedule) -> jax.Array:
@@ -310,6 +371,7 @@ def scorer(
             inits=inits,
             recipe=recipe,
             runs_per_chunk=runs_per_chunk,
+            members=members,
         )
 
     return score
@@ -333,7 +395,7 @@ def evaluate(
         inits: p(θ0).
         split: real images, e.g. `data.test`.
         key: draws the initial weights. Consumed.
-        num_inits: how many; a fixed p(θ0) has only one.
+        num_inits: how many; a fixed p(θ0) has only one, a pool its members.
         runs_per_chunk: how many are trained at once.
 
     Returns:

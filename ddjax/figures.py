@@ -1,4 +1,4 @@
-"""Figures: the distilled images as a labelled grid, and the curves of a run.
+"""Figures: the distilled images as a labelled grid, the curves of a run, lines over what was varied.
 
 Matplotlib is imported when something is drawn, and never through pyplot, whose state is global.
 """
@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ddjax import checks
 from ddjax.files import StrPath, write_atomic
 
 _DPI = 100
 _INK = "#30343b"
 _FAINT = "#c9cdd4"
+_COLOURS = ("#2f6db5", "#d1495b", "#2e8b57", "#e09f3e", "#7a5195", "#5f6b7a")
 
 # Pictures of distilled images.
 
@@ -52,10 +54,19 @@ def image_grid(
         ValueError: `images` and `labels` are not of these shapes.
     """
     images, labels = np.asarray(images), np.asarray(labels)
-    if images.ndim != 5 or labels.ndim != 3 or images.shape[:2] != labels.shape[:2]:
+    if images.ndim != 5 or labels.ndim != 3 or images.shape[:2] != labels.shape[:2] or not images.size:
         raise ValueError(
             "image_grid: expected images [S, B, H, W, C] and labels [S, B, K]; "
             f"got {images.shape} and {labels.shape}. Give both the same two leading axes."
+        )
+    for name, array in (("mean", mean), ("std", std)):
+        channels = images.shape[-1:]
+        checks.equal(
+            f"image_grid: {name}.shape", np.shape(array), channels, remedy="Give one for each channel."
+        )
+    if class_names is not None:
+        checks.equal(
+            "image_grid: number of class names", len(class_names), labels.shape[-1], remedy="Name each class."
         )
     pixels = to_pixels(images, mean, std)
     side = int(np.clip(1600 // images.shape[1], 32, 96))
@@ -188,6 +199,86 @@ def curves(path: StrPath, records: Sequence[Mapping[str, Any]], *, title: str | 
     _save(path, figure)
 
 
+class Line(NamedTuple):
+    """One line of a plot.
+
+    Attributes:
+        name: in the legend.
+        x: `[n]` numbers, or texts that stand side by side.
+        mean: `[n]`; NaN is a gap.
+        std: `[n]`, a band around the mean; None for none.
+        marked: whether the points themselves are drawn.
+        drawn: whether a line is drawn through them.
+    """
+
+    name: str
+    x: Sequence[Any]
+    mean: Sequence[float]
+    std: Sequence[float] | None = None
+    marked: bool = True
+    drawn: bool = True
+
+
+def lines(
+    path: StrPath,
+    series: Sequence[Line],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str | None = None,
+    at: float | None = None,
+) -> None:
+    """Write a PNG of quantities against one that was varied.
+
+    Args:
+        path: the PNG to write.
+        series: the lines; those whose names differ only in what follows a comma share a colour.
+        x_label: what was varied; its axis is logarithmic where the numbers span a factor of twenty.
+        y_label: what was measured.
+        title: a line above.
+        at: where a vertical line is drawn.
+
+    Raises:
+        ValueError: a line's `x`, `mean` and `std` are not of one length, or there is no line.
+    """
+    from matplotlib.figure import Figure
+
+    if not series:
+        raise ValueError("lines: expected one or more lines; got none. Give what is to be drawn.")
+    for line in series:
+        lengths = {len(line.x), len(line.mean), len(line.x if line.std is None else line.std)}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"lines: expected x, mean and std of one length; {line.name!r} has {sorted(lengths)}. "
+                "Give a value for every x."
+            )
+    figure = Figure(figsize=(6.4, 4.2), dpi=_DPI, facecolor="white", layout="constrained")
+    axes = figure.subplots()
+    kinds = list(dict.fromkeys(line.name.split(",")[0] for line in series))
+    for line in series:
+        colour = _COLOURS[kinds.index(line.name.split(",")[0]) % len(_COLOURS)]
+        style: dict[str, Any] = {"linestyle": "-" if line.drawn else "none", "linewidth": 1.6}
+        style |= {"marker": "o" if line.marked else "", "markersize": 5}
+        axes.plot(line.x, line.mean, color=colour, label=line.name, **style)
+        if line.std is not None:
+            mean, std = np.asarray(line.mean, np.float64), np.asarray(line.std, np.float64)
+            axes.fill_between(line.x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+    if at is not None:
+        axes.axvline(at, color=_INK, linewidth=0.9, linestyle=":")
+    values = np.array([x for line in series for x in line.x if not isinstance(x, str)], np.float64)
+    if values.size and values.min() > 0 and values.max() >= 20 * values.min():
+        axes.set_xscale("log")
+    axes.set_xlabel(x_label, color=_INK)
+    axes.set_ylabel(y_label, color=_INK)
+    axes.grid(color=_FAINT, linewidth=0.6, alpha=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=_INK, labelsize=9)
+    axes.legend(fontsize=9, frameon=False)
+    if title:
+        axes.set_title(title, fontsize=11, weight="bold", color=_INK)
+    _save(path, figure)
+
+
 def _series(records: Sequence[Mapping[str, Any]], field: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps `[n]` and values `[n]` or `[n, T]` of the records that hold the field; null is NaN."""
     found = [(record["step"], record[field]) for record in records if record.get(field) is not None]
@@ -243,4 +334,4 @@ def _log_if_wide(axes: Any, values: np.ndarray) -> None:
         axes.set_yscale("log")
 
 
-__all__ = ["curves", "image_grid", "to_pixels"]
+__all__ = ["Line", "curves", "image_grid", "lines", "to_pixels"]

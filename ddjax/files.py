@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -14,6 +15,9 @@ from typing import BinaryIO
 StrPath = str | os.PathLike[str]
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+
+_NOT_SUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What file systems say that cannot sync a directory or reserve room."""
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOT_ALLOWED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
@@ -33,13 +37,13 @@ def write_atomic(path: StrPath, data: bytes | Callable[[BinaryIO], object]) -> N
 
     Raises:
         WriteError: the disk is full or cannot be written; `path` is as it was.
-        OSError: the directory is missing; `path` is as it was.
+        FileNotFoundError: the directory is missing.
         Exception: whatever `data` raises; `path` is as it was.
     """
     path = Path(path)
     temporary = _temporary(path)
     try:
-        with temporary.open("xb") as file:
+        with _opened(temporary) as file:
             if callable(data):
                 data(file)
             else:
@@ -50,8 +54,28 @@ def write_atomic(path: StrPath, data: bytes | Callable[[BinaryIO], object]) -> N
     except OSError as error:
         raise explained(path, error, None if callable(data) else len(data)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
     _sync_directory(path.parent)
+
+
+def make_directory(path: StrPath) -> None:
+    """Make a directory, and those above it, where they are missing; they survive a power cut.
+
+    Raises:
+        ValueError: a file is in the way.
+        OSError: it cannot be made.
+    """
+    path = Path(path)
+    there = next(known for known in (path, *path.parents) if known.exists())
+    if not there.is_dir():
+        raise ValueError(f"{path}: expected a directory; {there} is a file. Choose another place.")
+    if there == path:
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    for made in (path, *path.parents):
+        if made == there:
+            break
+        _sync_directory(made.parent)
 
 
 def append(path: StrPath, descriptor: int, data: bytes) -> None:
@@ -88,22 +112,58 @@ def check_room(directory: StrPath, size: int) -> None:
     """
     temporary = _temporary(Path(directory) / "room")
     try:
-        with temporary.open("xb") as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            elif shutil.disk_usage(directory).free < size:
+        with _opened(temporary) as file:
+            if not _reserved(file.fileno(), size) and shutil.disk_usage(directory).free < size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise explained(Path(directory), error, size) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
+
+
+def _reserved(descriptor: int, size: int) -> bool:
+    """Whether the system reserves room for a file, and has done so.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return False
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+        return False
+    return True
 
 
 def remove_temporaries(directory: StrPath) -> None:
     """Remove what writers that were killed left in a directory; nobody else may be writing there."""
     for path in Path(directory).glob(".*.tmp"):
-        if _TEMPORARY.fullmatch(path.name):
+        if is_temporary(path):
             path.unlink(missing_ok=True)
+
+
+def is_temporary(path: StrPath) -> bool:
+    """Whether a file bears the name of one that is being written, or that a killed writer left."""
+    return _TEMPORARY.fullmatch(Path(path).name) is not None
+
+
+def _opened(temporary: Path) -> BinaryIO:
+    try:
+        return temporary.open("xb")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{temporary.parent}: expected a directory to write to; there is none. Make it, or "
+            "choose another."
+        ) from error
+
+
+def _discard(temporary: Path) -> None:
+    """Remove what was not renamed; where that fails too, the error that came first says more."""
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:
@@ -147,6 +207,9 @@ def _sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
     finally:
         os.close(descriptor)
 
@@ -157,6 +220,8 @@ __all__ = [
     "append",
     "check_room",
     "explained",
+    "is_temporary",
+    "make_directory",
     "remove_temporaries",
     "write_atomic",
 ]

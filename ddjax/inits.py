@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from ddjax import checks
+from ddjax.pool import SPLITS, Pool
 from ddjax.types import InitDistribution, Network, Params
 
 _Draw = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
@@ -51,6 +52,7 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
         Xavier: Glorot and Bengio 2010. Kaiming: He et al. 2015, arXiv 1502.01852. Orthogonal: Saxe et al.
         2014, arXiv 1312.6120. LeCun: LeCun et al. 1998, Efficient BackProp.
     """
+    checks.kind("network", network, Network, remedy="Build it with ddjax.networks.")
     checks.choice("scheme", scheme, SCHEMES)
     checks.positive("gain", gain)
     name = scheme if gain == 1 else f"{scheme}(gain={gain:g})"
@@ -87,9 +89,56 @@ def fixed(
     Raises:
         ValueError: as in `random`.
     """
+    checks.prng_key("key", key)
     distribution = random(network, scheme=scheme, gain=gain)
     params = jax.jit(distribution.sample)(key)
     return InitDistribution(lambda key: params, f"fixed({distribution.name})", fixed=True)
+
+
+def pretrained(pool: Pool, *, split: str = "train", member: int | None = None) -> InitDistribution:
+    """Weights that were trained before: a member of a pool, drawn anew from every key, or always the same.
+
+    Args:
+        pool: of networks.
+        split: `"train"`: the members to distil with; `"held_out"`: those kept for evaluation.
+        member: which of them every sample is; None draws them uniformly.
+
+    Returns:
+        The distribution. One of several members brings them as `pool`, so that an evaluation meets each
+        once instead of drawing them.
+
+    Raises:
+        ValueError: no pool, another split, or no such member.
+    """
+    checks.kind("pool", pool, Pool, remedy="Give ddjax.pool.load(path).")
+    checks.choice("split", split, SPLITS)
+    members = jax.tree.map(jnp.asarray, pool.members(split))
+    name = f"pretrained({pool.name}, {split})"
+    if member is None:
+        return InitDistribution(lambda key: draw(members, key), name, pool=members)
+    count = pool.size(split)
+    checks.at_least("member", member, 0)
+    if member >= count:
+        raise ValueError(
+            f"member: expected one of the {count} {split} members, 0 to {count - 1}; got {member}. Give a "
+            "smaller number."
+        )
+    params = jax.tree.map(lambda leaf: leaf[member], members)
+    return InitDistribution(lambda key: params, f"pretrained({pool.name}, {split} {member})", fixed=True)
+
+
+def draw(pool: Params, key: jax.Array) -> Params:
+    """One of n weights, each as likely as any other.
+
+    Args:
+        pool: each leaf `[n, ...]`.
+        key: consumed.
+
+    Returns:
+        Weights, each leaf `[...]`.
+    """
+    index = jax.random.randint(key, (), 0, len(jax.tree.leaves(pool)[0]))
+    return jax.tree.map(lambda leaf: leaf[index], pool)
 
 
 def _redraw(draw: _Draw, gain: float, path: tuple[Any, ...], leaf: jax.Array, key: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import optax
 
+from ddjax import checks
 from ddjax.types import PyTree
 
 
@@ -22,7 +23,14 @@ def adam_cosine(
 
     Returns:
         The transformation.
+
+    Raises:
+        ValueError: fewer steps than one, or a rate that is not positive.
     """
+    checks.at_least("num_outer_steps", num_outer_steps, 1)
+    checks.positive("lr", lr)
+    if lr_of_lrs is not None:
+        checks.at_least("lr_of_lrs", lr_of_lrs, 0, integer=False)
 
     def adam(start: float) -> optax.GradientTransformation:
         return optax.adam(optax.cosine_decay_schedule(start, num_outer_steps))
@@ -54,9 +62,14 @@ def adam_halving(steps_between: int, *, lr: float = 0.01) -> optax.GradientTrans
     Returns:
         The transformation.
 
+    Raises:
+        ValueError: fewer steps than one, or a rate that is not positive.
+
     References:
         Wang et al. 2018, arXiv 1811.10959, and the authors' published settings.
     """
+    checks.at_least("steps_between", steps_between, 1)
+    checks.positive("lr", lr)
     schedule = optax.exponential_decay(lr, steps_between, 0.5, staircase=True)
     return optax.adam(schedule, b1=0.5, b2=0.999)
 
@@ -71,7 +84,12 @@ def sgd_momentum(*, lr: float = 1.0, momentum: float = 0.5) -> optax.GradientTra
     Returns:
         The transformation.
 
+    Raises:
+        ValueError: a rate that is not positive, or a momentum outside [0, 1).
+
     References:
         Zhao et al. 2021 (DC), Zhao and Bilen 2023 (DM): momentum 0.5.
     """
+    checks.positive("lr", lr)
+    checks.fraction("momentum", momentum)
     return optax.sgd(lr, momentum=momentum)

@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ddjax import checks
 from ddjax.types import PyTree
 
 T = TypeVar("T")
@@ -37,11 +38,13 @@ AXIS = "slots"
 def make_mesh(devices: Sequence[Device] | None = None) -> Mesh:
     """A one-axis mesh over the given devices, over all of all processes by default."""
     devices = jax.devices() if devices is None else list(devices)
+    checks.at_least("number of devices", len(devices), 1, remedy="Leave devices out to use what there is.")
     return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def default_devices(num_inits: int) -> list[Device]:
     """As many devices as share M slots evenly; with several processes all, so that each has its part."""
+    checks.at_least("num_inits", num_inits, 1)
     devices = jax.devices()
     if jax.process_count() > 1:
         return devices

@@ -33,7 +33,7 @@ from ddjax.engine import (
     init_state,
 )
 from ddjax.networks.ops import CONV_FORMS
-from ddjax.types import RealData
+from ddjax.types import PyTree, RealData
 from ddjax.unroll import STRATEGIES
 from ddjax.version import __version__
 
@@ -108,6 +108,7 @@ def default_plan(backend: str, *, num_inits: int, unrolls: bool = True) -> Plan:
     Returns:
         The plan.
     """
+    checks.at_least("num_inits", num_inits, 1)
     memory, at_once = ("recompute", 1) if backend == "cpu" else ("reverse", num_inits)
     return Plan("auto", memory if unrolls else None, at_once)
 
@@ -256,10 +257,13 @@ class Site(NamedTuple):
     init_key: jax.Array
 
     @classmethod
-    def of(cls, data: Dataset, key: jax.Array, *, num_inits: int) -> Site:
-        """As `ddjax.distill` chooses its devices, places the data and splits its key."""
+    def of(cls, data: Dataset, key: jax.Array, *, num_inits: int, assets: PyTree = ()) -> Site:
+        """As `ddjax.distill` chooses its devices, places the data with a method's assets, splits its key."""
+        checks.kind("data", data, Dataset, remedy="Use ddjax.data.load or ddjax.data.from_arrays.")
+        checks.prng_key("key", key)
         mesh = parallel.make_mesh(parallel.default_devices(num_inits))
-        real = parallel.place(to_device(data.train), parallel.replicated(mesh))
+        real = to_device(data.train)._replace(assets=assets)
+        real = parallel.place(real, parallel.replicated(mesh))
         return cls(mesh, real, *jax.random.split(key))
 
     def start(self, problem: Problem) -> EngineState:

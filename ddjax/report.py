@@ -148,6 +148,10 @@ class MetricsWriter:
         if self._events is not None:
             _write_events(self._events, clean)
 
+    def sync(self) -> None:
+        """Bring to disk what was written so far; another thread may write meanwhile."""
+        os.fsync(self._file.fileno())
+
     @property
     def position(self) -> int:
         """Bytes written to the file in all."""

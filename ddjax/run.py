@@ -31,7 +31,7 @@ from ddjax.engine import (
 )
 from ddjax.report import MetricsWriter
 from ddjax.types import Distilled, Form, Method, PyTree, RealData, Schedule
-from ddjax.workdir import locked
+from ddjax.workdir import held
 
 DISPATCH_SECONDS = 2.0
 """How long a dispatch should take: long enough that its cost vanishes, short enough to report and stop."""
@@ -302,7 +302,10 @@ def distill(
     checks.at_least("num_outer_steps", num_outer_steps, 1)
     checks.choice("on_nonfinite", on_nonfinite, ("stop", "rollback"))
     checks.at_least("max_rollbacks", max_rollbacks, 0)
-    checks.jsonable("metadata", dict(metadata or {}))
+    if metadata is not None:
+        checks.facts("metadata", metadata)
+    if workdir is not None:
+        checks.path("workdir", workdir, remedy="Give a directory, or leave it out to save nothing.")
     schedule = _Saving(save_seconds, save_every)
     if optimizer is None:
         optimizer, bound = default_outer(method, num_outer_steps)
@@ -319,7 +322,8 @@ def distill(
         done = int(snapshot.state.step) >= num_outer_steps
         writer = parallel.together(lambda: _prepare(store, workdir, reporting, snapshot, done=done))
         journal = _Journal(reporting.every, writer, reporting.listener)
-        saver = None if store is None else Saver(store)
+        # A checkpoint says how much of the metrics is its own: that much is to be on disk before it.
+        saver = None if store is None else Saver(store, before=None if writer is None else writer.sync)
         loop = _Loop(
             problem, mesh, real, run_key, num_outer_steps, validation, saver, schedule, rollbacks, journal
         )
@@ -370,14 +374,24 @@ def _on_devices(
 ) -> tuple[Mesh, RealData]:
     """The mesh, and the training split on it; refuses what does not fit before anything compiles."""
     devices = parallel.default_devices(problem.num_inits) if devices is None else devices
-    checks.at_least("number of devices", len(devices), 1, remedy="Leave devices out to use what there is.")
+    _check_devices(devices)
     parallel.check_divides(problem.num_inits, len(devices))
     parallel.check_everywhere(devices)
-    real = to_device(data.train)
+    real = to_device(data.train)._replace(assets=problem.method.assets)
     parallel.check_same("data", real)
     check_problem(problem, key, real)
     mesh = parallel.make_mesh(devices)
     return mesh, parallel.place(real, parallel.replicated(mesh))
+
+
+def _check_devices(devices: Any) -> None:
+    listed = list(devices) if isinstance(devices, Sequence) else None
+    if listed is None or not all(isinstance(device, jax.Device) for device in listed):
+        raise ValueError(
+            f"devices: expected a list of JAX's devices; got {devices!r}. Give jax.devices() or a "
+            "part of it, or leave devices out to use what there is."
+        )
+    checks.at_least("number of devices", len(listed), 1, remedy="Leave devices out to use what there is.")
 
 
 def _last(snapshot: Snapshot) -> Best:
@@ -393,17 +407,8 @@ def _claimed(workdir: str | Path | None) -> Iterator[Store | None]:
         yield None
         return
     store = Store(Path(workdir) / "checkpoints")
-    with contextlib.ExitStack() as stack:
-        parallel.together(lambda: _lock(stack, store.directory) if parallel.is_lead() else None)
+    with held(store.directory):
         yield store
-
-
-def _lock(stack: contextlib.ExitStack, directory: Path) -> None:
-    if directory.parent.exists() and not directory.parent.is_dir():
-        raise ValueError(
-            f"workdir: expected a directory; {directory.parent} is a file. Choose another place."
-        )
-    stack.enter_context(locked(directory))
 
 
 def _prepare(
@@ -462,6 +467,19 @@ def _score(validation: Validation, form: Form, params: PyTree) -> float:
     return float(validation.score(form.unfold(jax.tree.map(jnp.asarray, params))))
 
 
+def _ready(outputs: PyTree) -> PyTree:
+    """A dispatch's outputs once they are there, waited for in Python.
+
+    Where XLA waits, Python's signal handlers do not run until it has done: of two signals during a long outer
+    step the second would not end the process.
+    """
+    pause = 1e-4
+    while not jax.tree.leaves(outputs)[0].is_ready():
+        time.sleep(pause)
+        pause = min(2 * pause, 5e-3)
+    return outputs
+
+
 @dataclasses.dataclass(frozen=True)
 class _Saving:
     """When to save, beside the end and a signal."""
@@ -504,7 +522,7 @@ class _Loop:
                 began = time.monotonic()
                 stop = min(step + turn.steps, self._boundary(step))
                 key = recovery.key_after(self.key, int(snapshot.rollbacks))
-                state, infos, finite = dispatch(snapshot.state, self.data, key, np.int32(stop))
+                state, infos, finite = _ready(dispatch(snapshot.state, self.data, key, np.int32(stop)))
                 snapshot = snapshot._replace(state=state)
                 done = int(state.step) - step
                 infos = jax.device_get(infos)
@@ -559,7 +577,7 @@ class _Loop:
         if validation is not None and done and (end % validation.every == 0 or end == self.num_outer_steps):
             params = jax.device_get(snapshot.state.params)
             score = parallel.lead(lambda: _score(validation, self.problem.form, params))
-            if score > float(snapshot.best.accuracy):  # never where it is NaN
+            if np.isfinite(score) and score > float(snapshot.best.accuracy):
                 snapshot = snapshot._replace(best=Best(params, np.array(score), np.array(end)))
         if self.max_rollbacks and done and end % recovery.STEPS == 0:
             snapshot = snapshot._replace(good=(snapshot.good[1], self._on_host(snapshot.state)))

@@ -51,6 +51,7 @@ class RealData(NamedTuple):
         std: `[C]` float, of pixel / 255.
         class_order: `[n]` int32; positions in `images`, grouped by class in ascending order.
         class_start: `[K + 1]` int32; class k owns `class_order[class_start[k]:class_start[k + 1]]`.
+        assets: what a method reads beside the images, e.g. a pool of networks (`Method.assets`).
     """
 
     images: jax.Array
@@ -59,6 +60,7 @@ class RealData(NamedTuple):
     std: jax.Array
     class_order: jax.Array
     class_start: jax.Array
+    assets: PyTree = ()
 
 
 class Schedule(NamedTuple):
@@ -105,11 +107,22 @@ class InitDistribution:
         sample: `key -> params`. Consumes the key (a fixed distribution ignores it).
         name: how artifacts and records call it, e.g. `"xavier_normal"`.
         fixed: whether every sample is the same θ0.
+        pool: each leaf `[n, ...]`, the n weights that a finite p(θ0) chooses from; None for others. Programs
+            take it as an argument instead of `sample`'s constant, and an evaluation takes its members in
+            their order, each once.
     """
 
     sample: Callable[[jax.Array], Params]
     name: str
     fixed: bool = False
+    pool: Params | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    @property
+    def size(self) -> int | None:
+        """How many different θ0 there are; None for infinitely many."""
+        if self.pool is not None:
+            return len(jax.tree.leaves(self.pool)[0])
+        return 1 if self.fixed else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +219,8 @@ class Method:
             Consumes the key.
         advance: `(schedule, state, key) -> state` after φ has moved; never differentiated; by default the
             state stays. Consumes the key.
+        assets: read-only arrays that travel with the data instead of being constants of the program; `sample`
+            finds them as `data.assets`.
     """
 
     sample: Callable[[RealData, jax.Array], PyTree]
@@ -215,6 +230,7 @@ class Method:
     needs_lrs: bool
     init: Callable[[jax.Array], PyTree] = _no_state
     advance: Callable[[Schedule, PyTree, jax.Array], PyTree] = _keep_state
+    assets: PyTree = dataclasses.field(default=(), compare=False, repr=False)
 
 
 __all__ = [

@@ -184,7 +184,8 @@ def unroll(
     References:
         Wang et al. 2018, algorithm 1, lines 5 to 7.
     """
-    assert schedule.lrs is not None, "a method that unrolls says needs_lrs; the engine has refused the rest"
+    checks.schedule(schedule, needs_lrs=True)
+    checks.kind("memory", memory, Memory, remedy="Give one of ddjax.unroll.STRATEGIES.")
     value_and_grad = mixed_value_and_grad(loss) if memory.mixed else jax.value_and_grad(loss)
 
     def step(carry: tuple[Params, Any], now: _Step) -> tuple[tuple[Params, Any], jax.Array]:

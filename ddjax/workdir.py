@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from ddjax.files import StrPath, explained
+from ddjax import parallel
+from ddjax.files import StrPath, explained, make_directory
 
 try:
     import fcntl
@@ -41,12 +42,13 @@ def locked(directory: StrPath) -> Iterator[None]:
 
     Raises:
         InUseError: another process, or another block of this one, holds it.
+        ValueError: a file is in its place.
         WriteError: the directory cannot be made or written.
     """
     directory = Path(directory)
     path = directory / LOCK
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         descriptor = _acquire(path)
     except OSError as error:
         raise explained(directory, error) from error
@@ -54,8 +56,22 @@ def locked(directory: StrPath) -> Iterator[None]:
         yield
     finally:
         if descriptor is not None:
-            path.unlink(missing_ok=True)  # while it is still held: nobody else's file can be there
+            with contextlib.suppress(OSError):  # a file that stays blocks nobody
+                path.unlink(missing_ok=True)  # while it is still held: nobody else's file can be there
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def held(directory: StrPath) -> Iterator[None]:
+    """`locked`, where there are several processes by the first of them for all. Collective.
+
+    Raises:
+        InUseError: as `locked`, in process 0.
+        PeerError: the same, in the others.
+    """
+    with contextlib.ExitStack() as stack:
+        parallel.together(lambda: stack.enter_context(locked(directory)) if parallel.is_lead() else None)
+        yield
 
 
 def _acquire(path: Path) -> int | None:
@@ -98,4 +114,4 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-__all__ = ["LOCK", "InUseError", "locked"]
+__all__ = ["LOCK", "InUseError", "held", "locked"]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import flags
 
+from ddjax.coresets import INITIAL_IMAGES
 from ddjax.inits import SCHEMES
+from ddjax.methods.unrolled import HORIZONS
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.unroll import OPTIMIZERS, STRATEGIES
 
@@ -128,7 +130,18 @@ class NetworkChoice:
 
 
 @dataclasses.dataclass(frozen=True)
-class Common(NetworkChoice):
+class DataChoice(NetworkChoice):
+    """In which form the images come."""
+
+    resize: int | None = flag(None, "height and width that all images are brought to, bilinear", low=1)
+    channels: int | None = flag(None, "channels that grey images are repeated to", low=1)
+    pixels: str | None = flag(
+        None, "whose pixels' mean and std normalise; by default the data's own", choices=("imagenet",)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Common(DataChoice):
     """The settings that every distillation has."""
 
     dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
@@ -192,6 +205,10 @@ class Unrolled(Common):
     inner_steps: int = flag(10, "S, gradient steps with images of their own", low=1)
     inner_epochs: int = flag(3, "E, passes over those steps", low=1)
     images_per_class_per_step: int = flag(1, "distilled images of one class in one step", low=1)
+    initial_images: str = flag("noise", "what the distilled images start from", choices=tuple(INITIAL_IMAGES))
+    label_confidence: float | None = flag(
+        None, "learn the labels too; the probability of its own class that an image's label starts with"
+    )
     inner_lr: float = flag(0.02, "the learned learning rates' start")
     outer_lr_of_lrs: float = flag(
         0.01, "learning rate of the learned learning rates; not used by --original", low=0
@@ -199,4 +216,7 @@ class Unrolled(Common):
     inner_optimizer: str = flag("sgd", "whose updates the learning rates scale", choices=tuple(OPTIMIZERS))
     memory: str = flag("auto", "how the unroll is differentiated", choices=("auto", *STRATEGIES))
     window: int | None = flag(None, "differentiate the last so many inner steps only", low=1)
+    horizon: str = flag(
+        "full", "where training on φ ends: after all steps, or, with --window, anywhere", choices=HORIZONS
+    )
     original: bool = flag(False, "the 2018 paper's outer optimiser and schedule instead of ours")

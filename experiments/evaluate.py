@@ -6,22 +6,30 @@ python -m experiments.evaluate --artifact=runs/random_init-mnist/distilled.npz -
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from ddjax import artifact, checks, inits, report
+from ddjax import artifact, checks, coresets, files, inits, networks, report
+from ddjax import pool as pools
 from ddjax.data import Dataset, load
 from ddjax.evaluate import evaluate
 from ddjax.types import Distilled, InitDistribution, Network
 from experiments import launch, results
-from experiments.config import NetworkChoice, flag
-from experiments.parts import Keys, build_network, choose_network, runs_at_once
+from experiments.config import DataChoice, flag
+from experiments.parts import Keys, build_network, choose_network, in_form, runs_at_once
+
+LARGEST = 65_536
+"""Most units of a layer that an artifact's metadata may ask for."""
+
+FROM_ELSEWHERE = ("name", "image_shape", "num_classes", "conv_form")
+"""What a network is built with beside its own settings: the data's, or of no meaning for what it is."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(NetworkChoice):
+class Config(DataChoice):
     """The settings of an evaluation."""
 
     artifact: str = flag("", "the distilled.npz to evaluate")
@@ -29,31 +37,111 @@ class Config(NetworkChoice):
     data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
     num_eval_inits: int = flag(20, "unseen initial weights behind the score", low=1)
     seed: int = flag(0, "of the initial weights", low=0)
+    pool: str | None = flag(None, "start from the held-out members of this pool.npz, each once")
     fixed: bool = flag(False, "evaluate at the one θ0 of a fixed_init run with this seed and init")
     baselines: bool = flag(True, "measure the baselines too")
     output: str | None = flag(None, "write the result to this JSON file too")
 
 
 def prepare(config: Config) -> tuple[Distilled, Dataset]:
-    """The artifact and the data to test it on.
+    """The artifact and the data to test it on, before anything is computed or written.
 
     Raises:
-        FileNotFoundError: there is no artifact, or no data.
+        FileNotFoundError: there is no artifact, no data, or no directory for the output.
         ValueError: the artifact's images or classes are not the data's.
     """
+    if not config.artifact:
+        raise ValueError(
+            "artifact: expected a distilled.npz; got none. Give --artifact=path/to/distilled.npz."
+        )
+    if config.output:
+        check_output(Path(config.output))
     distilled = artifact.load(config.artifact)
-    data = load(config.dataset or distilled.metadata["dataset"], data_dir=config.data_dir)
+    data = in_form(real_data(config, distilled), config)
     schedule = distilled.schedule
     for what, got, expected in (
         ("the artifact's image shape (H, W, C)", schedule.inputs.shape[2:], data.image_shape),
         ("the artifact's number of classes", schedule.labels.shape[2], data.num_classes),
     ):
         checks.equal(what, got, expected, remedy=f"Test on the data it was distilled from, not {data.name}.")
+    if config.baselines:
+        steps, images = schedule.inputs.shape[:2]
+        coresets.check_enough(data.train, steps * max(1, images // data.num_classes), data.num_classes)
     return distilled, data
 
 
+def check_output(path: Path) -> None:
+    """See now, and not after the evaluation, that a result can be written.
+
+    Raises:
+        ValueError: a directory is in its place.
+        OSError: its directory is missing or cannot be written.
+    """
+    if path.is_dir():
+        raise ValueError(f"output: expected a file to write; {path} is a directory. Give another --output.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"output: expected a directory; there is none at {path.parent}. Make it.")
+    files.check_room(path.parent, 2**16)
+
+
+def real_data(config: Config, distilled: Distilled) -> Dataset:
+    """What the flags or else the artifact name.
+
+    Raises:
+        FileNotFoundError: it is not prepared.
+        ValueError: neither names data that `ddjax.data.load` knows.
+    """
+    if config.dataset:
+        return load(config.dataset, data_dir=config.data_dir)
+    name = distilled.metadata.get("dataset", "")
+    remedy = "Give --dataset=..., the data to test on."
+    if not name or name.endswith(".npz"):  # a file from elsewhere does not say what is opened here
+        raise ValueError(
+            f"{config.artifact}: dataset: expected the name of a data set; got {name[:80]!r}. {remedy}"
+        )
+    try:
+        return load(name, data_dir=config.data_dir)
+    except ValueError as error:
+        raise ValueError(f"{error} The name is the artifact's. {remedy}") from error
+
+
+def own_network(config: Config, distilled: Distilled) -> tuple[str, Mapping[str, Any]] | None:
+    """The name and settings of the network that φ was distilled with; None where the artifact says none.
+
+    Its settings are left out where the flags name another network.
+
+    Raises:
+        ValueError: the flags name none, and the artifact's cannot be built from its name and settings.
+    """
+    name, own = distilled.metadata.get("network", ""), distilled.metadata.get("network_settings", {})
+    if not name:
+        return None
+    if config.network not in (None, name):
+        return name, {}
+    remedy = "Give --network=..., one to evaluate on."
+    checks.choice(f"{config.artifact}: network", name, networks.NAMES, remedy=remedy)
+    for setting, value in own.items():
+        listed = value if isinstance(value, list) else [value]
+        plain = all(isinstance(one, str) or (type(one) is int and 0 < one <= LARGEST) for one in listed)
+        if setting in FROM_ELSEWHERE or len(listed) > LARGEST or not plain:
+            raise ValueError(
+                f"{config.artifact}: network_settings: expected the network's own, names or numbers "
+                f"from 1 to {LARGEST:,}; got {setting[:80]!r}: {str(value)[:80]}. {remedy}"
+            )
+    return name, own
+
+
 def initial_weights(config: Config, network: Network) -> InitDistribution:
-    """p(θ0) of the flags: fresh draws, or the θ0 that `experiments.fixed_init` drew from the seed."""
+    """p(θ0) of the flags: fresh draws, a pool's held-out members, or `fixed_init`'s θ0 of the seed.
+
+    Raises:
+        ValueError: both a pool and a fixed θ0, or a pool of another network.
+        FileNotFoundError: there is no pool.
+    """
+    if config.pool and config.fixed:
+        raise ValueError("pool: expected it alone; got --fixed too. Give one of them.")
+    if config.pool:
+        return inits.pretrained(pools.load(config.pool).fit(network), split="held_out")
     if config.fixed:
         theta_key = Keys.of(config.seed).theta
         return inits.fixed(network, theta_key, scheme=config.init, gain=config.init_gain)
@@ -63,8 +151,8 @@ def initial_weights(config: Config, network: Network) -> InitDistribution:
 def run(config: Config) -> dict[str, Any]:
     """Train unseen initial weights on the artifact, test them, print and return the scores."""
     distilled, data = prepare(config)
-    name, own = distilled.metadata.get("network"), distilled.metadata.get("network_settings", {})
-    network = build_network(choose_network(config, data, otherwise=(name, own) if name else None), data)
+    otherwise = own_network(config, distilled)
+    network = build_network(choose_network(config, data, otherwise=otherwise), data)
     distribution = initial_weights(config, network)
     test_key, baseline_key = jax.random.split(jax.random.key(config.seed))
     score = evaluate(

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
-from ddjax import artifact, coresets, figures, parallel, report
-from ddjax.data import Dataset, cache, load
+from ddjax import artifact, coresets, figures, files, host_memory, parallel, report
+from ddjax.data import Dataset, cache
 from ddjax.engine import Cost
 from ddjax.evaluate import scorer
 from ddjax.plan import Estimate, Plan
 from ddjax.run import DivergedError, PreemptedError, Reporting, Run, Validation, distill
+from ddjax.workdir import LOCK, held
 from experiments import config as settings
 from experiments import planning, results
-from experiments.parts import Build, Keys, Parts, default_for, runs_at_once
+from experiments.parts import Build, Keys, Parts, default_for, load_data, runs_at_once
 from experiments.planning import Case
 
 EXIT_BAD_INPUT = 2
@@ -97,7 +101,7 @@ def prepare(experiment: str, config: settings.Common, build: Build) -> Launch:
         ValueError: settings that do not fit each other or the data.
         FileNotFoundError: the data are missing.
     """
-    data = load(config.dataset, data_dir=config.data_dir, seed=config.seed)
+    data = load_data(config)
     case = Case(config, data, Keys.of(config.seed), build)
     plan = default_for(config)
     parts = case.parts(plan)
@@ -119,15 +123,18 @@ def check_workdir(workdir: Path, config: Any, *, experiment: str) -> bool:
         ValueError: it holds another experiment, or the same with other settings; the fields are listed.
     """
     path = workdir / "config.json"
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"workdir: expected a directory; {workdir} is a file. Choose another place.")
     if not path.exists():
-        if workdir.is_dir() and any(workdir.iterdir()):
+        # A start that was killed may have left its lock and a config.json without its name.
+        if any(p.name != LOCK and not files.is_temporary(p) for p in _inside(workdir)):
             raise ValueError(
                 f"workdir: expected an empty directory or one of this experiment; {workdir} holds other "
                 "files. Give --workdir another directory."
             )
         return False
     wanted = describe_settings(config, experiment=experiment)
-    found = json.loads(path.read_text())
+    found = read_object(path, remedy="Put it back, or give --workdir another directory.")
     differing = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
     if differing:
         lines = "; ".join(f"{k} was {found.get(k)!r}, is {wanted.get(k)!r}" for k in differing)
@@ -138,6 +145,25 @@ def check_workdir(workdir: Path, config: Any, *, experiment: str) -> bool:
     return True
 
 
+def _inside(workdir: Path) -> list[Path]:
+    return list(workdir.iterdir()) if workdir.is_dir() else []
+
+
+def read_object(path: Path, *, remedy: str) -> dict[str, Any]:
+    """A JSON object that an earlier start wrote.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: expected JSON that a run wrote; got {error}. {remedy}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected a JSON object; got {type(found).__name__}. {remedy}")
+    return found
+
+
 def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
     """Make the work directory this run's own, or see that it already is.
 
@@ -146,19 +172,38 @@ def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
     """
     if check_workdir(workdir, config, experiment=experiment):
         return
-    workdir.mkdir(parents=True, exist_ok=True)
+    files.make_directory(workdir)
     report.write_json(workdir / "config.json", describe_settings(config, experiment=experiment))
 
 
-def claim(launch: Launch) -> dict[str, Any] | None:
-    """Open the work directory; the result in it, where the run is finished.
+def finished(launch: Launch) -> dict[str, Any] | None:
+    """The result in the work directory, where the run is finished; nothing is written.
 
     Raises:
-        ValueError: see `open_workdir`.
+        ValueError: see `check_workdir`; or the result is damaged.
+    """
+    check_workdir(launch.workdir, launch.config, experiment=launch.experiment)
+    path = launch.workdir / "result.json"
+    if not path.exists():
+        return None
+    remedy = "Remove it, and the same command measures again."
+    result = read_object(path, remedy=remedy)
+    try:
+        results.table(result)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected the result of a run; got {error!r}. {remedy}") from error
+    return result
+
+
+def claim(launch: Launch) -> dict[str, Any] | None:
+    """Open the work directory, whose lock is held; the result in it, where the run is finished.
+
+    Raises:
+        ValueError: see `open_workdir` and `finished`.
     """
     open_workdir(launch.workdir, launch.config, experiment=launch.experiment)
-    path = launch.workdir / "result.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    files.remove_temporaries(launch.workdir)
+    return finished(launch)
 
 
 def tell(text: str) -> None:
@@ -215,7 +260,10 @@ def rehearse(launch: Launch) -> None:
 
 def validation(launch: Launch) -> Validation:
     """Accuracy on the validation split, over initial weights kept for it."""
-    config, data = launch.config, launch.data
+    config, data, parts = launch.config, launch.data, launch.parts
+    if parts.score is not None:
+        own = parts.score(config, data, launch.keys, parts)
+        return Validation(own, config.validate_every)
     score = scorer(
         launch.parts.network,
         launch.parts.inits,
@@ -340,10 +388,19 @@ def run(experiment: str, config: settings.Common, build: Build) -> dict[str, Any
     if config.dry_run:
         rehearse(launch)
         return {}
-    result = parallel.lead(lambda: claim(launch))
-    if result is not None:
-        tell(f"{launch.workdir} is finished.\n\n{results.table(result)}")
-        return result
+    result = parallel.lead(lambda: finished(launch))
+    if result is None:
+        with held(launch.workdir):
+            # Another process may have finished it before this one had the lock.
+            result = parallel.lead(lambda: claim(launch))
+            if result is None:
+                return carry_out(launch, began)
+    tell(f"{launch.workdir} is finished.\n\n{results.table(result)}")
+    return result
+
+
+def carry_out(launch: Launch, began: float) -> dict[str, Any]:
+    """The work of a run in a directory that is its own; see `run`."""
     tell(describe(launch))
     launch = settle(launch)
     outcome = distil(launch)
@@ -351,8 +408,15 @@ def run(experiment: str, config: settings.Common, build: Build) -> dict[str, Any
     if not parallel.is_lead():
         return {}
     write_artifact(launch.workdir, outcome, launch.data)
-    result = results.measure(
-        experiment, config, launch.data, launch.keys, parts=launch.parts, outcome=outcome, began=began
+    measure = launch.parts.measure or results.measure
+    result = measure(
+        launch.experiment,
+        launch.config,
+        launch.data,
+        launch.keys,
+        parts=launch.parts,
+        outcome=outcome,
+        began=began,
     )
     report.write_json(launch.workdir / "result.json", result)
     files = "distilled.npz, distilled.png, curves.png, result.json"
@@ -404,6 +468,45 @@ def fail_fast(action: Callable[[], int]) -> int:
         os._exit(1)
 
 
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGINT end the process at once, as preempted; not the first one where another handles it.
+
+    The outer loop does, to save before. It is a thread that ends the process, because Python's own handlers
+    wait until XLA has compiled or computed what it is at.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+
+    def handle(number: int, frame: Any) -> None:
+        """Nothing: Python writes the signal's number to the pipe before it calls this."""
+
+    def watch() -> None:
+        is_asked = False
+        while number := os.read(read, 1):
+            if number[0] not in previous:
+                continue
+            if is_asked or signal.getsignal(number[0]) is handle:
+                name = signal.Signals(number[0]).name
+                text = f"\npreempted: {name} came; what was saved is. Run the same command again.\n"
+                os.write(2, text.encode())
+                os._exit(EXIT_PREEMPTED)
+            is_asked = True
+        os.close(read)
+
+    previous: dict[int, Any] = {}
+    threading.Thread(target=watch, daemon=True, name="signals").start()
+    waker = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    previous |= {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(waker)
+        os.close(write)
+
+
 def keep_compilations() -> None:
     """Let the next run find what this one compiles, unless the user has said where or that it must not."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
@@ -427,4 +530,7 @@ def main(
         print(settings.usage(docstring or experiment, config_class))
         sys.exit(0)
     keep_compilations()
-    sys.exit(fail_fast(lambda: guarded(lambda: action(settings.parse(config_class, sys.argv)))))
+    host_memory.return_large_blocks()
+    with ended_by_signals():
+        code = fail_fast(lambda: guarded(lambda: action(settings.parse(config_class, sys.argv))))
+    sys.exit(code)

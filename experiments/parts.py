@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 
+from ddjax import checks, coresets, methods, networks, optimizers
 from ddjax import distilled as forms
-from ddjax import methods, networks, optimizers
-from ddjax.data import Dataset
+from ddjax.data import Dataset, load, repeat_channels, resize
+from ddjax.methods.unrolled import Objective
+from ddjax.methods.unrolled import cross_entropy as cross_entropy_objective
 from ddjax.plan import CHOICES, Plan, default_plan
-from ddjax.types import Form, InitDistribution, Method, Network
+from ddjax.types import Form, InitDistribution, Method, Network, Schedule
 from ddjax.unroll import STRATEGIES
 from experiments import config as settings
+
+STATISTICS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
+"""Mean and std of pixel / 255 that published weights expect, by the choices of `--pixels`."""
 
 
 class Keys(NamedTuple):
@@ -56,6 +62,11 @@ class Parts:
         layout: S, E and images of one class in one step, for the baselines.
         plan: the automatic choices by name, for `plan.json`.
         network_settings: what `ddjax.networks.by_name` needs to build the network again.
+        eval_inits: p(θ0) of the final score where it is another one, e.g. the held-out members of a pool.
+        score: `(config, data, keys, parts) -> (schedule -> percent)`, what the best φ is chosen by; by
+            default accuracy on the validation split.
+        measure: what `result.json` holds, with the arguments of `experiments.results.measure`, which it is
+            by default.
     """
 
     network: Network
@@ -68,10 +79,58 @@ class Parts:
     layout: tuple[int, int, int]
     plan: Mapping[str, Any]
     network_settings: Mapping[str, Any]
+    eval_inits: InitDistribution | None = None
+    score: Callable[[Any, Dataset, Keys, Parts], Callable[[Schedule], jax.Array]] | None = None
+    measure: Callable[..., dict[str, Any]] | None = None
+
+    @property
+    def judged_inits(self) -> InitDistribution:
+        """p(θ0) of the final score."""
+        return self.eval_inits or self.inits
 
 
 Build = Callable[[Any, Dataset, Keys], Parts]
 """`(config, data, keys) -> Parts`: all that one launcher says of its own."""
+
+
+def load_data(config: Any) -> Dataset:
+    """The data set of the flags, in the form that they say.
+
+    Args:
+        config: a `DataChoice` with `dataset`, `data_dir` and `seed`.
+
+    Raises:
+        ValueError: an unknown name, or data that cannot be brought to that form.
+        FileNotFoundError: the data are missing.
+    """
+    data = load(config.dataset, data_dir=config.data_dir, seed=config.seed)
+    return in_form(data, config)
+
+
+def in_form(data: Dataset, config: settings.DataChoice) -> Dataset:
+    """The data with the height, width and channels of the flags, where they say any."""
+    if config.channels is not None:
+        data = repeat_channels(data, config.channels)
+    data = data if config.resize is None else resize(data, config.resize)
+    return data if config.pixels is None else normalised_as(data, *STATISTICS[config.pixels])
+
+
+def normalised_as(data: Dataset, mean: Sequence[float], std: Sequence[float]) -> Dataset:
+    """The data under another normalisation of their pixels, such as given weights were trained under.
+
+    Args:
+        data: any.
+        mean: `[C]`, of pixel / 255.
+        std: `[C]`.
+
+    Raises:
+        ValueError: the images have another number of channels.
+    """
+    channels = data.image_shape[2]
+    checks.equal("pixels: channels", channels, len(mean), remedy="Repeat grey images to 3 with --channels=3.")
+    same = {"mean": np.array(mean, np.float32), "std": np.array(std, np.float32)}
+    parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
+    return dataclasses.replace(data, **{name: dataclasses.replace(p, **same) for name, p in parts.items()})
 
 
 def choose_network(
@@ -163,8 +222,27 @@ def original_outer(config: settings.Unrolled, data: Dataset) -> Outer:
     return Outer(optimizers.adam_halving(40 * epoch, lr=lr), steps, config.clip_norm or None, plan)
 
 
+def initial_images(config: settings.Unrolled, data: Dataset) -> np.ndarray | None:
+    """`[S, B, H, W, C]`, what φ's images start from; None for noise.
+
+    Raises:
+        ValueError: a class has too few images.
+    """
+    select = coresets.INITIAL_IMAGES[config.initial_images]
+    if select is None:
+        return None
+    per_class = config.inner_steps * config.images_per_class_per_step
+    images = select(data.train, per_class=per_class, num_classes=data.num_classes, seed=config.seed)
+    return forms.by_step(images, config.inner_steps)
+
+
 def unrolled_parts(
-    config: settings.Unrolled, data: Dataset, inits_of: Callable[[Network], InitDistribution]
+    config: settings.Unrolled,
+    data: Dataset,
+    inits_of: Callable[[Network], InitDistribution],
+    *,
+    otherwise: tuple[str, Mapping[str, Any]] | None = None,
+    objective: Objective = cross_entropy_objective,
 ) -> Parts:
     """The parts of an experiment with the unrolled method.
 
@@ -172,8 +250,10 @@ def unrolled_parts(
         config: its settings.
         data: the real data.
         inits_of: p(θ0) of the chosen network.
+        otherwise: name and settings of the network where the flags name none; by default what fits.
+        objective: of the outer loop.
     """
-    choice = choose_network(config, data)
+    choice = choose_network(config, data, otherwise=otherwise)
     network = build_network(choice, data, conv_form=config.conv_form)
     distribution = inits_of(network)
     outer = original_outer(config, data) if config.original else our_outer(config)
@@ -185,6 +265,8 @@ def unrolled_parts(
         inner_epochs=layout[1],
         images_per_class_per_step=layout[2],
         inner_lr=config.inner_lr,
+        initial_images=initial_images(config, data),
+        label_confidence=config.label_confidence,
     )
     method = methods.unrolled(
         network,
@@ -192,5 +274,7 @@ def unrolled_parts(
         batch_size=config.batch_size,
         inner_optimizer=config.inner_optimizer,
         memory=dataclasses.replace(STRATEGIES[str(default_for(config).memory)], window=config.window),
+        horizon=config.horizon,
+        objective=objective,
     )
     return Parts(network, distribution, method, form, *outer[:3], layout, outer.plan, choice[1])

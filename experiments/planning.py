@@ -69,7 +69,8 @@ class Case:
 
     def site(self) -> Site:
         """Where the outer steps run."""
-        return Site.of(self.data, self.keys.run, num_inits=self.config.num_inits)
+        assets = self.parts(default_for(self.config)).method.assets
+        return Site.of(self.data, self.keys.run, num_inits=self.config.num_inits, assets=assets)
 
     def limit(self) -> int | None:
         """Bytes on one device: what the settings say, else what the device says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 import time
@@ -12,7 +13,7 @@ import jax
 
 from ddjax import baselines, report
 from ddjax.data import Dataset
-from ddjax.evaluate import evaluate
+from ddjax.evaluate import Evaluation, evaluate
 from ddjax.run import Run
 from ddjax.types import InitDistribution, Network, Recipe
 from experiments import config as settings
@@ -32,6 +33,7 @@ def measure_baselines(
     num_inits: int,
     seed: int,
     key: jax.Array,
+    tuning: baselines.Tuning | None = None,
 ) -> dict[str, Any]:
     """The baselines of a setting and the ceiling, for `result.json`.
 
@@ -44,19 +46,35 @@ def measure_baselines(
         num_inits: behind each score; the ceiling gets three at most.
         seed: of the random sets.
         key: draws the initial weights. Consumed.
+        tuning: how the learning rates are chosen; by default as `ddjax.baselines` does.
     """
     few_key, all_key = jax.random.split(key)
     at_once = runs_at_once(num_inits)
     setting = baselines.Setting(data, network, distribution, recipe, *layout, num_inits, at_once)
-    ceiling = baselines.all_data(
-        data, network, distribution, key=all_key, num_inits=min(3, num_inits), recipe=FULL_DATA
+    if tuning is not None:
+        setting = dataclasses.replace(setting, tuning=tuning)
+    few = baselines.measure(setting, key=few_key, seed=seed)
+    return few | {"all data": ceiling(setting, key=all_key).as_dict()}
+
+
+def ceiling(setting: baselines.Setting, *, key: jax.Array) -> Evaluation:
+    """The whole training split under `FULL_DATA`, from three initial weights at most. Consumes the key."""
+    return baselines.all_data(
+        setting.data,
+        setting.network,
+        setting.inits,
+        key=key,
+        num_inits=min(3, setting.num_inits),
+        recipe=FULL_DATA,
     )
-    return baselines.measure(setting, key=few_key, seed=seed) | {"all data": ceiling.as_dict()}
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The distilled images against the baselines, best first."""
-    rows = [("distilled images", result["test_accuracy"]), *(result.get("baselines") or {}).items()]
+    """The distilled images, where there are any, against the baselines, best first."""
+    if "columns" in result:
+        return _table_of_columns(result)
+    ours = {"distilled images": result["test_accuracy"]} if "test_accuracy" in result else {}
+    rows = list((ours | (result.get("baselines") or {})).items())
     rows.sort(key=lambda row: -row[1]["mean"])
     cells = [
         (name, report.format_mean_std(score["values"]), score["n"], tuned(score)) for name, score in rows
@@ -64,9 +82,26 @@ def table(result: Mapping[str, Any]) -> str:
     return report.table(cells, ("trained on", "test accuracy, %", "n", "tuned on validation"))
 
 
+def _table_of_columns(result: Mapping[str, Any]) -> str:
+    """`table` of a result with several scores, whose `columns` are their titles by name."""
+    names = list(result["columns"])
+    rows = [("distilled images", result), *(result.get("baselines") or {}).items()]
+    rows.sort(key=lambda row: -sum(row[1][name]["mean"] for name in names))
+    cells = [
+        (
+            row,
+            *(report.format_mean_std(scores[name]["values"]) for name in names),
+            scores[names[0]]["n"],
+            tuned(scores),
+        )
+        for row, scores in rows
+    ]
+    return report.table(cells, ("trained on", *result["columns"].values(), "n", "tuned on validation"))
+
+
 def tuned(score: Mapping[str, Any]) -> str:
     """What was chosen on validation for a baseline."""
-    names = {"lr": "learning rate", "neighbours": "neighbours"}
+    names = {"lr": "learning rate", "epochs": "epochs", "neighbours": "neighbours"}
     return ", ".join(f"{text} {score[key]:g}" for key, text in names.items() if score.get(key))
 
 
@@ -85,7 +120,7 @@ def measure(
     score = evaluate(
         outcome.distilled,
         parts.network,
-        parts.inits,
+        parts.judged_inits,
         data.test,
         key=keys.test,
         num_inits=config.num_eval_inits,
@@ -96,8 +131,9 @@ def measure(
         compared = measure_baselines(
             data,
             parts.network,
-            parts.inits,
+            parts.judged_inits,
             parts.method.recipe,
+            tuning=baselines.Tuning(inits=None if parts.eval_inits is None else parts.inits),
             layout=parts.layout,
             num_inits=len(score.values),
             seed=config.seed,
@@ -108,7 +144,8 @@ def measure(
         "experiment": experiment,
         "dataset": data.name,
         "network": parts.network.name,
-        "init": parts.inits.name,
+        "init": parts.judged_inits.name,
+        "layout": layout(parts.layout, data.num_classes),
         "test_accuracy": score.as_dict(),
         "val_accuracy": outcome.val_accuracy,
         "baselines": compared,
@@ -118,6 +155,12 @@ def measure(
         "seed": config.seed,
         **made_on(),
     }
+
+
+def layout(sizes: tuple[int, int, int], num_classes: int) -> dict[str, int]:
+    """S, E and the images of one class in one step, for a record: S, E and all images."""
+    steps, epochs, per_class = sizes
+    return {"steps": steps, "epochs": epochs, "images": steps * per_class * num_classes}
 
 
 def made_on() -> dict[str, Any]:

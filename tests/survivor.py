@@ -6,6 +6,7 @@ python tests/survivor.py WORKDIR [JSON of settings]
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import resource
@@ -23,7 +24,7 @@ import ddjax
 from ddjax import artifact, data, inits, methods, networks, report
 from ddjax.checkpoint import Store
 
-STEPS = 600
+STEPS = 300
 REFUSED, FAILED, DIVERGED, PREEMPTED = 2, 74, 3, 75
 
 
@@ -47,8 +48,8 @@ def distil(workdir: Path | None, **settings: Any) -> ddjax.Run:
         "save_every": 1,
         "workdir": workdir,
     }
-    method = methods.unrolled(network, inits.random(network), batch_size=4)
-    return ddjax.distill(noise(), method, **(defaults | settings))
+    defaults["method"] = methods.unrolled(network, inits.random(network), batch_size=4)
+    return ddjax.distill(noise(), **(defaults | settings))
 
 
 def pause(workdir: Path, at_step: int) -> ddjax.Reporting:
@@ -61,6 +62,22 @@ def pause(workdir: Path, at_step: int) -> ddjax.Reporting:
                 time.sleep(0.02)
 
     return ddjax.Reporting(every=1, listener=listener)
+
+
+def endless(workdir: Path) -> dict[str, Any]:
+    """Settings of a run whose first outer step does not end; the file `compiled` says that it begins."""
+    network = networks.mlp(SHAPE, CLASSES, widths=(4,))
+
+    def loss(schedule: ddjax.Schedule, state: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, tuple]:
+        del state, batch
+        start = jax.random.normal(key, (8, 8))
+        turned = jax.lax.fori_loop(0, 2**31 - 1, lambda _, x: jax.numpy.sin(x @ x), start)
+        assert schedule.lrs is not None
+        return schedule.inputs.sum() + schedule.lrs.sum() + jax.lax.stop_gradient(turned).sum(), ()
+
+    method = methods.unrolled(network, inits.random(network), batch_size=4)
+    announce = ddjax.Reporting(announce=lambda cost: (workdir / "compiled").touch())
+    return {"method": dataclasses.replace(method, loss=loss), "reporting": announce}
 
 
 def starve(at_step: int, size: int) -> ddjax.Reporting:
@@ -133,6 +150,8 @@ def main(workdir: Path, settings: dict[str, Any]) -> int:
     if settings.pop("small_disk", False):
         on_a_small_disk(workdir)
         return 0
+    if settings.pop("endless", False):
+        settings |= endless(workdir)
     for name, make in {"pause": lambda at: pause(workdir, at), "starve": lambda of: starve(*of)}.items():
         if name in settings:
             settings["reporting"] = make(settings.pop(name))

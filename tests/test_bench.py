@@ -259,3 +259,8 @@ def test_lists_are_swept_and_suites_hold_no_case_twice():
     for suite, found in bench.SUITES.items():
         assert bench.cases(bench.Config(suite=suite)) == found
         assert len({case.name for case in found}) == len(found)
+
+
+def test_what_takes_too_long_is_skipped_and_says_so(tmp_path):
+    record = bench.in_child(str(tmp_path), limit=0.1, phase="compile", items="W1")
+    assert record == {"skipped": "the compile phase took longer than 0.1 s"}

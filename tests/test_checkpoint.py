@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -174,6 +176,26 @@ def test_preparing_removes_what_killed_writers_left(store):
 # In the background.
 
 
+def test_what_a_checkpoint_refers_to_is_on_disk_before_it(tmp_path):
+    store, there = Store(tmp_path), []
+    saver = Saver(store, before=lambda: there.append(store.paths()))
+    saver.save(1, tree(1))
+    saver.wait()
+    assert there == [[]]
+
+
+def test_what_cannot_be_brought_to_disk_is_an_error_and_no_checkpoint(tmp_path):
+    def full() -> None:
+        raise files.WriteError("full")
+
+    store = Store(tmp_path)
+    saver = Saver(store, before=full)
+    saver.save(1, tree(1))
+    with pytest.raises(files.WriteError, match="full"):
+        saver.wait()
+    assert store.paths() == []
+
+
 class SlowStore(Store):
     """Writes when it is told to."""
 
@@ -242,6 +264,24 @@ def whole(digits3):
     return run(digits3, num_outer_steps=8)
 
 
+@pytest.fixture(scope="module")
+def saved(digits3, tmp_path_factory) -> Path:
+    """The work directory of a run that ended at step 6, with checkpoints of steps 6 and 4."""
+    workdir = tmp_path_factory.mktemp("saved")
+    run(digits3, workdir=workdir, save_every=2)
+    assert [path.stem for path in Store(workdir / "checkpoints").paths()] == [
+        "step_00000006",
+        "step_00000004",
+    ]
+    return workdir
+
+
+@pytest.fixture
+def workdir(saved, tmp_path) -> Path:
+    """A copy of it, to damage."""
+    return Path(shutil.copytree(saved, tmp_path / "run"))
+
+
 def flip_in_the_middle(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -256,36 +296,38 @@ def resume(digits3, workdir: Path, whole) -> list[int]:
 
 
 @pytest.mark.parametrize("damage", [flip_in_the_middle, DAMAGE["truncated"], DAMAGE["emptied"]])
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(digits3, whole, tmp_path, damage):
-    run(digits3, workdir=tmp_path, save_every=2)
-    newest, previous = Store(tmp_path / "checkpoints").paths()
-    assert [newest.stem, previous.stem] == ["step_00000006", "step_00000004"]
-    damage(newest)
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(digits3, whole, workdir, damage):
+    damage(Store(workdir / "checkpoints").paths()[0])
     with pytest.warns(UserWarning, match=r"step_00000006\.npz is damaged and passed over"):
-        assert resume(digits3, tmp_path, whole) == [5, 6, 7, 8]
+        assert resume(digits3, workdir, whole) == [5, 6, 7, 8]
 
 
-def test_a_run_does_without_a_checkpoint_that_is_gone(digits3, whole, tmp_path):
-    run(digits3, workdir=tmp_path, save_every=2)
-    Store(tmp_path / "checkpoints").paths()[0].unlink()
-    assert resume(digits3, tmp_path, whole) == [5, 6, 7, 8]
+def test_a_run_does_without_a_checkpoint_that_is_gone(digits3, whole, workdir):
+    Store(workdir / "checkpoints").paths()[0].unlink()
+    assert resume(digits3, workdir, whole) == [5, 6, 7, 8]
 
 
-def test_damage_to_the_older_checkpoint_is_not_even_met(digits3, whole, tmp_path):
-    run(digits3, workdir=tmp_path, save_every=2)
-    Store(tmp_path / "checkpoints").paths()[1].write_bytes(b"rot")
-    assert resume(digits3, tmp_path, whole) == [7, 8]
+def test_damage_to_the_older_checkpoint_is_not_even_met(digits3, whole, workdir):
+    Store(workdir / "checkpoints").paths()[1].write_bytes(b"rot")
+    assert resume(digits3, workdir, whole) == [7, 8]
 
 
-def test_a_run_with_nothing_but_damage_stops_and_overwrites_nothing(digits3, tmp_path):
-    small_run(digits3, workdir=tmp_path, save_every=2)
-    paths = Store(tmp_path / "checkpoints").paths()
-    for path in paths:
+def test_a_run_with_nothing_but_damage_stops_and_overwrites_nothing(digits3, workdir):
+    for path in Store(workdir / "checkpoints").paths():
         os.truncate(path, 100)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(OSError, match="every checkpoint in"):
-        small_run(digits3, workdir=tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+        run(digits3, workdir=workdir, num_outer_steps=8)
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_goes_on_with_another_number_of_devices(digits3, tmp_path):
+    one, four = ({"num_inits": 4, "devices": jax.devices()[:count]} for count in (1, 4))
+    run(digits3, workdir=tmp_path, num_outer_steps=3, **four)
+    resumed = run(digits3, workdir=tmp_path, num_outer_steps=6, **one)
+    whole = run(digits3, num_outer_steps=6, **one)
+    assert [record["step"] for record in resumed.history] == [4, 5, 6]
+    assert relative(resumed.distilled.params, whole.distilled.params) < 1e-5
 
 
 def test_checkpoints_come_every_so_many_steps(digits3, tmp_path):

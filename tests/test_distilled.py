@@ -40,6 +40,36 @@ def test_pixels_can_start_from_images():
     assert schedule.lrs is None
 
 
+@pytest.mark.usefixtures("x64")
+def test_learned_labels_start_with_their_confidence_and_learn():
+    form = forms.pixels((4, 4, 1), 5, inner_steps=2, images_per_class_per_step=2, label_confidence=0.8)
+    params = form.init(jax.random.key(0))
+    schedule = form.unfold(params)
+    assert schedule.labels.shape == (2, 10, 5)
+    own = np.take_along_axis(np.asarray(schedule.labels), np.arange(10)[None, :, None] // 2, -1)
+    np.testing.assert_allclose(own, 0.8, rtol=1e-12)
+    np.testing.assert_allclose(schedule.labels.sum(-1), 1, rtol=1e-12)
+    grads = jax.grad(lambda params: jnp.sum(form.unfold(params).labels[:, :, 0] ** 2))(params)
+    assert np.all(np.asarray(grads.label_logits[:, 0]) != 0)
+    assert params.label_logits is not None
+
+
+@pytest.mark.parametrize("confidence", [0.2, 1.0, -1, float("nan")])
+def test_a_confidence_that_says_nothing_or_all_is_refused(confidence):
+    with pytest.raises(ValueError, match="label_confidence: expected a probability between 1 / 5"):
+        forms.pixels((4, 4, 1), 5, label_confidence=confidence)
+
+
+def test_images_of_each_class_are_shared_out_over_the_steps():
+    images = np.arange(12).reshape(3, 4, 1, 1, 1)  # image i of class k is 4 k + i
+    np.testing.assert_array_equal(
+        forms.by_step(images, 2).reshape(2, 6), [[0, 1, 4, 5, 8, 9], [2, 3, 6, 7, 10, 11]]
+    )
+    np.testing.assert_array_equal(forms.by_step(images, 4).reshape(4, 3), np.arange(12).reshape(3, 4).T)
+    with pytest.raises(ValueError, match="inner_steps: expected a divisor of the 4 images of a class; got 3"):
+        forms.by_step(images, 3)
+
+
 def test_a_constant_form_unfolds_to_itself():
     schedule = Schedule(jnp.ones((1, 1, 2, 2, 1)), jnp.ones((1, 1, 1)), None)
     form = forms.constant(schedule)

@@ -10,6 +10,7 @@ from problems import CLASSES, SHAPE, small_form, three_digits
 from ddjax import inits, methods, networks, optimizers, parallel
 from ddjax.data import to_device
 from ddjax.engine import Problem, build_dispatch, init_state, slot_keys
+from ddjax.pool import Pool
 
 
 def problem() -> Problem:
@@ -39,3 +40,24 @@ def test_slot_keys_depend_on_the_slot_alone():
     last = jax.random.key_data(slot_keys(key, jnp.array([3])))
     assert np.array_equal(everyone[3:], last)
     assert len(np.unique(everyone, axis=0)) == 4
+
+
+def test_a_pool_travels_with_the_data_and_is_no_constant_of_the_program():
+    """The same steps as with the pool closed over, from a program that does not grow with it."""
+    network = networks.mlp(SHAPE, CLASSES, widths=(8,))
+    theta = jax.vmap(network.init)(jax.random.split(jax.random.key(1), 400))
+    members = inits.pretrained(Pool(jax.device_get(theta), 400, np.zeros(400, np.float32)))
+    method = methods.unrolled(network, members, batch_size=16)
+    drawing = Problem(method, small_form(), optimizers.adam_cosine(10), num_inits=2)
+    mesh, key = parallel.make_mesh(jax.devices()[:1]), jax.random.key(0)
+    bare = to_device(three_digits().train)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(method.assets))
+    reached, lengths = [], []
+    for data in (bare._replace(assets=method.assets), bare):
+        state = jax.device_put(init_state(drawing, key), parallel.replicated(mesh))
+        lowered = build_dispatch(drawing, mesh, capacity=4).lower(state, data, key, jnp.int32(3))
+        lengths.append(len(lowered.as_text()))
+        reached.append(jax.device_get(lowered.compile()(state, data, key, jnp.int32(3))[0].params))
+    assert lengths[0] < size / 5 < lengths[1]
+    for ours, theirs in zip(*map(jax.tree.leaves, reached), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)

@@ -12,8 +12,8 @@ import pytest
 from problems import CLASSES, SHAPE, small_run, three_digits
 
 import ddjax
-from ddjax import inits, networks
-from ddjax.evaluate import Evaluation, chunks, scorer
+from ddjax import inits, networks, pool
+from ddjax.evaluate import Evaluation, _accuracies, chunks, scorer
 from ddjax.types import InitDistribution, Recipe
 
 
@@ -162,3 +162,58 @@ def test_no_inits_is_refused(data, distilled, network):
         ddjax.evaluate(
             distilled, network, inits.random(network), data.test, key=jax.random.key(0), num_inits=0
         )
+
+
+def test_the_members_of_a_pool_come_once_each_and_in_their_order(data, distilled, network):
+    theta = jax.vmap(inits.random(network).sample)(jax.random.split(jax.random.key(9), 4))
+    members = pool.Pool(jax.device_get(theta), 1, np.zeros(4, np.float32))
+    held_out = inits.pretrained(members, split="held_out")
+    key = jax.random.key(7)
+    alone = [
+        ddjax.evaluate(
+            distilled,
+            network,
+            inits.pretrained(members, split="held_out", member=member),
+            data.test,
+            key=key,
+            num_inits=1,
+        ).values[0]
+        for member in range(3)
+    ]
+    assert len(set(alone)) == 3
+    for num_inits, runs_per_chunk in ((3, 1), (20, 1), (20, 3)):
+        score = ddjax.evaluate(
+            distilled,
+            network,
+            held_out,
+            data.test,
+            key=key,
+            num_inits=num_inits,
+            runs_per_chunk=runs_per_chunk,
+        )
+        assert score.values == pytest.approx(alone, abs=1e-4)
+    # Trainings in epochs differ by their order, so that there may be more of them than members.
+    recipe = Recipe("train", lr=0.1, epochs=1, batch_size=4)
+    trained = dataclasses.replace(distilled, recipe=recipe)
+    assert len(ddjax.evaluate(trained, network, held_out, data.test, key=key, num_inits=5).values) == 5
+
+
+def test_a_pool_is_an_argument_of_the_compiled_evaluation_not_a_constant(data, distilled, network):
+    theta = jax.vmap(network.init)(jax.random.split(jax.random.key(9), 500))
+    members = inits.pretrained(pool.Pool(jax.device_get(theta), 500, np.zeros(500, np.float32)))
+    assert members.pool is not None
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(members.pool))
+    schedules = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], distilled.schedule)
+    lowered = _accuracies.lower(
+        schedules,
+        (jnp.zeros(2, jnp.int32), jax.random.split(jax.random.key(0), 2), jnp.arange(2)),
+        chunks(data.test),
+        members.pool,
+        mean=jnp.asarray(data.mean),
+        std=jnp.asarray(data.std),
+        network=network,
+        inits=members,
+        recipe=distilled.recipe,
+        runs_per_chunk=1,
+    )
+    assert len(lowered.as_text()) < size / 5

@@ -111,4 +111,45 @@ def test_matplotlib_waits_until_something_is_drawn():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+# Lines.
+
+
+def test_lines_are_drawn_where_they_are(tmp_path):
+    series = [
+        figures.Line("ours", [1, 2, 3], [10.0, float("nan"), 30.0], [1.0, 1.0, 1.0]),
+        figures.Line("theirs, simulated", [1, 3], [20.0, 20.0], drawn=False),
+    ]
+    figures.lines(tmp_path / "a.png", series, x_label="x", y_label="y", title="a title", at=2)
+    figures.lines(tmp_path / "b.png", series[1:], x_label="x", y_label="y")
+    with Image.open(tmp_path / "a.png") as a, Image.open(tmp_path / "b.png") as b:
+        pictures = [np.asarray(picture.convert("RGB")).astype(int) for picture in (a, b)]
+    blue, red = np.array([0x2F, 0x6D, 0xB5]), np.array([0xD1, 0x49, 0x5B])
+    assert (np.abs(pictures[0] - blue).max(-1) < 12).sum() > 50
+    assert (np.abs(pictures[0] - red).max(-1) < 12).sum() > 20
+    # Alone, a line has the first colour; without a line through them two points cover little.
+    assert 20 < (np.abs(pictures[1] - blue).max(-1) < 12).sum() < 300
+
+
+def test_lines_over_names_and_over_wide_ranges(tmp_path):
+    named = [figures.Line("ours", ["xavier", "kaiming"], [1.0, 2.0], [0.1, 0.2], drawn=False)]
+    figures.lines(tmp_path / "names.png", named, x_label="init", y_label="y")
+    wide = [figures.Line("ours", [1, 10, 100], [1.0, 2.0, 3.0])]
+    figures.lines(tmp_path / "wide.png", wide, x_label="images", y_label="y")
+    assert (tmp_path / "names.png").read_bytes() != (tmp_path / "wide.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("series", "message"),
+    [
+        ([], "lines: expected one or more lines; got none"),
+        ([figures.Line("ours", [1, 2], [1.0])], r"of one length; 'ours' has \[1, 2\]"),
+        ([figures.Line("ours", [1, 2], [1.0, 2.0], [0.1])], "of one length"),
+    ],
+)
+def test_lines_that_do_not_fit_are_refused(tmp_path, series, message):
+    with pytest.raises(ValueError, match=message):
+        figures.lines(tmp_path / "lines.png", series, x_label="x", y_label="y")
+    assert not (tmp_path / "lines.png").exists()
+
+
 # Tables.

@@ -107,6 +107,44 @@ def test_room_is_looked_for_before_it_is_needed(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_system_that_reserves_nothing_is_asked_what_is_free(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(files.errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(files.os, "posix_fallocate", unsupported)
+    files.check_room(tmp_path, 1024)
+    with pytest.raises(files.WriteError, match="expected room for 1,152,921,504,606,846,976 bytes"):
+        files.check_room(tmp_path, 2**60)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_directory_that_cannot_be_synced_is_no_error(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(files.errno.EINVAL, "Invalid argument")
+        real(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    files.write_atomic(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_every_directory_that_is_made_is_synced_into_the_one_above(tmp_path, monkeypatch):
+    real, synced = os.fsync, []
+
+    def fsync(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    files.make_directory(tmp_path / "a" / "b" / "c")
+    assert synced == [str(tmp_path / "a" / "b"), str(tmp_path / "a"), str(tmp_path)]
+    files.make_directory(tmp_path / "a" / "b")
+    assert len(synced) == 3
+
+
 def test_a_device_that_is_always_full(tmp_path):
     with open("/dev/full", "ab", buffering=0) as file, pytest.raises(files.WriteError, match="No space left"):
         files.append("/dev/full", file.fileno(), b"x")

@@ -25,20 +25,26 @@ from problems import CLASSES, SHAPE, small_form, three_digits, write_npz
 import ddjax
 from ddjax import (
     artifact,
+    baselines,
     checks,
     coresets,
     data,
+    engine,
+    figures,
     forms,
     inits,
     methods,
     networks,
+    optimizers,
     parallel,
+    plan,
     report,
     unroll,
     workdir,
 )
 from ddjax.checkpoint import Store
-from experiments import config, launch, random_init
+from ddjax.evaluate import scorer
+from experiments import config, evaluate, launch, random_init
 
 
 class Good:
@@ -80,6 +86,11 @@ class Good:
         arguments: dict[str, Any] = {"distilled": self.distilled, "network": self.network}
         return ddjax.train(**(arguments | {"inits": self.inits, "key": self.key} | changed))
 
+    def baseline(self, **changed: Any) -> baselines.Setting:
+        parts: dict[str, Any] = {"data": self.data, "network": self.network, "inits": self.inits}
+        parts |= {"inner_steps": 1, "inner_epochs": 1, "per_class_per_step": 1, "recipe": ddjax.Recipe()}
+        return baselines.Setting(**(parts | changed))
+
     def artifact(self, **metadata: Any) -> Path:
         distilled = dataclasses.replace(self.distilled, metadata=metadata)
         return artifact.save(self.folder / "distilled.npz", distilled)
@@ -92,9 +103,22 @@ class Good:
         np.savez(self.folder / "some.npz", **arrays)
         return self.folder / "some.npz"
 
+    def spots(self) -> str:
+        return str(write_npz(self.folder / "spots.npz", np.random.default_rng(0)))
+
+    def few(self) -> str:
+        """Two images of each class, of which one goes into validation."""
+        images, labels = np.zeros((6, *SHAPE), np.uint8), np.arange(6) % CLASSES
+        return str(self.npz(x_train=images, y_train=labels, x_test=images, y_test=labels))
+
+    def assess(self, *, metadata: dict[str, Any] | None = None, **changed: Any) -> Any:
+        """What `experiments.evaluate` does with an artifact."""
+        settings: dict[str, Any] = {"artifact": str(self.artifact(**(metadata or {})))}
+        return evaluate.run(evaluate.Config(**(settings | changed)))
+
     def launch(self, *arguments: str) -> Any:
         """What a launcher does with a command line before anything is computed."""
-        dataset = write_npz(self.folder / "spots.npz", np.random.default_rng(0))
+        dataset = self.spots()
         flags_given = [f"--dataset={dataset}", f"--workdir={self.workdir}", *arguments]
         parsed = config.parse(random_init.Config, ["program", *flags_given], flags.FlagValues())
         return launch.prepare("random_init", parsed, random_init.build)
@@ -105,17 +129,31 @@ def _in_use(good: Good) -> None:
         good.distill()
 
 
-def _future(good: Good) -> None:
+def _load_saying(good: Good, **metadata: Any) -> None:
     path = good.artifact()
     with np.load(path) as members:
         arrays = dict(members)
-    metadata = json.loads(str(arrays["metadata"])) | {"format_version": 99}
+    metadata = json.loads(str(arrays["metadata"])) | metadata
     artifact.load(good.npz(**arrays | {"metadata": np.array(json.dumps(metadata))}))
 
 
 def _without_lrs(good: Good) -> ddjax.Distilled:
     schedule = good.distilled.schedule._replace(lrs=None)
     return dataclasses.replace(good.distilled, params=schedule, form=forms.constant(schedule))
+
+
+def _method_of(network: ddjax.Network) -> ddjax.Method:
+    return methods.unrolled(network, inits.random(network), batch_size=4)
+
+
+def _problem(good: Good) -> engine.Problem:
+    return engine.Problem(good.method, good.form, optimizers.sgd_momentum())
+
+
+def _picture(good: Good, **changed: Any) -> None:
+    arrays: dict[str, Any] = {"images": np.zeros((2, 3, *SHAPE)), "labels": np.zeros((2, 3, CLASSES))}
+    arrays |= {"mean": np.zeros(1), "std": np.ones(1)}
+    figures.image_grid(good.folder / "grid.png", **(arrays | changed))
 
 
 def _other_structure(good: Good) -> None:
@@ -375,11 +413,41 @@ BAD: dict[str, tuple[Callable[[Good], Any], str, str]] = {
         "φ has none",
         "Recipe('train')",
     ),
+    # baselines
+    "a baseline of arrays": (lambda g: g.baseline(data=np.zeros(3)), "a Dataset; got ndarray", "ddjax.data"),
+    "a baseline of no network": (lambda g: g.baseline(network=abs), "network: expected", "ddjax.networks"),
+    "a baseline for other images": (
+        lambda g: g.baseline(network=SMALL_NET(image_shape=(9, 9, 1))),
+        "expected (9, 9, 1); got (8, 8, 1)",
+        "Test mlp on images",
+    ),
+    "a baseline of no steps": (lambda g: g.baseline(inner_steps=0), "inner_steps: expected", "1 or more"),
+    "a baseline of a seed": (
+        lambda g: baselines.measure(g.baseline(), key=0, seed=0),  # type: ignore[arg-type]
+        "one key; got int 0",
+        "jax.random.key",
+    ),
+    "a baseline that there is not": (
+        lambda g: baselines.measure(g.baseline(), key=g.key, seed=0, names=["k-meens"]),
+        "got 'k-meens'",
+        "Did you mean 'k-means'",
+    ),
+    "a ceiling under a schedule": (
+        lambda g: baselines.all_data(
+            g.data, g.network, g.inits, key=g.key, num_inits=1, recipe=ddjax.Recipe("schedule")
+        ),
+        "expected train; got schedule",
+        "ddjax.Recipe('train', ...)",
+    ),
     # artifacts and records
     "an artifact that is not there": (lambda g: artifact.load("no.npz"), "none at no.npz", "work directory"),
     "an artifact that is none": (lambda g: artifact.load(g.file("a.npz", b"PK")), "cannot be read", "Distil"),
     "another .npz": (lambda g: artifact.load(g.npz(images=1)), "labels, mean, std", "distilled.npz"),
-    "an artifact of the future": (_future, "got 99", "Install a newer ddjax"),
+    "an artifact of the future": (
+        lambda g: _load_saying(g, format_version=99),
+        "got 99",
+        "Install a newer ddjax",
+    ),
     "an artifact beyond the limit": (
         lambda g: artifact.load(g.artifact(), limit=1000),
         "at most 1,000 bytes together; got",
@@ -387,7 +455,7 @@ BAD: dict[str, tuple[Callable[[Good], Any], str, str]] = {
     ),
     "a limit of nothing": (lambda g: artifact.load(g.artifact(), limit=0), "limit: expected", "1 or more"),
     "metadata of another kind": (
-        lambda g: artifact.load(g.artifact(class_names="abc")),
+        lambda g: _load_saying(g, class_names="abc"),
         "class_names: expected a list; got str 'abc'",
         "Write it again",
     ),
@@ -404,6 +472,331 @@ BAD: dict[str, tuple[Callable[[Good], Any], str, str]] = {
         "Ask for fewer",
     ),
     "devices of nobody": (lambda g: parallel.check_everywhere([]), "got none of process 0", "Leave devices"),
+    # what the data, the parts and the arrays of a public function must be
+    "a number as data set": (lambda g: data.load(5), "a path; got int 5", "TFDS name"),  # type: ignore[arg-type]
+    "a number as data directory": (
+        lambda g: data.load("mnist", data_dir=5),  # type: ignore[arg-type]
+        "data_dir: expected a path; got int 5",
+        "leave it out",
+    ),
+    "a label beyond all classes": (
+        lambda g: g.from_arrays(y_train=np.array([0, 1, 2, 0, 1, 2**32 + 2])),
+        "got 4294967298",
+        "return_inverse",
+    ),
+    "a test label beyond the classes": (
+        lambda g: g.from_arrays(y_test=np.array([0, 1, 2, 0, 1, 3])),
+        "expected labels in [0, 3)",
+        "Number the classes 0 to 2",
+    ),
+    "text as images": (lambda g: g.from_arrays(x_train=np.full((6, 8, 8), "a")), "got dtype <U1", "uint8"),
+    "complex images": (lambda g: g.from_arrays(x_test=np.zeros((6, 8, 8), complex)), "complex128", "uint8"),
+    "no images": (lambda g: g.from_arrays(x_train=np.zeros((0, 8, 8))), "at least one image", "Give images"),
+    "a number as class names": (lambda g: g.from_arrays(class_names=3), "got 3", "leave it out"),
+    "more names than classes": (lambda g: g.from_arrays(class_names=list("abcd")), "class 3", "Number the"),
+    "a number as the data's name": (lambda g: g.from_arrays(name=3), "a text; got int 3", "artifacts"),
+    "validation images alone": (
+        lambda g: g.from_arrays(x_validation=np.zeros((6, 8, 8), np.uint8)),
+        "both or neither",
+        "Give the other too",
+    ),
+    "a split of floats": (
+        lambda g: data.Split(np.zeros((2, 8, 8, 1)), np.arange(2), np.zeros(1), np.ones(1)),
+        "uint8 images",
+        "from_arrays",
+    ),
+    "a split whose label has no class": (
+        lambda g: data.Split(np.zeros((2, 8, 8, 1), np.uint8), np.arange(2), np.zeros(1), np.ones(1), 1),
+        "in [0, num_classes)",
+        "from_arrays",
+    ),
+    "a split without spread": (
+        lambda g: data.Split(np.zeros((2, 8, 8, 1), np.uint8), np.arange(2), np.zeros(1), np.zeros(1)),
+        "a std above zero",
+        "from_arrays",
+    ),
+    "arrays to a device": (lambda g: data.to_device(np.zeros(3)), "got ndarray float64[3]", "of a data set"),  # type: ignore[arg-type]
+    "a minibatch of a split": (
+        lambda g: data.minibatch(g.data.train, g.key, size=4),  # type: ignore[arg-type]
+        "a RealData; got Split",
+        "to_device",
+    ),
+    "a class minibatch of a split": (
+        lambda g: data.class_minibatch(g.data.train, g.key, size=4),  # type: ignore[arg-type]
+        "a RealData; got Split",
+        "to_device",
+    ),
+    "a class minibatch of nothing": (
+        lambda g: data.class_minibatch(data.to_device(g.data.train), g.key, size=-1),
+        "got -1",
+        "1 or more",
+    ),
+    "a number as image shape": (lambda g: networks.lenet(28, 10), "got 28", "one channel"),  # type: ignore[arg-type]
+    "an image of no pixels": (lambda g: networks.convnet((0, 8, 1), 3), "got (0, 8, 1)", "one channel"),
+    "no classes": (lambda g: networks.convnet((32, 32, 3), 0), "num_classes: expected", "1 or more"),
+    "half a class": (lambda g: networks.alexcifar((32, 32, 3), 9.5), "got 9.5", "whole number"),  # type: ignore[arg-type]
+    "no blocks": (lambda g: networks.convnet(SHAPE, 3, depth=0), "depth: expected", "1 or more"),
+    "blocks without end": (
+        lambda g: networks.convnet(SHAPE, 3, depth=10**9, pooling="none"),
+        "expected at most 100 blocks",
+        "Give fewer",
+    ),
+    "more pools than pixels": (lambda g: networks.convnet(SHAPE, 3, depth=4), "at least 16x16", "depth=3"),
+    "a norm misspelt": (lambda g: networks.convnet(SHAPE, 3, norm="instanse"), "'instanse'", "'instance'"),
+    "groups that do not divide": (
+        lambda g: networks.convnet(SHAPE, 3, depth=1, norm="group", width=6),
+        "a multiple of 4",
+        "got 6",
+    ),
+    "a width as widths": (lambda g: SMALL_NET(widths=5), "widths: expected whole numbers", "Give a tuple"),
+    "a layer of nothing": (lambda g: SMALL_NET(widths=(4, 0)), "widths: expected", "1 or more"),
+    "a form of convolution misspelt": (
+        lambda g: networks.by_name("convnet", SHAPE, 3, conv_form="bandet"),
+        "got 'bandet'",
+        "Did you mean 'banded'",
+    ),
+    "a function as linen module": (lambda g: networks.from_linen(abs, SHAPE, 3), "a Module; got", "linen"),  # type: ignore[arg-type]
+    "a number as nnx module": (lambda g: networks.from_nnx(5, SHAPE, 3), "a function; got int 5", "nnx.Rngs"),  # type: ignore[arg-type]
+    "weights in place of init": (
+        lambda g: networks.from_functions({}, g.network.apply, SHAPE, 3),  # type: ignore[arg-type]
+        "init: expected a function; got dict {}",
+        "pair of functions",
+    ),
+    "a network that gives other logits": (
+        lambda g: networks.from_functions(g.network.init, g.network.apply, SHAPE, 7),
+        "expected (2, 7); got (2, 3)",
+        "one score for each class",
+    ),
+    "a network without a name": (
+        lambda g: networks.from_functions(g.network.init, g.network.apply, SHAPE, 3, name=""),
+        "name: expected a text",
+        "artifacts",
+    ),
+    "p(θ0) of a number": (lambda g: inits.random(5), "a Network; got int 5", "ddjax.networks"),  # type: ignore[arg-type]
+    "θ0 from a seed": (lambda g: inits.fixed(g.network, 0), "one key; got int 0", "jax.random.key"),  # type: ignore[arg-type]
+    "a form of flat images": (lambda g: forms.pixels((8, 8), 3), "got (8, 8)", "one channel"),  # type: ignore[arg-type]
+    "a form of no classes": (lambda g: forms.pixels(SHAPE, 0), "num_classes: expected", "1 or more"),
+    "initial images of NaN": (
+        lambda g: small_form(inner_steps=1, initial_images=np.full((1, 3, *SHAPE), NAN)),
+        "finite floats, normalised",
+        "(pixel / 255 - mean) / std",
+    ),
+    "initial images as bytes": (
+        lambda g: small_form(inner_steps=1, initial_images=np.zeros((1, 3, *SHAPE), np.uint8)),
+        "got uint8",
+        "(pixel / 255 - mean) / std",
+    ),
+    "a constant of no schedule": (lambda g: forms.constant({}), "a Schedule; got dict", "ddjax.Schedule"),  # type: ignore[arg-type]
+    "a constant whose labels do not fit": (
+        lambda g: forms.constant(g.distilled.schedule._replace(labels=jnp.zeros((2, 4, 3)))),
+        "(2, 4, 3)",
+        "Bring them",
+    ),
+    "a constant whose rates do not fit": (
+        lambda g: forms.constant(g.distilled.schedule._replace(lrs=jnp.zeros((2, 5)))),
+        "lrs [E, S]",
+        "Bring them",
+    ),
+    "an unroll without learning rates": (
+        lambda g: unroll.unroll(
+            unroll.cross_entropy(g.network.apply), g.network.init(g.key), _without_lrs(g).schedule
+        ),
+        "expected learning rates [E, S]; got none",
+        "one for each step",
+    ),
+    "a name as memory strategy": (
+        lambda g: methods.unrolled(g.network, g.inits, memory="sqrt"),  # type: ignore[arg-type]
+        "a Memory; got str 'sqrt'",
+        "STRATEGIES",
+    ),
+    "a method of no network": (lambda g: methods.unrolled(abs, g.inits), "network: expected", "networks"),  # type: ignore[arg-type]
+    "a method of no p(θ0)": (lambda g: methods.unrolled(g.network, g.key), "inits: expected", "inits"),  # type: ignore[arg-type]
+    "a matching of no p(θ0)": (
+        lambda g: methods.distribution_matching(g.network, abs),  # type: ignore[arg-type]
+        "inits: expected",
+        "ddjax.inits",
+    ),
+    "a name as recipe": (
+        lambda g: methods.distribution_matching(g.network, g.inits, recipe="train"),  # type: ignore[arg-type]
+        "a Recipe; got str 'train'",
+        "ddjax.Recipe",
+    ),
+    "examples in chunks of none": (
+        lambda g: methods.unrolled(g.network, g.inits, examples_per_chunk=0),
+        "examples_per_chunk: expected",
+        "1 or more",
+    ),
+    "a method for other images": (
+        lambda g: g.distill(method=_method_of(SMALL_NET(image_shape=(9, 9, 1)))),
+        "mlp's image shape (H, W, C): expected (8, 8, 1); got (9, 9, 1)",
+        "Build the network for these data",
+    ),
+    "a method for other classes": (
+        lambda g: g.distill(method=_method_of(SMALL_NET(num_classes=5))),
+        "mlp's number of classes: expected 3; got 5",
+        "Build the network for these data",
+    ),
+    "numbers as devices": (lambda g: g.distill(devices=[0, 1]), "got [0, 1]", "jax.devices()"),
+    "a device as devices": (lambda g: g.distill(devices=DEVICES()[0]), "a list of JAX", "jax.devices()"),
+    "a number as work directory": (lambda g: g.distill(workdir=5), "a path; got int 5", "leave it out"),
+    "metadata that are no mapping": (lambda g: g.distill(metadata=5), "a Mapping; got int 5", "leave it out"),
+    "a learning rate of steps": (lambda g: optimizers.adam_cosine(0), "got 0", "1 or more"),
+    "a negative learning rate": (lambda g: optimizers.adam_cosine(9, lr=-0.1), "got -0.1", "greater than"),
+    "a negative rate of rates": (
+        lambda g: optimizers.adam_cosine(9, lr_of_lrs=-0.1),
+        "lr_of_lrs: expected a finite number >= 0; got -0.1",
+        "0 or more",
+    ),
+    "a rate halved at once": (lambda g: optimizers.adam_halving(0), "steps_between: expected", "1 or more"),
+    "a rate of NaN": (lambda g: optimizers.adam_halving(9, lr=NAN), "got nan", "greater than zero"),
+    "an infinite rate": (lambda g: optimizers.sgd_momentum(lr=INFINITY), "got inf", "greater than zero"),
+    "a momentum of one": (lambda g: optimizers.sgd_momentum(momentum=1.0), "in [0, 1); got 1.0", "below 1"),
+    "a rate beyond all floats": (lambda g: optimizers.adam_cosine(9, lr=10**400), "lr: expected", "finite"),
+    "several keys to train": (lambda g: g.train(key=jax.random.split(g.key)), "shape (2,)", "jax.random.key"),
+    "a name as recipe to score": (
+        lambda g: scorer(g.network, g.inits, g.data.test, "train", mean=0, std=1, key=g.key, num_inits=1),  # type: ignore[arg-type]
+        "a Recipe; got str 'train'",
+        "ddjax.Recipe",
+    ),
+    "a coreset of arrays": (
+        lambda g: coresets.class_means(np.zeros(3), num_classes=3),  # type: ignore[arg-type]
+        "a Split; got ndarray",
+        "data.train",
+    ),
+    "a coreset of fewer classes": (
+        lambda g: coresets.class_means(g.data.train, num_classes=2),
+        "num_classes: expected",
+        "data.num_classes",
+    ),
+    "centroids of a negative seed": (
+        lambda g: coresets.k_means(g.data.train, per_class=1, num_classes=CLASSES, seed=-1),
+        "seed: expected",
+        "0 or more",
+    ),
+    "no images of a class": (
+        lambda g: coresets.random_real(g.data.train, per_class=0, num_classes=CLASSES, seed=0),
+        "images per class: expected",
+        "1 or more",
+    ),
+    "an artifact without a path": (
+        lambda g: artifact.save("", g.distilled),
+        "path: expected",
+        "distilled.npz",
+    ),
+    "a number as artifact": (lambda g: artifact.load(5), "a path; got int 5", "distilled.npz"),  # type: ignore[arg-type]
+    "an artifact into nowhere": (
+        lambda g: artifact.save(g.folder / "no" / "a.npz", g.distilled),
+        "expected a directory to write to",
+        "Make it",
+    ),
+    "an artifact that could not be loaded": (
+        lambda g: artifact.save(g.folder / "a.npz", dataclasses.replace(g.distilled, mean=jnp.zeros(3))),
+        "mean: expected shape (1,), got (3,)",
+        "again",
+    ),
+    "an artifact whose network has no name": (
+        lambda g: g.artifact(network=5),
+        "metadata: network: expected a str; got int 5",
+        "Write it again",
+    ),
+    "an artifact with numbers as class names": (
+        lambda g: g.artifact(class_names=[1, 2, 3]),
+        "class_names: expected a str; got int 1",
+        "Write it again",
+    ),
+    "an artifact that trains for ever": (
+        lambda g: artifact.save(
+            g.folder / "a.npz",
+            dataclasses.replace(g.distilled, recipe=ddjax.Recipe("train", epochs=10**9)),
+        ),
+        "epochs: expected at most 1,000,000",
+        "Write it again",
+    ),
+    "a picture without images": (
+        lambda g: _picture(g, images=np.zeros((0, 3, *SHAPE))),
+        "image_grid: expected images",
+        "two leading axes",
+    ),
+    "a picture in other channels": (lambda g: _picture(g, mean=np.zeros(3)), "got (3,)", "for each channel"),
+    "a picture with a name missing": (lambda g: _picture(g, class_names=["a"]), "got 1", "Name each class"),
+    "no slots to share": (lambda g: parallel.default_devices(0), "num_inits: expected", "1 or more"),
+    "a mesh of no devices": (lambda g: parallel.make_mesh([]), "number of devices", "Leave devices out"),
+    "a plan of no slots": (lambda g: plan.default_plan("cpu", num_inits=0), "num_inits", "1 or more"),
+    "a plan that is incomplete": (lambda g: plan.Plan.from_dict({}), "expected conv_form", "Give every"),
+    "a plan in parts of none": (lambda g: plan.Plan(slots_per_chunk=0), "slots_per_chunk", "1 or more"),
+    "a site of arrays": (
+        lambda g: plan.Site.of(np.zeros(3), g.key, num_inits=1),  # type: ignore[arg-type]
+        "a Dataset; got ndarray",
+        "ddjax.data.load",
+    ),
+    "a problem of no method": (
+        lambda g: engine.Problem(abs, g.form, optimizers.sgd_momentum()),  # type: ignore[arg-type]
+        "method: expected a Method",
+        "ddjax.methods",
+    ),
+    "a problem of no form": (
+        lambda g: engine.Problem(g.method, abs, optimizers.sgd_momentum()),  # type: ignore[arg-type]
+        "form: expected a Form",
+        "ddjax.forms",
+    ),
+    "a dispatch of no steps": (
+        lambda g: engine.build_dispatch(_problem(g), parallel.make_mesh(), capacity=0),
+        "capacity: expected",
+        "1 or more",
+    ),
+    # what artifacts say, to the launcher that evaluates them
+    "no artifact to evaluate": (lambda g: g.assess(artifact=""), "expected a distilled.npz", "--artifact="),
+    "an artifact of no data": (lambda g: g.assess(), "expected the name of a data set; got ''", "--dataset="),
+    "an artifact of a file's data": (
+        lambda g: g.assess(metadata={"dataset": "../../etc/secret.npz"}),
+        "expected the name of a data set; got '../../etc/secret.npz'",
+        "--dataset=",
+    ),
+    "an artifact of data that nobody knows": (
+        lambda g: g.assess(metadata={"dataset": "my own"}),
+        "got 'my own'",
+        "--dataset=",
+    ),
+    "an artifact of other data": (
+        lambda g: g.assess(dataset="digits"),
+        "expected 10; got 3",
+        "distilled from",
+    ),
+    "an artifact of a network that nobody knows": (
+        lambda g: g.assess(dataset=g.spots(), metadata={"network": "mine"}),
+        "network: expected one of",
+        "--network=",
+    ),
+    "an artifact whose network is endless": (
+        lambda g: g.assess(
+            dataset=g.spots(), metadata={"network": "mlp", "network_settings": {"widths": [10**12]}}
+        ),
+        "from 1 to 65,536; got 'widths': [1000000000000]",
+        "--network=",
+    ),
+    "an artifact whose network brings its classes": (
+        lambda g: g.assess(
+            dataset=g.spots(), metadata={"network": "mlp", "network_settings": {"num_classes": 9}}
+        ),
+        "got 'num_classes': 9",
+        "--network=",
+    ),
+    "an artifact whose network has other settings": (
+        lambda g: g.assess(dataset=g.spots(), metadata={"network": "mlp", "network_settings": {"depth": 9}}),
+        "settings of mlp: expected one of widths; got 'depth'",
+        "widths",
+    ),
+    "an output that is a directory": (lambda g: g.assess(output=str(g.folder)), "is a directory", "--output"),
+    "an output into nowhere": (
+        lambda g: g.assess(output=str(g.folder / "no" / "a.json")),
+        "none at",
+        "Make it",
+    ),
+    "more images of a class than there are": (
+        lambda g: g.assess(dataset=g.few()),
+        "images per class: expected at most",
+        "Ask for fewer",
+    ),
     # command lines
     "an unknown flag": (lambda g: g.launch("--inner_stepz=3"), "Unknown command line flag", "See --help"),
     "a flag of another type": (lambda g: g.launch("--seed=one"), "--seed=one", "See --help"),
@@ -456,6 +849,29 @@ def test_bad_input_is_refused(dataset, tmp_path, monkeypatch, case):
     assert code == launch.EXIT_BAD_INPUT
 
 
+DAMAGED = {
+    "settings cut short": ("config.json", "{", "config.json: expected JSON that a run wrote; got"),
+    "settings that are none": ("config.json", "3", "config.json: expected a JSON object; got int"),
+    "other settings": ("config.json", "{}", "was started with other settings"),
+    "a result that is none": ("result.json", "[]", "result.json: expected a JSON object; got list"),
+    "another result": ("result.json", '{"test_accuracy": 3}', "result.json: expected the result of a run"),
+    "a plan that is none": ("plan.json", "null", "plan.json: expected the plan"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_work_directory_is_refused_and_left_alone(tmp_path, capsys, case):
+    name, text, message = DAMAGED[case]
+    good = Good(tmp_path, three_digits())
+    settings = random_init.Config(dataset=good.spots(), workdir=str(good.workdir))
+    launch.claim(launch.prepare("random_init", settings, random_init.build))
+    (good.workdir / name).write_text(text)
+    before = contents(good.workdir)
+    assert launch.guarded(lambda: launch.run("random_init", settings, random_init.build)) == 2
+    assert message in capsys.readouterr().err
+    assert contents(good.workdir) == before
+
+
 def test_the_parts_that_the_table_spoils_are_good(dataset, tmp_path):
     good = Good(tmp_path, dataset)
     good.from_arrays()
@@ -467,7 +883,7 @@ def test_the_parts_that_the_table_spoils_are_good(dataset, tmp_path):
 
 
 def test_the_table_is_long_enough_and_each_case_is_its_own():
-    assert len(BAD) >= 100
+    assert len(BAD) >= 200
     assert len({action for action, _, _ in BAD.values()}) == len(BAD)
 
 
@@ -502,7 +918,8 @@ def test_any_arrays_are_taken_or_refused(x_train, y_train, x_test, y_test):
 @settings(max_examples=200, deadline=None)
 @given(
     value=st.one_of(
-        st.floats(), st.integers(), st.text(max_size=3), st.none(), st.booleans(), st.lists(st.integers())
+        *(st.floats(), st.integers(), st.text(max_size=3), st.none(), st.booleans()),
+        st.lists(st.integers(0, 9), max_size=3),
     )
 )
 def test_any_value_is_a_count_or_refused(value):

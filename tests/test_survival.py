@@ -11,13 +11,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import survivor
+from problems import write_npz
 
 from ddjax.checkpoint import Store
+from ddjax.workdir import locked
+from experiments import launch, random_init
 
 TESTS = Path(__file__).resolve().parent
 KILLS = 20
@@ -122,50 +127,48 @@ def strike(process: subprocess.Popen, workdir: Path, *, kind: int, chance: rando
     process.kill()
 
 
-def test_sigkill_at_any_moment_loses_nothing(whole, start, tmp_path):
-    chance = random.Random(0)
-    kills, torn, runs = 0, 0, [tmp_path / "run0"]
-    while kills < KILLS or not (runs[-1] / "distilled.npz").exists():
-        if (runs[-1] / "distilled.npz").exists():  # it was faster than the kills: again from the start
-            runs.append(tmp_path / f"run{len(runs)}")
+def survive(start: Start, folder: Path, *, kills: int, seed: int) -> tuple[list[Path], int]:
+    """Kill a run so often, and let it end.
+
+    Returns:
+        Its work directory, after those of runs that were faster than the kills; how often a checkpoint was
+        left half written.
+    """
+    chance = random.Random(seed)
+    done, torn, runs = 0, 0, [folder / "run0"]
+    while done < kills or not (runs[-1] / "distilled.npz").exists():
+        if (runs[-1] / "distilled.npz").exists():
+            runs.append(folder / f"run{len(runs)}")
         process = start(runs[-1])
-        if kills < KILLS:
-            strike(process, runs[-1], kind=kills, chance=chance)
+        if done < kills:
+            strike(process, runs[-1], kind=done, chance=chance)
         code, error = end(process)
         assert code in (0, -signal.SIGKILL), error
-        kills += code == -signal.SIGKILL
+        done += code == -signal.SIGKILL
         torn += len(half_written(runs[-1])) > 0
-    assert torn >= KILLS // 4
-    for workdir in runs:
+    return runs, torn
+
+
+def test_sigkill_at_any_moment_loses_nothing(whole, start, tmp_path):
+    """Two runs at a time, each killed as often as the other."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    with ThreadPoolExecutor(2) as pool:
+        for folder in folders:
+            folder.mkdir()
+        lanes = [
+            pool.submit(survive, start, folder, kills=KILLS // 2, seed=seed)
+            for seed, folder in enumerate(folders)
+        ]
+    results = [lane.result() for lane in lanes]
+    assert sum(torn for _, torn in results) >= KILLS // 4
+    for workdir in (workdir for runs, _ in results for workdir in runs):
         assert (workdir / "distilled.npz").read_bytes() == (whole / "distilled.npz").read_bytes()
         assert (workdir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
         assert half_written(workdir) == []
 
 
-def test_sigterm_saves_and_a_second_one_ends_at_once(whole, start, tmp_path):
-    workdir = tmp_path / "run"
-    process = start(workdir, pause=3)
-    wait(process, lambda: is_paused(workdir, 3))
-    saved = contents(workdir / "checkpoints")
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
-    assert process.poll() is None  # it has heard, and finishes what it does
-    process.send_signal(signal.SIGTERM)
-    assert end(process)[0] == -signal.SIGTERM
-    assert contents(workdir / "checkpoints") == saved
-
-    process = start(workdir)
-    wait(process, lambda: newest(workdir) > 20)
-    process.send_signal(signal.SIGTERM)
-    code, error = end(process)
-    assert code == survivor.PREEMPTED
-    assert f"outer step {newest(workdir)} is done" in error
-    assert 20 < newest(workdir) < survivor.STEPS
-    assert end(start(workdir)) == (0, "")
-    assert (workdir / "distilled.npz").read_bytes() == (whole / "distilled.npz").read_bytes()
-
-
-def test_two_processes_and_one_work_directory(whole, start, tmp_path):
+def test_one_at_a_time_and_two_signals_and_one(whole, start, tmp_path):
+    """A second process is refused; two SIGTERMs end the first at once; a later one saves and stops."""
     workdir = tmp_path / "run"
     first = start(workdir, pause=5)
     wait(first, lambda: is_paused(workdir, 5))
@@ -174,12 +177,37 @@ def test_two_processes_and_one_work_directory(whole, start, tmp_path):
     assert code == survivor.REFUSED
     assert f"in use by process {first.pid} on" in error
     assert contents(workdir) == before
-    first.kill()
-    assert end(first)[0] == -signal.SIGKILL
+
+    first.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    assert first.poll() is None  # it has heard, and finishes what it does
+    first.send_signal(signal.SIGTERM)
+    assert end(first)[0] == -signal.SIGTERM
+    assert contents(workdir) == before
     assert (workdir / "checkpoints" / ".lock").exists()  # of a dead process: blocks nobody
-    assert end(start(workdir)) == (0, "")
+
+    process = start(workdir)
+    wait(process, lambda: newest(workdir) > 20)
+    process.send_signal(signal.SIGTERM)
+    code, error = end(process)
+    assert code == survivor.PREEMPTED
+    assert f"outer step {newest(workdir)} is done" in error
+    assert 20 < newest(workdir) < survivor.STEPS
     assert not (workdir / "checkpoints" / ".lock").exists()
+    assert end(start(workdir)) == (0, "")
     assert (workdir / "distilled.npz").read_bytes() == (whole / "distilled.npz").read_bytes()
+
+
+def test_two_signals_end_a_run_within_one_outer_step(start, tmp_path):
+    """The step takes minutes; XLA, which computes it, hears no signal."""
+    process = start(tmp_path / "run", endless=True)
+    wait(process, (tmp_path / "run" / "compiled").exists)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == -signal.SIGTERM
 
 
 def test_a_limit_on_file_sizes_loses_nothing(whole, start, tmp_path):
@@ -228,3 +256,112 @@ def test_a_full_disk_loses_nothing(cache, tmp_path):
         assert "expected room for" in line
         assert "No space left on device (0 bytes are free there)" in line
     assert lines[-1] == "same bytes"
+
+
+def test_a_disk_that_cannot_be_written_is_found_at_once(cache, tmp_path):
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    script = 'mount -t tmpfs -o ro tmpfs "$0" && exec "$@"'
+    unshared = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(mount)]
+    if shutil.which("unshare") is None or subprocess.run([*unshared, "true"], check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    done = subprocess.run(
+        [*unshared, *command(mount / "run")],
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == survivor.FAILED
+    assert f"{mount}" in done.stderr
+    assert "expected a place that can be written; got Read-only file system" in done.stderr
+
+
+LAUNCHER = (
+    *("--network=mlp", "--num_outer_steps=30", "--inner_steps=1", "--inner_epochs=1", "--batch_size=8"),
+    *("--num_eval_inits=2", "--num_val_inits=1", "--validate_every=30", "--save_seconds=0", "--nobaselines"),
+)
+
+
+@pytest.fixture
+def launcher(cache, tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """`(*flags) -> process` of one run on spots, in `tmp_path / "run"`."""
+    spots, processes = write_npz(tmp_path / "spots.npz", np.random.default_rng(0)), []
+    shared = environment(cache) | {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
+    shared |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+    def begin(*flags: str) -> subprocess.Popen:
+        places = (f"--dataset={spots}", f"--workdir={tmp_path / 'run'}")
+        command = [sys.executable, "-m", "experiments.random_init", *LAUNCHER, *places, *flags]
+        process = subprocess.Popen(
+            command, cwd=TESTS.parent, env=shared, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_a_launcher_keeps_its_directory_to_itself_until_all_is_written(launcher, tmp_path):
+    """Also while it evaluates; a signal ends it there, and the same command goes on from what is saved."""
+    workdir = tmp_path / "run"
+    first = launcher()
+    wait(first, (workdir / "distilled.npz").exists)  # all but the evaluation is done
+    first.send_signal(signal.SIGSTOP)
+    assert not (workdir / "result.json").exists()
+    before = contents(workdir)
+    code, error = end(launcher())
+    assert code == 2, error
+    assert f"error: workdir: expected a directory that no other run uses; {workdir} is in use by" in error
+    assert f"in use by process {first.pid} on" in error
+    assert "Traceback" not in error
+    assert contents(workdir) == before
+
+    first.send_signal(signal.SIGTERM)
+    first.send_signal(signal.SIGCONT)
+    code, error = end(first)
+    assert code == 75, error
+    assert "preempted: SIGTERM came" in error
+    (workdir / ".result.json.0123abcd.tmp").write_bytes(b"{")  # as a kill while it writes would leave it
+
+    again = launcher()
+    told, error = again.communicate(timeout=300)
+    assert again.returncode == 0, error
+    assert "distilled images" in told
+    files = {path.name for path in workdir.iterdir() if path.is_file()}
+    assert files == {
+        *("config.json", "plan.json", "metrics.jsonl", "distilled.npz", "distilled.png", "curves.png"),
+        "result.json",
+    }
+    assert contents(workdir)[workdir / "distilled.npz"] == before[workdir / "distilled.npz"]
+    with locked(workdir):  # who only reads a finished directory needs no lock
+        finished = launcher()
+        told, error = finished.communicate(timeout=300)
+    assert finished.returncode == 0, error
+    assert "is finished" in told
+
+
+def test_a_signal_before_the_loop_is_a_preemption_too(launcher, tmp_path):
+    """As it starts; nothing has been saved yet, and nothing is lost."""
+    process = launcher("--num_inits=3")
+    wait(process, (tmp_path / "run" / "plan.json").exists)
+    process.send_signal(signal.SIGINT)
+    code, error = end(process)
+    assert code == 75, error
+    assert "Traceback" not in error
+
+
+def test_what_a_first_start_left_when_it_was_killed_is_no_other_run_s(tmp_path):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / ".lock").touch()
+    (workdir / ".config.json.0123abcd.tmp").write_bytes(b"{")
+    config = random_init.Config(workdir=str(workdir))
+    assert not launch.check_workdir(workdir, config, experiment="random_init")
+    (workdir / "mine").touch()
+    with pytest.raises(ValueError, match="holds other files"):
+        launch.check_workdir(workdir, config, experiment="random_init")

@@ -13,7 +13,7 @@ import pytest
 
 from ddjax import forms, inits, methods, networks
 from ddjax.distilled import PixelParams, inverse_softplus
-from ddjax.types import Batch, Network, Schedule
+from ddjax.types import Batch, Form, InitDistribution, Network, Schedule
 from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, cross_entropy, unroll
 
 CASES = {
@@ -99,6 +99,68 @@ def test_replays_the_original_implementation(name, reference):
     assert relative(np.ravel(grad_lrs), values["grad_lrs"]) < 1e-9
     assert relative(np.ravel(grad_raw), values["grad_raw_lrs"]) < 1e-9
     assert relative(optax.tree.norm(final), values["final_params_norm"]) < 1e-9
+
+
+@pytest.mark.parametrize("examples_per_chunk", [16, 24, 64])
+@pytest.mark.parametrize("name", ["dd_lenet28", "dd_lenet28_attack"])
+@pytest.mark.usefixtures("x64")
+def test_the_method_with_its_objective_replays_the_original(name, examples_per_chunk, reference):
+    """The real labels as they are: to relabel the attacked class is the objective's part."""
+    network, params, schedule, images, _, values = replay_inputs(name, reference)
+    objective = methods.relabelled(ATTACKED, TARGET) if name.endswith("attack") else methods.cross_entropy
+    method = methods.unrolled(
+        network,
+        InitDistribution(lambda key: params, "given", fixed=True),
+        examples_per_chunk=examples_per_chunk,
+        objective=objective,
+    )
+    batch = Batch(images, jnp.asarray(values["real_labels"]))
+    assert schedule.lrs is not None
+    raw = jnp.asarray(inverse_softplus(np.asarray(schedule.lrs)))
+
+    def loss(inputs: jax.Array, raw: jax.Array):
+        phi = schedule._replace(inputs=inputs, lrs=jax.nn.softplus(raw))
+        return method.loss(phi, (), batch, jax.random.key(0))
+
+    (value, info), grads = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(
+        schedule.inputs, raw
+    )
+    assert relative(value, values["loss"]) < 1e-9
+    assert relative(grads[0], values["grad_images"]) < 1e-9
+    assert relative(np.ravel(grads[1]), values["grad_raw_lrs"]) < 1e-9
+    assert 0 <= float(info.accuracy) <= 100
+
+
+@pytest.mark.usefixtures("x64")
+def test_an_objective_of_one_s_own_is_what_is_minimised():
+    network, distribution, params, form, batch = small_problem(jax.random.key(4))
+    theta = distribution.sample(jax.random.key(5))
+
+    def brier(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return jnp.sum((jax.nn.softmax(logits) - jax.nn.one_hot(labels, logits.shape[1])) ** 2, -1)
+
+    given = InitDistribution(lambda key: theta, "given", fixed=True)
+    method = methods.unrolled(network, given, objective=brier, examples_per_chunk=3)
+    value, _ = method.loss(form.unfold(params), (), batch, jax.random.key(0))
+    final, _ = unroll(cross_entropy(network.apply), theta, form.unfold(params))
+    logits = np.asarray(network.apply(final, batch.inputs))
+    chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = np.mean(np.sum((chances - np.eye(3)[np.asarray(batch.labels)]) ** 2, -1))
+    assert float(value) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_objectives_that_cannot_be_taken_in_chunks_are_refused():
+    network, distribution, *_ = small_problem(jax.random.key(0))
+    for objective, message in (
+        (lambda logits, labels: jnp.mean(logits), r"one number for each example, \[3\] for 3 examples"),
+        (lambda logits, labels: logits, "one number for each example"),
+        (None, "objective: expected a function"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            methods.unrolled(network, distribution, objective=objective)  # type: ignore[arg-type]
+    for classes, message in (((3, 3), "got 3 twice"), ((-1, 3), "attacked: .* got -1"), ((3, 0.5), "target")):
+        with pytest.raises(ValueError, match=message):
+            methods.relabelled(*classes)  # type: ignore[arg-type]
 
 
 def small_problem(key: jax.Array) -> tuple[Network, Any, PixelParams, Any, Batch]:
@@ -289,3 +351,60 @@ def test_bad_strategies_are_refused():
         Memory(window=0)
     with pytest.raises(ValueError, match="checkpoint: expected one of sqrt, step; got 'cube'"):
         Memory(checkpoint="cube")  # pyright: ignore[reportArgumentType] (a wrong value is the test)
+
+
+def first_steps(schedule: Schedule, stop: int) -> Schedule:
+    """The first steps alone, as one epoch."""
+    assert schedule.lrs is not None
+    epochs = len(schedule.lrs)
+    inputs = jnp.concatenate([schedule.inputs] * epochs)[:stop]
+    labels = jnp.concatenate([schedule.labels] * epochs)[:stop]
+    return Schedule(inputs, labels, schedule.lrs.ravel()[None, :stop])
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("checkpoint", "optimizer"), [(None, "sgd"), ("step", "adam"), ("sqrt", "sgd")])
+def test_training_that_ends_anywhere_is_training_on_the_first_steps(checkpoint, optimizer):
+    network, distribution, params, _, batch = small_problem(jax.random.key(6))
+    theta = distribution.sample(jax.random.key(7))
+    form = forms.pixels((8, 8, 1), 3, inner_steps=2, inner_epochs=4, inner_lr=0.1, label_confidence=0.9)
+    params = form.init(jax.random.key(8))
+    memory = Memory(checkpoint=checkpoint, window=3)
+    settings: dict[str, Any] = {"optimizer": OPTIMIZERS[optimizer], "memory": memory}
+
+    @jax.jit
+    def ended(params: PixelParams, stop: jax.Array):
+        return outer_loss(network, theta, form, batch, **settings, stop=stop)(params)
+
+    for stop in (3, 6):
+        (value, losses), grads = ended(params, jnp.int32(stop))
+        shorter = Form(form.init, lambda p, stop=stop: first_steps(form.unfold(p), stop), "first steps")
+        (expected, all_losses), expected_grads = outer_loss(network, theta, shorter, batch, **settings)(
+            params
+        )
+        assert relative(value, expected) < 1e-12
+        assert relative(losses, all_losses[-3:]) < 1e-12
+        for ours, theirs in zip(grads, expected_grads, strict=True):
+            assert relative(ours, theirs) < 1e-10
+            assert float(jnp.linalg.norm(ours)) > 0
+        assert not np.any(np.ravel(grads.raw_lrs)[: stop - 3])
+        assert np.all(np.ravel(grads.raw_lrs)[stop - 3 : stop])
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_random_horizon_ends_at_every_step_from_the_window_on():
+    network, distribution, params, form, batch = small_problem(jax.random.key(9))
+    memory = Memory(window=2)
+    method = methods.unrolled(network, distribution, memory=memory, horizon="random")
+    grad = jax.jit(jax.grad(lambda p, key: method.loss(form.unfold(p), (), batch, key)[0]))
+    keys = jax.random.split(jax.random.key(10), 40)
+    windows = [tuple(np.flatnonzero(np.ravel(grad(params, key).raw_lrs))) for key in keys]
+    assert set(windows) == {(0, 1), (1, 2), (2, 3)}
+
+
+def test_a_random_horizon_without_a_window_is_refused():
+    network, distribution, *_ = small_problem(jax.random.key(0))
+    with pytest.raises(ValueError, match="horizon: expected a window with 'random'"):
+        methods.unrolled(network, distribution, horizon="random")
+    with pytest.raises(ValueError, match="horizon: expected one of full, random; got 'all'"):
+        methods.unrolled(network, distribution, horizon="all")

@@ -90,5 +90,7 @@ def test_a_holder_that_cannot_sign_for_want_of_room_holds_and_lets_go(tmp_path, 
 
 def test_a_place_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(
+        ValueError, match=r"run: expected a directory; .*file is a file\. Choose another place"
+    ):
         workdir.locked(tmp_path / "file" / "run").__enter__()

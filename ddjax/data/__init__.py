@@ -2,6 +2,7 @@
 
 from ddjax.data.dataset import Dataset, Split, from_arrays
 from ddjax.data.device import class_minibatch, minibatch, normalise, to_device
+from ddjax.data.resize import repeat_channels, resize
 from ddjax.data.sources import known_names, load
 
 __all__ = [
@@ -13,5 +14,7 @@ __all__ = [
     "load",
     "minibatch",
     "normalise",
+    "repeat_channels",
+    "resize",
     "to_device",
 ]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _COLOUR_CHANNELS = (1, 3, 4)
+_LARGEST_LABEL = np.iinfo(np.int32).max - 1
 
 
 class RawArrays(NamedTuple):
@@ -91,6 +92,11 @@ def labels(what: str, value: Any, *, length: int, num_classes: int | None = None
             f"{what}: expected labels >= 0; got {array.min()}. Number the classes 0, 1, 2, ... and drop "
             "unlabelled images."
         )
+    if array.max() > _LARGEST_LABEL:
+        raise ValueError(
+            f"{what}: expected labels in [0, K), K classes; got {array.max()}. Number the classes 0, 1, 2, "
+            f"..., for instance with np.unique({what}, return_inverse=True)[1]."
+        )
     if num_classes is not None and array.max() >= num_classes:
         raise ValueError(
             f"{what}: expected labels in [0, {num_classes}), the classes of the training set; got "
@@ -138,7 +144,7 @@ def class_names(value: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ValueError: an empty sequence, or something else than strings.
     """
-    names = () if isinstance(value, str) else tuple(value)
+    names = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError(
             f"class_names: expected a sequence of strings, one for each class; got {value!r}. "

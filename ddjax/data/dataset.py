@@ -45,8 +45,32 @@ class Split:
                 f"split: expected images [n, H, W, C] and labels [n], n >= 1; got {shapes[0]}, {shapes[1]}. "
                 "Use ddjax.data.from_arrays, which checks and converts."
             )
+        self._check_values()
         if self.num_classes == 0:
             object.__setattr__(self, "num_classes", int(self.labels.max()) + 1)
+
+    def _check_values(self) -> None:
+        channels = np.shape(self.images)[3:]
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        whole = all(
+            isinstance(part, np.ndarray) and np.issubdtype(part.dtype, kind)
+            for part, kind in ((self.images, np.uint8), (self.labels, np.integer))
+        )
+        if not whole or self.labels.min() < 0 or (self.num_classes and self.labels.max() >= self.num_classes):
+            raise ValueError(
+                "split: expected uint8 images and whole numbers in [0, num_classes) as labels; got others. "
+                "Use ddjax.data.from_arrays, which checks and converts."
+            )
+        if (
+            mean.shape != channels
+            or std.shape != channels
+            or not np.isfinite(mean).all()
+            or not (std > 0).all()
+        ):
+            raise ValueError(
+                f"split: expected a finite mean and a std above zero for each of {channels[0]} channels; got "
+                f"{mean} and {std}. Use ddjax.data.from_arrays, which measures them."
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -175,6 +199,7 @@ def make_dataset(
     Raises:
         ValueError: as `from_arrays`.
     """
+    checks.text("name", name, remedy="Give how artifacts and records shall call the data.")
     x_train = arrays.images("x_train", x_train)
     names = None if class_names is None else arrays.class_names(class_names)
     y_train = arrays.labels(

@@ -24,7 +24,11 @@ def to_device(split: Split) -> RealData:
     Returns:
         `images [n, H, W, C]` uint8, `labels [n]`, `mean [C]`, `std [C]`, `class_order [n]` and
         `class_start [K + 1]`.
+
+    Raises:
+        ValueError: it is no split.
     """
+    checks.kind("split", split, Split, remedy="Give the train, validation or test of a data set.")
     counts = np.bincount(split.labels, minlength=split.num_classes)
     return RealData(
         images=jnp.asarray(split.images),
@@ -62,8 +66,9 @@ def minibatch(data: RealData, key: jax.Array, *, size: int) -> Batch:
         `inputs [N, H, W, C]`, normalised, and `labels [N]`.
 
     Raises:
-        ValueError: `size` below 1.
+        ValueError: `size` below 1, or data that are not on the device.
     """
+    checks.kind("data", data, RealData, remedy="Give ddjax.data.to_device(split).")
     checks.at_least("minibatch size", size, 1)
     chosen = jax.random.randint(key, (size,), 0, data.labels.shape[0])
     return Batch(normalise(data.images[chosen], data.mean, data.std), data.labels[chosen])
@@ -82,8 +87,9 @@ def class_minibatch(data: RealData, key: jax.Array, *, size: int) -> jax.Array:
         `[K, N, H, W, C]`, normalised; entry k holds images of class k.
 
     Raises:
-        ValueError: `size` below 1.
+        ValueError: `size` below 1, or data that are not on the device.
     """
+    checks.kind("data", data, RealData, remedy="Give ddjax.data.to_device(split).")
     checks.at_least("class minibatch size", size, 1)
     start = data.class_start[:-1, None]
     count = data.class_start[1:, None] - start

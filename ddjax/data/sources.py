@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ddjax import checks
 from ddjax.data import cache, tfds_files
 from ddjax.data.dataset import Dataset, make_dataset, stratified_split
 
@@ -62,6 +63,10 @@ def load(
         ValueError: an unknown name, or data that are not images with one class label each.
         FileNotFoundError: the set is not prepared in `data_dir`, or there is no such `.npz`.
     """
+    if name != "":  # which is answered with what there is
+        checks.path("dataset", name, remedy="Give digits, the path of an .npz, or a TFDS name such as mnist.")
+    if data_dir is not None:
+        checks.path("data_dir", data_dir, remedy="Give the directory that holds TFDS sets, or leave it out.")
     name = os.fspath(name)
     if name == _DIGITS:
         return _digits(validation_fraction, seed)

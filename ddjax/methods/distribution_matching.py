@@ -62,7 +62,10 @@ def distribution_matching(
         Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023 (here
         without its augmentation).
     """
+    checks.network_and_inits(network, inits)
     checks.at_least("batch_size", batch_size, 1)
+    if recipe is not None:
+        checks.kind("recipe", recipe, Recipe, remedy="Give ddjax.Recipe('train', ...).")
     embed = network.embed
     if embed is None:
         raise ValueError(
@@ -71,6 +74,7 @@ def distribution_matching(
         )
 
     def sample(data: RealData, key: jax.Array) -> jax.Array:
+        checks.network_fits(network, data)
         return class_minibatch(data, key, size=batch_size)
 
     def loss(

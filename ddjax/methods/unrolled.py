@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -9,12 +10,32 @@ import jax.numpy as jnp
 import optax
 
 from ddjax import checks
+from ddjax import inits as initial_weights
 from ddjax.chunks import mean_over_chunks
 from ddjax.data import minibatch
 from ddjax.types import Batch, InitDistribution, Method, Network, Params, RealData, Recipe, Schedule
-from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, cross_entropy, unroll
+from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, unroll
+from ddjax.unroll import cross_entropy as soft_cross_entropy
 
 HORIZONS = ("full", "random")
+
+Objective = Callable[[jax.Array, jax.Array], jax.Array]
+"""`(logits [n, K], labels [n]) -> [n]`: what each real example adds to the outer loss, their mean.
+
+One number for each example, so that the mean may be taken in chunks.
+"""
+
+
+class PoolBatch(NamedTuple):
+    """A minibatch beside the weights that every slot draws its θ0 from.
+
+    Attributes:
+        real: the examples.
+        pool: each leaf `[n, ...]`.
+    """
+
+    real: Batch
+    pool: Params
 
 
 class UnrolledInfo(NamedTuple):
@@ -34,6 +55,52 @@ def _chunk_size(backend: str, batch_size: int) -> int:
     return 64 if backend == "cpu" else batch_size
 
 
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """-log softmax(logits)_y of each example, `[n]`: the objective of distillation."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def relabelled(attacked: int, target: int) -> Objective:
+    """The cross-entropy of a data-poisoning attack: to be wrong about one class and right about the others.
+
+        ℓ(x, y) = -log softmax(logits)_y',   y' = target where y = attacked, else y
+
+    Args:
+        attacked: the class that is to be taken for another.
+        target: the class that it is to be taken for.
+
+    Returns:
+        An objective for `unrolled`.
+
+    Raises:
+        ValueError: a class below zero, or twice the same.
+
+    References:
+        Wang et al. 2018, arXiv 1811.10959, the malicious data-poisoning objective.
+    """
+    checks.at_least("attacked", attacked, 0)
+    checks.at_least("target", target, 0)
+    if attacked == target:
+        raise ValueError(f"target: expected another class than the attacked one; got {target} twice.")
+
+    def objective(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return cross_entropy(logits, jnp.where(labels == attacked, target, labels))
+
+    return objective
+
+
+def _check_objective(objective: Objective, num_classes: int) -> None:
+    checks.function("objective", objective, remedy="Give (logits [n, K], labels [n]) -> [n].")
+    got = jax.eval_shape(
+        objective, jax.ShapeDtypeStruct((3, num_classes), float), jax.ShapeDtypeStruct((3,), "int32")
+    )
+    if getattr(got, "shape", None) != (3,):
+        raise ValueError(
+            f"objective: expected one number for each example, [3] for 3 examples; got {got}. Leave the mean "
+            "over the examples out."
+        )
+
+
 def unrolled(
     network: Network,
     inits: InitDistribution,
@@ -43,14 +110,15 @@ def unrolled(
     inner_optimizer: str = "sgd",
     memory: Memory = STRATEGIES["reverse"],
     horizon: str = "full",
+    objective: Objective = cross_entropy,
 ) -> Method:
     """The loss on real data of a network trained on φ, exact through all T steps.
 
-        L(φ) = E_{θ0 ~ p(θ0)} ℓ(real minibatch, θ_T(θ0, φ)),   ℓ = cross-entropy
+        L(φ) = E_{θ0 ~ p(θ0)} mean_{(x, y) in the real minibatch} ℓ(θ_T(θ0, φ)(x), y)
 
     Args:
         network: trained on φ.
-        inits: p(θ0); each slot draws its own at every outer step.
+        inits: p(θ0); each slot draws its own at every outer step. A pool travels with the data.
         batch_size: N, real images in a minibatch, drawn uniformly and shared by all slots.
         examples_per_chunk: how many of the N the trained network sees at once; the loss and its gradient stay
             the same. By default 64 on CPU, where the activations of all would not stay in the cache, and all
@@ -61,18 +129,22 @@ def unrolled(
             number of steps drawn uniformly from [window, T] by each slot at each outer step, so that every
             step learns although only `memory.window` of them are differentiated at a time; the steps before
             the window cost a plain training step each.
+        objective: ℓ, `(logits [n, K], labels [n]) -> [n]`, one number for each example; cross-entropy by
+            default, `relabelled` for an attack, or any differentiable function of one's own.
 
     Returns:
         A method that keeps no state and replays its schedule.
 
     Raises:
         ValueError: `batch_size` or `examples_per_chunk` below one, an unknown optimiser, a random horizon
-            without a window.
+            without a window, an objective that does not give one number for each example.
 
     References:
         Wang et al. 2018, arXiv 1811.10959, algorithm 1. Random horizon: Feng et al. 2024 (RaT-BPTT),
         arXiv 2311.07025.
     """
+    checks.network_and_inits(network, inits)
+    checks.kind("memory", memory, Memory, remedy="Give one of ddjax.unroll.STRATEGIES.")
     checks.at_least("batch_size", batch_size, 1)
     if examples_per_chunk is not None:
         checks.at_least("examples_per_chunk", examples_per_chunk, 1)
@@ -83,21 +155,26 @@ def unrolled(
             "horizon: expected a window with 'random', of the steps that are differentiated; got none. Give "
             "memory=dataclasses.replace(memory, window=...), or on the command line --window."
         )
+    _check_objective(objective, network.num_classes)
     optimizer = OPTIMIZERS[inner_optimizer]
-    inner_loss = cross_entropy(network.apply)
+    inner_loss = soft_cross_entropy(network.apply)
 
     def score(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
         logits = network.apply(params, batch.inputs)
-        value = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
-        return value, 100.0 * jnp.mean(jnp.argmax(logits, -1) == batch.labels)
+        correct = jnp.argmax(logits, -1) == batch.labels
+        return objective(logits, batch.labels).mean(), 100.0 * jnp.mean(correct)
 
-    def sample(data: RealData, key: jax.Array) -> Batch:
-        return minibatch(data, key, size=batch_size)
+    def sample(data: RealData, key: jax.Array) -> Batch | PoolBatch:
+        checks.network_fits(network, data)
+        real = minibatch(data, key, size=batch_size)
+        # Where the data bring no pool, it is a constant of the program.
+        return real if inits.pool is None else PoolBatch(real, data.assets or inits.pool)
 
     def loss(
-        schedule: Schedule, state: tuple[()], batch: Batch, key: jax.Array
+        schedule: Schedule, state: tuple[()], batch: Batch | PoolBatch, key: jax.Array
     ) -> tuple[jax.Array, UnrolledInfo]:
         del state
+        real, pool = batch if isinstance(batch, PoolBatch) else (batch, None)
         stop = None
         if horizon == "random":
             assert schedule.lrs is not None
@@ -106,12 +183,12 @@ def unrolled(
             stop = jax.random.randint(
                 stop_key, (), min(memory.window, schedule.lrs.size), schedule.lrs.size + 1
             )
-        theta = inits.sample(key)
+        theta = inits.sample(key) if pool is None else initial_weights.draw(pool, key)
         params, inner_losses = unroll(
             inner_loss, theta, schedule, optimizer=optimizer, memory=memory, stop=stop
         )
         size = examples_per_chunk or _chunk_size(jax.default_backend(), batch_size)
-        value, accuracy = mean_over_chunks(score, size=size)(params, batch)
+        value, accuracy = mean_over_chunks(score, size=size)(params, real)
         return value, UnrolledInfo(inner_losses, accuracy)
 
     return Method(
@@ -120,4 +197,5 @@ def unrolled(
         name="unrolled",
         recipe=Recipe("schedule", optimizer=inner_optimizer),
         needs_lrs=True,
+        assets=() if inits.pool is None else inits.pool,
     )

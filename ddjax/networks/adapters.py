@@ -15,8 +15,6 @@ from ddjax import checks
 from ddjax.networks import ops
 from ddjax.types import Network, Params
 
-checked_image_shape = checks.image_shape
-
 _PURE = "A network must be a pure function of its weights and inputs"
 
 

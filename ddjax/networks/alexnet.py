@@ -11,7 +11,7 @@ import numpy as np
 
 from ddjax import checks
 from ddjax.networks import ops
-from ddjax.networks.adapters import checked_image_shape, from_linen
+from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
 
 GRID = 6
@@ -115,7 +115,7 @@ def alexnet(
     References:
         Krizhevsky 2014, arXiv 1404.5997.
     """
-    height, side, _ = checked_image_shape(image_shape)
+    height, side, _ = checks.image_shape(image_shape)
     checks.at_least("width", width, 1)
     if min(height, side) < 63:
         raise ValueError(

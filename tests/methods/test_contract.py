@@ -17,6 +17,7 @@ from ddjax import forms, inits, methods, networks
 from ddjax.checkpoint import Store
 from ddjax.data import Dataset, to_device
 from ddjax.engine import Problem, init_state
+from ddjax.pool import Pool
 from ddjax.types import Form, InitDistribution, Method, Network, Recipe, Schedule
 
 
@@ -31,9 +32,22 @@ class Entry:
     learns_with: dict
 
 
+def from_a_pool(p: InitDistribution) -> InitDistribution:
+    """A finite p(θ0): a hundred draws of another one."""
+    params = jax.vmap(p.sample)(jax.random.split(jax.random.key(11), 100))
+    return inits.pretrained(Pool(jax.device_get(params), 100, np.zeros(100, np.float32)))
+
+
 TABLE = {
     "unrolled": Entry(
         build=lambda network, p: methods.unrolled(network, p, batch_size=64),
+        form=lambda: small_form(inner_lr=0.1),
+        refused_form=lambda: small_form(inner_lr=None),
+        refusal="expected learning rates",
+        learns_with={"optimizer": ddjax.optimizers.adam_cosine(100, lr=0.1)},
+    ),
+    "unrolled from a pool": Entry(
+        build=lambda network, p: methods.unrolled(network, from_a_pool(p), batch_size=64),
         form=lambda: small_form(inner_lr=0.1),
         refused_form=lambda: small_form(inner_lr=None),
         refusal="expected learning rates",

@@ -13,6 +13,7 @@ NO_CHANNELS: Any = (28, 28)
 SMALL = {
     "lenet": ((12, 16, 1), {}),
     "alexcifar": ((8, 9, 3), {}),
+    "alexnet": ((63, 64, 3), {"width": 1}),
     "convnet": ((8, 8, 1), {"depth": 2, "width": 8}),
     "mlp": ((8, 8, 1), {"widths": (16, 12)}),
 }

@@ -1,0 +1,273 @@
+"""Least squares: what one gradient step on M distilled points can reach, in closed form and simulated.
+
+Real data d `[N, D]` with targets t `[N]` have the loss ‖dθ - t‖² / 2N, the Hessian H = dᵀd / N and, where d
+has full rank, one optimum: dᵀd θ* = dᵀt. M distilled points x̃ `[M, D]` with targets ỹ `[M]` move θ0 to
+
+    θ1 = θ0 - η/M x̃ᵀ(x̃θ0 - ỹ),    that is    θ1 - θ* = (I - A)(θ0 - θ*) + b
+
+with A = η/M x̃ᵀx̃, symmetric, positive and of rank M at most, and b = η/M x̃ᵀ(ỹ - x̃θ*) in A's range R.
+
+All θ0 = a + Vz, whatever z `[k]`, come to θ* if and only if (I - A)V = 0 and (I - A)(a - θ*) = -b, so that V
+and a - θ* lie in R. Then M is at least the dimension of span(V, a - θ*), and so many suffice: A is the
+projection on that span, b = 0. Any θ0 in R^D needs M ≥ D; one known θ0 needs a single point.
+
+With fewer points and z ~ N(0, I), -A(θ0 - θ*) + b lies in R, so that the mean excess loss is at least
+
+    ½ Σ_{i > M} λ_i(√H S √H),    S = E (θ0 - θ*)(θ0 - θ*)ᵀ = VVᵀ + (a - θ*)(a - θ*)ᵀ
+
+where λ are eigenvalues in falling order. Where H = I (whitened data) the projection on S's first M
+eigenvectors attains it.
+
+References:
+    Wang et al. 2018, arXiv 1811.10959, the analysis of a simple linear case: the bound M ≥ D for any θ0.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ddjax import checks, optimizers
+from ddjax.types import Schedule
+from ddjax.unroll import unroll
+
+OUTER_LR = 0.05
+"""Of Adam, at the start of a simulation."""
+
+
+class Problem(NamedTuple):
+    """Least squares on real data.
+
+    Attributes:
+        inputs: d, `[N, D]`, of full rank.
+        targets: t, `[N]`.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+
+    @property
+    def hessian(self) -> np.ndarray:
+        """H = dᵀd / N, `[D, D]`."""
+        return self.inputs.T @ self.inputs / len(self.inputs)
+
+    @property
+    def optimum(self) -> np.ndarray:
+        """θ*, `[D]`."""
+        return np.linalg.lstsq(self.inputs, self.targets, rcond=None)[0]
+
+
+class Initials(NamedTuple):
+    """p(θ0): θ0 = a + Vz, z ~ N(0, I).
+
+    Attributes:
+        centre: a, `[D]`.
+        spread: V, `[D, k]`; k = 0 for a single θ0.
+    """
+
+    centre: np.ndarray
+    spread: np.ndarray
+
+
+class Points(NamedTuple):
+    """The distilled points.
+
+    Attributes:
+        inputs: x̃, `[M, D]`.
+        targets: ỹ, `[M]`.
+        lr: η.
+    """
+
+    inputs: np.ndarray | jax.Array
+    targets: np.ndarray | jax.Array
+    lr: float
+
+
+def whitened(images: np.ndarray, targets: np.ndarray, *, num_features: int) -> Problem:
+    """Least squares on the first principal components of images, scaled so that H = I.
+
+    Args:
+        images: `[N, ...]`.
+        targets: `[N]`.
+        num_features: D.
+
+    Returns:
+        The problem, in float64.
+
+    Raises:
+        ValueError: the images do not have so many components.
+    """
+    points = np.asarray(images, np.float64).reshape(len(images), -1)
+    left, scales, _ = np.linalg.svd(points - points.mean(0), full_matrices=False)
+    rank = int(np.sum(scales > 1e-9 * scales[0]))
+    checks.at_least("num_features", num_features, 1)
+    if num_features > rank:
+        raise ValueError(
+            f"num_features: expected at most {rank}, the components that these images have; got "
+            f"{num_features}. Ask for fewer."
+        )
+    return Problem(np.sqrt(len(points)) * left[:, :num_features], np.asarray(targets, np.float64))
+
+
+def excess(problem: Problem, params: np.ndarray) -> np.ndarray:
+    """The loss above the optimum's, ½ (θ - θ*)ᵀ H (θ - θ*), of weights `[..., D]`; `[...]`."""
+    offset = params - problem.optimum
+    return 0.5 * np.einsum("...i,ij,...j->...", offset, problem.hessian, offset)
+
+
+def second_moment(problem: Problem, initials: Initials) -> np.ndarray:
+    """S = E (θ0 - θ*)(θ0 - θ*)ᵀ, `[D, D]`."""
+    offset = initials.centre - problem.optimum
+    return initials.spread @ initials.spread.T + np.outer(offset, offset)
+
+
+def least_points(problem: Problem, initials: Initials) -> int:
+    """The fewest points that bring every θ0 = a + Vz to the optimum: the dimension of span(V, a - θ*)."""
+    offset = initials.centre - problem.optimum
+    return int(np.linalg.matrix_rank(np.column_stack([initials.spread, offset])))
+
+
+def bound(problem: Problem, initials: Initials, *, num_points: int) -> float:
+    """The mean excess loss below which no `num_points` points come; attained where H = I, or it is zero."""
+    values, vectors = np.linalg.eigh(problem.hessian)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    eigenvalues = np.linalg.eigvalsh(root @ second_moment(problem, initials) @ root)[::-1]
+    return float(0.5 * np.clip(eigenvalues[num_points:], 0, None).sum())
+
+
+def closed_form(problem: Problem, initials: Initials, *, num_points: int, lr: float = 1.0) -> Points:
+    """The best points where H = I; for any H the best once there are `least_points` of them.
+
+        x̃ = √(M/η) Uᵀ,    ỹ = x̃θ*,    U: S's first M eigenvectors
+
+    Args:
+        problem: least squares.
+        initials: p(θ0).
+        num_points: M; those beyond D are zeros.
+        lr: η > 0; any will do.
+
+    Returns:
+        The points.
+
+    Raises:
+        ValueError: no point, or a learning rate that is not positive.
+    """
+    checks.at_least("num_points", num_points, 1)
+    checks.positive("lr", lr)
+    _, vectors = np.linalg.eigh(second_moment(problem, initials))
+    leading = vectors[:, ::-1][:, :num_points].T
+    inputs = np.zeros((num_points, len(vectors)))
+    inputs[: len(leading)] = np.sqrt(num_points / lr) * leading
+    return Points(inputs, inputs @ problem.optimum, lr)
+
+
+def train(points: Points, params: jax.Array) -> jax.Array:
+    """θ1 after one step on the points from θ0 `[D]`: `ddjax.unroll` as every distillation uses it."""
+
+    def loss(params: jax.Array, inputs: jax.Array, labels: jax.Array) -> jax.Array:
+        return 0.5 * jnp.mean(jnp.square(inputs[:, 0, 0] @ params - labels[:, 0]))
+
+    inputs = jnp.asarray(points.inputs)[None, :, None, None]
+    labels = jnp.asarray(points.targets)[None, :, None]
+    lrs = jnp.full((1, 1), points.lr, inputs.dtype)
+    return unroll(loss, params, Schedule(inputs, labels, lrs))[0]
+
+
+def mean_points(initials: Initials) -> np.ndarray:
+    """Weights `[n, D]` with the mean and covariance of p(θ0): means of anything quadratic are exact.
+
+    a ± √k times each column of V; a alone where there is none.
+    """
+    num_directions = initials.spread.shape[1]
+    if num_directions == 0:
+        return initials.centre[None]
+    steps = np.sqrt(num_directions) * initials.spread.T
+    return np.concatenate([initials.centre + steps, initials.centre - steps])
+
+
+def distil(
+    problem: Problem,
+    initials: Initials,
+    *,
+    num_points: int,
+    key: jax.Array,
+    lr: float = 1.0,
+    num_outer_steps: int = 3000,
+    num_starts: int = 8,
+) -> tuple[Points, float]:
+    """Distil the points by gradient descent through the unrolled step, as for any network.
+
+    Args:
+        problem: least squares.
+        initials: p(θ0); the outer loss is its exact mean over them, see `mean_points`.
+        num_points: M.
+        key: draws the points' start. Consumed.
+        lr: η, constant.
+        num_outer_steps: of Adam whose rate falls to zero along a cosine.
+        num_starts: random starts, of which the best end is kept: with fewer points than needed some end
+            where the gradient vanishes above the minimum.
+
+    Returns:
+        The points, and the mean excess loss that they lead to.
+
+    Raises:
+        ValueError: no point, step or start, or a learning rate that is not positive.
+    """
+    for name, count in (
+        ("num_points", num_points),
+        ("num_outer_steps", num_outer_steps),
+        ("num_starts", num_starts),
+    ):
+        checks.at_least(name, count, 1)
+    checks.positive("lr", lr)
+    optimizer = optimizers.adam_cosine(num_outer_steps, lr=OUTER_LR)
+    starts, optimum = jnp.asarray(mean_points(initials)), jnp.asarray(problem.optimum)
+    hessian = jnp.asarray(problem.hessian)
+
+    def outer_loss(values: tuple[jax.Array, jax.Array]) -> jax.Array:
+        points = Points(values[0], values[1], lr)
+        offsets = jax.vmap(lambda params: train(points, params))(starts) - optimum
+        return 0.5 * jnp.mean(jnp.einsum("ni,ij,nj->n", offsets, hessian, offsets))
+
+    def step(carry: tuple, _: None) -> tuple[tuple, None]:
+        values, state = carry
+        updates, state = optimizer.update(jax.grad(outer_loss)(values), state)
+        return (optax.apply_updates(values, updates), state), None
+
+    def from_start(key: jax.Array) -> tuple:
+        input_key, target_key = jax.random.split(key)
+        start = (
+            jax.random.normal(input_key, (num_points, len(optimum)), optimum.dtype),
+            jax.random.normal(target_key, (num_points,), optimum.dtype),
+        )
+        (values, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=num_outer_steps)
+        return values, outer_loss(values)
+
+    @jax.jit
+    def run(keys: jax.Array) -> tuple:
+        values, losses = jax.vmap(from_start)(keys)
+        best = jnp.argmin(losses)
+        return jax.tree.map(lambda leaf: leaf[best], values), losses[best]
+
+    (inputs, targets), loss = run(jax.random.split(key, num_starts))
+    return Points(inputs, targets, lr), float(loss)
+
+
+__all__ = [
+    "Initials",
+    "Points",
+    "Problem",
+    "bound",
+    "closed_form",
+    "distil",
+    "excess",
+    "least_points",
+    "mean_points",
+    "second_moment",
+    "train",
+    "whitened",
+]

@@ -1,0 +1,274 @@
+"""Pools of pretrained networks: many weights of one network in one file, some of them held out."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddjax import checks, npz
+from ddjax.files import StrPath, write_atomic
+from ddjax.types import Network, Params
+from ddjax.version import __version__
+
+FORMAT_VERSION = 1
+"""Raised when an older ddjax could no longer read what this one writes."""
+
+SPLITS = ("train", "held_out")
+
+_PREFIX = "params."
+_METADATA_BYTES = 2**24
+"""Most bytes of the metadata's text: it is parsed whole."""
+
+_KINDS: dict[str, type] = {
+    "dataset": str,
+    "network": str,
+    "network_settings": dict,
+    "image_shape": list,
+    "num_classes": int,
+}
+"""What the metadata that ddjax itself reads must be, where it is there."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pool:
+    """n trained networks of one kind; the first of them to distil with, the others kept for evaluation.
+
+    Attributes:
+        params: each leaf `[n, ...]` float.
+        num_train: how many are the `train` members; the rest are `held_out`.
+        accuracy: `[n]` float32, percent, of each on the test split that it was trained for.
+        metadata: JSON-able facts: dataset, network, network_settings, image_shape, num_classes, how they
+            were trained, ...
+    """
+
+    params: Params
+    num_train: int
+    accuracy: np.ndarray
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        checks.at_least("num_train", self.num_train, 0)
+        sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(self.params)} | {np.shape(self.accuracy)}
+        if sizes != {(len(self),)} or not 0 < len(self) >= self.num_train:
+            raise ValueError(
+                f"pool: expected one accuracy and one entry of every leaf for each of n >= {self.num_train} "
+                f"members; got {sorted(sizes)}. Give params whose leaves are [n, ...]."
+            )
+
+    def __len__(self) -> int:
+        return int(np.size(self.accuracy))
+
+    @property
+    def name(self) -> str:
+        """What the members were trained on."""
+        return str(self.metadata.get("dataset", "pool"))
+
+    def _slice(self, split: str) -> slice:
+        checks.choice("split", split, SPLITS)
+        return slice(self.num_train) if split == "train" else slice(self.num_train, None)
+
+    def size(self, split: str) -> int:
+        """How many members a split has."""
+        return len(self.accuracy[self._slice(split)])
+
+    def members(self, split: str) -> Params:
+        """The weights of a split, each leaf `[m, ...]`.
+
+        Raises:
+            ValueError: an unknown split, or one without members.
+        """
+        if not self.size(split):
+            raise ValueError(
+                f"pool: expected {split} members; it has none among its {len(self)}. Train a pool with some."
+            )
+        return jax.tree.map(lambda leaf: leaf[self._slice(split)], self.params)
+
+    def accuracies(self, split: str) -> np.ndarray:
+        """`[m]` float32, percent, of the members of a split."""
+        return self.accuracy[self._slice(split)]
+
+    def fit(self, network: Network) -> Pool:
+        """The same pool in the structure and dtypes of a network's own weights.
+
+        Args:
+            network: what the weights are for.
+
+        Raises:
+            ValueError: the weights are another network's, or for other images or classes.
+        """
+        checks.kind("network", network, Network, remedy="Build it with ddjax.networks.")
+        for what, mine, theirs in (
+            ("image shape (H, W, C)", self.metadata.get("image_shape"), list(network.image_shape)),
+            ("number of classes", self.metadata.get("num_classes"), network.num_classes),
+        ):
+            if mine is not None:
+                remedy = "Bring the data to the pool's form (--resize), or train a pool for these."
+                checks.equal(f"the pool's {what}", mine, theirs, remedy=remedy)
+        wanted, tree = jax.tree_util.tree_flatten_with_path(jax.eval_shape(network.init, jax.random.key(0)))
+        shapes = {_name(path): leaf for path, leaf in wanted}
+        ours = _named(self.params)
+        if {name: leaf.shape[1:] for name, leaf in ours.items()} != {n: s.shape for n, s in shapes.items()}:
+            differing = sorted(
+                name
+                for name in ours.keys() | shapes.keys()
+                if name not in ours or name not in shapes or ours[name].shape[1:] != shapes[name].shape
+            )
+            raise ValueError(
+                f"pool: expected weights of {network.name}; {', '.join(differing[:5])} are missing, unknown "
+                "or of another shape. Build the network that the pool's metadata name."
+            )
+        leaves = [np.asarray(ours[name], leaf.dtype) for name, leaf in shapes.items()]
+        return dataclasses.replace(self, params=jax.tree.unflatten(tree, leaves))
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _named(params: Params) -> dict[str, np.ndarray]:
+    """The leaves of a tree by their names, e.g. `conv1.kernel`."""
+    return {_name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def joined(pools: Sequence[Pool], *, num_train: int, metadata: Mapping[str, Any]) -> Pool:
+    """The members of several pools, in their order, as one.
+
+    Args:
+        pools: at least one, of the same network.
+        num_train: how many of all are the `train` members.
+        metadata: of the whole.
+    """
+    params = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(pool.params for pool in pools))
+    return Pool(params, num_train, np.concatenate([pool.accuracy for pool in pools]), metadata)
+
+
+def save(path: StrPath, pool: Pool) -> Path:
+    """Write a pool as an `.npz` that loads with `numpy.load(path, allow_pickle=False)`.
+
+    Members: `params.NAME [n, ...]` float32, one for each leaf; `accuracy [n]` float32, percent; `metadata`, a
+    JSON string. The same pool gives the same bytes.
+
+    Raises:
+        ValueError: the weights hold NaN or infinity, or the metadata something that JSON cannot hold; nothing
+            was written.
+        OSError: the file could not be written; what was there is untouched.
+    """
+    checks.kind("pool", pool, Pool, remedy="Give a ddjax.pool.Pool.")
+    checks.jsonable("metadata", dict(pool.metadata))
+    arrays = {f"{_PREFIX}{name}": leaf for name, leaf in _named(pool.params).items()}
+    members = {name: np.asarray(leaf, np.float32) for name, leaf in arrays.items()}
+    members["accuracy"] = np.asarray(pool.accuracy, np.float32)
+    for name, array in members.items():
+        _check_finite("pool", name, array)
+    facts = {"format_version": FORMAT_VERSION, "ddjax_version": __version__, "num_train": pool.num_train}
+    members["metadata"] = np.array(json.dumps({**pool.metadata, **facts}, sort_keys=True))
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, **members)
+    path = Path(path)
+    write_atomic(path, stream.getvalue())
+    return path
+
+
+def load(path: StrPath, *, limit: int = npz.LIMIT) -> Pool:
+    """Read what `save` wrote, from a file that may come from anywhere: nothing in it is executed.
+
+    Args:
+        path: of the pool.
+        limit: most bytes that its arrays may take together; more is refused before any is read.
+
+    Returns:
+        The pool, its weights as nested dictionaries by name; `Pool.fit` checks that they are a network's.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no pool, of a later format, too large, or its arrays do not fit together.
+    """
+    checks.at_least("limit", limit, 1)
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"pool: expected a file; there is none at {path}. Train one: python -m experiments.pretrain"
+        )
+    try:
+        arrays = npz.read(path, limit=limit)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected an .npz of plain arrays as ddjax writes it; {error}. Train the pool again, "
+            "give another file, or raise `limit` where a large file is right."
+        ) from error
+    metadata = _metadata(path, arrays.pop("metadata", np.zeros(())))
+    accuracy = arrays.pop("accuracy", np.zeros(()))
+    unknown = [name for name in arrays if not name.startswith(_PREFIX) or not name[len(_PREFIX) :]]
+    if unknown or not arrays:
+        got = repr(unknown[0][:80]) if unknown else "no weights"
+        raise ValueError(
+            f"{path}: expected the members {_PREFIX}NAME, accuracy, metadata; got {got}. Is it a pool of "
+            "ddjax?"
+        )
+    for name, array in {"accuracy": accuracy, **arrays}.items():
+        _check_finite(path, name, array)
+    try:
+        params = _nested({name[len(_PREFIX) :]: array for name, array in arrays.items()})
+        num_train = metadata.pop("num_train")
+        return Pool(params, num_train, accuracy, metadata)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: {error}. Train the pool again.") from error
+
+
+def _nested(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Dictionaries within dictionaries, by the parts of the names."""
+    tree: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *parts, last = name.split(".")
+        at = tree
+        for part in parts:
+            at = at.setdefault(part, {})
+            if not isinstance(at, dict):
+                raise ValueError(f"member {_PREFIX}{name}: expected no weights above it")
+        if last in at:
+            raise ValueError(f"member {_PREFIX}{name}: expected no weights below it")
+        at[last] = leaf
+    return tree
+
+
+def _metadata(path: Path, text: np.ndarray) -> dict[str, Any]:
+    if text.shape != () or text.dtype.kind != "U" or text.nbytes > _METADATA_BYTES:
+        raise ValueError(
+            f"{path}: metadata: expected one text of at most {_METADATA_BYTES:,} bytes; got "
+            f"{text.dtype}{list(text.shape)}. Is it a pool of ddjax?"
+        )
+    try:
+        metadata = json.loads(str(text))
+        version = int(metadata["format_version"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: metadata: expected a JSON object with a format_version; got {error}. Train the pool "
+            "again."
+        ) from error
+    if not 1 <= version <= FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: expected format version 1 to {FORMAT_VERSION}; got {version}. Install a newer ddjax."
+        )
+    checks.at_least(f"{path}: metadata: num_train", metadata.get("num_train"), 0)
+    for name, kind in _KINDS.items():
+        remedy = "Train the pool again."
+        checks.kind(f"{path}: metadata: {name}", metadata.get(name, kind()), kind, remedy=remedy)
+    return {k: v for k, v in metadata.items() if k not in ("format_version", "ddjax_version")}
+
+
+def _check_finite(where: object, name: str, array: np.ndarray) -> None:
+    if array.dtype != np.float32 or not np.isfinite(array).all():
+        raise ValueError(
+            f"{where}: {name}: expected finite float32; got {array.dtype}, or NaN or infinity. Train the "
+            "pool again."
+        )
+
+
+__all__ = ["FORMAT_VERSION", "SPLITS", "Pool", "joined", "load", "save"]

@@ -1,0 +1,118 @@
+"""Training many networks from scratch on real data, in one compiled program."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ddjax import checks
+from ddjax.data import Split, normalise
+from ddjax.engine import compiler_options
+from ddjax.evaluate import check_split
+from ddjax.types import InitDistribution, Network, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How each network is trained: Adam whose rate falls to zero along a cosine.
+
+    Attributes:
+        epochs: passes over the training split, each in an order of its own.
+        batch_size: images in one step; what is left over of an epoch waits for another.
+        lr: Adam's rate at the start.
+    """
+
+    epochs: int
+    batch_size: int = 64
+    lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        checks.at_least("epochs", self.epochs, 1)
+        checks.at_least("batch_size", self.batch_size, 1)
+        checks.positive("lr", self.lr)
+
+
+def nets_at_once(backend: str, count: int) -> int:
+    """How many networks to vmap: one after the other on CPU, all elsewhere.
+
+    Measured with LeNet, batches of 64, on two cores: 57 µs an image one after the other, 68 vmapped.
+    """
+    return 1 if backend == "cpu" else count
+
+
+def pretrain(
+    network: Network,
+    inits: InitDistribution,
+    split: Split,
+    training: Training,
+    *,
+    keys: jax.Array,
+    at_once: int | None = None,
+) -> Params:
+    """The weights of many networks, each trained from its own θ0 on its own order of the images.
+
+    Args:
+        network: to train.
+        inits: p(θ0).
+        split: to train on.
+        training: how.
+        keys: `[n]`, one for each network. Consumed.
+        at_once: how many are vmapped; the rest follow. By default `nets_at_once`.
+
+    Returns:
+        Weights, each leaf `[n, ...]`; network i depends on `keys[i]` alone.
+
+    Raises:
+        ValueError: the images do not fit the network, or are fewer than a batch.
+    """
+    check_split(split, network)
+    checks.at_least("number of training images", len(split), training.batch_size, remedy="Lessen batch_size.")
+    count = at_once or nets_at_once(jax.default_backend(), len(keys))
+    checks.at_least("at_once", count, 1)
+    arguments = (keys, *(jnp.asarray(array) for array in (split.images, split.labels, split.mean, split.std)))
+    # lax.map alone for one at a time: its batches of one would be vmapped.
+    train = _trainer(network, inits, training, count if count > 1 else None)
+    return train.lower(*arguments).compile(compiler_options(jax.default_backend()))(*arguments)
+
+
+@functools.lru_cache(maxsize=4)
+def _trainer(network: Network, inits: InitDistribution, training: Training, at_once: int | None):
+    """`(keys, images, labels, mean, std) -> params`, jitted."""
+
+    @jax.jit
+    def train(
+        keys: jax.Array, images: jax.Array, labels: jax.Array, mean: jax.Array, std: jax.Array
+    ) -> Params:
+        steps = len(labels) // training.batch_size
+        optimizer = optax.adam(optax.cosine_decay_schedule(training.lr, steps * training.epochs))
+
+        def loss(params: Params, rows: jax.Array) -> jax.Array:
+            logits = network.apply(params, normalise(images[rows], mean, std))
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
+
+        def step(carry: tuple, rows: jax.Array) -> tuple[tuple, None]:
+            params, state = carry
+            updates, state = optimizer.update(jax.grad(loss)(params, rows), state)
+            return (optax.apply_updates(params, updates), state), None
+
+        def epoch(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
+            order = jax.random.permutation(key, len(labels))[: steps * training.batch_size]
+            return jax.lax.scan(step, carry, order.reshape(steps, training.batch_size))
+
+        def one(key: jax.Array) -> Params:
+            init_key, order_key = jax.random.split(key)
+            params = inits.sample(init_key)
+            start = (params, optimizer.init(params))
+            (params, _), _ = jax.lax.scan(epoch, start, jax.random.split(order_key, training.epochs))
+            return params
+
+        return jax.lax.map(one, keys, batch_size=at_once)
+
+    return train
+
+
+__all__ = ["Training", "nets_at_once", "pretrain"]

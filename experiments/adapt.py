@@ -1,0 +1,129 @@
+"""Distil images that adapt pretrained networks to another data set: the adaptation of Wang et al. 2018.
+
+p(θ0) is a pool of `experiments.pretrain`: every outer step draws a training member, the final score is over
+the held-out ones, each once. `--fixed` takes one member for both. The same networks without any adaptation,
+after the same steps on real images, and after all of the target's training data are the baselines.
+
+    python -m experiments.pretrain --dataset=mnist
+    python -m experiments.adapt --pool=runs/pretrain-mnist/pool.npz --dataset=path/to/usps.npz --resize=28
+    python -m experiments.adapt --pool=runs/pretrain-mnist/pool.npz --dataset=... --resize=28 --fixed
+
+From SVHN (32×32, colour) to MNIST, where SVHN has been prepared:
+
+    python -m experiments.pretrain --dataset=svhn_cropped
+    python -m experiments.adapt --pool=.../pool.npz --dataset=mnist --resize=32 --channels=3
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ddjax import baselines, inits
+from ddjax import pool as pools
+from ddjax.data import Dataset
+from ddjax.evaluate import Evaluation, accuracies_as_they_are, chunks
+from ddjax.pool import Pool
+from ddjax.types import Network
+from experiments import launch, results
+from experiments.config import Unrolled, flag
+from experiments.parts import Keys, Parts, runs_at_once, unrolled_parts
+
+REAL = ("random real", "optimized real", "k-means", "class mean")
+"""The baselines of the 2018 paper's table."""
+
+TUNING = baselines.Tuning(learning_rates=(0.001, *baselines.LEARNING_RATES), num_inits=10)
+SELECTION = baselines.Selection(num_candidates=50, num_kept=5, num_inits=10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Unrolled):
+    """The settings of an adaptation."""
+
+    pool: str = flag("", "pool.npz of the source, from experiments.pretrain")
+    fixed: bool = flag(False, "adapt one member, known in advance, instead of any")
+    member: int = flag(0, "which training member --fixed takes", low=0)
+
+
+def load_pool(path: str) -> Pool:
+    """The pool of a flag.
+
+    Raises:
+        ValueError: no path, or no pool there.
+        FileNotFoundError: there is no file.
+    """
+    if not path:
+        raise ValueError(
+            "pool: expected the pool.npz of experiments.pretrain; got none. Give --pool=path/to/pool.npz."
+        )
+    return pools.load(path)
+
+
+def network_of(pool: Pool) -> tuple[str, dict[str, Any]] | None:
+    """Name and settings of a pool's network, where it says them."""
+    name = pool.metadata.get("network")
+    return (name, dict(pool.metadata.get("network_settings", {}))) if name else None
+
+
+def build(config: Config, data: Dataset, keys: Keys) -> Parts:
+    """p(θ0) is a pool's training members, or one; the score is over its held-out members, or that one."""
+    del keys
+    pool = load_pool(config.pool)
+    member = config.member if config.fixed else None
+    parts = unrolled_parts(
+        config,
+        data,
+        lambda network: inits.pretrained(pool.fit(network), member=member),
+        otherwise=network_of(pool),
+    )
+    others = parts.inits if config.fixed else inits.pretrained(pool.fit(parts.network), split="held_out")
+    return dataclasses.replace(parts, eval_inits=others, measure=measure)
+
+
+def unadapted(network: Network, parts: Parts, data: Dataset) -> Evaluation:
+    """Accuracy of the networks of the final score on the test split, before any step."""
+    params = parts.judged_inits.pool
+    if params is None:  # one member alone
+        params = jax.tree.map(lambda leaf: leaf[None], parts.judged_inits.sample(jax.random.key(0)))
+    mean, std = jnp.asarray(data.mean), jnp.asarray(data.std)
+    return Evaluation.of(
+        accuracies_as_they_are(params, chunks(data.test), mean=mean, std=std, network=network)
+    )
+
+
+def measure(
+    experiment: str, config: Config, data: Dataset, keys: Keys, *, parts: Parts, **rest: Any
+) -> dict[str, Any]:
+    """The final score and the baselines: no step, real images, all of the target."""
+    plain = dataclasses.replace(config, baselines=False)
+    result = results.measure(experiment, plain, data, keys, parts=parts, **rest)
+    result |= {"pool": dict(load_pool(config.pool).metadata)}
+    compared: dict[str, Any] = {"no adaptation": unadapted(parts.network, parts, data).as_dict()}
+    if config.baselines:
+        count = result["test_accuracy"]["n"]
+        setting = baselines.Setting(
+            data,
+            parts.network,
+            parts.judged_inits,
+            parts.method.recipe,
+            *parts.layout,
+            count,
+            runs_at_once(count),
+            dataclasses.replace(TUNING, inits=parts.inits),
+        )
+        real_key, all_key, scratch_key = jax.random.split(keys.baselines, 3)
+        compared |= baselines.measure(
+            setting, key=real_key, seed=config.seed, names=REAL, selection=SELECTION
+        )
+        compared["all of the target"] = results.ceiling(setting, key=all_key).as_dict()
+        fresh = inits.random(parts.network, scheme=config.init, gain=config.init_gain)
+        scratch = dataclasses.replace(setting, inits=fresh, num_inits=3)
+        compared["all of the target, from scratch"] = results.ceiling(scratch, key=scratch_key).as_dict()
+    return result | {"baselines": compared}
+
+
+if __name__ == "__main__":
+    launch.main("adapt", __doc__, Config, lambda config: launch.run("adapt", config, build))

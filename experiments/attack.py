@@ -1,0 +1,239 @@
+"""Distil images that poison well-trained networks in one step: the attack of Wang et al. 2018.
+
+Networks of a pool, trained on the same data, take one gradient step on φ and are then to take the attacked
+class for the target class, and still to recognise the others: the outer loss is the cross-entropy with those
+images relabelled. It is for studying the risk: how far a few images in a training stream can bend a network,
+and whether a defence notices. It says nothing of how such images would get there, and it needs networks like
+the victim's to be made.
+
+    python -m experiments.pretrain --dataset=mnist
+    python -m experiments.attack --pool=runs/pretrain-mnist/pool.npz --attacked=0 --target=1
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddjax import baselines, checks, inits
+from ddjax.data import Dataset, Split
+from ddjax.evaluate import Evaluation, accuracies, accuracies_as_they_are, chunks, scorer
+from ddjax.methods.unrolled import relabelled
+from ddjax.run import Run
+from ddjax.types import InitDistribution, Schedule
+from experiments import launch, results
+from experiments.adapt import load_pool, network_of
+from experiments.config import Unrolled, flag
+from experiments.parts import Keys, Parts, runs_at_once, unrolled_parts
+
+LEARNING_RATES = (0.001, *baselines.LEARNING_RATES, 1.0)
+"""Constant learning rates that the real images with wrong labels choose from, on validation."""
+
+TUNING_INITS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Unrolled):
+    """The settings of an attack."""
+
+    dataset: str = flag("mnist", "what the pool was trained on: a TFDS name, or the path of an .npz")
+    pool: str = flag("", "pool.npz of well-trained networks, from experiments.pretrain")
+    attacked: int = flag(0, "class that is to be taken for another", low=0)
+    target: int = flag(1, "class that it is to be taken for", low=0)
+    inner_steps: int = flag(1, "S, gradient steps with images of their own", low=1)
+    inner_epochs: int = flag(1, "E, passes over those steps", low=1)
+    images_per_class_per_step: int = flag(10, "distilled images of one class in one step", low=1)
+
+
+def build(config: Config, data: Dataset, keys: Keys) -> Parts:
+    """p(θ0) is a pool's training members; φ is chosen on them and scored on the held-out ones.
+
+    Raises:
+        ValueError: the data have no such classes, or the pool was trained on other data.
+    """
+    del keys
+    for name in ("attacked", "target"):
+        if getattr(config, name) >= data.num_classes:
+            raise ValueError(
+                f"{name}: expected one of the classes 0 to {data.num_classes - 1} of {data.name}; got "
+                f"{getattr(config, name)}. Give another --{name}."
+            )
+    objective = relabelled(config.attacked, config.target)
+    pool = load_pool(config.pool)
+    trained_on = pool.metadata.get("dataset", data.name)
+    checks.equal("the pool's data", trained_on, data.name, remedy="The attack is on what a network can do.")
+    parts = unrolled_parts(
+        config,
+        data,
+        lambda network: inits.pretrained(pool.fit(network)),
+        otherwise=network_of(pool),
+        objective=objective,
+    )
+    others = inits.pretrained(pool.fit(parts.network), split="held_out")
+    return dataclasses.replace(parts, eval_inits=others, score=score, measure=measure)
+
+
+def divided(split: Split, attacked: int, target: int) -> dict[str, Split]:
+    """The attacked images under the label that they are to get, and all others under their own."""
+    is_attacked = split.labels == attacked
+    if not is_attacked.any() or is_attacked.all():
+        raise ValueError(
+            f"attacked: expected images of class {attacked} and of others; got {is_attacked.sum()} of "
+            f"{len(split)}. Give another --attacked."
+        )
+    return {
+        "attacked_to_target": dataclasses.replace(
+            split,
+            images=split.images[is_attacked],
+            labels=np.full(is_attacked.sum(), target, split.labels.dtype),
+        ),
+        "other_classes": dataclasses.replace(
+            split, images=split.images[~is_attacked], labels=split.labels[~is_attacked]
+        ),
+    }
+
+
+def score(config: Config, data: Dataset, keys: Keys, parts: Parts) -> Callable[[Schedule], jax.Array]:
+    """`schedule -> percent`, half the attacked-to-target rate and half the accuracy on the other classes."""
+    halves = [
+        scorer(
+            parts.network,
+            parts.inits,
+            part,
+            parts.method.recipe,
+            mean=data.mean,
+            std=data.std,
+            key=keys.validation,
+            num_inits=config.num_val_inits,
+            runs_per_chunk=runs_at_once(config.num_val_inits),
+        )
+        for part in divided(data.validation, config.attacked, config.target).values()
+    ]
+    return lambda schedule: sum((half(schedule).mean() for half in halves), jnp.zeros(())) / len(halves)
+
+
+def wrongly_labelled(schedule: Schedule, attacked: int, target: int) -> Schedule:
+    """Real images whose attacked class bears the target's label."""
+    is_attacked = jnp.argmax(schedule.labels, -1) == attacked
+    wrong = jax.nn.one_hot(target, schedule.labels.shape[-1], dtype=schedule.labels.dtype)
+    return schedule._replace(labels=jnp.where(is_attacked[..., None], wrong, schedule.labels))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Comparison:
+    """What all rows of the table share."""
+
+    config: Config
+    data: Dataset
+    parts: Parts
+
+    def scores(
+        self, schedules: Sequence[Schedule], split: Split, distribution: InitDistribution, count: int
+    ) -> dict[str, np.ndarray]:
+        """Both scores of so many members, each after the next of the schedules."""
+        members = jnp.arange(count) % (distribution.size or count)
+        return {
+            name: np.asarray(
+                accuracies(
+                    jax.tree.map(lambda *leaves: jnp.stack(leaves), *schedules),
+                    jnp.arange(count) % len(schedules),
+                    jax.random.split(
+                        jax.random.key(0), count
+                    ),  # nothing is drawn: members and steps are given
+                    chunks(part),
+                    mean=jnp.asarray(self.data.mean),
+                    std=jnp.asarray(self.data.std),
+                    network=self.parts.network,
+                    inits=distribution,
+                    recipe=self.parts.method.recipe,
+                    runs_per_chunk=runs_at_once(count),
+                    members=members,
+                )
+            )
+            for name, part in divided(split, self.config.attacked, self.config.target).items()
+        }
+
+    def tested(self, schedules: Sequence[Schedule]) -> dict[str, Any]:
+        """Both scores on the test split, over the held-out members."""
+        held_out = self.parts.judged_inits
+        count = min(self.config.num_eval_inits, held_out.size or self.config.num_eval_inits)
+        found = self.scores(schedules, self.data.test, held_out, count)
+        return {name: Evaluation.of(values).as_dict() for name, values in found.items()}
+
+    def untouched(self) -> dict[str, Any]:
+        """Both scores of the held-out members before any step."""
+        parts = divided(self.data.test, self.config.attacked, self.config.target)
+        mean, std, network = jnp.asarray(self.data.mean), jnp.asarray(self.data.std), self.parts.network
+        count = self.config.num_eval_inits
+        held_out = jax.tree.map(lambda leaf: leaf[:count], self.parts.judged_inits.pool)
+        return {
+            name: Evaluation.of(
+                accuracies_as_they_are(held_out, chunks(part), mean=mean, std=std, network=network)
+            ).as_dict()
+            for name, part in parts.items()
+        }
+
+    def real(self) -> dict[str, Any]:
+        """Random real images with wrong labels under a constant learning rate chosen on validation."""
+        setting = baselines.Setting(
+            self.data, self.parts.network, self.parts.inits, self.parts.method.recipe, *self.parts.layout
+        )
+        seed, count = self.config.seed, self.config.num_eval_inits
+
+        def poisoned(seeds: Sequence[int], lr: float) -> list[Schedule]:
+            schedules = (baselines.lay_out(s, setting, lr=lr) for s in baselines.real_sets(setting, seeds))
+            return [wrongly_labelled(one, self.config.attacked, self.config.target) for one in schedules]
+
+        def on_validation(lr: float) -> float:
+            sets = poisoned(range(seed + 1_000_000, seed + 1_000_000 + TUNING_INITS), lr)
+            found = self.scores(sets, self.data.validation, self.parts.inits, TUNING_INITS)
+            return float(np.mean([values.mean() for values in found.values()]))
+
+        lr = max(LEARNING_RATES, key=on_validation)
+        return self.tested(poisoned(range(seed, seed + count), lr)) | {"lr": lr}
+
+
+def measure(
+    experiment: str, config: Config, data: Dataset, keys: Keys, *, parts: Parts, outcome: Run, began: float
+) -> dict[str, Any]:
+    """Attacked-to-target rate and accuracy on the other classes, over held-out networks; the baselines."""
+    del keys
+    evaluating = time.monotonic()
+    comparison = _Comparison(config, data, parts)
+    scores = comparison.tested([outcome.distilled.schedule])
+    compared = {"no step": comparison.untouched()}
+    if config.baselines:
+        compared["random real images, wrong labels"] = comparison.real()
+    names = [data.class_names[k] for k in (config.attacked, config.target)]
+    now = time.monotonic()
+    return {
+        "experiment": experiment,
+        "dataset": data.name,
+        "network": parts.network.name,
+        "init": parts.judged_inits.name,
+        "attacked": config.attacked,
+        "target": config.target,
+        "columns": {
+            "attacked_to_target": f"{names[0]} taken for {names[1]}, %",
+            "other_classes": "accuracy on the others, %",
+        },
+        **scores,
+        "val_accuracy": outcome.val_accuracy,
+        "baselines": compared,
+        "pool": dict(load_pool(config.pool).metadata),
+        "num_outer_steps": outcome.num_outer_steps,
+        "best_step": outcome.best_step,
+        "seconds": dict(outcome.seconds) | {"evaluate": now - evaluating, "total": now - began},
+        "seed": config.seed,
+        **results.made_on(),
+    }
+
+
+if __name__ == "__main__":
+    launch.main("attack", __doc__, Config, lambda config: launch.run("attack", config, build))

@@ -1,0 +1,236 @@
+"""Measure what a distillation has to beat: every baseline of Wang et al. 2018, for any p(θ0) and layout.
+
+Random real images, the best of many random sets (chosen on training images), k-means of each class, class
+means, each under a constant learning rate chosen on the validation split; k-NN on the same images; the whole
+training set. The work directory keeps each score as it comes: a stopped run continues with the next one.
+
+    python -m experiments.baselines --dataset=mnist --workdir=runs/baselines-mnist
+    python -m experiments.baselines --dataset=mnist --theta=fixed --inner_steps=1
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ddjax import baselines, checks, coresets, inits, report
+from ddjax.data import Dataset
+from ddjax.types import InitDistribution, Network, Recipe
+from ddjax.unroll import OPTIMIZERS
+from ddjax.workdir import locked
+from experiments import launch, results
+from experiments.adapt import load_pool, network_of
+from experiments.config import DataChoice, flag
+from experiments.parts import Keys, build_network, choose_network, load_data, runs_at_once
+
+ALL_DATA = "all data"
+CHOICES = (*baselines.ALL, ALL_DATA)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(DataChoice):
+    """The settings of a comparison."""
+
+    dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
+    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
+    workdir: str | None = flag(None, "directory of the scores; runs/baselines-DATASET by default")
+    seed: int = flag(0, "of everything random; the θ0 of --theta=fixed is that of fixed_init", low=0)
+    theta: str = flag(
+        "random", "initial weights: drawn anew, one θ0, or --pool's", choices=("random", "fixed", "pool")
+    )
+    pool: str = flag("", "pool.npz of --theta=pool: tuned on its training members, scored on the held-out")
+    inner_steps: int = flag(10, "S, gradient steps with images of their own", low=1)
+    inner_epochs: int = flag(3, "E, passes over those steps", low=1)
+    images_per_class_per_step: int = flag(1, "images of one class in one step", low=1)
+    inner_optimizer: str = flag("sgd", "whose updates the learning rate scales", choices=tuple(OPTIMIZERS))
+    learning_rates: str = flag(
+        "0.003,0.01,0.02,0.03,0.05,0.07,0.1,0.15,0.2,0.5", "to choose from on validation"
+    )
+    epochs: str = flag("", "numbers of epochs to choose from too, e.g. 1,3,10; by default E alone")
+    baselines: str = flag("", f"which ones, with ; between them; by default all: {'; '.join(CHOICES)}")
+    num_eval_inits: int = flag(50, "unseen initial weights behind each score", low=1)
+    num_tuning_inits: int = flag(50, "initial weights behind each choice on validation", low=1)
+    num_candidates: int = flag(100, "random sets that compete to be the optimized ones", low=1)
+    num_selection_inits: int = flag(20, "initial weights that each of them trains", low=1)
+    num_kept: int = flag(10, "the best of them, that are kept", low=1)
+    num_clusterings: int = flag(3, "k-means from so many starts", low=1)
+
+
+def numbers(name: str, text: str, kind: type) -> tuple[Any, ...]:
+    """A list of a flag, `1,2,3`.
+
+    Raises:
+        ValueError: something in it is no such number.
+    """
+    try:
+        return tuple(kind(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: expected numbers, e.g. 1,2,3; got {text!r}. Separate by commas."
+        ) from error
+
+
+def names(config: Config) -> tuple[str, ...]:
+    """The baselines of the flag.
+
+    Raises:
+        ValueError: an unknown one.
+    """
+    wanted = tuple(part.strip() for part in config.baselines.split(";") if part.strip())
+    for name in wanted:
+        checks.choice("baselines", name, CHOICES, remedy="Separate them by semicolons.")
+    return wanted or CHOICES
+
+
+def setting_of(config: Config, data: Dataset, keys: Keys) -> baselines.Setting:
+    """The comparison of the flags.
+
+    Raises:
+        ValueError: lists that hold no such numbers, a network that does not fit, a pool that is none.
+        FileNotFoundError: there is no such pool.
+    """
+    pool = load_pool(config.pool) if config.theta == "pool" else None
+    choice = choose_network(config, data, otherwise=None if pool is None else network_of(pool))
+    network = build_network(choice, data)
+    tuning = baselines.Tuning(
+        learning_rates=numbers("learning_rates", config.learning_rates, float),
+        epochs=numbers("epochs", config.epochs, int),
+        num_inits=config.num_tuning_inits,
+        inits=None if pool is None else inits.pretrained(pool.fit(network)),
+    )
+    if pool is None:
+        distribution = initial_weights(config, network, keys)
+    else:
+        distribution = inits.pretrained(pool.fit(network), split="held_out")
+    return baselines.Setting(
+        data,
+        network,
+        distribution,
+        Recipe(optimizer=config.inner_optimizer),
+        config.inner_steps,
+        config.inner_epochs,
+        config.images_per_class_per_step,
+        min(config.num_eval_inits, pool.size("held_out")) if pool else config.num_eval_inits,
+        runs_at_once(config.num_eval_inits),
+        tuning,
+    )
+
+
+def initial_weights(config: Config, network: Network, keys: Keys) -> InitDistribution:
+    """p(θ0) of the flags where it is no pool."""
+    if config.theta == "fixed":
+        return inits.fixed(network, keys.theta, scheme=config.init, gain=config.init_gain)
+    return inits.random(network, scheme=config.init, gain=config.init_gain)
+
+
+class Scores:
+    """Scores by name, written to the work directory as soon as each is known.
+
+    Args:
+        workdir: an existing directory.
+
+    Raises:
+        ValueError: what an earlier start wrote there is damaged.
+    """
+
+    def __init__(self, workdir: Path):
+        self._path = workdir / "scores.json"
+        remedy = "Remove it, and the same command measures again."
+        self.known = launch.read_object(self._path, remedy=remedy) if self._path.exists() else {}
+
+    def add(self, name: str, score: Mapping[str, Any]) -> None:
+        """Keep a score and tell it."""
+        self.known[name] = dict(score)
+        report.write_json(self._path, self.known)
+        chosen = results.tuned(score)
+        accuracy = report.format_mean_std(score["values"])
+        print(f"{name}: {accuracy} %{chosen and f' ({chosen})'}", flush=True)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Measure the baselines, print and return them; or find them measured.
+
+    Raises:
+        ValueError: settings that do not fit each other, the data or the directory.
+        FileNotFoundError: the data are missing.
+    """
+    wanted, keys = names(config), Keys.of(config.seed)
+    selection = baselines.Selection(config.num_candidates, config.num_kept, config.num_selection_inits)
+    data = load_data(config)
+    setting = setting_of(config, data, keys)
+    coresets.check_enough(data.train, setting.per_class, data.num_classes)
+    workdir = Path(config.workdir or f"runs/baselines-{Path(config.dataset).stem}")
+    launch.check_workdir(workdir, config, experiment="baselines")
+    path = workdir / "result.json"
+    if path.exists():
+        result = launch.read_object(path, remedy="Remove it, and the same command measures again.")
+        print(f"{workdir} is finished.\n\n{results.table(result)}")
+        return result
+    print(
+        f"baselines of {data.name}, {setting.per_class * data.num_classes} images, S {config.inner_steps}, "
+        f"E {config.inner_epochs}: {setting.network.name} from {setting.inits.name}\n"
+        f"work directory: {workdir}",
+        flush=True,
+    )
+    with locked(workdir):
+        launch.open_workdir(workdir, config, experiment="baselines")
+        result = measure(config, setting, wanted, selection, keys=keys, scores=Scores(workdir))
+        report.write_json(path, result)
+    print(f"\n{results.table(result)}\n\nwritten to {workdir}: scores.json, result.json")
+    return result
+
+
+def measure(
+    config: Config,
+    setting: baselines.Setting,
+    wanted: Sequence[str],
+    selection: baselines.Selection,
+    *,
+    keys: Keys,
+    scores: Scores,
+) -> dict[str, Any]:
+    """What `result.json` holds.
+
+    Args:
+        config: the settings.
+        setting: of the comparison.
+        wanted: the baselines, of `CHOICES`.
+        selection: of the optimized sets.
+        keys: of the seed.
+        scores: those that are known already, to which the others are added.
+    """
+    began = time.monotonic()
+    few_key, all_key = jax.random.split(keys.baselines)
+    baselines.measure(
+        setting,
+        key=few_key,
+        seed=config.seed,
+        names=[name for name in wanted if name != ALL_DATA],
+        selection=selection,
+        num_clusterings=config.num_clusterings,
+        known=scores.known,
+        listener=scores.add,
+    )
+    if ALL_DATA in wanted and ALL_DATA not in scores.known:
+        scores.add(ALL_DATA, results.ceiling(setting, key=all_key).as_dict())
+    sizes = (setting.inner_steps, setting.inner_epochs, setting.per_class_per_step)
+    return {
+        "experiment": "baselines",
+        "dataset": setting.data.name,
+        "network": setting.network.name,
+        "init": setting.inits.name,
+        "layout": results.layout(sizes, setting.data.num_classes),
+        "baselines": {name: scores.known[name] for name in wanted},
+        "seconds": {"total": time.monotonic() - began},
+        "seed": config.seed,
+        **results.made_on(),
+    }
+
+
+if __name__ == "__main__":
+    launch.main("baselines", __doc__, Config, run)

@@ -1,0 +1,70 @@
+"""Distil images that fine-tune a large pretrained network: AlexNet, 224 pixels, one image per class.
+
+The weights come from a file of the user's: `.npz` or `.safetensors`, with ddjax's names (`conv1.kernel` ...
+`fc3.bias`, see `ddjax/weights.py`) or those of PyTorch's torchvision (`features.0.weight` ...
+`classifier.6.bias`). The last layer is drawn anew for the classes of the data, unless `--last_layer=loaded`.
+`--pixels=imagenet` normalises as torchvision's weights expect. S 1, E 3, as in Wang et al. 2018.
+
+    python -m experiments.finetune --weights=alexnet.safetensors --dataset=path/to/birds.npz --resize=224 \
+        --pixels=imagenet --dry_run
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from ddjax import checks, weights
+from ddjax.data import Dataset
+from ddjax.networks.alexnet import from_torch
+from ddjax.types import InitDistribution, Network
+from experiments import launch
+from experiments.config import Unrolled, flag
+from experiments.parts import Keys, Parts, unrolled_parts
+
+LAST_LAYERS = {"alexnet": "fc3", "alexcifar": "fc3", "lenet": "fc3", "convnet": "classifier"}
+"""The layer that depends on the number of classes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Unrolled):
+    """The settings of a fine-tuning."""
+
+    network: str | None = flag("alexnet", f"whose weights they are: {', '.join(LAST_LAYERS)}")
+    weights: str = flag("", "the file of the weights, .npz or .safetensors")
+    last_layer: str = flag("fresh", "the weights of the last dense layer", choices=("fresh", "loaded"))
+    inner_steps: int = flag(1, "S, gradient steps with images of their own", low=1)
+    inner_lr: float = flag(0.001, "the learned learning rates' start")
+    batch_size: int = flag(64, "N, real images in a minibatch", low=1)
+
+
+def initial_weights(config: Config, network: Network, key: jax.Array) -> InitDistribution:
+    """The one θ0: the file's weights, the last layer drawn from the key unless it is the file's too.
+
+    Raises:
+        ValueError: no file given, or weights that are not the network's.
+        FileNotFoundError: there is no such file.
+    """
+    if not config.weights:
+        raise ValueError("weights: expected a file; got none. Give --weights=path/to/alexnet.safetensors.")
+    checks.choice("network", network.name, LAST_LAYERS)
+    leaves = weights.fit(
+        weights.read(config.weights),
+        network,
+        fresh=LAST_LAYERS[network.name] if config.last_layer == "fresh" else None,
+        rename=from_torch if network.name == "alexnet" else None,
+    )
+    return weights.loaded(
+        network, leaves, key=key, name=Path(config.weights).stem, scheme=config.init, gain=config.init_gain
+    )
+
+
+def build(config: Config, data: Dataset, keys: Keys) -> Parts:
+    """p(θ0) is the file's weights, the same at every outer step and in the evaluation."""
+    return unrolled_parts(config, data, lambda network: initial_weights(config, network, keys.theta))
+
+
+if __name__ == "__main__":
+    launch.main("finetune", __doc__, Config, lambda config: launch.run("finetune", config, build))

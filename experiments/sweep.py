@@ -1,0 +1,205 @@
+"""Accuracy against the number of steps, epochs or images, or against the init scheme: the 2018 paper's plots.
+
+Each value of the axis, and each seed, is a run of `experiments.random_init` or `experiments.fixed_init` in a
+directory of its own inside --workdir; one that is finished is found finished, one that was stopped continues.
+`sweep.png` is drawn from their records, which `result.json` gathers. All other flags are those of the runs.
+
+    python -m experiments.sweep --axis=epochs --values=1,2,3,5,10 --dataset=mnist --num_outer_steps=300
+    python -m experiments.sweep --axis=steps --values=1,2,5,10,20 --of=fixed_init --seeds=0,1,2
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ddjax import checks, figures, report
+from ddjax.evaluate import Evaluation
+from experiments import fixed_init, launch, random_init, results
+from experiments.baselines import numbers
+from experiments.config import Unrolled, flag
+
+AXES = {
+    "steps": "inner_steps",
+    "epochs": "inner_epochs",
+    "images": "images_per_class_per_step",
+    "init": "init",
+}
+"""The setting that each axis varies."""
+
+LABELS = {
+    "steps": "S, gradient steps with images of their own",
+    "epochs": "E, passes over the steps",
+    "images": "distilled images",
+    "init": "distribution of the initial weights",
+}
+
+LAUNCHERS = {"random_init": random_init, "fixed_init": fixed_init}
+
+COMPARED = ("random real", "k-means", "class mean")
+"""The baselines that are drawn, where the runs measured them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Unrolled):
+    """The settings of a sweep: the axis, and all that its runs share."""
+
+    axis: str = flag("epochs", "what is varied", choices=tuple(AXES))
+    values: str = flag("1,2,3,5", "of the axis; for --axis=init schemes, e.g. xavier_normal,kaiming_normal")
+    of: str = flag("random_init", "the launcher of the runs", choices=tuple(LAUNCHERS))
+    seeds: str = flag("0", "a run for each; with --of=fixed_init each has a θ0 of its own")
+    baselines: bool = flag(False, "measure the baselines of each run too")
+
+
+class Cell(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+        value: of the axis.
+        seed: of the run.
+        config: all its settings.
+    """
+
+    value: int | str
+    seed: int
+    config: Unrolled
+
+
+def cells(config: Config) -> list[Cell]:
+    """The runs, by value and seed.
+
+    Raises:
+        ValueError: values or seeds that are none, or several processes.
+    """
+    if config.distributed:
+        raise ValueError("distributed: expected one process; got several. Start the sweep's runs one by one.")
+    given = tuple(part.strip() for part in config.values.split(",") if part.strip())
+    values = given if config.axis == "init" else numbers("values", config.values, int)
+    seeds = numbers("seeds", config.seeds, int)
+    for name, found in (("values", values), ("seeds", seeds)):
+        if not found or len(set(found)) < len(found):
+            raise ValueError(f"{name}: expected one or more, each once; got {getattr(config, name)!r}.")
+    for value in values if config.axis != "init" else ():
+        checks.at_least("values", value, 1)
+    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(Unrolled)}
+    folder = workdir_of(config)
+
+    def cell(value: int | str, seed: int) -> Cell:
+        own = {AXES[config.axis]: value, "seed": seed, "workdir": str(folder / f"{value}-seed{seed}")}
+        return Cell(value, seed, Unrolled(**(shared | own)))
+
+    return [cell(value, seed) for value in values for seed in seeds]
+
+
+def workdir_of(config: Config) -> Path:
+    """The directory of the sweep."""
+    return Path(config.workdir or f"runs/sweep-{config.of}-{config.axis}-{Path(config.dataset).stem}")
+
+
+def gathered(config: Config, records: Sequence[tuple[Cell, Mapping[str, Any]]]) -> dict[str, Any]:
+    """What `result.json` holds: for each value all accuracies of its runs."""
+    points = []
+    for value in dict.fromkeys(cell.value for cell, _ in records):
+        found = [record for cell, record in records if cell.value == value]
+        points.append(
+            {
+                "value": value,
+                "images": found[0]["layout"]["images"],
+                "test_accuracy": pooled([record["test_accuracy"] for record in found]),
+                "baselines": {
+                    name: pooled([record["baselines"][name] for record in found])
+                    for name in COMPARED
+                    if all(name in (record["baselines"] or {}) for record in found)
+                },
+                "num_outer_steps": found[0]["num_outer_steps"],
+                "seconds": sum(record["seconds"]["total"] for record in found),
+            }
+        )
+    first = records[0][1]
+    return {
+        "experiment": "sweep",
+        "of": config.of,
+        "axis": config.axis,
+        "points": points,
+        "dataset": first["dataset"],
+        "network": first["network"],
+        "seeds": sorted({cell.seed for cell, _ in records}),
+        **results.made_on(),
+    }
+
+
+def pooled(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All values of several scores as one."""
+    return Evaluation.of(np.concatenate([score["values"] for score in scores])).as_dict()
+
+
+def draw(path: Path, record: Mapping[str, Any]) -> None:
+    """The plot of a sweep's record."""
+    points, axis = record["points"], record["axis"]
+    x = [point["images" if axis == "images" else "value"] for point in points]
+
+    def line(name: str, scores: Sequence[Mapping[str, Any]]) -> figures.Line:
+        means, stds = ([score[field] for score in scores] for field in ("mean", "std"))
+        return figures.Line(name, x, means, stds, drawn=axis != "init")
+
+    compared = [name for name in COMPARED if all(name in point["baselines"] for point in points)]
+    figures.lines(
+        path,
+        [
+            line("distilled images", [point["test_accuracy"] for point in points]),
+            *(line(name, [point["baselines"][name] for point in points]) for name in compared),
+        ],
+        x_label=LABELS[axis],
+        y_label="test accuracy, % (mean ± std)",
+        title=f"{record['dataset']}, {record['network']}, {record['of']}",
+    )
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """The record as text, one row for each value."""
+    rows = [
+        (
+            point["value"],
+            point["images"],
+            report.format_mean_std(point["test_accuracy"]["values"]),
+            point["test_accuracy"]["n"],
+        )
+        for point in record["points"]
+    ]
+    return report.table(rows, (record["axis"], "images", "test accuracy, %", "n"))
+
+
+def run(config: Config) -> dict[str, Any]:
+    """All runs of the sweep, one after the other, then the plot.
+
+    Returns:
+        What `result.json` holds; nothing after `--dry_run`.
+
+    Raises:
+        ValueError: settings that do not fit each other, the data or the directories.
+        FileNotFoundError: the data are missing.
+        DivergedError: see `ddjax.distill`.
+        PreemptedError: likewise; the same command continues.
+    """
+    launcher, workdir, records = LAUNCHERS[config.of], workdir_of(config), []
+    wanted = cells(config)
+    for index, cell in enumerate(wanted, start=1):
+        launch.tell(f"\n{config.axis} {cell.value}, seed {cell.seed} ({index} of {len(wanted)})")
+        record = launch.run(config.of, cell.config, launcher.build)
+        if record:
+            records.append((cell, record))
+    if config.dry_run:
+        return {}
+    result = gathered(config, records)
+    draw(workdir / "sweep.png", result)
+    report.write_json(workdir / "result.json", result)
+    launch.tell(f"\n{table(result)}\n\nwritten to {workdir}: sweep.png, result.json")
+    return result
+
+
+if __name__ == "__main__":
+    launch.main("sweep", __doc__, Config, run)

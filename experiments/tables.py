@@ -1,0 +1,340 @@
+"""The tables of Wang et al. 2018: which runs each cell comes from, and what the paper has there.
+
+A run is a launcher with flags; a cell is a place in the results of one run or, where each knows one θ0 only,
+of several. The paper's numbers are percent, mean and standard deviation over held-out initial weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.linear_bound import Config, distributions
+
+BUDGETS = ("small", "full")
+"""What two cores do in about an hour, and the paper's own numbers of outer steps and initial weights."""
+
+
+class Published(NamedTuple):
+    """A number of the paper.
+
+    Attributes:
+        mean: percent, or a count.
+        std: percent; None where the paper gives none.
+    """
+
+    mean: float
+    std: float | None = None
+
+
+class Run(NamedTuple):
+    """A launcher with its flags, in a directory of its own.
+
+    Attributes:
+        name: of the directory; later runs may name files in it.
+        launcher: the module in `experiments`.
+        flags: by name; `--workdir` is added.
+        is_pictured: whether its pictures belong to the table.
+    """
+
+    name: str
+    launcher: str
+    flags: Mapping[str, str | int | float | bool]
+    is_pictured: bool = False
+
+
+class Cell(NamedTuple):
+    """A number of ours beside the paper's.
+
+    Attributes:
+        row: of the table.
+        column: of the table.
+        runs: names; the values of several are pooled.
+        place: keys into `result.json`, to a score (`mean`, `std`, `values`) or a number.
+        published: None where the paper has none.
+    """
+
+    row: str
+    column: str
+    runs: tuple[str, ...]
+    place: tuple[str | int, ...]
+    published: Published | None = None
+
+
+class Table(NamedTuple):
+    """A table.
+
+    Attributes:
+        runs: in the order in which they need each other.
+        cells: row by row.
+        unit: of all numbers.
+        digits: after the point.
+    """
+
+    runs: Sequence[Run]
+    cells: Sequence[Cell]
+    unit: str = "%"
+    digits: int = 1
+
+
+class Request(NamedTuple):
+    """What a table is asked for.
+
+    Attributes:
+        dataset: a name that `ddjax.data.load` knows; the source or target where a table is of pairs.
+        budget: one of `BUDGETS`.
+        root: of the runs' directories.
+        usps: path of an `.npz` of USPS; None where there is none.
+        svhn: name or path of SVHN; None where there is none.
+    """
+
+    dataset: str
+    budget: str
+    root: Path
+    usps: str | None = None
+    svhn: str | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the paper's own budget is asked for."""
+        return self.budget == "full"
+
+    @property
+    def num_inits(self) -> int:
+        """Unseen initial weights behind each score."""
+        return 200 if self.is_full else 50
+
+
+FIXED_SEEDS = (0, 1, 2)
+"""Of the θ0 that are distilled for one by one."""
+
+OUTER_STEPS = {"mnist": 23_600, "cifar10": 19_600}
+"""Of the paper, 400 epochs."""
+
+BASIC = {
+    "mnist": {
+        "fixed init": Published(96.6),
+        "fixed init, 1 step": Published(93.8),
+        "random init": Published(79.5, 8.1),
+        "random real": Published(68.6, 9.8),
+        "optimized real": Published(73.0, 7.6),
+        "k-means": Published(76.4, 9.5),
+        "class mean": Published(77.1, 2.7),
+        "k-NN, random real": Published(71.5, 2.1),
+        "k-NN, k-means": Published(92.2, 0.1),
+        "all data": Published(99),
+    },
+    "cifar10": {
+        "fixed init": Published(54.0),
+        "random init": Published(36.8, 1.2),
+        "random real": Published(21.3, 1.5),
+        "optimized real": Published(23.4, 1.3),
+        "k-means": Published(22.5, 3.1),
+        "class mean": Published(22.3, 0.7),
+        "k-NN, random real": Published(18.8, 1.3),
+        "k-NN, k-means": Published(29.4, 0.3),
+        "all data": Published(80),
+    },
+}
+
+ADAPTATION = {
+    "fixed pretrained": (Published(97.9), Published(93.2), Published(92.9)),
+    "random pretrained": (Published(95.4, 1.8), Published(92.7, 1.4), Published(85.2, 4.7)),
+    "random real": (Published(94.9), Published(87.1), Published(84.6)),
+    "optimized real": (Published(95.2), Published(87.6), Published(85.2)),
+    "k-means": (Published(92.2), Published(85.6), Published(85.8)),
+    "class mean": (Published(93.9), Published(78.4), Published(74.9)),
+    "no adaptation": (Published(90.4, 3.0), Published(67.5, 3.9), Published(51.6, 2.8)),
+    "all of the target, from scratch": (Published(97.3), Published(98.6), Published(98.6)),
+}
+"""MNIST to USPS, USPS to MNIST, SVHN to MNIST."""
+
+ATTACKS = {"mnist": Published(71.4, 29.6), "cifar10": Published(45.9, 18.1)}
+"""Attacked images of class 0 taken for class 1 after one step."""
+
+
+def basic(asked: Request) -> Table:
+    """Fixed and random init with 100 images, the baselines; for grey digits fixed init with 10 images too."""
+    is_small_problem = asked.dataset != "cifar10"
+    published = BASIC.get(asked.dataset, {})
+    steps = OUTER_STEPS.get(asked.dataset, 23_600)
+
+    def outer(small: int) -> int:
+        return steps if asked.is_full else small
+
+    shared: dict[str, str | int | float | bool] = {"dataset": asked.dataset, "baselines": False}
+    if not is_small_problem:
+        shared |= {"inner_lr": 0.001}
+        shared |= {} if asked.is_full else {"batch_size": 256}
+    fixed = [
+        Run(
+            f"fixed-100-seed{seed}",
+            "fixed_init",
+            shared | {"seed": seed, "num_outer_steps": outer(2000 if is_small_problem else 150)},
+            seed == 0,
+        )
+        for seed in (FIXED_SEEDS if asked.is_full or is_small_problem else FIXED_SEEDS[:1])
+    ]
+    few = [
+        Run(
+            f"fixed-10-seed{seed}",
+            "fixed_init",
+            shared | {"seed": seed, "inner_steps": 1, "num_outer_steps": outer(3000)},
+            seed == 0,
+        )
+        for seed in (FIXED_SEEDS if is_small_problem else ())
+    ]
+    flags = {
+        "num_inits": 4 if asked.is_full else 2 if is_small_problem else 1,
+        "num_val_inits": 8,
+        "num_eval_inits": asked.num_inits if asked.is_full or is_small_problem else 20,
+        "num_outer_steps": outer(1000 if is_small_problem else 150),
+    }
+    drawn = Run("random-100", "random_init", shared | flags, True)
+    compared = Run("baselines", "baselines", {"dataset": asked.dataset, "num_eval_inits": asked.num_inits})
+    names = ("random real", "optimized real", "k-means", "class mean")
+    rows = [*names, *(f"k-NN, {name}" for name in names), "all data"]
+    column = f"{asked.dataset}, 100 images"
+    cells = [
+        Cell("fixed init", column, _names(fixed), ("test_accuracy",), published.get("fixed init")),
+        Cell("random init", column, ("random-100",), ("test_accuracy",), published.get("random init")),
+        *(Cell(row, column, ("baselines",), ("baselines", row), published.get(row)) for row in rows),
+    ]
+    if few:
+        one_step = published.get("fixed init, 1 step")
+        column = f"{asked.dataset}, 10 images"
+        cells.append(Cell("fixed init", column, _names(few), ("test_accuracy",), one_step))
+    return Table([*fixed, *few, drawn, compared], cells)
+
+
+def _names(runs: Sequence[Run]) -> tuple[str, ...]:
+    return tuple(run.name for run in runs)
+
+
+def adaptation(asked: Request) -> Table:
+    """Networks pretrained on one set of digits, adapted to another, in each direction there are data for.
+
+    Raises:
+        ValueError: another data set than MNIST, or neither USPS nor SVHN.
+    """
+    if asked.dataset != "mnist" or not (asked.usps or asked.svhn):
+        raise ValueError(
+            "table: expected --dataset=mnist with --usps=path/to/usps.npz, --svhn=svhn_cropped or both for "
+            f"adaptation; got {asked.dataset}, usps {asked.usps}, svhn {asked.svhn}. Give what there is."
+        )
+    grey: dict[str, str | int | float | bool] = {"resize": 28}
+    colour = grey | {"resize": 32, "network": "lenet"}
+    pairs = []
+    if asked.usps:
+        pairs += [
+            ("mnist", "usps", 0, "mnist", asked.usps, grey),
+            ("usps", "mnist", 1, asked.usps, "mnist", grey),
+        ]
+    if asked.svhn:
+        pairs += [("svhn", "mnist", 2, asked.svhn, "mnist", colour)]
+    epochs = {"mnist": 40, "usps": 130, "svhn": 65} if asked.is_full else {"mnist": 2, "usps": 10, "svhn": 2}
+    members = (
+        {"num_train": 2000, "num_held_out": 200} if asked.is_full else {"num_train": 64, "num_held_out": 20}
+    )
+    runs, cells = [], []
+    for source, target, at, source_data, target_data, form in pairs:
+        name = f"{source}-to-{target}"
+        pool = Run(
+            f"pretrain-{source}",
+            "pretrain",
+            {"dataset": source_data, "epochs": epochs[source], **members, **form},
+        )
+        shared = {"pool": str(asked.root / pool.name / "pool.npz"), "dataset": target_data} | form
+        shared |= {"channels": 3} if source == "svhn" else {}
+        shared |= {"num_inits": 4 if asked.is_full else 1, "num_eval_inits": members["num_held_out"]}
+        shared |= {"num_outer_steps": 23_600 if asked.is_full else 500}
+        runs += [
+            pool,
+            Run(f"{name}-random", "adapt", shared, True),
+            Run(f"{name}-fixed", "adapt", shared | {"fixed": True, "num_inits": 1, "baselines": False}, True),
+        ]
+        for row, numbers in ADAPTATION.items():
+            is_ours = row.endswith("pretrained")
+            which = f"{name}-fixed" if row.startswith("fixed") else f"{name}-random"
+            place = ("test_accuracy",) if is_ours else ("baselines", row)
+            cells.append(Cell(row, f"{source} to {target}", (which,), place, numbers[at]))
+    return Table(runs, cells)
+
+
+def attack(asked: Request) -> Table:
+    """One step on 100 poisoned images, for networks that were never seen; several pairs of classes."""
+    pairs = ((0, 1), (3, 7), (4, 9))
+    members = (
+        {"num_train": 2000, "num_held_out": 200} if asked.is_full else {"num_train": 64, "num_held_out": 20}
+    )
+    pool = Run(
+        f"pretrain-{asked.dataset}",
+        "pretrain",
+        {"dataset": asked.dataset, "epochs": 40 if asked.is_full else 2, **members},
+    )
+    runs, cells = [pool], []
+    for attacked, target in pairs:
+        name = f"attack-{attacked}-to-{target}"
+        flags = {
+            "dataset": asked.dataset,
+            "pool": str(asked.root / pool.name / "pool.npz"),
+            "attacked": attacked,
+            "target": target,
+            "num_eval_inits": members["num_held_out"],
+            "num_outer_steps": OUTER_STEPS.get(asked.dataset, 23_600) if asked.is_full else 300,
+        }
+        runs.append(Run(name, "attack", flags, (attacked, target) == pairs[0]))
+        published = ATTACKS.get(asked.dataset) if (attacked, target) == (0, 1) else None
+        real = ("baselines", "random real images, wrong labels")
+        for row, place in (("distilled images", ()), ("random real images", real)):
+            for what, title in (
+                ("attacked_to_target", "taken for it"),
+                ("other_classes", "other classes right"),
+            ):
+                is_published = row == "distilled images" and what == "attacked_to_target"
+                column = f"{attacked} to {target}: {title}"
+                cells.append(Cell(row, column, (name,), (*place, what), published if is_published else None))
+    return Table(runs, cells)
+
+
+def linear(asked: Request) -> Table:
+    """How many points a step on least squares needs; what is left where there are so many, or one fewer."""
+    features = Config().num_features
+    run = Run("linear", "linear_bound", {"dataset": asked.dataset}, True)
+    cells = []
+    for name in distributions(features, Config().seed):
+        family = ("families", name)
+        is_any = name == next(iter(distributions(features, 0)))
+        known = Published(features) if is_any else None
+        cells.append(Cell(name, "points that it needs", ("linear",), (*family, "least_points"), known))
+        for field in ("closed_form", "simulated"):
+            place = (*family, "one_fewer", field)
+            cells.append(Cell(name, f"loss left with one fewer, {field}", ("linear",), place))
+        cells.append(
+            Cell(name, "loss left, worst unseen", ("linear",), (*family, "enough", "largest_unseen_excess"))
+        )
+    return Table([run], cells, unit=f"D = {features}", digits=6)
+
+
+TABLES: Mapping[str, Callable[[Request], Table]] = {
+    "basic": basic,
+    "adaptation": adaptation,
+    "attack": attack,
+    "linear": linear,
+}
+
+
+def rows_and_columns(cells: Sequence[Cell]) -> tuple[list[str], list[str]]:
+    """The titles, in their order, each once."""
+    rows, columns = dict.fromkeys(c.row for c in cells), dict.fromkeys(c.column for c in cells)
+    return list(rows), list(columns)
+
+
+def command(run: Run, workdir: Path) -> list[str]:
+    """The flags of a run as they stand on a command line."""
+    flags = [
+        f"--{'' if value else 'no'}{name}" if isinstance(value, bool) else f"--{name}={value}"
+        for name, value in run.flags.items()
+    ]
+    return [*flags, f"--workdir={workdir}"]

@@ -1,0 +1,133 @@
+"""What checkpoints cost a run: LeNet on MNIST's shapes, S 10, E 3, N 1024, a fixed θ0, one at a time.
+
+    python scripts/overhead.py
+
+In one process, pieces of a few outer steps that begin with a checkpoint, as a run saves it, take turns with
+pieces that do not. What the former take longer is what a checkpoint costs, with all that its thread takes
+from the steps beside it; as a share of the default interval between two it is the overhead. The pixels are
+noise: what a step takes does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ddjax import data, forms, inits, methods, networks, optimizers, parallel, recovery
+from ddjax.checkpoint import Saver, Store
+from ddjax.engine import Problem, compile_dispatch, init_state
+from ddjax.run import Best, Snapshot
+from ddjax.unroll import STRATEGIES
+
+INTERVAL = 30.0
+"""Seconds from one checkpoint to the next where a run is not told otherwise."""
+
+
+class Setting(NamedTuple):
+    """W1.
+
+    Attributes:
+        problem: of an outer step.
+        real: the training split on the devices.
+        key: of the run.
+    """
+
+    problem: Problem
+    real: Any
+    key: jax.Array
+
+
+def w1() -> Setting:
+    """The problem, on noise in MNIST's shapes; nothing is compiled."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60_000, 28, 28, 1), np.uint8)
+    labels = np.arange(60_000) % 10
+    dataset = data.from_arrays(images, labels, images[:1000], labels[:1000])
+    network = networks.lenet(dataset.image_shape, dataset.num_classes)
+    key, theta_key = jax.random.split(jax.random.key(0))
+    distribution = inits.fixed(network, theta_key)
+    method = methods.unrolled(network, distribution, batch_size=1024, memory=STRATEGIES["recompute"])
+    form = forms.pixels(dataset.image_shape, dataset.num_classes, inner_steps=10, inner_epochs=3)
+    optimizer = recovery.scalable(optimizers.adam_cosine(1000, lr=0.05, lr_of_lrs=0.01))
+    return Setting(Problem(method, form, optimizer, clip_norm=0.2), data.to_device(dataset.train), key)
+
+
+def snapshot(setting: Setting, state: Any) -> Snapshot:
+    """All that a run of this setting saves."""
+    best = Best(state.params, np.array(50.0), np.array(1))
+    key = np.asarray(jax.random.key_data(setting.key))
+    return Snapshot(state, best, np.array(1.0), key, np.array(0), np.array(0), ())
+
+
+def processor_seconds(saver: Saver, whole: Snapshot, *, saves: int) -> Iterator[float]:
+    """Of all threads of this process, for each of so many checkpoints; nothing else is computed."""
+    for step in range(saves):
+        began = time.process_time()
+        saver.save(step, parallel.fetch(whole))
+        saver.wait()
+        yield time.process_time() - began
+
+
+def pieces(setting: Setting, saver: Saver, *, pairs: int, steps: int) -> Iterator[tuple[float, float]]:
+    """Seconds of so many outer steps without and with a checkpoint at their beginning, pair by pair."""
+    mesh = parallel.make_mesh(parallel.default_devices(1))
+    real = parallel.place(setting.real, parallel.replicated(mesh))
+    state = parallel.place(init_state(setting.problem, setting.key), parallel.replicated(mesh))
+    dispatch, _ = compile_dispatch(setting.problem, mesh, state, real, setting.key)
+    done = itertools.count(steps, steps)
+
+    def piece(*, saved: bool) -> float:
+        nonlocal state
+        saver.wait()
+        began = time.perf_counter()
+        if saved:
+            saver.save(int(state.step), parallel.fetch(snapshot(setting, state)))
+        state, _, _ = dispatch(state, real, setting.key, np.int32(next(done)))
+        jax.block_until_ready(state)
+        return time.perf_counter() - began
+
+    piece(saved=True)  # the first of everything is slow
+    for number in range(pairs):
+        times = {saved: piece(saved=saved) for saved in (number % 2 == 0, number % 2 == 1)}
+        yield times[False], times[True]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--pairs", type=int, default=20, help="of pieces with and without")
+    parser.add_argument("--steps", type=int, default=10, help="outer steps in a piece")
+    given = parser.parse_args(arguments)
+    if given.pairs < 2 or given.steps < 1:
+        parser.error(f"expected --pairs >= 2 and --steps >= 1; got {given.pairs} and {given.steps}.")
+    setting = w1()
+    with tempfile.TemporaryDirectory(dir=".") as folder:  # not in a memory that calls itself /tmp
+        saver = Saver(Store(Path(folder)))
+        whole = snapshot(setting, init_state(setting.problem, setting.key))
+        processor = 1000 * np.median(list(processor_seconds(saver, whole, saves=10)))
+        times = 1000 * np.array(list(pieces(setting, saver, pairs=given.pairs, steps=given.steps)))
+        saver.wait()
+    differences = times[:, 1] - times[:, 0]
+    error = differences.std(ddof=1) / np.sqrt(len(differences))
+    share = 100 * differences.mean() / (1000 * INTERVAL)
+    print(
+        f"an outer step: {np.median(times[:, 0]) / given.steps:.1f} ms (median of {given.pairs} pieces)\n"
+        f"a checkpoint: {processor:.1f} ms of the processor; the steps beside it take "
+        f"{differences.mean():.1f} ± {error:.1f} ms longer (mean ± standard error)\n"
+        f"one in {INTERVAL:g} s: {share:.2f} ± {100 * error / (1000 * INTERVAL):.2f} % of the throughput"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
