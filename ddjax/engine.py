@@ -155,7 +155,13 @@ def mean_and_grad(
 
 
 def _all_finite(tree: PyTree) -> jax.Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+    numbers = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in numbers], bool))
+
+
+def _everywhere(holds: jax.Array) -> jax.Array:
+    """Whether it holds on every device of the mesh."""
+    return jax.lax.pmin(holds.astype(jnp.int32), parallel.AXIS) == 1
 
 
 def outer_step(
@@ -193,7 +199,7 @@ def outer_step(
         (state.slots, slot_keys(advance_key, slot_ids)),
         batch_size=problem.slots_per_chunk,
     )
-    finite = _all_finite((loss, norm, params))
+    finite = _all_finite((loss, norm, params)) & _everywhere(_all_finite(slots))
     moved = EngineState(state.step + 1, params, opt_state, slots)
     state_out = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)
     diagnostics = StepInfo(loss, norm, norm > bound, problem.form.unfold(state.params).lrs, info)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from problems import CLASSES, SHAPE, small_form, three_digits
 
 from ddjax import inits, methods, networks, optimizers, parallel
@@ -32,6 +35,38 @@ def test_one_compilation_serves_every_length_of_dispatch():
         assert infos.loss.shape == (4,)
     assert reached == [1, 3, 7]  # the last one fills the buffer of four
     assert dispatch._cache_size() == 1
+
+
+def test_a_slot_that_is_not_finite_on_one_device_stops_all_of_them():
+    """What one device alone sees must not make the devices disagree about the next step."""
+    counting = dataclasses.replace(
+        problem().method,
+        init=lambda key: (jnp.zeros(()), jnp.zeros((), jnp.int32)),
+        loss=lambda schedule, state, batch, key: (jnp.sum(schedule.inputs**2), ()),
+        advance=lambda schedule, state, key: (state[0] + spoiled(key, state[1]), state[1] + 1),
+    )
+
+    def spoiled(key: jax.Array, steps: jax.Array) -> jax.Array:
+        return jnp.where((steps == 2) & (jax.lax.axis_index(parallel.AXIS) == 3), jnp.nan, 1.0)
+
+    drawing = dataclasses.replace(problem(), method=counting, num_inits=4)
+    mesh, key = parallel.make_mesh(jax.devices()[:4]), jax.random.key(0)
+    shared, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((parallel.AXIS,), ()))
+    state = init_state(drawing, key)
+    state = jax.device_put(
+        state,
+        state._replace(
+            step=whole,
+            params=jax.tree.map(lambda _: whole, state.params),
+            opt_state=jax.tree.map(lambda _: whole, state.opt_state),
+            slots=jax.tree.map(lambda _: shared, state.slots),
+        ),
+    )
+    data = jax.device_put(to_device(three_digits().train), whole)
+    state, _, finite = build_dispatch(drawing, mesh, capacity=4)(state, data, key, jnp.int32(4))
+    assert not bool(finite)
+    assert int(state.step) == 2
+    np.testing.assert_array_equal(state.slots[0], 2)
 
 
 def test_slot_keys_depend_on_the_slot_alone():
