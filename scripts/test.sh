@@ -13,4 +13,5 @@ fi
 .venv/bin/python -m ruff format --check .
 # The locked pyright with the locked node, and no look for newer ones.
 PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 .venv/bin/python -m pyright
-.venv/bin/python -m pytest
+# A file of tests at a time in each of a few processes: most of the time goes into compiling, on one core.
+.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile

@@ -1,0 +1,53 @@
+"""What the flags of a distillation choose."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from ddjax import coresets, inits
+from ddjax.data import load
+from experiments import parts
+from experiments.config import Unrolled
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+def build(digits, **flags) -> parts.Parts:
+    return parts.unrolled_parts(Unrolled(**flags), digits, inits.random)
+
+
+@pytest.mark.parametrize("start", ["real", "k_means"])
+def test_images_start_from_the_training_set(digits, start):
+    chosen = build(digits, initial_images=start, inner_steps=2, images_per_class_per_step=3, seed=5)
+    params = chosen.form.init(jax.random.key(0))
+    select = coresets.INITIAL_IMAGES[start]
+    assert select is not None
+    expected = select(digits.train, per_class=6, num_classes=10, seed=5)  # [K, S * m, ...]
+    assert params.images.shape == (2, 30, *digits.image_shape)
+    # Step 1, class 4, third image: the sixth of its class.
+    np.testing.assert_allclose(params.images[1, 4 * 3 + 2], expected[4, 5], atol=1e-5)
+    if start == "real":
+        training = digits.train.normalised()[digits.train.labels == 4]
+        assert np.any(np.all(np.isclose(training, params.images[1, 4 * 3 + 2], atol=1e-6), axis=(1, 2, 3)))
+
+
+def test_images_start_from_noise_and_labels_are_hard_without_flags(digits):
+    params = build(digits).form.init(jax.random.key(0))
+    assert abs(float(params.images.mean())) < 0.1
+    assert params.label_logits is None
+
+
+def test_labels_are_learned_where_their_confidence_is_given(digits):
+    params = build(digits, label_confidence=0.7).form.init(jax.random.key(0))
+    np.testing.assert_allclose(jax.nn.softmax(params.label_logits)[0, 3, 3], 0.7, rtol=1e-5)
+
+
+def test_a_random_horizon_needs_a_window(digits):
+    with pytest.raises(ValueError, match=r"horizon: expected a window with 'random'.*--window"):
+        build(digits, horizon="random")
+    assert build(digits, horizon="random", window=5).method.name == "unrolled"
