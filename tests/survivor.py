@@ -80,11 +80,13 @@ def endless(workdir: Path) -> dict[str, Any]:
     return {"method": dataclasses.replace(method, loss=loss), "reporting": announce}
 
 
-def starve(at_step: int, size: int) -> ddjax.Reporting:
-    """From an outer step on no file may grow beyond so many bytes."""
+def starve(store: Store, at_step: int, size: int) -> ddjax.Reporting:
+    """From an outer step on, with the one before it saved, no file may grow beyond so many bytes."""
 
     def listener(record: Mapping[str, Any]) -> None:
         if record["step"] == at_step:
+            while saved_steps(store)[:1] != [at_step - 1]:
+                time.sleep(0.01)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     return ddjax.Reporting(every=1, listener=listener)
@@ -152,7 +154,9 @@ def main(workdir: Path, settings: dict[str, Any]) -> int:
         return 0
     if settings.pop("endless", False):
         settings |= endless(workdir)
-    for name, make in {"pause": lambda at: pause(workdir, at), "starve": lambda of: starve(*of)}.items():
+    store = Store(workdir / "checkpoints")
+    makers = {"pause": lambda at: pause(workdir, at), "starve": lambda of: starve(store, *of)}
+    for name, make in makers.items():
         if name in settings:
             settings["reporting"] = make(settings.pop(name))
     try:
