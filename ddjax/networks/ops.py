@@ -51,7 +51,7 @@ def default_form(
     step, with all it needs twice: 25 to 30 % less time than the band and a pool after it). Otherwise the band
     wins there, at 16 channels all are level, and from 32 on minimal filtering does, for kernels that it has
     something to save with; with strides the band has more zeros and loses. Elsewhere the vendor's convolution
-    is kept.
+    is kept. Measured with `scripts/bench.py --conv_form`, experiments/results/bench-cpu-conv.json.
 
     Args:
         backend: as `jax.default_backend()` names it.
