@@ -431,10 +431,12 @@ def speed_of_product(size: int) -> float:
 def in_child(cache: str, *, limit: float | None = None, **flags: Any) -> Record:
     """What this script says with other flags, in a process that keeps compilations in a directory."""
     flags["started"] = time.time()
+    # As the launchers keep them: small programs too.
+    kept = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     try:
         done = subprocess.run(
             [sys.executable, __file__, *(f"--{k}={v}" for k, v in flags.items() if v is not None)],
-            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": cache},
+            env=os.environ | kept,
             capture_output=True,
             text=True,
             check=False,
