@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,8 @@ from ddjax import inits, methods, networks, optimizers, parallel
 from ddjax.data import to_device
 from ddjax.engine import Problem, build_dispatch, init_state, slot_keys
 from ddjax.pool import Pool
+from ddjax.run import Validation, distill
+from ddjax.types import Method
 
 
 def problem() -> Problem:
@@ -67,6 +70,26 @@ def test_a_slot_that_is_not_finite_on_one_device_stops_all_of_them():
     assert not bool(finite)
     assert int(state.step) == 2
     np.testing.assert_array_equal(state.slots[0], 2)
+
+
+def test_a_run_of_many_dispatches_traces_no_more_than_one_of_one():
+    def run(method: Method, num_outer_steps: int) -> None:
+        form, data = small_form(), three_digits()
+        settings = {"key": jax.random.key(0), "form": form, "num_outer_steps": num_outer_steps}
+        distill(data, method, **settings, validation=Validation(lambda schedule: 0.0, every=2))
+
+    traces = 0
+
+    def counted(*arguments):
+        nonlocal traces
+        traces += 1
+        return problem().method.loss(*arguments)
+
+    run(dataclasses.replace(problem().method, loss=counted), 1)
+    assert traces > 0
+    chex.clear_trace_counter()
+    limited = chex.assert_max_traces(problem().method.loss, n=traces)
+    run(dataclasses.replace(problem().method, loss=limited), 9)  # five dispatches
 
 
 def test_slot_keys_depend_on_the_slot_alone():
