@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import operator
 from pathlib import Path
@@ -14,13 +13,15 @@ import numpy as np
 
 from ddjax import checks, npz
 from ddjax import distilled as forms
-from ddjax.files import StrPath, write_atomic
+from ddjax.files import StrPath
 from ddjax.types import Distilled, Recipe, Schedule
 from ddjax.unroll import OPTIMIZERS
 from ddjax.version import __version__
 
 FORMAT_VERSION = 1
 """Raised when an older ddjax could no longer read what this one writes."""
+
+_REMEDY = "Distil again."
 
 REQUIRED = ("images", "labels", "mean", "std", "metadata")
 OPTIONAL = ("lrs",)
@@ -68,16 +69,12 @@ def save(path: StrPath, distilled: Distilled) -> Path:
         "ddjax_version": __version__,
         "recipe": dataclasses.asdict(distilled.recipe),
     }
-    stream = io.BytesIO()
     members: dict[str, np.ndarray] = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
     for name, array in members.items():
-        _check_finite("artifact", name, array)
+        npz.check_finite("artifact", name, array, remedy=_REMEDY)
     members["metadata"] = np.array(json.dumps(metadata, sort_keys=True))
     _check_members("artifact", members)  # what could not be loaded is not saved
-    np.savez(stream, allow_pickle=False, **members)
-    path = Path(path)
-    write_atomic(path, stream.getvalue())
-    return path
+    return npz.write(path, members)
 
 
 def load(path: StrPath, *, limit: int = npz.LIMIT) -> Distilled:
@@ -196,16 +193,9 @@ def _check_arrays(path: object, members: dict[str, np.ndarray]) -> None:
     for name in ("images", "labels", "lrs", "mean", "std"):
         array = members.get(name)
         if array is not None:
-            _check_finite(path, name, array)
+            npz.check_finite(path, name, array, remedy=_REMEDY)
     if not (members["std"] > 0).all():
         raise ValueError(f"{path}: std: expected numbers > 0; got {members['std'].min()}. Write it again.")
-
-
-def _check_finite(where: object, name: str, array: np.ndarray) -> None:
-    if array.dtype != np.float32 or not np.isfinite(array).all():
-        raise ValueError(
-            f"{where}: {name}: expected finite float32; got {array.dtype}, or NaN or infinity. Distil again."
-        )
 
 
 def _recipe(path: object, metadata: dict[str, Any], *, has_lrs: bool) -> Recipe:

@@ -6,6 +6,7 @@ member's size in the archive, and with each other. Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from ddjax import checks
-from ddjax.files import StrPath
+from ddjax.files import StrPath, write_atomic
 
 LIMIT = 4 * 2**30
 """Most bytes that the arrays of one file may take in memory, unless the caller says otherwise."""
@@ -25,6 +26,31 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 _MEMBERS = 100_000
 """Most members of one file: the archive's directory is read whole, whatever the limit."""
+
+
+def write(path: StrPath, members: Mapping[str, np.ndarray]) -> Path:
+    """Write arrays as an `.npz` that `read` takes, whole or not at all; the same arrays give the same bytes.
+
+    Raises:
+        OSError: the file could not be written; what was there is untouched.
+    """
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, **members)
+    path = Path(path)
+    write_atomic(path, stream.getvalue())
+    return path
+
+
+def check_finite(where: object, name: str, array: np.ndarray, *, remedy: str) -> None:
+    """Refuse a member that is not finite float32.
+
+    Raises:
+        ValueError: the message names the file and the member.
+    """
+    if array.dtype != np.float32 or not np.isfinite(array).all():
+        raise ValueError(
+            f"{where}: {name}: expected finite float32; got {array.dtype}, or NaN or infinity. {remedy}"
+        )
 
 
 def read(path: StrPath, *, limit: int = LIMIT) -> dict[str, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,14 @@ import jax
 import numpy as np
 
 from ddjax import checks, npz
-from ddjax.files import StrPath, write_atomic
+from ddjax.files import StrPath
 from ddjax.types import Network, Params
 from ddjax.version import __version__
 
 FORMAT_VERSION = 1
 """Raised when an older ddjax could no longer read what this one writes."""
+
+_REMEDY = "Train the pool again."
 
 SPLITS = ("train", "held_out")
 
@@ -166,14 +167,10 @@ def save(path: StrPath, pool: Pool) -> Path:
     members = {name: np.asarray(leaf, np.float32) for name, leaf in arrays.items()}
     members["accuracy"] = np.asarray(pool.accuracy, np.float32)
     for name, array in members.items():
-        _check_finite("pool", name, array)
+        npz.check_finite("pool", name, array, remedy=_REMEDY)
     facts = {"format_version": FORMAT_VERSION, "ddjax_version": __version__, "num_train": pool.num_train}
     members["metadata"] = np.array(json.dumps({**pool.metadata, **facts}, sort_keys=True))
-    stream = io.BytesIO()
-    np.savez(stream, allow_pickle=False, **members)
-    path = Path(path)
-    write_atomic(path, stream.getvalue())
-    return path
+    return npz.write(path, members)
 
 
 def load(path: StrPath, *, limit: int = npz.LIMIT) -> Pool:
@@ -213,7 +210,7 @@ def load(path: StrPath, *, limit: int = npz.LIMIT) -> Pool:
             "ddjax?"
         )
     for name, array in {"accuracy": accuracy, **arrays}.items():
-        _check_finite(path, name, array)
+        npz.check_finite(path, name, array, remedy=_REMEDY)
     try:
         params = _nested({name[len(_PREFIX) :]: array for name, array in arrays.items()})
         num_train = metadata.pop("num_train")
@@ -261,14 +258,6 @@ def _metadata(path: Path, text: np.ndarray) -> dict[str, Any]:
         remedy = "Train the pool again."
         checks.kind(f"{path}: metadata: {name}", metadata.get(name, kind()), kind, remedy=remedy)
     return {k: v for k, v in metadata.items() if k not in ("format_version", "ddjax_version")}
-
-
-def _check_finite(where: object, name: str, array: np.ndarray) -> None:
-    if array.dtype != np.float32 or not np.isfinite(array).all():
-        raise ValueError(
-            f"{where}: {name}: expected finite float32; got {array.dtype}, or NaN or infinity. Train the "
-            "pool again."
-        )
 
 
 __all__ = ["FORMAT_VERSION", "SPLITS", "Pool", "joined", "load", "save"]

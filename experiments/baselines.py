@@ -165,10 +165,8 @@ def run(config: Config) -> dict[str, Any]:
     setting = setting_of(config, data, keys)
     coresets.check_enough(data.train, setting.per_class, data.num_classes)
     workdir = Path(config.workdir or f"runs/baselines-{Path(config.dataset).stem}")
-    launch.check_workdir(workdir, config, experiment="baselines")
-    path = workdir / "result.json"
-    if path.exists():
-        result = launch.read_object(path, remedy="Remove it, and the same command measures again.")
+    result = launch.finished(workdir, config, experiment="baselines")
+    if result is not None:
         print(f"{workdir} is finished.\n\n{results.table(result)}")
         return result
     print(
@@ -180,7 +178,7 @@ def run(config: Config) -> dict[str, Any]:
     with locked(workdir):
         launch.open_workdir(workdir, config, experiment="baselines")
         result = measure(config, setting, wanted, selection, keys=keys, scores=Scores(workdir))
-        report.write_json(path, result)
+        report.write_json(workdir / "result.json", result)
     print(f"\n{results.table(result)}\n\nwritten to {workdir}: scores.json, result.json")
     return result
 

@@ -176,20 +176,28 @@ def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
     report.write_json(workdir / "config.json", describe_settings(config, experiment=experiment))
 
 
-def finished(launch: Launch) -> dict[str, Any] | None:
+def finished(
+    workdir: Path, config: Any, *, experiment: str, table: Callable[[dict[str, Any]], str] = results.table
+) -> dict[str, Any] | None:
     """The result in the work directory, where the run is finished; nothing is written.
+
+    Args:
+        workdir: where to look.
+        config: the settings that it must be of.
+        experiment: likewise.
+        table: of a result; what it cannot show is damaged.
 
     Raises:
         ValueError: see `check_workdir`; or the result is damaged.
     """
-    check_workdir(launch.workdir, launch.config, experiment=launch.experiment)
-    path = launch.workdir / "result.json"
+    check_workdir(workdir, config, experiment=experiment)
+    path = workdir / "result.json"
     if not path.exists():
         return None
     remedy = "Remove it, and the same command measures again."
     result = read_object(path, remedy=remedy)
     try:
-        results.table(result)
+        table(result)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected the result of a run; got {error!r}. {remedy}") from error
     return result
@@ -203,7 +211,7 @@ def claim(launch: Launch) -> dict[str, Any] | None:
     """
     open_workdir(launch.workdir, launch.config, experiment=launch.experiment)
     files.remove_temporaries(launch.workdir)
-    return finished(launch)
+    return finished(launch.workdir, launch.config, experiment=launch.experiment)
 
 
 def tell(text: str) -> None:
@@ -388,7 +396,7 @@ def run(experiment: str, config: settings.Common, build: Build) -> dict[str, Any
     if config.dry_run:
         rehearse(launch)
         return {}
-    result = parallel.lead(lambda: finished(launch))
+    result = parallel.lead(lambda: finished(launch.workdir, config, experiment=experiment))
     if result is None:
         with held(launch.workdir):
             # Another process may have finished it before this one had the lock.

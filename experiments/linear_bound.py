@@ -138,17 +138,15 @@ def run(config: Config) -> dict[str, Any]:
     """
     workdir = Path(config.workdir or f"runs/linear_bound-{Path(config.dataset).stem}")
     problem = problem_of(config)
-    launch.check_workdir(workdir, config, experiment="linear_bound")
-    path = workdir / "result.json"
-    if path.exists():
-        result = launch.read_object(path, remedy="Remove it, and the same command measures again.")
+    result = launch.finished(workdir, config, experiment="linear_bound", table=table)
+    if result is not None:
         print(f"{workdir} is finished.\n\n{table(result)}")
         return result
     with locked(workdir):
         launch.open_workdir(workdir, config, experiment="linear_bound")
         result = analyse(config, problem)
         draw(workdir / "linear_bound.png", result)
-        report.write_json(path, result)
+        report.write_json(workdir / "result.json", result)
     print(f"\n{table(result)}\n\nwritten to {workdir}: linear_bound.png, result.json")
     return result
 
