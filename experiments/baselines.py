@@ -38,7 +38,9 @@ class Config(DataChoice):
 
     dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
     data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
-    workdir: str | None = flag(None, "directory of the scores; runs/baselines-DATASET by default")
+    workdir: str | None = flag(
+        None, "directory of the scores; runs/baselines-DATASET by default", recorded=False
+    )
     seed: int = flag(0, "of everything random; the θ0 of --theta=fixed is that of fixed_init", low=0)
     theta: str = flag(
         "random", "initial weights: drawn anew, one θ0, or --pool's", choices=("random", "fixed", "pool")

@@ -146,7 +146,9 @@ class Common(DataChoice):
 
     dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
     data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
-    workdir: str | None = flag(None, "directory of the run; runs/EXPERIMENT-DATASET by default")
+    workdir: str | None = flag(
+        None, "directory of the run; runs/EXPERIMENT-DATASET by default", recorded=False
+    )
     seed: int = flag(0, "of everything random", low=0)
     num_outer_steps: int | None = flag(None, "updates of the distilled images", low=1)
     num_inits: int = flag(1, "M, initial weights in one outer step", low=1)

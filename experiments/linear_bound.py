@@ -32,7 +32,9 @@ class Config:
 
     dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
     data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
-    workdir: str | None = flag(None, "directory of the run; runs/linear_bound-DATASET by default")
+    workdir: str | None = flag(
+        None, "directory of the run; runs/linear_bound-DATASET by default", recorded=False
+    )
     seed: int = flag(0, "of everything random", low=0)
     num_features: int = flag(8, "D, principal components of the images", low=1)
     max_points: int | None = flag(None, "M goes from 1 to this; by default to D + 2", low=1)

@@ -41,7 +41,9 @@ class Config(DataChoice):
     """The settings of a pool."""
 
     dataset: str = flag("mnist", "digits, a TFDS name such as mnist, or the path of an .npz")
-    workdir: str | None = flag(None, "directory of the pool; runs/pretrain-DATASET by default")
+    workdir: str | None = flag(
+        None, "directory of the pool; runs/pretrain-DATASET by default", recorded=False
+    )
     seed: int = flag(0, "of initial weights and orders of images", low=0)
     num_train: int = flag(64, "networks to distil with", low=1)
     num_held_out: int = flag(20, "networks kept for evaluation", low=0)

@@ -27,7 +27,7 @@ what to try next
 class Config(Unrolled):
     """The settings of `random_init`, small enough for a minute on two cores."""
 
-    workdir: str | None = flag("runs/quickstart", "directory of the run")
+    workdir: str | None = flag("runs/quickstart", "directory of the run", recorded=False)
     num_outer_steps: int | None = flag(300, "updates of the distilled images", low=1)
     num_inits: int = flag(2, "M, initial weights in one outer step", low=1)
     batch_size: int = flag(256, "N, real images in a minibatch", low=1)

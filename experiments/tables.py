@@ -1,4 +1,4 @@
-"""The tables of Wang et al. 2018: which runs each cell comes from, and what the paper has there.
+"""The tables of Wang et al. 2018 and one of our own: which runs each cell comes from, and what the paper has.
 
 A run is a launcher with flags; a cell is a place in the results of one run or, where each knows one θ0 only,
 of several. The paper's numbers are percent, mean and standard deviation over held-out initial weights.
@@ -112,6 +112,62 @@ FIXED_SEEDS = (0, 1, 2)
 OUTER_STEPS = {"mnist": 23_600, "cifar10": 19_600}
 """Of the paper, 400 epochs."""
 
+Flags = dict[str, str | int | float | bool]
+
+TRAINED = ("random real", "optimized real", "k-means", "class mean")
+"""The baselines that train a network."""
+
+FEWER_CANDIDATES: Flags = {
+    "learning_rates": "0.02,0.03,0.05,0.07,0.1,0.15",
+    "num_tuning_inits": 20,
+    "num_candidates": 50,
+    "num_selection_inits": 10,
+}
+"""What an hour affords of the baselines' choices."""
+
+START: Flags = {"initial_images": "k_means", "label_confidence": 0.9}
+"""What all of ours start from: k-means centroids, and labels that are learned too."""
+
+KNOWN: Flags = {
+    "inner_epochs": 10,
+    "inner_optimizer": "momentum",
+    "inner_lr": 0.01,
+    "batch_size": 512,
+    "outer_lr": 0.03,
+}
+"""100 images for one known θ0."""
+
+KNOWN_FEW: Flags = KNOWN | {"inner_steps": 1, "inner_epochs": 30, "outer_lr": 0.05}
+"""Ten images for one known θ0."""
+
+UNSEEN: Flags = {
+    "inner_epochs": 20,
+    "inner_optimizer": "adam",
+    "inner_lr": 0.002,
+    "window": 30,
+    "horizon": "random",
+    "batch_size": 256,
+    "num_inits": 2,
+    "outer_lr": 0.03,
+    "num_val_inits": 8,
+}
+"""100 images for initial weights never seen before."""
+
+PRETRAINED: Flags = {
+    "inner_lr": 0.03,
+    "batch_size": 512,
+    "num_inits": 2,
+    "outer_lr": 0.03,
+    "num_val_inits": 8,
+}
+"""100 images for pretrained networks never seen before."""
+
+CIFAR_SMALL: Flags = {"num_outer_steps": 300, "batch_size": 128, "num_val_inits": 2, "num_eval_inits": 20}
+"""What an hour affords of CIFAR-10."""
+
+POISON: Flags = {"validate_every": 50, "num_val_inits": 8}
+"""100 images that bend well-trained networks in one step."""
+
 BASIC = {
     "mnist": {
         "fixed init": Published(96.6),
@@ -158,54 +214,58 @@ def basic(asked: Request) -> Table:
     """Fixed and random init with 100 images, the baselines; for grey digits fixed init with 10 images too."""
     is_small_problem = asked.dataset != "cifar10"
     published = BASIC.get(asked.dataset, {})
-    steps = OUTER_STEPS.get(asked.dataset, 23_600)
+    shared: Flags = {"dataset": asked.dataset, "baselines": False} | START
 
-    def outer(small: int) -> int:
-        return steps if asked.is_full else small
+    def steps(small: int) -> Flags:
+        return {"num_outer_steps": OUTER_STEPS.get(asked.dataset, 23_600) if asked.is_full else small}
 
-    shared: dict[str, str | int | float | bool] = {"dataset": asked.dataset, "baselines": False}
-    if not is_small_problem:
-        shared |= {"inner_lr": 0.001}
-        shared |= {} if asked.is_full else {"batch_size": 256}
-    fixed = [
-        Run(
-            f"fixed-100-seed{seed}",
-            "fixed_init",
-            shared | {"seed": seed, "num_outer_steps": outer(2000 if is_small_problem else 150)},
-            seed == 0,
-        )
-        for seed in (FIXED_SEEDS if asked.is_full or is_small_problem else FIXED_SEEDS[:1])
+    def known(name: str, settings: Flags, seeds: Sequence[int]) -> list[Run]:
+        return [
+            Run(f"{name}-seed{seed}", "fixed_init", shared | settings | {"seed": seed}, seed == seeds[0])
+            for seed in seeds
+        ]
+
+    seeds = FIXED_SEEDS if asked.is_full or is_small_problem else FIXED_SEEDS[:1]
+    small = {} if asked.is_full or is_small_problem else CIFAR_SMALL
+    fixed = known("fixed-100", KNOWN | steps(1500) | small, seeds)
+    few = known("fixed-10", KNOWN_FEW | steps(2500), seeds) if is_small_problem else []
+    drawn = Run(
+        "random-100",
+        "random_init",
+        shared
+        | UNSEEN
+        | steps(2000)
+        | {"num_eval_inits": asked.num_inits}
+        | small
+        | ({"num_inits": 4} if asked.is_full else {}),
+        True,
+    )
+    compared: Flags = {"dataset": asked.dataset, "num_eval_inits": asked.num_inits}
+    if not asked.is_full:
+        compared |= FEWER_CANDIDATES
+    tuned = compared | {"baselines": "; ".join(TRAINED), "epochs": "3,10,30,100"}
+    tuned |= {} if asked.is_full else {"learning_rates": "0.02,0.05,0.1", "epochs": "10,30"}
+    runs = [
+        *(*fixed, *few, drawn),
+        Run("baselines", "baselines", compared),
+        Run("baselines-epochs", "baselines", tuned),
     ]
-    few = [
-        Run(
-            f"fixed-10-seed{seed}",
-            "fixed_init",
-            shared | {"seed": seed, "inner_steps": 1, "num_outer_steps": outer(3000)},
-            seed == 0,
-        )
-        for seed in (FIXED_SEEDS if is_small_problem else ())
-    ]
-    flags = {
-        "num_inits": 4 if asked.is_full else 2 if is_small_problem else 1,
-        "num_val_inits": 8,
-        "num_eval_inits": asked.num_inits if asked.is_full or is_small_problem else 20,
-        "num_outer_steps": outer(1000 if is_small_problem else 150),
-    }
-    drawn = Run("random-100", "random_init", shared | flags, True)
-    compared = Run("baselines", "baselines", {"dataset": asked.dataset, "num_eval_inits": asked.num_inits})
-    names = ("random real", "optimized real", "k-means", "class mean")
-    rows = [*names, *(f"k-NN, {name}" for name in names), "all data"]
+    rows = [*TRAINED, *(f"k-NN, {name}" for name in TRAINED), "all data"]
     column = f"{asked.dataset}, 100 images"
     cells = [
         Cell("fixed init", column, _names(fixed), ("test_accuracy",), published.get("fixed init")),
         Cell("random init", column, ("random-100",), ("test_accuracy",), published.get("random init")),
         *(Cell(row, column, ("baselines",), ("baselines", row), published.get(row)) for row in rows),
+        *(
+            Cell(f"{row}, epochs tuned too", column, ("baselines-epochs",), ("baselines", row))
+            for row in TRAINED
+        ),
     ]
     if few:
         one_step = published.get("fixed init, 1 step")
         column = f"{asked.dataset}, 10 images"
         cells.append(Cell("fixed init", column, _names(few), ("test_accuracy",), one_step))
-    return Table([*fixed, *few, drawn, compared], cells)
+    return Table(runs, cells)
 
 
 def _names(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -223,7 +283,7 @@ def adaptation(asked: Request) -> Table:
             "table: expected --dataset=mnist with --usps=path/to/usps.npz, --svhn=svhn_cropped or both for "
             f"adaptation; got {asked.dataset}, usps {asked.usps}, svhn {asked.svhn}. Give what there is."
         )
-    grey: dict[str, str | int | float | bool] = {"resize": 28}
+    grey: Flags = {"resize": 28}
     colour = grey | {"resize": 32, "network": "lenet"}
     pairs = []
     if asked.usps:
@@ -243,22 +303,25 @@ def adaptation(asked: Request) -> Table:
         pool = Run(
             f"pretrain-{source}",
             "pretrain",
-            {"dataset": source_data, "epochs": epochs[source], **members, **form},
+            {"dataset": source_data, "epochs": epochs[source], **members}
+            | ({} if source == "mnist" else form),
         )
-        shared = {"pool": str(asked.root / pool.name / "pool.npz"), "dataset": target_data} | form
-        shared |= {"channels": 3} if source == "svhn" else {}
-        shared |= {"num_inits": 4 if asked.is_full else 1, "num_eval_inits": members["num_held_out"]}
-        shared |= {"num_outer_steps": 23_600 if asked.is_full else 500}
-        runs += [
-            pool,
-            Run(f"{name}-random", "adapt", shared, True),
-            Run(f"{name}-fixed", "adapt", shared | {"fixed": True, "num_inits": 1, "baselines": False}, True),
+        shared: Flags = {"pool": str(asked.root / pool.name / "pool.npz"), "dataset": target_data}
+        shared |= START | form | ({"channels": 3} if source == "svhn" else {})
+        unseen = shared | PRETRAINED | {"num_eval_inits": members["num_held_out"]}
+        unseen |= {"num_outer_steps": 23_600, "num_inits": 4} if asked.is_full else {"num_outer_steps": 800}
+        known = shared | KNOWN | {"fixed": True, "baselines": False}
+        known |= {"num_outer_steps": 23_600 if asked.is_full else 600}
+        fixed = [
+            Run(f"{name}-fixed{member}", "adapt", known | {"member": member}, member == 0)
+            for member in FIXED_SEEDS
         ]
+        runs += [pool, Run(f"{name}-random", "adapt", unseen, True), *fixed]
         for row, numbers in ADAPTATION.items():
             is_ours = row.endswith("pretrained")
-            which = f"{name}-fixed" if row.startswith("fixed") else f"{name}-random"
+            which = _names(fixed) if row.startswith("fixed") else (f"{name}-random",)
             place = ("test_accuracy",) if is_ours else ("baselines", row)
-            cells.append(Cell(row, f"{source} to {target}", (which,), place, numbers[at]))
+            cells.append(Cell(row, f"{source} to {target}", which, place, numbers[at]))
     return Table(runs, cells)
 
 
@@ -282,7 +345,8 @@ def attack(asked: Request) -> Table:
             "attacked": attacked,
             "target": target,
             "num_eval_inits": members["num_held_out"],
-            "num_outer_steps": OUTER_STEPS.get(asked.dataset, 23_600) if asked.is_full else 300,
+            "num_outer_steps": OUTER_STEPS.get(asked.dataset, 23_600) if asked.is_full else 800,
+            **POISON,
         }
         runs.append(Run(name, "attack", flags, (attacked, target) == pairs[0]))
         published = ATTACKS.get(asked.dataset) if (attacked, target) == (0, 1) else None
@@ -295,6 +359,40 @@ def attack(asked: Request) -> Table:
                 is_published = row == "distilled images" and what == "attacked_to_target"
                 column = f"{attacked} to {target}: {title}"
                 cells.append(Cell(row, column, (name,), (*place, what), published if is_published else None))
+    return Table(runs, cells)
+
+
+def ablation(asked: Request) -> Table:
+    """What it took to go from noise and 30 steps to random init's best: one change after the other."""
+    short: Flags = {"num_outer_steps": 400, "baselines": False, "num_eval_inits": asked.num_inits}
+    short |= {"dataset": asked.dataset, "num_val_inits": 8, "batch_size": 256, "outer_lr": 0.03}
+    labels: Flags = {"label_confidence": START["label_confidence"]}
+    two: Flags = {"num_inits": UNSEEN["num_inits"]}
+    long = {name: UNSEEN[name] for name in ("inner_epochs", "inner_optimizer", "inner_lr")}
+    cut = {name: UNSEEN[name] for name in ("window", "horizon")}
+    changes: dict[str, Flags] = {
+        "noise, class labels": {},
+        "noise, learned labels": labels,
+        "k-means, class labels": {"initial_images": "k_means"},
+        "k-means, learned labels": START,
+        "the same, M 2": START | two,
+        "the same, 200 steps of SGD": START | two | {"inner_epochs": 20},
+        "the same, 200 steps of Adam": START | two | long,
+        "the same, a window of 30 of them": START | two | long | {"window": 30},
+        "the same, ending anywhere": START | two | long | cut,
+    }
+    runs = [
+        Run(f"step-{index}", "random_init", short | change)
+        for index, change in enumerate(changes.values(), start=1)
+    ]
+    rows = [*zip(changes, _names(runs), strict=True)]
+    places = (("validation accuracy", ("val_accuracy",)), ("test accuracy", ("test_accuracy",)))
+    cells = [
+        Cell(row, f"{column}, {run.flags['num_outer_steps']} outer steps", (name,), place)
+        for (row, name), run in zip(rows, runs, strict=True)
+        for column, place in places
+    ]
+    cells += [Cell(row, "seconds", (name,), ("seconds", "distil")) for row, name in rows]
     return Table(runs, cells)
 
 
@@ -321,6 +419,7 @@ TABLES: Mapping[str, Callable[[Request], Table]] = {
     "basic": basic,
     "adaptation": adaptation,
     "attack": attack,
+    "ablation": ablation,
     "linear": linear,
 }
 
