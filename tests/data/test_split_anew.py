@@ -1,0 +1,56 @@
+"""scripts/split_anew.py: every image once, each class its share, the same bytes again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddjax import data
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "split_anew.py"
+
+
+def split_anew(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def whole_of(dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """All images as rows, sorted, and the number of each class."""
+    parts = (dataset.train, dataset.validation, dataset.test)
+    rows = np.concatenate([part.images.reshape(len(part), -1) for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    return rows[np.lexsort(rows.T)], np.bincount(labels)
+
+
+def test_every_image_is_in_one_split_and_each_class_keeps_its_share(tmp_path):
+    paths = [tmp_path / name for name in ("one.npz", "two.npz", "other.npz")]
+    for path, seed in zip(paths, (0, 0, 1), strict=True):
+        done = split_anew("--dataset=digits", "--num_test=450", f"--output={path}", f"--seed={seed}")
+        assert done.returncode == 0, done.stderr
+        assert "1347 training and 450 test images" in done.stdout
+    divided, original = data.load(paths[0]), data.load("digits")
+    assert len(divided.test) == 450
+    for ours, theirs in zip(whole_of(divided), whole_of(original), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    shares = np.bincount(divided.test.labels) / whole_of(original)[1]
+    assert np.abs(shares - 450 / 1797).max() < 0.01
+    assert paths[0].read_bytes() == paths[1].read_bytes() != paths[2].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--dataset=digits", "--num_test=1790"), "num_test: expected 10 to 1787"),
+        (("--dataset=absent.npz", "--num_test=9"), "dataset: expected an .npz file; found none"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(tmp_path, arguments, message):
+    done = split_anew(*arguments, f"--output={tmp_path / 'out.npz'}")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out.npz").exists()
