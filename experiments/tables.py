@@ -165,7 +165,7 @@ PRETRAINED: Flags = {
 CIFAR_SMALL: Flags = {"num_outer_steps": 300, "batch_size": 128, "num_val_inits": 2, "num_eval_inits": 20}
 """What an hour affords of CIFAR-10."""
 
-POISON: Flags = {"validate_every": 50, "num_val_inits": 8}
+POISON: Flags = START | {"batch_size": 512, "outer_lr": 0.1, "validate_every": 50, "num_val_inits": 8}
 """100 images that bend well-trained networks in one step."""
 
 BASIC = {
