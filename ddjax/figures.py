@@ -15,6 +15,7 @@ from ddjax import checks
 from ddjax.files import StrPath, write_atomic
 
 _DPI = 100
+_LONGEST_ROW = 20  # images of one step that stand beside each other
 _INK = "#30343b"
 _FAINT = "#c9cdd4"
 _COLOURS = ("#2f6db5", "#d1495b", "#2e8b57", "#e09f3e", "#7a5195", "#5f6b7a")
@@ -32,7 +33,7 @@ def image_grid(
     class_names: Sequence[str] | None = None,
     title: str | None = None,
 ) -> None:
-    """Write a PNG of distilled images: one row a step, a label for every image.
+    """Write a PNG of distilled images: each step begins a row, a label for every image.
 
     Pixels are shown as `x * std + mean`, the scale of the real images, clipped to [0, 1]. Distilled pixels
     often leave that range; clipping keeps black black and lets the grid be compared with real images and
@@ -68,9 +69,20 @@ def image_grid(
         checks.equal(
             "image_grid: number of class names", len(class_names), labels.shape[-1], remedy="Name each class."
         )
-    pixels = to_pixels(images, mean, std)
-    side = int(np.clip(1600 // images.shape[1], 32, 96))
-    _draw_grid(path, _resize(pixels, side), _label_texts(labels, class_names), title)
+    pixels, texts = to_pixels(images, mean, std), np.array(_label_texts(labels, class_names))
+    rows = math.ceil(images.shape[1] / _LONGEST_ROW)
+    pixels, texts = _wrapped(pixels, rows, blank=1.0), _wrapped(texts, rows, blank="")
+    names = [f"step {row // rows + 1}" if row % rows == 0 else "" for row in range(len(texts))]
+    side = int(np.clip(1600 // pixels.shape[1], 32, 96))
+    _draw_grid(path, _resize(pixels, side), texts.tolist(), names, title)
+
+
+def _wrapped(array: np.ndarray, rows: int, *, blank: Any) -> np.ndarray:
+    """`[S, B, ...]` as `[S * rows, ceil(B / rows), ...]`, the last row of a step filled up."""
+    steps, count = array.shape[:2]
+    across = math.ceil(count / rows)
+    padding = [(0, 0), (0, rows * across - count)] + [(0, 0)] * (array.ndim - 2)
+    return np.pad(array, padding, constant_values=blank).reshape(steps * rows, across, *array.shape[2:])
 
 
 def to_pixels(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
@@ -106,8 +118,10 @@ def _label_texts(labels: np.ndarray, class_names: Sequence[str] | None) -> list[
     return [[text(row) for row in step] for step in np.nan_to_num(labels)]
 
 
-def _draw_grid(path: StrPath, tiles: np.ndarray, texts: list[list[str]], title: str | None) -> None:
-    """Draw tiles `[S, B, h, w, 3]`, one screen pixel per array pixel, and their labels."""
+def _draw_grid(
+    path: StrPath, tiles: np.ndarray, texts: list[list[str]], names: list[str], title: str | None
+) -> None:
+    """Draw tiles `[rows, across, h, w, 3]`, one screen pixel per array pixel, their labels, names of rows."""
     from matplotlib.figure import Figure
 
     steps, count, height, width, _ = tiles.shape
@@ -135,7 +149,7 @@ def _draw_grid(path: StrPath, tiles: np.ndarray, texts: list[list[str]], title: 
     for (step, index), x, y in _places(steps, count, width + gap, height + caption, caption):
         if index == 0:
             middle = top + y + height / 2
-            axes.text(left - 8, middle, f"step {step + 1}", ha="right", va="center", **style)
+            axes.text(left - 8, middle, names[step], ha="right", va="center", **style)
         if shared and step > 0:
             continue
         middle = left + x + width / 2

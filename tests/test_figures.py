@@ -64,6 +64,20 @@ def test_grids_of_all_sizes_draw(tmp_path, shape, names):
     assert max(picture.shape[:2]) < 2000
 
 
+def test_a_long_step_takes_several_rows(tmp_path):
+    images = np.zeros((1, 45, 8, 8, 3), np.float32)
+    images[0, 15, 0, 0] = images[0, 44, 7, 7] = [9, -9, -9]
+    picture = draw(tmp_path / "grid.png", images, one_hot(1, 45))
+    red = np.argwhere((picture == [255, 0, 0]).all(-1))
+    grey = np.argwhere((picture == [127, 127, 127]).all(-1) | (picture == [128, 128, 128]).all(-1))
+    (top, left), (bottom, right) = red.min(0), red.max(0)
+    # 3 rows of 15: the sixteenth image begins the second row, the last one ends the third.
+    assert left == grey[:, 1].min()
+    assert right == grey[:, 1].max()
+    assert bottom == grey[:, 0].max()
+    assert grey[:, 0].min() < top < bottom
+
+
 def test_labels_name_the_likeliest_class():
     labels = np.array([[[0.0, 1.0], [0.7, 0.3]]])
     assert figures._label_texts(labels, ["cat", "dog"]) == [["dog", "cat 70%"]]
