@@ -311,7 +311,7 @@ def adaptation(asked: Request) -> Table:
         unseen = shared | PRETRAINED | {"num_eval_inits": members["num_held_out"]}
         unseen |= {"num_outer_steps": 23_600, "num_inits": 4} if asked.is_full else {"num_outer_steps": 800}
         known = shared | KNOWN | {"fixed": True, "baselines": False}
-        known |= {"num_outer_steps": 23_600 if asked.is_full else 600}
+        known |= {"num_outer_steps": 23_600 if asked.is_full else 300}
         fixed = [
             Run(f"{name}-fixed{member}", "adapt", known | {"member": member}, member == 0)
             for member in FIXED_SEEDS
