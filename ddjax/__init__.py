@@ -1,6 +1,6 @@
 """Dataset distillation in JAX: a training set compressed into a few learned images and learning rates."""
 
-from ddjax import artifact, baselines, coresets, data, inits, methods, networks, optimizers, pool
+from ddjax import artifact, augment, baselines, coresets, data, inits, methods, networks, optimizers, pool
 from ddjax import distilled as forms
 from ddjax.evaluate import Evaluation, evaluate, train
 from ddjax.run import DivergedError, PreemptedError, Reporting, Run, Validation, distill
@@ -23,6 +23,7 @@ __all__ = [
     "Validation",
     "__version__",
     "artifact",
+    "augment",
     "baselines",
     "coresets",
     "data",

@@ -11,15 +11,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import checks, npz
+from ddjax import augment, checks, npz
 from ddjax import distilled as forms
 from ddjax.files import StrPath
 from ddjax.types import Distilled, Recipe, Schedule
 from ddjax.unroll import OPTIMIZERS
 from ddjax.version import __version__
 
-FORMAT_VERSION = 1
-"""Raised when an older ddjax could no longer read what this one writes."""
+FORMAT_VERSION = 2
+"""Raised when an older ddjax could no longer read what this one writes.
+
+2: a recipe with augmentation. One without is written as version 1, which every ddjax reads.
+"""
 
 _REMEDY = "Distil again."
 
@@ -63,11 +66,14 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     if schedule.lrs is not None:
         arrays["lrs"] = schedule.lrs
     arrays |= {"mean": distilled.mean, "std": distilled.std}
+    recipe = dataclasses.asdict(distilled.recipe)
+    if recipe["augmentation"] == "":
+        del recipe["augmentation"]
     metadata = {
         **distilled.metadata,
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if "augmentation" in recipe else 1,
         "ddjax_version": __version__,
-        "recipe": dataclasses.asdict(distilled.recipe),
+        "recipe": recipe,
     }
     members: dict[str, np.ndarray] = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
     for name, array in members.items():
@@ -141,7 +147,12 @@ def _check_members(where: object, members: dict[str, np.ndarray]) -> tuple[dict[
     """
     metadata = _metadata(where, members)
     _check_arrays(where, members)
-    return metadata, _recipe(where, metadata, has_lrs="lrs" in members)
+    recipe = _recipe(where, metadata, has_lrs="lrs" in members)
+    try:
+        augment.of_recipe(recipe, members["images"].shape[2:])
+    except ValueError as error:
+        raise ValueError(f"{where}: recipe: {error} Or install a newer ddjax.") from error
+    return metadata, recipe
 
 
 def _metadata(path: object, members: dict[str, np.ndarray]) -> dict[str, Any]:

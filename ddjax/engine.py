@@ -197,7 +197,8 @@ def outer_step(
     slots = jax.lax.map(
         lambda slot_and_key: problem.method.advance(schedule, *slot_and_key),
         (state.slots, slot_keys(advance_key, slot_ids)),
-        batch_size=problem.slots_per_chunk,
+        # lax.map alone for one slot at a time: its batches of one would be vmapped.
+        batch_size=problem.slots_per_chunk if problem.slots_per_chunk > 1 else None,
     )
     finite = _all_finite((loss, norm, params)) & _everywhere(_all_finite(slots))
     moved = EngineState(state.step + 1, params, opt_state, slots)
@@ -317,8 +318,8 @@ def check_problem(problem: Problem, key: jax.Array, data: RealData) -> None:
     """Refuse, without compiling, a method, form and data that do not fit together.
 
     Raises:
-        ValueError: φ's images or classes are not the data's or the method's network's, or the method needs
-            learning rates that the form does not bring.
+        ValueError: φ's images or classes are not the data's or the method's network's, the method needs
+            learning rates that the form does not bring, or it cannot use the form's labels.
     """
     checks.prng_key("key", key)
     schedule = jax.eval_shape(lambda key: problem.form.unfold(problem.form.init(key)), key)
@@ -346,3 +347,7 @@ def check_problem(problem: Problem, key: jax.Array, data: RealData) -> None:
             f"the form: expected no learning rates, {problem.method.name} learns none; got "
             f"{list(schedule.lrs.shape)} of them. Build it with inner_lr=None."
         )
+    if problem.method.check_labels is not None:
+        # Under jit, which leaves the images out.
+        labels = jax.jit(lambda key: problem.form.unfold(problem.form.init(key)).labels)(key)
+        problem.method.check_labels(np.asarray(labels))

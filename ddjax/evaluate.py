@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ddjax import checks
+from ddjax import augment, checks
 from ddjax.data import Split, normalise
 from ddjax.inits import draw
 from ddjax.types import Distilled, InitDistribution, Network, Params, Recipe, Schedule
@@ -76,7 +76,10 @@ def chunks(split: Split, *, size: int = TEST_CHUNK) -> Chunks:
 def _train_epochs(
     recipe: Recipe, network: Network, params: Params, schedule: Schedule, key: jax.Array
 ) -> Params:
-    """Train on all S·B images as one small training set; each epoch in an order of its own."""
+    """Train on all S·B images as one small training set; each epoch in an order of its own.
+
+    With an augmentation, each minibatch is drawn anew.
+    """
     inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
     labels = schedule.labels.reshape(len(inputs), -1)
     size = min(recipe.batch_size, len(inputs))
@@ -86,21 +89,32 @@ def _train_epochs(
         optax.add_decayed_weights(recipe.weight_decay), optax.sgd(rate, momentum=recipe.momentum)
     )
 
-    def loss(params: Params, rows: jax.Array, weights: jax.Array) -> jax.Array:
-        logits = network.apply(params, inputs[rows])
+    augmentation = augment.of_recipe(recipe, network.image_shape)
+
+    def loss(params: Params, images: jax.Array, rows: jax.Array, weights: jax.Array) -> jax.Array:
+        logits = network.apply(params, images)
         return jnp.sum(weights * optax.softmax_cross_entropy(logits, labels[rows])) / weights.sum()
 
-    def step(carry: tuple, now: tuple[jax.Array, jax.Array]) -> tuple[tuple, None]:
+    def step(carry: tuple, now: tuple[jax.Array, jax.Array, jax.Array | None]) -> tuple[tuple, None]:
         params, state = carry
-        updates, state = optimizer.update(jax.grad(loss)(params, *now), state, params)
+        rows, weights, key = now
+        images = inputs[rows]
+        if augmentation is not None:
+            images = augmentation.apply(augmentation.sample(key, size), images)
+        grads = jax.grad(loss)(params, images, rows, weights)
+        updates, state = optimizer.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), None
 
     # The last minibatch of an epoch is filled up with images that weigh nothing.
     weights = (jnp.arange(steps * size) < len(inputs)).astype(inputs.dtype).reshape(steps, size)
 
     def epoch(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
+        keys = None
+        if augmentation is not None:
+            key, draw_key = jax.random.split(key)
+            keys = jax.random.split(draw_key, steps)
         order = jnp.resize(jax.random.permutation(key, len(inputs)), (steps, size))
-        return jax.lax.scan(step, carry, (order, weights))
+        return jax.lax.scan(step, carry, (order, weights, keys))
 
     start = (params, optimizer.init(params))
     (params, _), _ = jax.lax.scan(epoch, start, jax.random.split(key, recipe.epochs))
@@ -117,7 +131,7 @@ def train_params(
         network: to train.
         params: θ0.
         schedule: φ unfolded.
-        key: orders the epochs of `train`. Consumed.
+        key: orders the epochs of `train`, and draws their augmentation. Consumed.
 
     Returns:
         The trained weights.
@@ -241,8 +255,8 @@ def check_fits(distilled: Distilled, network: Network) -> None:
     """Refuse a network that cannot train on φ.
 
     Raises:
-        ValueError: no φ or no network; another image shape or number of classes, or a `schedule` recipe
-            without learning rates.
+        ValueError: no φ or no network; another image shape or number of classes; a `schedule` recipe without
+            learning rates; a recipe whose augmentation is unknown.
     """
     checks.kind("distilled", distilled, Distilled, remedy="Give ddjax.artifact.load(path), or run.distilled.")
     checks.kind("network", network, Network, remedy="Build it with ddjax.networks.")
@@ -263,6 +277,7 @@ def check_fits(distilled: Distilled, network: Network) -> None:
         raise ValueError(
             "recipe: expected learning rates for a schedule; φ has none. Give recipe=Recipe('train')."
         )
+    augment.of_recipe(distilled.recipe, network.image_shape)
 
 
 def check_split(split: Split, network: Network) -> None:
@@ -297,7 +312,7 @@ def train(distilled: Distilled, network: Network, inits: InitDistribution, *, ke
         distilled: φ; its recipe says how.
         network: to train.
         inits: p(θ0).
-        key: draws θ0 and the order of images. Consumed.
+        key: draws θ0, the order of images and their augmentation. Consumed.
 
     Returns:
         The trained weights, for `network.apply`.
@@ -346,10 +361,12 @@ def scorer(
         `schedule -> [num_inits]`, percent.
 
     Raises:
-        ValueError: the split does not fit the network, or a count is below one.
+        ValueError: the split does not fit the network, a count is below one, or the recipe's augmentation is
+            unknown.
     """
     checks.kind("network", network, Network, remedy="Build it with ddjax.networks.")
     checks.kind("recipe", recipe, Recipe, remedy="Give ddjax.Recipe(...).")
+    augment.of_recipe(recipe, network.image_shape)
     _check_draws(inits, key)
     check_split(split, network)
     checks.at_least("num_inits", num_inits, 1)

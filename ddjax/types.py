@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 
 PyTree = Any
 """Any nesting of tuples, dicts and arrays that JAX can flatten."""
@@ -138,6 +139,8 @@ class Recipe:
         epochs: passes over the S·B images (`train`); the rate falls to a tenth at half of them.
         batch_size: images in one step (`train`).
         optimizer: whose updates η scales, a name from `ddjax.unroll.OPTIMIZERS` (`schedule`).
+        augmentation: of every minibatch, with params of its own for each image, a strategy that
+            `ddjax.augment.by_name` knows (`train`); none where it is empty.
 
     References:
         schedule: Wang et al. 2018, algorithm 1. train: Zhao et al. 2021, the evaluation protocol.
@@ -150,6 +153,7 @@ class Recipe:
     epochs: int = 300
     batch_size: int = 256
     optimizer: str = "sgd"
+    augmentation: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +225,8 @@ class Method:
             state stays. Consumes the key.
         assets: read-only arrays that travel with the data instead of being constants of the program; `sample`
             finds them as `data.assets`.
+        check_labels: `labels [S, B, K] -> None`, refuses by a ValueError those of a φ that the method cannot
+            use, of which it sees the start before anything compiles; None where it can use all.
     """
 
     sample: Callable[[RealData, jax.Array], PyTree]
@@ -231,6 +237,7 @@ class Method:
     init: Callable[[jax.Array], PyTree] = _no_state
     advance: Callable[[Schedule, PyTree, jax.Array], PyTree] = _keep_state
     assets: PyTree = dataclasses.field(default=(), compare=False, repr=False)
+    check_labels: Callable[[np.ndarray], None] | None = None
 
 
 __all__ = [

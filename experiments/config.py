@@ -19,6 +19,9 @@ from ddjax.unroll import OPTIMIZERS, STRATEGIES
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+AUGMENTATIONS = "a strategy such as pad_crop_flip or color_crop, or dsa for DSA's for these data"
+"""What a flag for an augmentation may be."""
+
 ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
 
 
@@ -221,4 +224,5 @@ class Unrolled(Common):
     horizon: str = flag(
         "full", "where training on φ ends: after all steps, or, with --window, anywhere", choices=HORIZONS
     )
+    augment: str | None = flag(None, f"augmentation of each real image; {AUGMENTATIONS}")
     original: bool = flag(False, "the 2018 paper's outer optimiser and schedule instead of ours")

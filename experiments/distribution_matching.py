@@ -1,10 +1,13 @@
-"""Distil by matching class means of embeddings under random networks (DM), without augmentation.
+"""Distil by matching class means of embeddings under random networks (DM).
 
 Claim: the embedded digits, one image per class: 89.5 ± 1.1 % over 20 unseen initial weights, class means
-87.5 ± 1.4. Cost: 27 s of two CPU cores.
+87.5 ± 1.4; 92.0 ± 1.0 with DSA's augmentation, as published, while distilling and while training on the
+result. Cost: 27 s of two CPU cores; 31 s of one without baselines.
 
     python -m experiments.distribution_matching --dataset=digits --width=32 --batch_size=64 \
         --num_outer_steps=500
+    python -m experiments.distribution_matching --dataset=digits --width=32 --batch_size=64 \
+        --num_outer_steps=500 --augment=dsa --eval_augment=dsa --nobaselines
 """
 
 from __future__ import annotations
@@ -18,8 +21,16 @@ from ddjax import distilled as forms
 from ddjax.data import Dataset
 from ddjax.types import Recipe
 from experiments import launch
-from experiments.config import Common, flag
-from experiments.parts import Keys, Parts, build_network, choose_network
+from experiments.config import AUGMENTATIONS, Common, flag
+from experiments.parts import (
+    Keys,
+    Parts,
+    augmentation,
+    augmentations,
+    build_network,
+    choose_network,
+    strategy,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +44,10 @@ class Config(Common):
     start: str = flag("real", "what the images start from", choices=("real", "noise"))
     train_epochs: int = flag(300, "epochs that a network trains on the distilled images", low=1)
     train_lr: float = flag(0.01, "learning rate of that training")
+    augment: str | None = flag(None, f"augmentation of real and distilled images alike; {AUGMENTATIONS}")
+    eval_augment: str | None = flag(
+        None, f"augmentation of each image that a network trains on; {AUGMENTATIONS}"
+    )
     validate_every: int = flag(250, "outer steps from one validation to the next", low=1)
 
 
@@ -43,8 +58,19 @@ def build(config: Config, data: Dataset, keys: Keys) -> Parts:
     choice = choose_network(config, data)
     network = build_network(choice, data, conv_form=config.conv_form)
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
-    recipe = Recipe("train", lr=config.train_lr, epochs=config.train_epochs)
-    method = methods.distribution_matching(network, distribution, batch_size=config.batch_size, recipe=recipe)
+    recipe = Recipe(
+        "train",
+        lr=config.train_lr,
+        epochs=config.train_epochs,
+        augmentation=strategy(config.eval_augment, data),
+    )
+    method = methods.distribution_matching(
+        network,
+        distribution,
+        batch_size=config.batch_size,
+        recipe=recipe,
+        augmentation=augmentation(config.augment, data),
+    )
     form = forms.pixels(
         data.image_shape,
         data.num_classes,
@@ -63,7 +89,8 @@ def build(config: Config, data: Dataset, keys: Keys) -> Parts:
         steps,
         config.clip_norm or None,
         (1, 1, config.images_per_class),
-        {"outer_optimizer": "sgd, momentum 0.5", "outer_lr": lr},
+        {"outer_optimizer": "sgd, momentum 0.5", "outer_lr": lr}
+        | augmentations(data, augmentation=config.augment, eval_augmentation=config.eval_augment),
         choice[1],
     )
 

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import optax
 
-from ddjax import checks, coresets, methods, networks, optimizers
+from ddjax import augment, checks, coresets, methods, networks, optimizers
 from ddjax import distilled as forms
+from ddjax.augment import Augmentation
 from ddjax.data import Dataset, load, repeat_channels, resize
 from ddjax.methods.unrolled import Objective
 from ddjax.methods.unrolled import cross_entropy as cross_entropy_objective
@@ -171,6 +172,26 @@ def build_network(
     return networks.by_name(name, data.image_shape, data.num_classes, conv_form=conv_form, **own)
 
 
+def strategy(name: str | None, data: Dataset) -> str:
+    """The augmentation that a flag names: `dsa` is DSA's for these data; empty where it names none."""
+    return augment.strategy_for(data.name) if name == "dsa" else name or ""
+
+
+def augmentation(name: str | None, data: Dataset) -> Augmentation | None:
+    """The augmentation that a flag names, for these images.
+
+    Raises:
+        ValueError: unknown, or the images are too small for it.
+    """
+    chosen = strategy(name, data)
+    return augment.by_name(chosen, data.image_shape) if chosen else None
+
+
+def augmentations(data: Dataset, **names: str | None) -> dict[str, str]:
+    """The strategies of the flags that are given, for `plan.json`."""
+    return {key: strategy(name, data) for key, name in names.items() if name is not None}
+
+
 def runs_at_once(num_inits: int) -> int:
     """How many trainings to vmap: one after the other on CPU, where batching them gains nothing."""
     return 1 if jax.default_backend() == "cpu" else num_inits
@@ -276,5 +297,7 @@ def unrolled_parts(
         memory=dataclasses.replace(STRATEGIES[str(default_for(config).memory)], window=config.window),
         horizon=config.horizon,
         objective=objective,
+        augmentation=augmentation(config.augment, data),
     )
-    return Parts(network, distribution, method, form, *outer[:3], layout, outer.plan, choice[1])
+    plan = {**outer.plan, **augmentations(data, augmentation=config.augment)}
+    return Parts(network, distribution, method, form, *outer[:3], layout, plan, choice[1])

@@ -29,7 +29,7 @@ SAME_STEP = frozenset(
     {
         *("workdir", "data_dir", "seed", "num_outer_steps", "validate_every", "record_every", "save_seconds"),
         *("num_eval_inits", "num_val_inits", "baselines", "tensorboard", "clip_norm"),
-        *("init_gain", "inner_lr", "outer_lr", "outer_lr_of_lrs", "train_epochs", "train_lr"),
+        *("init_gain", "inner_lr", "outer_lr", "outer_lr_of_lrs", "train_epochs", "train_lr", "eval_augment"),
     }
 )
 """Settings that make no outer step faster or larger: runs that differ in these share a tuned plan."""

@@ -22,6 +22,7 @@ from problems import CLASSES, SHAPE, small_run, three_digits
 
 import ddjax
 from ddjax import artifact, inits, networks
+from ddjax.types import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,7 @@ def test_numpy_alone_reads_it(saved, distilled):
     assert metadata["network"] == "mlp"
     assert metadata["recipe"]["kind"] == "schedule"
     assert metadata["format_version"] == 1
+    assert "augmentation" not in metadata["recipe"]
     assert metadata["class_names"] == ["0", "1", "2"]
     assert np.array_equal(members["images"], distilled.schedule.inputs)
     np.testing.assert_allclose(members["labels"].sum(-1), 1)
@@ -85,6 +87,22 @@ def metadata_with(path: Path, **changes) -> np.ndarray:
         return np.array(json.dumps(json.loads(str(file["metadata"])) | changes))
 
 
+def test_a_recipe_with_augmentation_comes_back_in_a_format_that_an_older_ddjax_refuses(distilled, tmp_path):
+    recipe = Recipe("train", augmentation="color_crop_flip")
+    saved = artifact.save(tmp_path / "augmented.npz", dataclasses.replace(distilled, recipe=recipe))
+    assert artifact.load(saved).recipe == recipe
+    with np.load(saved) as file:
+        assert json.loads(str(file["metadata"]))["format_version"] == artifact.FORMAT_VERSION == 2
+    unknown = dataclasses.replace(distilled, recipe=dataclasses.replace(recipe, augmentation="turn"))
+    with pytest.raises(ValueError, match="got 'turn'"):
+        artifact.save(tmp_path / "unknown.npz", unknown)
+    assert not (tmp_path / "unknown.npz").exists()
+
+
+FLIPPED = {"kind": "schedule", "augmentation": "flip"}
+TRAINED = {"kind": "train"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -97,10 +115,13 @@ def metadata_with(path: Path, **changes) -> np.ndarray:
         (lambda p: {"mean": np.zeros(3, np.float32)}, "mean: expected shape"),
         (lambda p: {"metadata": np.array("{")}, "metadata: expected a JSON object"),
         (lambda p: {"metadata": np.array("[]")}, "metadata: expected a JSON object"),
-        (lambda p: {"metadata": metadata_with(p, format_version=2)}, "Install a newer ddjax"),
+        (lambda p: {"metadata": metadata_with(p, format_version=3)}, "Install a newer ddjax"),
         (lambda p: {"metadata": metadata_with(p, recipe={"kind": "ridge"})}, "got 'ridge'"),
         (lambda p: {"metadata": metadata_with(p, recipe={"optimizer": "lion"})}, "got 'lion'"),
         (lambda p: {"metadata": metadata_with(p, recipe={"speed": 1})}, "expected a recipe"),
+        (lambda p: {"metadata": metadata_with(p, recipe=FLIPPED)}, "the recipe's kind: expected train"),
+        (lambda p: {"metadata": metadata_with(p, recipe=TRAINED | {"augmentation": "turn"})}, "got 'turn'"),
+        (lambda p: {"metadata": metadata_with(p, recipe=TRAINED | {"augmentation": 3})}, "got int 3"),
         (lambda p: {"images": np.array([object()], object)}, "of plain arrays"),
     ],
 )

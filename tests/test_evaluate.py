@@ -12,7 +12,7 @@ import pytest
 from problems import CLASSES, SHAPE, small_run, three_digits
 
 import ddjax
-from ddjax import inits, networks, pool
+from ddjax import augment, inits, networks, pool
 from ddjax.evaluate import Evaluation, _accuracies, chunks, scorer
 from ddjax.types import InitDistribution, Recipe
 
@@ -90,6 +90,35 @@ def test_an_epoch_visits_every_image_once_also_in_a_last_smaller_batch(data, dis
     np.testing.assert_allclose(params["classifier"]["bias"], bias, atol=1e-6)
 
 
+def test_each_minibatch_is_augmented_anew_image_by_image(data, distilled, network):
+    """The plain loop above, over two epochs of six images in minibatches of four and two."""
+    recipe = Recipe("train", lr=0.1, momentum=0.0, weight_decay=0.0, epochs=2, batch_size=4)
+    strategy = "color+crop+flip"
+    augmented = dataclasses.replace(distilled, recipe=dataclasses.replace(recipe, augmentation=strategy))
+    augmentation = augment.by_name(strategy, SHAPE)
+    distribution, key = inits.random(network), jax.random.key(0)
+    params = ddjax.train(augmented, network, distribution, key=key)
+    init_key, train_key = jax.random.split(key)
+    expected = distribution.sample(init_key)
+    x = distilled.schedule.inputs.reshape(-1, *SHAPE)
+    y = distilled.schedule.labels.reshape(-1, CLASSES)
+    apply, draws = jax.jit(augmentation.apply), []
+    grad = jax.jit(jax.grad(lambda p, x, y: optax.softmax_cross_entropy(network.apply(p, x), y).mean()))
+    for epoch, epoch_key in enumerate(jax.random.split(train_key, 2)):
+        order_key, draw_key = jax.random.split(epoch_key)
+        order = jnp.resize(jax.random.permutation(order_key, len(x)), (2, 4))
+        for rows, size, step_key in zip(order, (4, 2), jax.random.split(draw_key, 2), strict=True):
+            draws.append(augmentation.sample(step_key, 4))
+            images = apply(draws[-1], x[rows])[:size]
+            lr = 0.1 if epoch == 0 else 0.01
+            grads = grad(expected, images, y[rows[:size]])
+            expected = jax.tree.map(lambda p, g, lr=lr: p - lr * g, expected, grads)
+    for ours, theirs in zip(*map(jax.tree.leaves, (params, expected)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
+    brightness = np.stack([draw[0].brightness for draw in draws])
+    assert len(np.unique(brightness)) == 16
+
+
 def test_one_call_trains_a_network_that_classifies(data, distilled, network):
     params = ddjax.train(distilled, network, inits.random(network), key=jax.random.key(1))
     assert accuracy(network, params, data.test) > 60
@@ -148,6 +177,14 @@ def test_std_is_that_of_the_population():
                 n,
             ),
             "expected learning rates",
+        ),
+        (
+            lambda d, n: (dataclasses.replace(d, recipe=Recipe("train", augmentation="flop")), n),
+            "augmentation: expected one of .*got 'flop'. Did you mean 'flip'",
+        ),
+        (
+            lambda d, n: (dataclasses.replace(d, recipe=Recipe("schedule", augmentation="flip")), n),
+            "the recipe's kind: expected train; got schedule",
         ),
     ],
 )

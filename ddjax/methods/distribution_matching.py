@@ -7,7 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ddjax import checks
+from ddjax import augment, checks
+from ddjax.augment import Augmentation, Draw
 from ddjax.data import class_minibatch
 from ddjax.types import InitDistribution, Method, Network, RealData, Recipe, Schedule
 
@@ -38,34 +39,45 @@ def class_means(features: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def distribution_matching(
-    network: Network, inits: InitDistribution, *, batch_size: int = 256, recipe: Recipe | None = None
+    network: Network,
+    inits: InitDistribution,
+    *,
+    batch_size: int = 256,
+    recipe: Recipe | None = None,
+    augmentation: Augmentation | None = None,
 ) -> Method:
     """The squared distance between class means of real and distilled images, embedded by random networks.
 
-        L(φ) = E_{θ0} Σ_k ‖ mean ψ_θ0(x ∈ class k) - mean ψ_θ0(x̃ ∈ class k) ‖²
+        L(φ) = E_{θ0, ω} Σ_k ‖ mean ψ_θ0(A(x, ω_k), x ∈ class k) - mean ψ_θ0(A(x̃, ω_k), x̃ ∈ class k) ‖²
 
-    No network is trained; nothing is unrolled.
+    No network is trained; nothing is unrolled. A is the augmentation, if any, and ω_k its draw for class k,
+    the same for real and distilled images.
 
     Args:
         network: one that says what its last layer sees (`Network.embed`).
         inits: p(θ0), drawn anew by each slot at every outer step.
         batch_size: N, real images of *each class*, drawn uniformly and shared by all slots.
-        recipe: how to train on the result; the published protocol by default.
+        recipe: how to train on the result; the published protocol by default, without augmentation.
+        augmentation: A, drawn anew for each class by each slot at every outer step; as published that of
+            `ddjax.augment.strategy_for(data.name)`, none by default. A distilled image is augmented as one of
+            its most probable class.
 
     Returns:
         A method that keeps no state and learns no learning rates.
 
     Raises:
-        ValueError: the network has no `embed`; `batch_size` below one.
+        ValueError: the network has no `embed`; `batch_size` below one; a recipe with an unknown augmentation.
 
     References:
-        Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023 (here
-        without its augmentation).
+        Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023.
     """
     checks.network_and_inits(network, inits)
     checks.at_least("batch_size", batch_size, 1)
     if recipe is not None:
         checks.kind("recipe", recipe, Recipe, remedy="Give ddjax.Recipe('train', ...).")
+        augment.of_recipe(recipe, network.image_shape)
+    if augmentation is not None:
+        checks.kind("augmentation", augmentation, Augmentation, remedy="Build it with ddjax.augment.by_name.")
     embed = network.embed
     if embed is None:
         raise ValueError(
@@ -81,11 +93,25 @@ def distribution_matching(
         schedule: Schedule, state: tuple[()], batch: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, MatchingInfo]:
         del state
-        params = inits.sample(key)
-        # One class at a time: the real features of all classes at once would set the peak of memory.
-        real = jax.lax.map(lambda inputs: embed(params, inputs).mean(0), batch)
         inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
-        distilled = class_means(embed(params, inputs), schedule.labels.reshape(len(inputs), -1))
+        labels = schedule.labels.reshape(len(inputs), -1)
+        draws = None
+        if augmentation is not None:
+            key, draw_key = jax.random.split(key)
+            draws = jax.vmap(augmentation.sample)(jax.random.split(draw_key, len(batch)))
+            own = jax.tree.map(lambda leaf: leaf[labels.argmax(-1)], draws)
+            inputs = augmentation.apply(own, inputs)
+        params = inits.sample(key)
+
+        def real_mean(now: tuple[Draw, jax.Array]) -> jax.Array:
+            draw, images = now
+            if augmentation is not None:
+                images = augmentation.apply(draw, images)
+            return embed(params, images).mean(0)
+
+        # One class at a time: the real features of all classes at once would set the peak of memory.
+        real = jax.lax.map(real_mean, (draws, batch))
+        distilled = class_means(embed(params, inputs), labels)
         distances = jnp.sum((jax.lax.stop_gradient(real) - distilled) ** 2, -1)
         return distances.sum(), MatchingInfo(distances)
 

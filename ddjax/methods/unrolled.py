@@ -11,6 +11,7 @@ import optax
 
 from ddjax import checks
 from ddjax import inits as initial_weights
+from ddjax.augment import Augmentation
 from ddjax.chunks import mean_over_chunks
 from ddjax.data import minibatch
 from ddjax.types import Batch, InitDistribution, Method, Network, Params, RealData, Recipe, Schedule
@@ -101,6 +102,15 @@ def _check_objective(objective: Objective, num_classes: int) -> None:
         )
 
 
+def _real_minibatch(data: RealData, key: jax.Array, *, size: int, augmentation: Augmentation | None) -> Batch:
+    """N examples, augmented one by one. Consumes the key."""
+    if augmentation is None:
+        return minibatch(data, key, size=size)
+    key, draw_key = jax.random.split(key)
+    batch = minibatch(data, key, size=size)
+    return batch._replace(inputs=augmentation.apply(augmentation.sample(draw_key, size), batch.inputs))
+
+
 def unrolled(
     network: Network,
     inits: InitDistribution,
@@ -111,6 +121,7 @@ def unrolled(
     memory: Memory = STRATEGIES["reverse"],
     horizon: str = "full",
     objective: Objective = cross_entropy,
+    augmentation: Augmentation | None = None,
 ) -> Method:
     """The loss on real data of a network trained on φ, exact through all T steps.
 
@@ -131,6 +142,9 @@ def unrolled(
             the window cost a plain training step each.
         objective: ℓ, `(logits [n, K], labels [n]) -> [n]`, one number for each example; cross-entropy by
             default, `relabelled` for an attack, or any differentiable function of one's own.
+        augmentation: of the real minibatch alone, with params of its own for each image, e.g.
+            `ddjax.augment.by_name("pad_crop_flip", network.image_shape)`; none by default. φ is trained on as
+            it is.
 
     Returns:
         A method that keeps no state and replays its schedule.
@@ -156,6 +170,8 @@ def unrolled(
             "memory=dataclasses.replace(memory, window=...), or on the command line --window."
         )
     _check_objective(objective, network.num_classes)
+    if augmentation is not None:
+        checks.kind("augmentation", augmentation, Augmentation, remedy="Build it with ddjax.augment.by_name.")
     optimizer = OPTIMIZERS[inner_optimizer]
     inner_loss = soft_cross_entropy(network.apply)
 
@@ -166,7 +182,7 @@ def unrolled(
 
     def sample(data: RealData, key: jax.Array) -> Batch | PoolBatch:
         checks.network_fits(network, data)
-        real = minibatch(data, key, size=batch_size)
+        real = _real_minibatch(data, key, size=batch_size, augmentation=augmentation)
         # Where the data bring no pool, it is a constant of the program.
         return real if inits.pool is None else PoolBatch(real, data.assets or inits.pool)
 

@@ -1,0 +1,383 @@
+"""Augmentation: each operation against NumPy and SciPy, draws, strategies by name, and the methods' use."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import CLASSES, SHAPE, three_digits
+from scipy import ndimage
+
+from ddjax import augment, inits, methods, networks
+from ddjax.augment import Augmentation, Color, Operation, Pair
+from ddjax.data import minibatch, to_device
+from ddjax.types import Recipe, Schedule
+from experiments import distribution_matching, parts
+from experiments.config import Unrolled
+
+DSA = "color_crop_cutout_flip_scale_rotate"
+ALL = DSA.replace("_", "+")
+KEY = jax.random.key(7)
+
+
+@pytest.fixture
+def image(rng) -> np.ndarray:
+    """Neither square nor grey, and sides both odd and even."""
+    return rng.normal(size=(9, 12, 3))
+
+
+def applied(operation: Operation, params, image: np.ndarray) -> np.ndarray:
+    return np.asarray(operation.apply(jax.tree.map(jnp.asarray, params), jnp.asarray(image)))
+
+
+def affine(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """SciPy's bilinear reading of an image, at `matrix` times each position from the centre."""
+    centre = (np.array(image.shape[:2]) - 1) / 2
+    settings = {"offset": centre - matrix @ centre, "order": 1, "mode": "grid-constant", "cval": 0.0}
+    channels = [ndimage.affine_transform(image[..., c], matrix, **settings) for c in range(image.shape[2])]
+    return np.stack(channels, -1)
+
+
+# Each operation, its params given.
+
+
+@pytest.mark.usefixtures("x64")
+def test_color_is_brightness_then_saturation_then_contrast(image):
+    b, s, c = 0.3, 1.7, 0.6
+    expected = image + b
+    grey = expected.sum(-1, keepdims=True) / 3
+    expected = grey + s * (expected - grey)
+    expected = expected.sum() / expected.size + c * (expected - expected.sum() / expected.size)
+    operation = augment.color(brightness=1.0, saturation=2.0, contrast=0.5)
+    np.testing.assert_allclose(
+        applied(operation, Color(*map(jnp.asarray, (b, s, c))), image), expected, rtol=0, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (2, -3), (-9, 1), (4, 20)])
+@pytest.mark.usefixtures("x64")
+def test_crop_moves_by_whole_pixels_and_zeros_enter(image, shift):
+    expected = ndimage.shift(image, (-shift[0], -shift[1], 0), order=0, mode="constant", cval=0.0)
+    np.testing.assert_array_equal(applied(augment.crop(shift=(9, 20)), Pair(*shift), image), expected)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (2, -3), (-4, 4)])
+@pytest.mark.usefixtures("x64")
+def test_pad_crop_continues_by_the_mirror_image(image, shift):
+    padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
+    expected = padded[4 + shift[0] : 13 + shift[0], 4 + shift[1] : 16 + shift[1]]
+    operation = augment.pad_crop(padding=4, image_size=(9, 12))
+    np.testing.assert_array_equal(applied(operation, Pair(*shift), image), expected)
+
+
+@pytest.mark.parametrize("size", [(5, 6), (4, 3), (1, 1)])
+@pytest.mark.usefixtures("x64")
+def test_cutout_clears_a_rectangle_around_its_centre(image, size):
+    """A centre may be any pixel; of even sizes, whose middle lies between pixels, also the image's end."""
+    operation = augment.cutout(size=size, image_size=(9, 12))
+    centres = jax.vmap(lambda key: operation.sample(key, ()))(jax.random.split(jax.random.key(0), 2000))
+    for drawn, length, extent in zip(centres, (9, 12), size, strict=True):
+        assert set(np.asarray(drawn).tolist()) == set(range(length + (extent % 2 == 0)))
+    some = Pair(*(drawn[:40] for drawn in centres))
+    cut = jax.vmap(operation.apply, in_axes=(0, None))(some, image)
+    for row, column, ours in zip(*map(np.asarray, some), cut, strict=True):
+        top, left = row - size[0] // 2, column - size[1] // 2
+        expected = image.copy()
+        expected[max(top, 0) : max(top + size[0], 0), max(left, 0) : max(left + size[1], 0)] = 0
+        np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.usefixtures("x64")
+def test_flip_exchanges_left_and_right(image):
+    assert np.array_equal(applied(augment.flip(), True, image), np.fliplr(image))
+    assert np.array_equal(applied(augment.flip(), False, image), image)
+
+
+@pytest.mark.parametrize("steps", [(1.0, 1.0), (0.8, 1.2), (1.2, 1 / 1.2)])
+@pytest.mark.usefixtures("x64")
+def test_scale_and_zoom_stretch_about_the_centre(image, steps):
+    expected = affine(image, np.diag(steps))
+    for operation in (augment.scale(ratio=1.2), augment.zoom(change=0.2)):
+        np.testing.assert_allclose(applied(operation, Pair(*steps), image), expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 15.0, -45.0])
+@pytest.mark.usefixtures("x64")
+def test_rotate_turns_about_the_centre(image, degrees):
+    angle = np.radians(degrees)
+    matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    ours = applied(augment.rotate(degrees=45.0), angle, image)
+    np.testing.assert_allclose(ours, affine(image, matrix), atol=1e-13)
+
+
+@pytest.mark.usefixtures("x64")
+def test_rotate_is_anticlockwise(rng):
+    square = rng.normal(size=(7, 7, 2))
+    ours = applied(augment.rotate(degrees=90.0), np.pi / 2 * (1 - 1e-12), square)
+    np.testing.assert_allclose(ours, np.rot90(square), atol=1e-9)
+
+
+def test_ranges_are_the_published_ones():
+    """Of 32x32 pixels; the ends are all but reached in 20,000 draws, and the middle is the mean."""
+    dsa = augment.by_name(ALL, (32, 32, 3))
+    dc = augment.by_name("dc_crop_scale_rotate", (28, 28, 1))
+    color, crop, cutout, flip, scale, rotate = dsa.sample(jax.random.key(0), 20_000)
+    dc_crop, dc_zoom, dc_rotate = dc.sample(jax.random.key(1), 20_000).params
+    drawn = (*color, *crop, *cutout, *scale, rotate, *dc_crop, *(1 / step for step in dc_zoom), dc_rotate)
+    ranges = (
+        *((-0.5, 0.5), (0, 2), (0.5, 1.5)),
+        *((-4, 4), (-4, 4), (0, 32), (0, 32), (1 / 1.2, 1.2), (1 / 1.2, 1.2)),
+        *((-np.pi / 12, np.pi / 12), (-4, 4), (-4, 4), (0.8, 1.2), (0.8, 1.2), (-np.pi / 4, np.pi / 4)),
+    )
+    for values, (low, high) in zip(map(np.asarray, drawn), ranges, strict=True):
+        found = [values.min(), values.mean(), values.max()]
+        np.testing.assert_allclose(found, [low, (low + high) / 2, high], atol=0.01 * (high - low))
+    assert np.mean(np.asarray(flip)) == pytest.approx(0.5, abs=0.02)
+    # Height and width are drawn apart.
+    assert abs(np.corrcoef(np.stack(scale))[0, 1]) < 0.05
+
+
+# Draws and compositions.
+
+
+def images_and(strategy: str, count: int = 4, shape=(10, 10, 3)) -> tuple[jax.Array, Augmentation]:
+    return jax.random.normal(jax.random.key(42), (count, *shape)), augment.by_name(strategy, shape)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "num_images"),
+    [(DSA, None), ("color+scale+flip", 4), ("dc_crop_scale_rotate", 4), ("pad_crop_flip", None)],
+)
+@pytest.mark.usefixtures("x64")
+def test_one_draw_does_the_same_to_every_batch_and_vmapped_draws_what_each_does(strategy, num_images):
+    images, augmentation = images_and(strategy)
+    others = images[::-1].at[2].set(images[2])
+    apply = jax.jit(augmentation.apply)
+    keys = jax.random.split(KEY, 5)
+    draws = jax.jit(jax.vmap(lambda key: augmentation.sample(key, num_images)))(keys)
+    one_by_one = [jax.tree.map(lambda leaf, i=i: leaf[i], draws) for i in range(5)]
+    first, second = ([apply(draw, batch) for draw in one_by_one] for batch in (images, others))
+    assert first[0].dtype == jnp.float64
+    np.testing.assert_allclose(np.stack(first)[:, 2], np.stack(second)[:, 2], atol=1e-12)
+    assert not np.allclose(first[0], first[1])
+    together = jax.jit(jax.vmap(augmentation.apply, in_axes=(0, None)))(draws, images)
+    np.testing.assert_allclose(together, first, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_shared_draws_equal_one_for_each_image_gathered_from_them():
+    images, augmentation = images_and("crop_scale_flip")
+    apply, rows_of = jax.jit(augmentation.apply), jnp.array([1, 0, 2, 1])
+    draws = jax.jit(jax.vmap(augmentation.sample))(jax.random.split(KEY, 3))
+    assert len(set(draws.which.tolist())) == 3
+    gathered = apply(jax.tree.map(lambda leaf: leaf[rows_of], draws), images)
+    alone = [apply(jax.tree.map(lambda leaf, k=k: leaf[k], draws), images) for k in range(3)]
+    np.testing.assert_allclose(gathered, [alone[k][i] for i, k in enumerate(rows_of)], atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_sum_of_names_is_all_of_them_in_their_order():
+    images, augmentation = images_and("rotate+color+flip")
+    operations = augment.rotate(degrees=15.0), augment.color(brightness=1, saturation=2, contrast=0.5)
+    draw = augmentation.sample(jax.random.key(5), 4)
+    ours = jax.jit(augmentation.apply)(draw, images)
+    for i in range(4):
+        angle, color, flipped = jax.tree.map(lambda leaf, i=i: leaf[i], draw)
+        expected = operations[1].apply(color, operations[0].apply(angle, images[i]))
+        expected = expected[:, ::-1] if flipped else expected
+        np.testing.assert_allclose(ours[i], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("strategy", "per_image"), [("crop_cutout_flip", False), (None, True)])
+@pytest.mark.usefixtures("x64")
+def test_one_of_carries_out_one_operation_each_as_often(strategy, per_image):
+    """As published, images that have params of their own share DSA's operation, and not DC's."""
+    operations = [
+        augment.crop(shift=(1, 1)),
+        augment.cutout(size=(5, 5), image_size=(10, 10)),
+        augment.flip(),
+    ]
+    images, augmentation = images_and("crop_cutout_flip")
+    if strategy is None:
+        augmentation = augment.of(augment.one_of(operations, per_image=True), name="mine")
+    choices = jax.vmap(lambda key: augmentation.sample(key, 4))(jax.random.split(jax.random.key(0), 3000))
+    assert choices.which.shape == ((3000, 4) if per_image else (3000,))
+    assert np.bincount(np.ravel(choices.which)) / choices.which.size == pytest.approx([1 / 3] * 3, abs=0.03)
+    for leaf in jax.tree.leaves(choices.params):
+        assert np.ptp(np.asarray(leaf, int), axis=1).max() > 0
+    apply = jax.jit(augmentation.apply)
+    for i in range(3):
+        choice = jax.tree.map(lambda leaf, i=i: leaf[i], choices)
+        for j, ours in enumerate(apply(choice, images)):
+            which = int(choice.which[j] if per_image else choice.which)
+            params = jax.tree.map(lambda leaf, j=j: leaf[j], choice.params[which])
+            np.testing.assert_array_equal(ours, operations[which].apply(params, images[j]))
+
+
+@pytest.mark.usefixtures("x64")
+def test_derivatives_of_first_and_second_order_agree_with_finite_differences():
+    """The second one reverse over reverse, as matched gradients are differentiated."""
+    images, augmentation = images_and(ALL, count=2, shape=(6, 7, 2))
+    mirrored = augment.pad_crop(padding=4, image_size=(6, 7))
+    draw, shift = augmentation.sample(KEY, 2), mirrored.sample(KEY, ())
+    directions = jax.random.normal(jax.random.key(0), (2, *images.shape))
+
+    def loss(images):
+        images = jax.vmap(mirrored.apply, in_axes=(None, 0))(shift, augmentation.apply(draw, images))
+        return jnp.sum(jnp.sin(images) * jnp.arange(6)[:, None, None])
+
+    def slope(images):
+        return jnp.vdot(jax.grad(loss)(images), directions[0])
+
+    size = 1e-5
+    for function in (loss, slope):
+        exact = jnp.vdot(jax.jit(jax.grad(function))(images), directions[1])
+        ahead, behind = (jax.jit(function)(images + step * directions[1]) for step in (size, -size))
+        assert float(ahead - behind) / (2 * size) == pytest.approx(float(exact), rel=1e-7)
+        assert abs(float(exact)) > 1e-2
+
+
+@pytest.mark.usefixtures("x64")
+def test_float32_stays_float32():
+    images, augmentation = images_and(ALL)
+    draw, images = augmentation.sample(KEY), images.astype(jnp.float32)
+    assert jax.eval_shape(augmentation.apply, draw, images).dtype == jnp.float32
+
+
+def test_shared_params_leave_a_choice_as_it_is_and_compute_one_operation():
+    """A cond in the program, and not a select among the results of all."""
+    images, augmentation = images_and(DSA)
+    program = jax.make_jaxpr(augmentation.apply)(augmentation.sample(jax.random.key(0)), images)
+    assert "cond[" in str(program)
+
+
+# Names.
+
+
+def test_the_strategy_for_digits_does_not_flip():
+    for name in ("mnist", "mnist:3.0.1", "digits", "usps", "svhn_cropped", "emnist/balanced"):
+        assert augment.strategy_for(name) == "color_crop_cutout_scale_rotate"
+    for name in ("cifar10", "fashion_mnist", "mine"):
+        assert augment.strategy_for(name) == DSA
+
+
+def test_a_name_makes_the_same_augmentation_again():
+    for strategy in (DSA, "flip", "color+flip", *augment.STRATEGIES):
+        assert augment.by_name(strategy, (28, 28, 1)).name == strategy
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        ("color_corp", "augmentation: expected one of color, crop, .*got 'corp'. Did you mean 'crop'"),
+        ("color+crop_flip", "got 'crop_flip'"),
+        ("crop_crop", "each operation once; got 'crop' twice"),
+        ("", "augmentation: expected a text; got str ''"),
+        (3, "augmentation: expected a text; got int 3"),
+        ("x" * 1000, "Join such by _ for one at random, by [+] for all, or give dc_crop_scale_rotate"),
+    ],
+)
+def test_other_names_are_refused(strategy, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        augment.by_name(strategy, (28, 28, 1))
+    assert len(str(caught.value)) < 400
+
+
+def test_images_too_small_to_be_mirrored_are_refused():
+    augment.by_name("pad_crop_flip", (5, 5, 1))
+    with pytest.raises(ValueError, match=r"mirrored by 4 pixels: expected .* >= 5; got 4"):
+        augment.by_name("pad_crop_flip", (8, 4, 1))
+    with pytest.raises(ValueError, match="image_shape"):
+        augment.by_name("flip", (8, 4))  # type: ignore[arg-type]
+
+
+def test_a_recipe_says_its_augmentation_and_a_schedule_has_none():
+    assert augment.of_recipe(Recipe("train"), SHAPE) is None
+    found = augment.of_recipe(Recipe("train", augmentation="flip"), SHAPE)
+    assert found is not None
+    assert found.name == "flip"
+    with pytest.raises(ValueError, match="expected train; got schedule"):
+        augment.of_recipe(Recipe("schedule", augmentation="flip"), SHAPE)
+
+
+# What the methods and the launchers make of it.
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return three_digits()
+
+
+@pytest.mark.usefixtures("x64")
+def test_distribution_matching_augments_real_and_distilled_images_of_a_class_alike(toy):
+    """So that distilled images which are the real ones are at no distance, whatever was drawn."""
+    network = networks.mlp(SHAPE, CLASSES, widths=(16,))
+    plain, augmented = (
+        methods.distribution_matching(network, inits.random(network), batch_size=3, augmentation=chosen)
+        for chosen in (None, augment.by_name("crop_flip", SHAPE))
+    )
+    batch = plain.sample(to_device(toy.train), KEY).astype(float)
+    order = jnp.array([3, 0, 7, 1, 8, 4, 2, 5, 6])
+    labels = jnp.repeat(jnp.eye(CLASSES), 3, axis=0)[order]
+    schedule = Schedule(batch.reshape(-1, *SHAPE)[order][None], labels[None], None)
+    of_draws = jax.jit(jax.vmap(augmented.loss, in_axes=(None, None, None, 0)))
+    keys = jax.random.split(KEY, 12)
+    assert float(of_draws(schedule, (), batch, keys)[0].max()) < 1e-20
+    # From those of other classes they are at distances that the draw changes.
+    distances = of_draws(schedule, (), jnp.roll(batch, 1, axis=0), keys)[1].class_distances
+    assert float(distances.min()) > 1e-3
+    assert float(distances.std(0).min()) > 1e-3
+
+
+def test_the_unrolled_method_augments_its_real_images_one_by_one(toy):
+    network = networks.mlp(SHAPE, CLASSES, widths=(16,))
+    data = to_device(toy.train)
+    plain, augmented = (
+        methods.unrolled(network, inits.random(network), batch_size=40, augmentation=chosen)
+        for chosen in (None, augment.by_name("pad_crop_flip", SHAPE))
+    )
+    for ours, theirs in zip(plain.sample(data, KEY), minibatch(data, KEY, size=40), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    batch = jax.jit(augmented.sample)(data, KEY)
+    real = minibatch(data, jax.random.split(KEY)[0], size=40)
+    np.testing.assert_array_equal(batch.labels, real.labels)
+    found = []
+    for ours, image in zip(batch.inputs, np.asarray(real.inputs), strict=True):
+        padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
+        crops = [(row, column) for row in range(9) for column in range(9)]
+        found.append(
+            {
+                (row, column, step)
+                for row, column in crops
+                for step in (1, -1)
+                if np.array_equal(padded[row : row + 8, column : column + 8][:, ::step], ours)
+            }
+        )
+    assert all(found)
+    assert len(set(map(frozenset, found))) > 20
+
+
+@pytest.mark.parametrize(
+    ("flag", "strategy"), [(None, ""), ("dsa", DSA.replace("_flip", "")), ("flip", "flip")]
+)
+def test_flags_choose_augmentations(digits, flag, strategy):
+    config = distribution_matching.Config(width=4, depth=1, eval_augment=flag, augment=flag)
+    chosen = distribution_matching.build(config, digits, parts.Keys.of(0))
+    assert chosen.method.recipe.augmentation == strategy
+    unrolled = parts.unrolled_parts(Unrolled(augment=flag), digits, inits.random)
+    recorded = [{name: made.plan[name] for name in made.plan if "aug" in name} for made in (chosen, unrolled)]
+    named = {"augmentation": strategy} if flag else {}
+    assert recorded == [{**named, **({"eval_augmentation": strategy} if flag else {})}, named]
+
+
+def test_a_flag_of_another_augmentation_is_refused(digits):
+    small = distribution_matching.Config(width=4, depth=1)
+    for name in ("augment", "eval_augment"):
+        config = dataclasses.replace(small, **{name: "dc"})
+        with pytest.raises(ValueError, match="got 'dc'"):
+            distribution_matching.build(config, digits, parts.Keys.of(0))
+    with pytest.raises(ValueError, match="got 'dc'"):
+        parts.unrolled_parts(Unrolled(augment="dc"), digits, inits.random)
