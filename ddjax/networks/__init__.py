@@ -1,18 +1,24 @@
-"""Networks: LeNet, AlexCifarNet, AlexNet, ConvNet, MLP, and adapters for anyone's own."""
+"""Networks: LeNet, AlexCifarNet, AlexNet, ConvNet, VGG-11, ResNet-18, MLP, and adapters for anyone's own."""
 
 from ddjax.networks.adapters import from_functions, from_linen, from_nnx
 from ddjax.networks.alexcifar import alexcifar
 from ddjax.networks.alexnet import alexnet
+from ddjax.networks.alexnet32 import alexnet32
 from ddjax.networks.convnet import convnet
 from ddjax.networks.lenet import lenet
 from ddjax.networks.mlp import mlp
+from ddjax.networks.norms import calibrate
 from ddjax.networks.registry import NAMES, by_name, default_for, default_network
+from ddjax.networks.resnet import resnet18
+from ddjax.networks.vgg import vgg11
 
 __all__ = [
     "NAMES",
     "alexcifar",
     "alexnet",
+    "alexnet32",
     "by_name",
+    "calibrate",
     "convnet",
     "default_for",
     "default_network",
@@ -21,4 +27,6 @@ __all__ = [
     "from_nnx",
     "lenet",
     "mlp",
+    "resnet18",
+    "vgg11",
 ]

@@ -120,7 +120,7 @@ def alexnet(
     if min(height, side) < 63:
         raise ValueError(
             f"alexnet: expected images of at least 63x63; got {height}x{side}. "
-            "Resize the images, or take alexcifar or convnet."
+            "Resize the images, or take alexnet32, alexcifar or convnet."
         )
     module = AlexNet(num_classes, width, conv=ops.conv_op(conv_form))
     return from_linen(module, image_shape, num_classes, name="alexnet")

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 
 from ddjax import checks
-from ddjax.networks import ops
+from ddjax.networks import norms, ops
 from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
 
@@ -17,17 +17,11 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "leaky_relu": nn.leaky_relu,
     "sigmoid": nn.sigmoid,
     "softplus": nn.softplus,
+    "swish": nn.swish,
     "tanh": nn.tanh,
 }
 _DEEPEST = 100
 _POOLS = {"avg": ops.avg_pool, "max": ops.max_pool, "none": lambda x, _: x}
-# How many groups of channels share their statistics; a channel each is said by the size of a group.
-_NORMS = {
-    "instance": {"num_groups": None, "group_size": 1},
-    "layer": {"num_groups": 1},
-    "group": {"num_groups": 4},
-    "none": None,
-}
 
 
 class ConvNet(nn.Module):
@@ -37,7 +31,7 @@ class ConvNet(nn.Module):
         num_classes: K.
         depth: blocks.
         width: channels of every convolution.
-        norm: a name from `convnet`.
+        norm: a name from `ddjax.networks.norms`.
         activation: a name from `convnet`.
         pooling: a name from `convnet`.
         first_pads: zeros around the image in the first convolution, `(height, width)`.
@@ -67,26 +61,13 @@ class ConvNet(nn.Module):
             )
             for i, block in enumerate(pads, start=1)
         ]
-        groups = _NORMS[self.norm]
-        self.norms = (
-            None
-            if groups is None
-            else [
-                nn.GroupNorm(
-                    **groups, epsilon=1e-5, use_fast_variance=False, param_dtype=float, name=f"norm{i}"
-                )
-                for i in range(1, self.depth + 1)
-            ]
-        )
+        self.norms = [norms.norm(self.norm, name=f"norm{i}") for i in range(1, self.depth + 1)]
         self.classifier = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
         """`[n, H, W, C] -> [n, H' * W' * width]`, what the dense layer sees."""
-        for i, conv in enumerate(self.convs):
-            x = conv(x)
-            if self.norms is not None:
-                x = self.norms[i](x)
-            x = _POOLS[self.pooling](_ACTIVATIONS[self.activation](x), 2)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = _POOLS[self.pooling](_ACTIVATIONS[self.activation](norm(conv(x))), 2)
         return x.reshape(x.shape[0], -1)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -115,9 +96,8 @@ def convnet(
         num_classes: K.
         depth: blocks; each pool halves the image, rounding down, so H and W must be at least 2^depth.
         width: channels of every convolution.
-        norm: `"instance"` (each channel of each image), `"layer"` (all channels of each image),
-            `"group"` (four groups of channels) or `"none"`; all with scale and bias.
-        activation: `"relu"`, `"leaky_relu"`, `"sigmoid"`, `"softplus"` or `"tanh"`.
+        norm: `"instance"`, `"batch"`, `"group"`, `"layer"` or `"none"`, see `ddjax.networks.norms`.
+        activation: `"relu"`, `"leaky_relu"` (slope 0.01), `"sigmoid"`, `"softplus"`, `"swish"` or `"tanh"`.
         pooling: `"avg"`, `"max"` or `"none"`.
         conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`.
 
@@ -131,14 +111,11 @@ def convnet(
         Gidaris and Komodakis 2018; Zhao et al. 2021, arXiv 2006.05929.
     """
     checks.at_least("depth", depth, 1)
-    checks.at_least("width", width, 1)
+    norms.check(norm, width)
     if depth > _DEEPEST:
         raise ValueError(f"depth: expected at most {_DEEPEST} blocks; got {depth}. Give fewer.")
-    checks.choice("norm", norm, _NORMS)
     checks.choice("activation", activation, _ACTIVATIONS)
     checks.choice("pooling", pooling, _POOLS)
-    if norm == "group" and width % 4:
-        raise ValueError(f"width: expected a multiple of 4 for norm='group'; got {width}. Give one.")
     image_shape = checks.image_shape(image_shape)
     _check_fits(image_shape, depth, pooling)
     module = ConvNet(

@@ -9,17 +9,23 @@ from typing import Any
 from ddjax import checks
 from ddjax.networks.alexcifar import alexcifar
 from ddjax.networks.alexnet import alexnet
+from ddjax.networks.alexnet32 import alexnet32
 from ddjax.networks.convnet import convnet
 from ddjax.networks.lenet import lenet
 from ddjax.networks.mlp import mlp
+from ddjax.networks.resnet import resnet18
+from ddjax.networks.vgg import vgg11
 from ddjax.types import Network
 
 _BUILDERS: dict[str, Callable[..., Network]] = {
     "alexcifar": alexcifar,
     "alexnet": alexnet,
+    "alexnet32": alexnet32,
     "convnet": convnet,
     "lenet": lenet,
     "mlp": mlp,
+    "resnet18": resnet18,
+    "vgg11": vgg11,
 }
 NAMES = tuple(_BUILDERS)
 
@@ -35,7 +41,8 @@ def by_name(
     """The network of that name.
 
     Args:
-        name: `"alexcifar"`, `"alexnet"`, `"convnet"`, `"lenet"` or `"mlp"`.
+        name: `"alexcifar"`, `"alexnet"`, `"alexnet32"`, `"convnet"`, `"lenet"`, `"mlp"`, `"resnet18"` or
+            `"vgg11"`.
         image_shape: `(H, W, C)`.
         num_classes: K.
         conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`; of no meaning for `"mlp"`.

@@ -1,5 +1,6 @@
 """The built-in networks: parameter counts, reference logits, what does not fit, the registry."""
 
+import functools
 from typing import Any
 
 import jax
@@ -16,6 +17,9 @@ SMALL = {
     "alexnet": ((63, 64, 3), {"width": 1}),
     "convnet": ((8, 8, 1), {"depth": 2, "width": 8}),
     "mlp": ((8, 8, 1), {"widths": (16, 12)}),
+    "alexnet32": ((8, 9, 1), {"norm": "layer", "conv_form": "lax"}),
+    "resnet18": ((9, 10, 1), {"width": 4, "conv_form": "lax"}),
+    "vgg11": ((28, 33, 1), {"width": 4, "norm": "group", "conv_form": "lax"}),
 }
 
 
@@ -36,6 +40,15 @@ def _count(network):
         (networks.convnet, (28, 28, 1), 317_706),
         (networks.convnet, (32, 32, 3), 320_010),
         (networks.mlp, (8, 8, 1), 26_122),
+        (networks.mlp, (28, 28, 1), 118_282),
+        (networks.alexnet32, (28, 28, 1), 1_865_802),
+        (networks.alexnet32, (32, 32, 3), 1_872_202),
+        (networks.vgg11, (28, 28, 1), 9_229_962),
+        (networks.vgg11, (32, 32, 3), 9_231_114),
+        (networks.resnet18, (28, 28, 1), 11_172_810),
+        (networks.resnet18, (32, 32, 3), 11_173_962),
+        (functools.partial(networks.resnet18, downsampling="pool"), (28, 28, 1), 11_213_770),
+        (functools.partial(networks.resnet18, downsampling="pool"), (32, 32, 3), 11_250_762),
     ],
 )
 def test_parameter_counts_are_the_references(build, image_shape, count):
@@ -62,16 +75,41 @@ def test_convnet_gives_the_reference_logits(x64, reference):
     np.testing.assert_allclose(logits, values["logits_real"], rtol=1e-8, atol=1e-10)
 
 
+def test_28_pixels_give_the_feature_maps_of_32():
+    for name, count in (("alexnet32", 3072), ("convnet", 2048), ("resnet18", 512), ("vgg11", 512)):
+        for side in (28, 32):
+            network = networks.by_name(name, (side, side, 1), 10, conv_form="lax")
+            assert network.embed is not None
+            shapes = jax.eval_shape(network.embed, _shapes(network), jnp.zeros((2, side, side, 1)))
+            assert shapes.shape == (2, count)
+
+
+def test_resnet_s_mean_is_the_only_difference_that_pools_make_to_its_shapes():
+    by_stride, by_pool = (
+        networks.resnet18((32, 32, 3), 10, downsampling=one, norm="batch", conv_form="lax")
+        for one in ("stride", "pool")
+    )
+    ours, theirs = (jax.tree.map(jnp.shape, dict(_shapes(network))) for network in (by_stride, by_pool))
+    assert ours.pop("classifier")["kernel"] == (512, 10)
+    assert theirs.pop("classifier")["kernel"] == (512 * 16, 10)
+    assert ours == theirs
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_embed_is_what_the_last_dense_layer_sees(name):
     shape, settings = SMALL[name]
     network = networks.by_name(name, shape, 3, **settings)
-    params = jax.jit(network.init)(jax.random.key(0))
+    embed = network.embed
+    assert embed is not None
+
+    @jax.jit
+    def run(key, x):
+        params = network.init(key)
+        last = params.get("fc3", params.get("classifier"))
+        return network.apply(params, x), embed(params, x) @ last["kernel"] + last["bias"]
+
     x = jax.random.normal(jax.random.key(1), (2, *shape))
-    last = params.get("fc3", params.get("classifier"))
-    assert network.embed is not None
-    logits = jax.jit(network.embed)(params, x) @ last["kernel"] + last["bias"]
-    np.testing.assert_allclose(jax.jit(network.apply)(params, x), logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(*run(jax.random.key(0), x), rtol=1e-5, atol=1e-6)
     assert network.name == name
     assert (network.image_shape, network.num_classes) == (shape, 3)
 
@@ -90,9 +128,9 @@ def test_networks_follow_the_dtype_of_weights_and_images(name):
     assert "f32[" not in jaxpr
 
 
-@pytest.mark.parametrize("norm", ["instance", "layer", "group", "none"])
+@pytest.mark.parametrize("norm", ["instance", "layer", "group", "batch", "none"])
 @pytest.mark.parametrize("pooling", ["avg", "max", "none"])
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("activation", ["relu", "swish"])
 def test_convnet_takes_every_combination(norm, pooling, activation):
     network = networks.convnet(
         (8, 8, 3), 4, depth=2, width=8, norm=norm, pooling=pooling, activation=activation
@@ -111,7 +149,21 @@ def test_convnet_takes_every_combination(norm, pooling, activation):
         (lambda: networks.lenet((8, 8, 1), 10), "got 8x8. Resize the images, or take convnet or mlp"),
         (lambda: networks.alexcifar((4, 4, 3), 10), "alexcifar: expected images of at least 8x8; got 4x4"),
         (lambda: networks.convnet((8, 8, 1), 10, depth=4), "at least 16x16 for depth 4; got 8x8.*depth=3"),
-        (lambda: networks.convnet((8, 8, 1), 10, norm="batch"), "norm: expected one of group, instance"),
+        (
+            lambda: networks.convnet((8, 8, 1), 10, norm="weight"),
+            "norm: expected one of batch, group, instance",
+        ),
+        (lambda: networks.vgg11((30, 28, 1), 10), "vgg11: expected images of 28x28, or .* 32x32; got 30x28"),
+        (lambda: networks.alexnet32((7, 8, 1), 10), "alexnet32: expected images of at least 8x8; got 7x8"),
+        (lambda: networks.resnet18((8, 8, 1), 10), "at least 9x9 for norm='instance'.*got 8x8.*norm='group'"),
+        (
+            lambda: networks.resnet18((8, 8, 1), 10, norm="group", downsampling="pool"),
+            "at least 16x16 .*downsampling='pool'",
+        ),
+        (
+            lambda: networks.resnet18((32, 32, 1), 10, downsampling="pooling"),
+            "downsampling: expected one of pool, stride",
+        ),
         (lambda: networks.convnet((8, 8, 1), 10, norm="group", width=6), "multiple of 4"),
         (lambda: networks.convnet((8, 8, 1), 10, depth=0), "depth: expected a whole number >= 1"),
         (

@@ -1,0 +1,166 @@
+"""Normalisation between a convolution and its activation, by name; batch norm without hidden state.
+
+| name | statistics over | scale and bias for |
+|---|---|---|
+| `instance` | each channel of each image | each channel |
+| `group` | four groups of channels of each image | each channel |
+| `layer` | all of each image | each channel of each pixel |
+| `batch` | each channel of all images of a batch | each channel |
+| `none` | nothing is done | |
+
+All but `batch` treat an image the same in whatever company it comes. What batch norm normalises by is said by
+the weights alone, so that a network stays a pure function of its weights and inputs:
+
+- Weights as `init` draws and training moves them hold no statistics: those of the batch that is passed are
+  taken, and are differentiated through. So does the training mode of other libraries. Images that are
+  tested so are normalised by those that are tested together with them.
+- `calibrate` returns the same weights with statistics measured on given images, e.g. those that the network
+  was trained on, or a batch of real images before their gradients are matched. From then on these constants
+  are taken. So does the evaluation mode of other libraries, whose running averages stem from all of training
+  where ours are those of the final weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ddjax import checks
+from ddjax.types import Network, Params
+
+EPSILON = 1e-5
+GROUPS = 4
+NORMS = ("batch", "group", "instance", "layer", "none")
+CALIBRATION_BATCH = 256
+"""Images whose statistics are measured together."""
+
+
+class BatchNorm(nn.Module):
+    """(x - mean) / √(var + ε) · scale + bias for each channel; see above for whose mean and var."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, ignore_stored: bool = False) -> jax.Array:
+        """`[n, H, W, C] -> [n, H, W, C]`; `ignore_stored` takes the batch's own statistics in any case."""
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], float)
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], float)
+        if self.has_variable("params", "mean") and not ignore_stored:
+            stored = (self.get_variable("params", name) for name in ("mean", "var"))
+            mean, var = (lax.stop_gradient(leaf) for leaf in stored)
+        else:
+            mean, var = _moments(x, (0, 1, 2))
+        return (x - mean) * lax.rsqrt(var + EPSILON) * scale + bias
+
+
+class LayerNorm(nn.Module):
+    """(x - mean) / √(var + ε) · scale + bias over a whole image; scale and bias are vectors of H·W·C."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[n, H, W, C] -> [n, H, W, C]`."""
+        flat = x.reshape(len(x), -1)
+        # Vectors, because p(θ0) redraws everything of more dimensions as a kernel.
+        scale = self.param("scale", nn.initializers.ones, flat.shape[1:], float)
+        bias = self.param("bias", nn.initializers.zeros, flat.shape[1:], float)
+        mean, var = _moments(flat, (1,))
+        return ((flat - mean[:, None]) * lax.rsqrt(var[:, None] + EPSILON) * scale + bias).reshape(x.shape)
+
+
+def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance, that divided by n."""
+    mean = x.mean(axes, keepdims=True)
+    return mean.squeeze(axes), jnp.square(x - mean).mean(axes)
+
+
+def norm(kind: str, *, name: str | None = None) -> Callable[[jax.Array], jax.Array]:
+    """A norm by name, for a module's `setup`.
+
+    Args:
+        kind: one of `NORMS`.
+        name: of its weights.
+
+    Returns:
+        `[n, H, W, C] -> [n, H, W, C]`.
+    """
+    if kind == "none":
+        return lambda x: x
+    if kind == "batch":
+        return BatchNorm(name=name)
+    if kind == "layer":
+        return LayerNorm(name=name)
+    groups: dict[str, Any] = (
+        {"num_groups": GROUPS} if kind == "group" else {"num_groups": None, "group_size": 1}
+    )
+    return nn.GroupNorm(**groups, epsilon=EPSILON, use_fast_variance=False, param_dtype=float, name=name)
+
+
+def check(kind: str, width: int) -> None:
+    """Refuse an unknown norm, or one that does not fit the channels.
+
+    Raises:
+        ValueError: as said.
+    """
+    checks.choice("norm", kind, NORMS)
+    checks.at_least("width", width, 1)
+    if kind == "group" and width % GROUPS:
+        raise ValueError(f"width: expected a multiple of {GROUPS} for norm='group'; got {width}. Give one.")
+
+
+def calibrate(
+    network: Network, params: Params, inputs: jax.Array, *, batch_size: int = CALIBRATION_BATCH
+) -> Params:
+    """The weights, with the statistics that batch norms shall normalise by from now on.
+
+        mean = (1/b) Σ_j mean of batch j,    var = (1/b) Σ_j variance of batch j,    each divided by its n
+
+    Each batch passes the network normalised by its own statistics, as in training. Of at most `batch_size`
+    images there is one batch, and the network then gives on these images what it gave in training on all of
+    them at once. Pure, for use under `jit`; but `network.apply` itself must not be jitted, because its layers
+    are listened to while they are traced.
+
+    Args:
+        network: whose weights.
+        params: with or without statistics; old ones have no influence.
+        inputs: `[n, H, W, C]`, what to measure on, in the order of the batches; images left over after the
+            last full batch are not used.
+        batch_size: images in a batch.
+
+    Returns:
+        The weights, with `mean [C]` and `var [C]` beside each batch norm's scale and bias; as they were where
+        the network has no `BatchNorm`.
+
+    References:
+        Ioffe and Szegedy 2015, arXiv 1502.03167. The gradient-matching code freezes statistics of real images
+        before it matches: Zhao et al. 2021, arXiv 2006.05929.
+    """
+
+    def statistics(batch: jax.Array) -> dict[tuple[str, ...], dict[str, jax.Array]]:
+        found = {}
+
+        def record(call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+            if not isinstance(context.module, BatchNorm) or context.method_name != "__call__":
+                return call(*args, **kwargs)
+            found[context.module.path] = dict(zip(("mean", "var"), _moments(args[0], (0, 1, 2)), strict=True))
+            return call(*args, ignore_stored=True)
+
+        with nn.intercept_methods(record):
+            network.apply(params, batch)
+        return found
+
+    size = min(batch_size, len(inputs))
+    batches = inputs[: len(inputs) // size * size].reshape(-1, size, *inputs.shape[1:])
+    measured = jax.tree.map(lambda leaf: leaf.mean(0), lax.map(statistics, batches))
+    for path, leaves in measured.items():
+        params = _added(params, path, leaves)
+    return params
+
+
+def _added(params: Params, path: tuple[str, ...], leaves: dict[str, jax.Array]) -> Params:
+    """Nested dictionaries with some leaves more in the one at `path`."""
+    if not path:
+        return {**params, **leaves}
+    return {**params, path[0]: _added(params[path[0]], path[1:], leaves)}

@@ -1,0 +1,166 @@
+"""ResNet-18 for small images, as in the cross-architecture tables of the condensation papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+
+from ddjax import checks
+from ddjax.networks import norms, ops
+from ddjax.networks.adapters import from_linen
+from ddjax.types import Network
+
+_STAGES = (1, 2, 4, 8)
+"""Channels of a stage's two blocks, as multiples of the first one's; all but the first halve the image."""
+DOWNSAMPLINGS = ("stride", "pool")
+
+
+class Block(nn.Module):
+    """relu(x' + norm(conv(relu(norm(conv(x)))))), x' being x, or a 1×1 convolution of it with a norm.
+
+    Attributes:
+        features: channels of what comes out.
+        halves: whether height and width are halved.
+        pools: whether they are by an average pool instead of strides.
+        norm: a name from `ddjax.networks.norms`.
+        conv: what convolves, see `ddjax.networks.ops.conv_op`.
+    """
+
+    features: int
+    halves: bool
+    pools: bool
+    norm: str
+    conv: Callable[..., jax.Array]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[n, H, W, C] -> [n, H', W', features]`."""
+        stride = 2 if self.halves and not self.pools else 1
+
+        def shrink(y: jax.Array) -> jax.Array:
+            return ops.avg_pool(y, 2) if self.halves and self.pools else y
+
+        def conv(y: jax.Array, name: str, *, side: int, strides: int) -> jax.Array:
+            return _conv(self.features, side, strides=strides, conv=self.conv, name=name)(y)
+
+        y = conv(x, "conv1", side=3, strides=stride)
+        y = shrink(nn.relu(norms.norm(self.norm, name="norm1")(y)))
+        y = norms.norm(self.norm, name="norm2")(conv(y, "conv2", side=3, strides=1))
+        if self.halves or x.shape[-1] != self.features:
+            x = shrink(conv(x, "shortcut_conv", side=1, strides=stride))
+            x = norms.norm(self.norm, name="shortcut_norm")(x)
+        return nn.relu(y + x)
+
+
+class ResNet18(nn.Module):
+    """Conv 3×3 with norm and ReLU, four stages of two blocks, the mean over the last map, one dense layer.
+
+    Attributes:
+        num_classes: K.
+        width: channels of the first convolution.
+        norm: a name from `ddjax.networks.norms`.
+        downsampling: a name from `DOWNSAMPLINGS`.
+        conv: what convolves, see `ddjax.networks.ops.conv_op`.
+    """
+
+    num_classes: int
+    width: int
+    norm: str
+    downsampling: str
+    conv: Callable[..., jax.Array]
+
+    def setup(self) -> None:
+        """Name the layers."""
+        self.stem_conv = _conv(self.width, 3, strides=1, conv=self.conv)
+        self.stem_norm = norms.norm(self.norm)
+        self.blocks = [
+            Block(
+                factor * self.width,
+                halves=stage > 1 and block == 1,
+                pools=self.downsampling == "pool",
+                norm=self.norm,
+                conv=self.conv,
+                name=f"stage{stage}_block{block}",
+            )
+            for stage, factor in enumerate(_STAGES, start=1)
+            for block in (1, 2)
+        ]
+        self.classifier = nn.Dense(self.num_classes, param_dtype=float)
+
+    def embed(self, x: jax.Array) -> jax.Array:
+        """`[n, H, W, C] -> [n, F]`, what the dense layer sees."""
+        x = nn.relu(self.stem_norm(self.stem_conv(x)))
+        for block in self.blocks:
+            x = block(x)
+        return x.mean((1, 2)) if self.downsampling == "stride" else x.reshape(x.shape[0], -1)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[n, H, W, C] -> [n, K]`."""
+        return self.classifier(self.embed(x))
+
+
+def _conv(
+    features: int, side: int, *, strides: int, conv: Callable[..., jax.Array], name: str | None = None
+) -> nn.Conv:
+    """A convolution without bias that keeps the size but for its strides."""
+    return nn.Conv(
+        features,
+        (side, side),
+        strides=strides,
+        padding=side // 2,
+        use_bias=False,
+        conv_general_dilated=conv,
+        param_dtype=float,
+        name=name,
+    )
+
+
+def resnet18(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    width: int = 64,
+    norm: str = "instance",
+    downsampling: str = "stride",
+    conv_form: str = "auto",
+) -> Network:
+    """ResNet-18 in its CIFAR form: 11,173,962 parameters at three channels with ten classes.
+
+    Args:
+        image_shape: `(H, W, C)`; H and W at least 9 under instance norm, which would leave nothing of a last
+            feature map of one pixel, and at least 16 with pools.
+        num_classes: K.
+        width: channels of the first convolution and stage; the others have 2, 4 and 8 times as many.
+        norm: `"instance"`, `"batch"`, `"group"`, `"layer"` or `"none"`, see `ddjax.networks.norms`.
+        downsampling: `"stride"`: the first convolution of a stage and of its shortcut takes every second
+            pixel, and the dense layer sees the mean of each channel. `"pool"`: both take all pixels, an
+            average pool of 2 follows, and the dense layer sees the whole last map; the papers' ResNet18_AP,
+            for distilling with.
+        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`.
+
+    Returns:
+        The network, with what the dense layer sees as `embed`.
+
+    Raises:
+        ValueError: images that are too small, or a setting out of its range.
+
+    References:
+        He et al. 2016, arXiv 1512.03385; in this form Zhao et al. 2021, arXiv 2006.05929, with pools Zhao and
+        Bilen 2021, arXiv 2102.08259: `networks.py` of github.com/VICO-UoE/DatasetCondensation.
+    """
+    height, side, _ = image_shape = checks.image_shape(image_shape)
+    norms.check(norm, width)
+    checks.choice("downsampling", downsampling, DOWNSAMPLINGS)
+    smallest = 9 if downsampling == "stride" else 16
+    if min(height, side) < smallest and (norm == "instance" or downsampling == "pool"):
+        raise ValueError(
+            f"resnet18: expected images of at least {smallest}x{smallest} for norm={norm!r} and "
+            f"downsampling={downsampling!r}; got {height}x{side}. Resize the images, or give norm='group' "
+            "and downsampling='stride'."
+        )
+    module = ResNet18(
+        num_classes, width=width, norm=norm, downsampling=downsampling, conv=ops.conv_op(conv_form)
+    )
+    return from_linen(module, image_shape, num_classes, name="resnet18")

@@ -1,0 +1,113 @@
+"""VGG-11 for small images, as in the cross-architecture tables of the condensation papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+
+from ddjax import checks
+from ddjax.networks import norms, ops
+from ddjax.networks.adapters import from_linen
+from ddjax.types import Network
+
+_STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))
+"""Channels of the convolutions between two pools, as multiples of the first one's."""
+_SMALLEST = 2 ** len(_STAGES)
+
+
+class VGG11(nn.Module):
+    """Eight convolutions 3×3 with norm and ReLU, five max-pools of 2, one dense layer.
+
+    Attributes:
+        num_classes: K.
+        width: channels of the first convolution.
+        norm: a name from `ddjax.networks.norms`.
+        first_pads: zeros around the image in the first convolution, `(height, width)`.
+        conv: what convolves, see `ddjax.networks.ops.conv_op`.
+    """
+
+    num_classes: int
+    width: int
+    norm: str
+    first_pads: tuple[int, int]
+    conv: Callable[..., jax.Array]
+
+    def setup(self) -> None:
+        """Name the layers."""
+        factors = [factor for stage in _STAGES for factor in stage]
+        pads = [self.first_pads] + [(1, 1)] * (len(factors) - 1)
+        self.convs = [
+            nn.Conv(
+                factor * self.width,
+                (3, 3),
+                padding=[(pad, pad) for pad in pads[i]],
+                conv_general_dilated=self.conv,
+                param_dtype=float,
+                name=f"conv{i + 1}",
+            )
+            for i, factor in enumerate(factors)
+        ]
+        self.norms = [norms.norm(self.norm, name=f"norm{i + 1}") for i in range(len(factors))]
+        self.classifier = nn.Dense(self.num_classes, param_dtype=float)
+
+    def embed(self, x: jax.Array) -> jax.Array:
+        """`[n, H, W, C] -> [n, H' * W' * 8 * width]`, what the dense layer sees."""
+        layers = iter(zip(self.convs, self.norms, strict=True))
+        for stage in _STAGES:
+            for _ in stage:
+                conv, norm = next(layers)
+                x = nn.relu(norm(conv(x)))
+            x = ops.max_pool(x, 2)
+        return x.reshape(x.shape[0], -1)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[n, H, W, C] -> [n, K]`."""
+        return self.classifier(self.embed(x))
+
+
+def vgg11(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    width: int = 64,
+    norm: str = "instance",
+    conv_form: str = "auto",
+) -> Network:
+    """VGG-11 with one dense layer: 9,231,114 parameters at 32×32×3 with ten classes.
+
+    Sides of 28 pixels are padded by 3 in the first convolution, so that feature maps are those of 32 pixels.
+
+    Args:
+        image_shape: `(H, W, C)`; H and W 28, or at least 32.
+        num_classes: K.
+        width: channels of the first convolution; the others have 2, 4, 4, 8, 8, 8, 8 times as many.
+        norm: `"instance"`, `"batch"`, `"group"`, `"layer"` or `"none"`, see `ddjax.networks.norms`.
+        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`.
+
+    Returns:
+        The network, with the flattened last feature map (512 numbers at 28 and 32 pixels) as `embed`.
+
+    Raises:
+        ValueError: images that are too small, or a setting out of its range.
+
+    References:
+        Simonyan and Zisserman 2015, arXiv 1409.1556; in this form Zhao et al. 2021, arXiv 2006.05929,
+        `networks.py` of github.com/VICO-UoE/DatasetCondensation.
+    """
+    height, side, _ = image_shape = checks.image_shape(image_shape)
+    norms.check(norm, width)
+    if any(length < _SMALLEST and length != 28 for length in (height, side)):
+        raise ValueError(
+            f"vgg11: expected images of 28x28, or of at least {_SMALLEST}x{_SMALLEST}; got {height}x{side}. "
+            "Resize the images, or take resnet18, convnet or mlp."
+        )
+    module = VGG11(
+        num_classes,
+        width=width,
+        norm=norm,
+        first_pads=(3 if height == 28 else 1, 3 if side == 28 else 1),
+        conv=ops.conv_op(conv_form),
+    )
+    return from_linen(module, image_shape, num_classes, name="vgg11")
