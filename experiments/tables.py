@@ -1,7 +1,6 @@
 """The tables of Wang et al. 2018 and one of our own: which runs each cell comes from, and what the paper has.
 
-A run is a launcher with flags; a cell is a place in the results of one run or, where each knows one θ0 only,
-of several. The paper's numbers are percent, mean and standard deviation over held-out initial weights.
+The paper's numbers are percent, mean and standard deviation over held-out initial weights.
 """
 
 from __future__ import annotations
@@ -11,71 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.linear_bound import Config, distributions
-
-BUDGETS = ("small", "full")
-"""What two cores do in about an hour, and the paper's own numbers of outer steps and initial weights."""
-
-
-class Published(NamedTuple):
-    """A number of the paper.
-
-    Attributes:
-        mean: percent, or a count.
-        std: percent; None where the paper gives none.
-    """
-
-    mean: float
-    std: float | None = None
-
-
-class Run(NamedTuple):
-    """A launcher with its flags, in a directory of its own.
-
-    Attributes:
-        name: of the directory; later runs may name files in it.
-        launcher: the module in `experiments`.
-        flags: by name; `--workdir` is added.
-        is_pictured: whether its pictures belong to the table.
-    """
-
-    name: str
-    launcher: str
-    flags: Mapping[str, str | int | float | bool]
-    is_pictured: bool = False
-
-
-class Cell(NamedTuple):
-    """A number of ours beside the paper's.
-
-    Attributes:
-        row: of the table.
-        column: of the table.
-        runs: names; the values of several are pooled.
-        place: keys into `result.json`, to a score (`mean`, `std`, `values`) or a number.
-        published: None where the paper has none.
-    """
-
-    row: str
-    column: str
-    runs: tuple[str, ...]
-    place: tuple[str | int, ...]
-    published: Published | None = None
-
-
-class Table(NamedTuple):
-    """A table.
-
-    Attributes:
-        runs: in the order in which they need each other.
-        cells: row by row.
-        unit: of all numbers.
-        digits: after the point.
-    """
-
-    runs: Sequence[Run]
-    cells: Sequence[Cell]
-    unit: str = "%"
-    digits: int = 1
+from experiments.regenerate import Cell, Flags, Published, Run, Table, names_of
 
 
 class Request(NamedTuple):
@@ -83,7 +18,7 @@ class Request(NamedTuple):
 
     Attributes:
         dataset: a name that `ddjax.data.load` knows; the source or target where a table is of pairs.
-        budget: one of `BUDGETS`.
+        budget: one of `experiments.regenerate.BUDGETS`.
         root: of the runs' directories.
         usps: path of an `.npz` of USPS; None where there is none.
         svhn: name or path of SVHN; None where there is none.
@@ -111,8 +46,6 @@ FIXED_SEEDS = (0, 1, 2)
 
 OUTER_STEPS = {"mnist": 23_600, "cifar10": 19_600}
 """Of the paper, 400 epochs."""
-
-Flags = dict[str, str | int | float | bool]
 
 TRAINED = ("random real", "optimized real", "k-means", "class mean")
 """The baselines that train a network."""
@@ -256,7 +189,7 @@ def basic(asked: Request) -> Table:
     rows = [*TRAINED, *(f"k-NN, {name}" for name in TRAINED), "all data"]
     column = f"{asked.dataset}, 100 images"
     cells = [
-        Cell("fixed init", column, _names(fixed), ("test_accuracy",), published.get("fixed init")),
+        Cell("fixed init", column, names_of(fixed), ("test_accuracy",), published.get("fixed init")),
         Cell("random init", column, ("random-100",), ("test_accuracy",), published.get("random init")),
         *(Cell(row, column, ("baselines",), ("baselines", row), published.get(row)) for row in rows),
         *(
@@ -267,12 +200,8 @@ def basic(asked: Request) -> Table:
     if few:
         one_step = published.get("fixed init, 1 step")
         column = f"{asked.dataset}, 10 images"
-        cells.append(Cell("fixed init", column, _names(few), ("test_accuracy",), one_step))
+        cells.append(Cell("fixed init", column, names_of(few), ("test_accuracy",), one_step))
     return Table(runs, cells)
-
-
-def _names(runs: Sequence[Run]) -> tuple[str, ...]:
-    return tuple(run.name for run in runs)
 
 
 def adaptation(asked: Request) -> Table:
@@ -323,7 +252,7 @@ def adaptation(asked: Request) -> Table:
         runs += [pool, Run(f"{name}-random", "adapt", unseen, True), *fixed]
         for row, numbers in ADAPTATION.items():
             is_ours = row.endswith("pretrained")
-            which = _names(fixed) if row.startswith("fixed") else (f"{name}-random",)
+            which = names_of(fixed) if row.startswith("fixed") else (f"{name}-random",)
             place = ("test_accuracy",) if is_ours else ("baselines", row)
             cells.append(Cell(row, f"{source} to {target}", which, place, numbers[at]))
     return Table(runs, cells)
@@ -384,12 +313,14 @@ def ablation(asked: Request) -> Table:
         "the same, 200 steps of Adam": START | two | long,
         "the same, a window of 30 of them": START | two | long | {"window": 30},
         "the same, ending anywhere": START | two | long | cut,
+        "that, from noise": two | long | cut | labels,
+        "that, with class labels": two | long | cut,
     }
     runs = [
         Run(f"step-{index}", "random_init", short | change)
         for index, change in enumerate(changes.values(), start=1)
     ]
-    rows = [*zip(changes, _names(runs), strict=True)]
+    rows = [*zip(changes, names_of(runs), strict=True)]
     places = (("validation accuracy", ("val_accuracy",)), ("test accuracy", ("test_accuracy",)))
     cells = [
         Cell(row, f"{column}, {run.flags['num_outer_steps']} outer steps", (name,), place)
@@ -426,18 +357,3 @@ TABLES: Mapping[str, Callable[[Request], Table]] = {
     "ablation": ablation,
     "linear": linear,
 }
-
-
-def rows_and_columns(cells: Sequence[Cell]) -> tuple[list[str], list[str]]:
-    """The titles, in their order, each once."""
-    rows, columns = dict.fromkeys(c.row for c in cells), dict.fromkeys(c.column for c in cells)
-    return list(rows), list(columns)
-
-
-def command(run: Run, workdir: Path) -> list[str]:
-    """The flags of a run as they stand on a command line."""
-    flags = [
-        f"--{'' if value else 'no'}{name}" if isinstance(value, bool) else f"--{name}={value}"
-        for name, value in run.flags.items()
-    ]
-    return [*flags, f"--workdir={workdir}"]

@@ -1,6 +1,6 @@
 """What an outer step costs: compilation, start-up, time, memory and arithmetic.
 
-    python scripts/bench.py                                      # W1 to W4
+    python scripts/bench.py                                      # W1 to W6
     python scripts/bench.py --suite=scaling --json=scaling.json  # T, M, devices, ConvNet-3
     python scripts/bench.py --suite=gpu --json=gpu.json          # what has to be decided on a GPU
     python scripts/bench.py --suite=gpu --seconds=0 --process_limit=60  # the same, tried on a CPU
@@ -52,15 +52,29 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 from jax.sharding import Mesh
 
-from ddjax import checks, distilled, engine, host_memory, inits, methods, networks, parallel, report
+from ddjax import (
+    augment,
+    checks,
+    distilled,
+    engine,
+    host_memory,
+    inits,
+    methods,
+    networks,
+    optimizers,
+    parallel,
+    report,
+)
 from ddjax import data as real_data
 from ddjax.defaults import default_outer
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.plan import COMPILE_ERRORS, Plan, Site, default_plan
 from ddjax.run import DivergedError
+from ddjax.types import Form, InitDistribution, Method, Network
 from ddjax.unroll import STRATEGIES
 from experiments import launch
 from experiments.config import flag
@@ -79,8 +93,9 @@ HORIZON = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A problem of one size."""
+    """A problem of one size; the unrolled method's has steps, epochs and learning rates."""
 
+    method: str = "unrolled"
     network: str = "lenet"
     dataset: str = "mnist"
     inner_steps: int = 10
@@ -97,6 +112,8 @@ ITEMS: dict[str, Item] = {
     "W2": Item(fixed=False, num_inits=4),
     "W3": Item(inner_steps=1),
     "W4": Item(network="alexcifar", dataset="cifar10", inner_lr=0.001),
+    "W5": Item(method="gradient_matching", network="convnet", fixed=False, batch_size=256),
+    "W6": Item(method="distribution_matching", network="convnet", fixed=False, batch_size=256),
     **{f"T{T}": Item(inner_epochs=T // 10) for T in (10, 30, 100, 300, 3000)},
     **{f"M{M}": Item(fixed=False, num_inits=M) for M in (1, 4, 16, 64)},
     **{f"D{D}": Item(fixed=False, num_inits=4, num_devices=D) for D in (1, 2, 4)},
@@ -130,7 +147,7 @@ class Case(NamedTuple):
 
 
 def _of_gpu() -> Iterable[Case]:
-    yield from map(Case, ("W1", "W2", "W3", "W4"))
+    yield from map(Case, ("W1", "W2", "W3", "W4", "W5", "W6"))
     forms = [form for form in CONV_FORMS if form != "auto"]
     for count, form in itertools.product((4, 16, 64), forms):
         for chunk in (1, count):
@@ -153,7 +170,7 @@ SUITES["all"] = list(dict.fromkeys(itertools.chain(*SUITES.values())))
 class Config:
     """The flags."""
 
-    suite: str = flag("targets", "W1 to W4; T, M, D and convnet3; choices on a GPU", choices=tuple(SUITES))
+    suite: str = flag("targets", "W1 to W6; T, M, D and convnet3; choices on a GPU", choices=tuple(SUITES))
     items: str | None = flag(None, f"a list instead of a suite: {','.join(ITEMS)}")
     conv_form: str = flag("auto", f"a list of {','.join(CONV_FORMS)}; all combinations of lists are run")
     memory: str = flag("auto", f"a list of auto,{','.join(STRATEGIES)}")
@@ -220,17 +237,44 @@ def problem_of(item: Item, plan: Plan) -> engine.Problem:
     shape, num_classes = SHAPES[item.dataset][1:], 10
     network = networks.by_name(item.network, shape, num_classes, conv_form=plan.conv_form)
     distribution = inits.fixed(network, jax.random.key(0)) if item.fixed else inits.random(network)
+    build = unrolled_parts if item.method == "unrolled" else matching_parts
+    method, form, optimizer, clip_norm = build(item, plan, network, distribution)
+    return engine.Problem(method, form, optimizer, item.num_inits, clip_norm, plan.slots_per_chunk)
+
+
+ItemParts = tuple[Method, Form, optax.GradientTransformation, float | None]
+"""The method, φ's form, what moves φ, and the bound on its gradient."""
+
+
+def unrolled_parts(item: Item, plan: Plan, network: Network, distribution: InitDistribution) -> ItemParts:
+    """Of an item that differentiates through training."""
     memory = STRATEGIES[plan.memory or "reverse"]
     method = methods.unrolled(network, distribution, batch_size=item.batch_size, memory=memory)
     form = distilled.pixels(
-        shape,
-        num_classes,
+        network.image_shape,
+        network.num_classes,
         inner_steps=item.inner_steps,
         inner_epochs=item.inner_epochs,
         inner_lr=item.inner_lr,
     )
-    optimizer, clip_norm = default_outer(method, HORIZON)
-    return engine.Problem(method, form, optimizer, item.num_inits, clip_norm, plan.slots_per_chunk)
+    return method, form, *default_outer(method, HORIZON)
+
+
+def matching_parts(item: Item, plan: Plan, network: Network, distribution: InitDistribution) -> ItemParts:
+    """Of an item that matches one image per class, as published: DC without augmentation, DM with DSA's."""
+    del plan
+    if item.method == "gradient_matching":
+        method, lr = methods.gradient_matching(network, distribution, batch_size=item.batch_size), 0.1
+    else:
+        augmentation = augment.by_name(augment.strategy_for(item.dataset), network.image_shape)
+        method, lr = (
+            methods.distribution_matching(
+                network, distribution, batch_size=item.batch_size, augmentation=augmentation
+            ),
+            1.0,
+        )
+    form = distilled.pixels(network.image_shape, network.num_classes, inner_steps=1, inner_lr=None)
+    return method, form, optimizers.sgd_momentum(lr=lr), None
 
 
 def measure(config: Config) -> Record:
@@ -251,7 +295,8 @@ def measure(config: Config) -> Record:
     data = parallel.place(real_data.to_device(dataset.train), parallel.replicated(mesh))
     site = Site(mesh, jax.block_until_ready(data), *jax.random.split(jax.random.key(1)))
     startup["data"] = time.time() - began
-    plan = case.plan(default_plan(jax.default_backend(), num_inits=item.num_inits))
+    unrolls = item.method == "unrolled"
+    plan = case.plan(default_plan(jax.default_backend(), num_inits=item.num_inits, unrolls=unrolls))
     if config.phase == "compile":
         choices = {**plan.as_dict(), "precision": case.precision or "auto"}
         facts = {"choices": choices, "data": source, "devices": mesh.size}

@@ -137,6 +137,13 @@ def test_arithmetic_of_w1(mnist_sizes):
     assert 4e9 < bench.flops_of_step(problem, mnist_sizes) < 6e9
 
 
+@pytest.mark.parametrize(("name", "low", "high"), [("W5", 660e9, 760e9), ("W6", 215e9, 260e9)])
+def test_arithmetic_of_matching(mnist_sizes, name, low, high):
+    """Of the originals 737 and 248 GFLOP, of which a tenth are products with the zeros of the padding."""
+    problem = bench.problem_of(bench.ITEMS[name], Plan(conv_form="lax", memory=None))
+    assert low < bench.flops_of_step(problem, mnist_sizes) < high
+
+
 # Steps.
 
 

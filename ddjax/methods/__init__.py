@@ -1,14 +1,26 @@
 """The methods: what φ is asked to minimise, one file per family."""
 
 from ddjax.methods.distribution_matching import MatchingInfo, distribution_matching
+from ddjax.methods.gradient_matching import (
+    DISTANCES,
+    GradientMatchingInfo,
+    Loops,
+    gradient_matching,
+    schedule_for,
+)
 from ddjax.methods.unrolled import Objective, UnrolledInfo, cross_entropy, relabelled, unrolled
 
 __all__ = [
+    "DISTANCES",
+    "GradientMatchingInfo",
+    "Loops",
     "MatchingInfo",
     "Objective",
     "UnrolledInfo",
     "cross_entropy",
     "distribution_matching",
+    "gradient_matching",
     "relabelled",
+    "schedule_for",
     "unrolled",
 ]

@@ -26,11 +26,13 @@ from experiments import (
     linear_bound,
     paper,
     planning,
+    regenerate,
     results,
     sweep,
     tables,
 )
-from experiments.tables import Cell, Published, Request, Run, Table
+from experiments.regenerate import Cell, Published, Run, Table
+from experiments.tables import Request
 
 QUICK: dict[str, Any] = {
     "network": "mlp",
@@ -345,7 +347,7 @@ def requests() -> list[tuple[str, Request]]:
     root = Path("runs")
     return [
         (name, Request(dataset, budget, root, usps="usps.npz", svhn="svhn_cropped"))
-        for budget in tables.BUDGETS
+        for budget in regenerate.BUDGETS
         for name, dataset in (
             *(("basic", "mnist"), ("basic", "cifar10"), ("basic", "digits")),
             *(("adaptation", "mnist"), ("attack", "mnist"), ("attack", "cifar10"), ("linear", "mnist")),
@@ -361,7 +363,7 @@ def test_the_runs_of_every_table_are_command_lines_that_parse(name, asked):
     assert len({run.name for run in table.runs}) == len(table.runs)
     for run in table.runs:
         module: Any = __import__(f"experiments.{run.launcher}", fromlist=["Config"])
-        argv = [run.launcher, *tables.command(run, Path("runs") / run.name)]
+        argv = [run.launcher, *regenerate.command(run, Path("runs") / run.name)]
         parsed = config.parse(module.Config, argv, flags.FlagValues())
         for flag_name, value in run.flags.items():
             assert getattr(parsed, flag_name) == value, (run.name, flag_name)

@@ -13,7 +13,7 @@ import pytest
 from problems import CLASSES, SHAPE, relative, small_form, three_digits
 
 import ddjax
-from ddjax import forms, inits, methods, networks
+from ddjax import augment, forms, inits, methods, networks
 from ddjax.checkpoint import Store
 from ddjax.data import Dataset, to_device
 from ddjax.engine import Problem, init_state
@@ -56,6 +56,41 @@ TABLE = {
     "distribution_matching": Entry(
         build=lambda network, p: methods.distribution_matching(
             network, p, batch_size=32, recipe=Recipe("train", lr=0.1, epochs=60)
+        ),
+        form=lambda: small_form(inner_lr=None),
+        refused_form=lambda: small_form(inner_lr=0.1),
+        refusal="expected no learning rates",
+        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=0.1)},
+    ),
+    "distribution_matching, augmented": Entry(
+        build=lambda network, p: methods.distribution_matching(
+            network,
+            p,
+            batch_size=32,
+            recipe=Recipe("train", lr=0.1, epochs=60),
+            augmentation=augment.by_name("cutout_flip", SHAPE),
+        ),
+        form=lambda: small_form(inner_lr=None),
+        refused_form=lambda: small_form(inner_lr=0.1),
+        refusal="expected no learning rates",
+        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=0.1)},
+    ),
+    "gradient_matching": Entry(
+        build=lambda network, p: methods.gradient_matching(
+            network, p, batch_size=32, matches=2, lr_net=0.1, recipe=Recipe("train", lr=0.1, epochs=60)
+        ),
+        form=lambda: small_form(inner_lr=None),
+        refused_form=lambda: small_form(inner_lr=0.1),
+        refusal="expected no learning rates",
+        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=0.1)},
+    ),
+    "gradient_matching, augmented": Entry(
+        build=lambda network, p: methods.gradient_matching(
+            network,
+            p,
+            batch_size=32,
+            recipe=Recipe("train", lr=0.1, epochs=60),
+            augmentation=augment.by_name("cutout", SHAPE),
         ),
         form=lambda: small_form(inner_lr=None),
         refused_form=lambda: small_form(inner_lr=0.1),

@@ -1,4 +1,4 @@
-"""Coresets: a few images selected from, or averaged over, the real training set."""
+"""Coresets that look at the images alone: at random, the mean of each class, k-means centroids."""
 
 from __future__ import annotations
 
@@ -66,10 +66,22 @@ def real_images(split: Split, *, per_class: int, num_classes: int, seed: int) ->
     Raises:
         ValueError: a class has fewer images.
     """
-    rows = random_real(split, per_class=per_class, num_classes=num_classes, seed=seed)
+    return images_at(split, random_real(split, per_class=per_class, num_classes=num_classes, seed=seed))
+
+
+def images_at(split: Split, rows: np.ndarray) -> np.ndarray:
+    """The images at given positions of a split.
+
+    Args:
+        split: to take from.
+        rows: `[...]` whole numbers.
+
+    Returns:
+        `[..., H, W, C]` float32, normalised.
+    """
     flat = rows.ravel()
-    drawn = dataclasses.replace(split, images=split.images[flat], labels=split.labels[flat])
-    return drawn.normalised().reshape(*rows.shape, *split.images.shape[1:])
+    taken = dataclasses.replace(split, images=split.images[flat], labels=split.labels[flat])
+    return taken.normalised().reshape(*rows.shape, *split.images.shape[1:])
 
 
 def class_means(split: Split, *, num_classes: int) -> np.ndarray:

@@ -1,0 +1,54 @@
+"""Coresets: a few images selected from, or averaged over, the real training set.
+
+A selection looks at a row of numbers for each image: its pixels, the features of a trained network
+(`embeddings`), the gradient of its loss (`last_layer_gradients`), how often it was forgotten (`forgetting`).
+`by_class` applies it to each class:
+
+    points = coresets.embeddings(network, params, data.train)
+    rows = coresets.by_class(coresets.herding, points, data.train, per_class=10)
+
+The same points give the same rows. CRAIG is `facility_location` on gradients, with `cluster_sizes` as the
+weights of what a network is trained on (`weighted_schedule`).
+"""
+
+from ddjax.coresets.features import embeddings, last_layer_gradients
+from ddjax.coresets.forgetting import Forgetting, forgetting
+from ddjax.coresets.images import (
+    INITIAL_IMAGES,
+    check_enough,
+    class_means,
+    images_at,
+    k_means,
+    random_real,
+    real_images,
+)
+from ddjax.coresets.selection import (
+    by_class,
+    cluster_sizes,
+    facility_location,
+    herding,
+    k_center,
+    most_forgotten,
+)
+from ddjax.coresets.weighted import weighted_schedule
+
+__all__ = [
+    "INITIAL_IMAGES",
+    "Forgetting",
+    "by_class",
+    "check_enough",
+    "class_means",
+    "cluster_sizes",
+    "embeddings",
+    "facility_location",
+    "forgetting",
+    "herding",
+    "images_at",
+    "k_center",
+    "k_means",
+    "last_layer_gradients",
+    "most_forgotten",
+    "random_real",
+    "real_images",
+    "weighted_schedule",
+]

@@ -1,0 +1,227 @@
+"""Selections: the positions of a few points that stand for all, each a function of the points alone.
+
+Distances are Euclidean. Where several points serve equally well, the first is taken.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ddjax import checks
+from ddjax.coresets.images import check_enough
+from ddjax.data import Split
+
+
+def by_class(
+    select: Callable[[np.ndarray, int], np.ndarray], points: np.ndarray, split: Split, *, per_class: int
+) -> np.ndarray:
+    """A selection within each class.
+
+    Args:
+        select: `(points [n, F], count) -> positions [count]`, e.g. `herding`.
+        points: `[n, ...]`, one for each image of the split.
+        split: whose labels say which points belong together.
+        per_class: images of each class.
+
+    Returns:
+        `[K, per_class]` int64, positions in the split; those of a class in the order of their selection.
+
+    Raises:
+        ValueError: a class has fewer images, or there is not one point for each image.
+    """
+    check_enough(split, per_class, split.num_classes)
+    checks.equal("points: how many", len(points), len(split), remedy="Give one for each image of the split.")
+    members = (np.flatnonzero(split.labels == k) for k in range(split.num_classes))
+    return np.stack([rows[select(points[rows], per_class)] for rows in members])
+
+
+def herding(points: np.ndarray, count: int) -> np.ndarray:
+    """Points whose mean stays as close as possible to the mean of all: kernel herding with a linear kernel.
+
+        s_i = argmin_j ‖i μ - Σ_{l < i} x_{s_l} - x_j‖    over the j not yet selected, i = 1, 2, ...
+
+    Args:
+        points: `[n, F]` float.
+        count: m.
+
+    Returns:
+        `[m]` int64, in the order of their selection; fewer are the first of more.
+
+    Raises:
+        ValueError: no such points, or fewer than m.
+
+    References:
+        Welling 2009; Rebuffi et al. 2017, arXiv 1611.07725. Without repetition, as the authors of the
+        condensation papers do: github.com/VICO-UoE/DatasetCondensation, issue 15.
+    """
+    points, squares = _centred(points, count)
+    # About their mean, i μ is zero and only the points' sum is left.
+    total = np.zeros_like(points[0])
+    chosen: list[int] = []
+    score = squares.copy()
+    for _ in range(count):
+        chosen.append(int(score.argmin()))
+        total += points[chosen[-1]]
+        score = squares + 2 * (points @ total)
+        score[chosen] = np.inf
+    return np.array(chosen)
+
+
+def k_center(points: np.ndarray, count: int) -> np.ndarray:
+    """Greedy k-center: each new point is the one furthest from those selected so far.
+
+    The largest distance from a point to its nearest selected one is at most twice that of the best selection.
+    The first is the point nearest to the mean.
+
+    Args:
+        points: `[n, F]` float.
+        count: m.
+
+    Returns:
+        `[m]` int64, in the order of their selection; fewer are the first of more.
+
+    Raises:
+        ValueError: no such points, or fewer than m.
+
+    References:
+        Gonzalez 1985; Sener and Savarese 2018, arXiv 1708.00489. The start is that of the authors of the
+        condensation papers: github.com/VICO-UoE/DatasetCondensation, issue 21.
+    """
+    points, squares = _centred(points, count)
+    chosen = [int(squares.argmin())]
+    nearest = np.full(len(points), np.inf, points.dtype)
+    while len(chosen) < count:
+        last = chosen[-1]
+        np.minimum(nearest, squares - 2 * (points @ points[last]) + squares[last], out=nearest)
+        nearest[chosen] = -np.inf
+        chosen.append(int(nearest.argmax()))
+    return np.array(chosen)
+
+
+def facility_location(points: np.ndarray, count: int) -> np.ndarray:
+    """Points that are near to all others: the greedy maximum of a submodular function.
+
+        F(S) = Σ_i (c - min_{j ∈ S} ‖x_i - x_j‖),    c the largest distance, F(∅) = 0
+
+    which is at least 1 - 1/e of what the best m points reach. The distances are kept, 4 n² bytes (144 MB for
+    6,000 points of a class), so that each further point takes one pass over them.
+
+    Args:
+        points: `[n, F]` float; under CRAIG the gradients of a class.
+        count: m.
+
+    Returns:
+        `[m]` int64, in the order of their selection; fewer are the first of more.
+
+    Raises:
+        ValueError: no such points, or fewer than m.
+
+    References:
+        Nemhauser, Wolsey and Fisher 1978; Mirzasoleiman et al. 2020, arXiv 1906.01827 (CRAIG).
+    """
+    points, _ = _centred(points, count)
+    return np.asarray(_facilities(jnp.asarray(points), count), np.int64)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _facilities(points: jax.Array, count: int) -> jax.Array:
+    squares = jnp.sum(points**2, 1)
+    distances = squares[:, None] + squares - 2 * jnp.matmul(points, points.T, precision=lax.Precision.HIGHEST)
+    distances = jnp.sqrt(jnp.maximum(distances, 0)) * (1 - jnp.eye(len(points), dtype=points.dtype))
+
+    def select(carry: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        nearest, is_left = carry
+        gains = jnp.sum(jnp.maximum(nearest - distances, 0), 1)
+        best = jnp.argmax(jnp.where(is_left, gains, -1))
+        return (jnp.minimum(nearest, distances[best]), is_left.at[best].set(False)), best
+
+    start = jnp.full(len(points), distances.max()), jnp.ones(len(points), bool)
+    return lax.scan(select, start, length=count)[1]
+
+
+def cluster_sizes(points: np.ndarray, split: Split, rows: np.ndarray) -> np.ndarray:
+    """How many points of its class are nearer to each selected one than to the others: CRAIG's weights.
+
+    Args:
+        points: `[n, F]` float, one for each image of the split.
+        split: whose labels say which points belong together.
+        rows: `[K, m]`, positions in the split of the selected images of each class, as `by_class` gives them.
+
+    Returns:
+        `[K, m]` int64; those of a class sum to its number of images. Of points in the same place the first
+        selected has all.
+
+    Raises:
+        ValueError: no such points, or rows of another shape or class.
+    """
+    checks.equal("points: how many", len(points), len(split), remedy="Give one for each image of the split.")
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or not np.array_equal(split.labels[rows], np.indices(rows.shape)[0]):
+        raise ValueError(
+            f"rows: expected [K, m], in row k images of class k; got shape {list(rows.shape)}, or images of "
+            "other classes. Give what by_class returned."
+        )
+
+    def sizes(members: np.ndarray, selected: np.ndarray) -> np.ndarray:
+        cluster, squares = _centred(points[members], len(selected))
+        at = np.searchsorted(members, selected)
+        # ‖x_i‖², the same for all that are selected, is left out.
+        nearest = (squares[at] - 2 * cluster @ cluster[at].T).argmin(1)
+        return np.bincount(nearest, minlength=len(selected))
+
+    return np.stack([sizes(np.flatnonzero(split.labels == k), of_class) for k, of_class in enumerate(rows)])
+
+
+def most_forgotten(events: np.ndarray, count: int, *, seed: int) -> np.ndarray:
+    """The points that were forgotten most often; among equals some at random.
+
+    Args:
+        events: `[n]`, how often, e.g. `Forgetting.scores`.
+        count: m.
+        seed: of the draw among equals.
+
+    Returns:
+        `[m]` int64, most often forgotten first.
+
+    Raises:
+        ValueError: not so many points, or a negative seed.
+
+    References:
+        Toneva et al. 2019, arXiv 1812.05159.
+    """
+    events = np.asarray(events)
+    checks.at_least("seed", seed, 0)
+    _check_count(len(events), count)
+    return np.lexsort((np.random.default_rng(seed).random(len(events)), -events))[:count]
+
+
+def _centred(points: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The points about their mean, which loses fewer digits, and their squared norms.
+
+    Raises:
+        ValueError: no finite floats `[n, F]`, or fewer than `count`.
+    """
+    points = np.asarray(points)
+    if points.ndim != 2 or points.dtype.kind != "f" or not np.isfinite(points).all():
+        raise ValueError(
+            f"points: expected finite floats [n, F]; got {points.dtype}{list(points.shape)}, or NaN or "
+            "infinity. Give a row of numbers for each image."
+        )
+    _check_count(len(points), count)
+    points = points - points.mean(0)
+    return points, np.einsum("nf,nf->n", points, points)
+
+
+def _check_count(size: int, count: int) -> None:
+    checks.at_least("count", count, 1)
+    if count > size:
+        raise ValueError(
+            f"count: expected at most the {size} points that there are; got {count}. Ask for fewer."
+        )

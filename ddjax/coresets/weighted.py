@@ -1,0 +1,43 @@
+"""Images with weights, as a schedule that a network can be trained on."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from ddjax import checks
+from ddjax.types import Schedule
+
+
+def weighted_schedule(images: np.ndarray, weights: np.ndarray | None = None) -> Schedule:
+    """All images in one step, for a recipe of kind `train`.
+
+    Cross-entropy is linear in the labels, so that an image whose label's row sums to w, and not to one, has a
+    loss and a gradient w times as large:
+
+        Σ_k (w y_k) log p_k = w Σ_k y_k log p_k
+
+    Args:
+        images: `[K, m, H, W, C]` float, normalised; m of each class.
+        weights: `[K, m]`, of each image's loss, positive; scaled to a mean of one, so that a learning rate
+            keeps its meaning. All one where left out.
+
+    Returns:
+        `inputs [1, K * m, H, W, C]`, `labels [1, K * m, K]` with `weights` as sums of their rows, no rates.
+
+    Raises:
+        ValueError: images or weights of other shapes, or weights that are not positive.
+    """
+    images = np.asarray(images)
+    if images.ndim != 5:
+        raise ValueError(
+            f"images: expected [K, m, H, W, C]; got shape {list(images.shape)}. Give m images of each class."
+        )
+    num_classes, count = images.shape[:2]
+    weights = np.ones((num_classes, count)) if weights is None else np.asarray(weights, np.float64)
+    checks.equal("weights.shape", weights.shape, (num_classes, count), remedy="Give one for each image.")
+    if not (np.isfinite(weights).all() and (weights > 0).all()):
+        raise ValueError("weights: expected finite numbers > 0; got others. Leave out what has no weight.")
+    rows = np.repeat(np.eye(num_classes), count, axis=0) * (weights / weights.mean()).reshape(-1, 1)
+    inputs = images.reshape(1, -1, *images.shape[2:])
+    return Schedule(jnp.asarray(inputs, jnp.float32), jnp.asarray(rows[None], jnp.float32), None)

@@ -1,0 +1,427 @@
+"""Distillation by matching the gradients of real and distilled images, class by class (DC and DSA)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ddjax import augment, checks
+from ddjax.augment import Augmentation
+from ddjax.chunks import MeanLoss, mean_over_chunks
+from ddjax.data import class_minibatch
+from ddjax.networks import norms
+from ddjax.types import InitDistribution, Method, Network, Params, PyTree, RealData, Recipe, Schedule
+from ddjax.unroll import cross_entropy, mixed_value_and_grad
+
+EPSILON = 1e-6
+"""What is added to a product of norms, so that a gradient of zero has a cosine."""
+
+CALIBRATION_IMAGES = 16
+"""Real images of each class that statistics of batch norms are measured on, as published."""
+
+
+class Loops(NamedTuple):
+    """How long a network is used.
+
+    Attributes:
+        matches: outer loop: updates of the images before a new network is drawn.
+        epochs: inner loop: passes over the distilled images that train it between two of these.
+    """
+
+    matches: int
+    epochs: int
+
+
+PUBLISHED_LOOPS = {1: Loops(1, 1), 10: Loops(10, 50), 50: Loops(50, 10)}
+"""Of DC and DSA, by images per class. With one match nothing is trained."""
+
+
+def schedule_for(images_per_class: int) -> Loops:
+    """The published outer and inner loop.
+
+    Args:
+        images_per_class: distilled images of each class.
+
+    Returns:
+        An entry of `PUBLISHED_LOOPS`.
+
+    Raises:
+        ValueError: a number of images for which none were published.
+    """
+    if images_per_class not in PUBLISHED_LOOPS:
+        raise ValueError(
+            f"images_per_class: expected {', '.join(map(str, PUBLISHED_LOOPS))}, for which the loops were "
+            f"published; got {images_per_class}. Give both matches and epochs yourself."
+        )
+    return PUBLISHED_LOOPS[images_per_class]
+
+
+class GradientMatchingInfo(NamedTuple):
+    """Diagnostics of one outer step.
+
+    Attributes:
+        class_distances: `[K]`, between the two gradients of each class.
+        matches_before: `[]` float, how often the network had been matched, and trained since.
+    """
+
+    class_distances: jax.Array
+    matches_before: jax.Array
+
+
+class NetworkState(NamedTuple):
+    """What a slot carries from one outer step to the next.
+
+    Attributes:
+        params: the weights at which gradients are matched next.
+        matches: `[]` int32, how often that was done since they were drawn.
+    """
+
+    params: Params
+    matches: jax.Array
+
+
+# Distances.
+
+
+def _norm(x: jax.Array, axis: int | None) -> jax.Array:
+    """‖x‖; where it is zero, as for a dead unit, its derivative is zero too instead of NaN."""
+    squared = jnp.sum(x * x, axis)
+    is_zero = squared == 0
+    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, squared)))
+
+
+def _one_minus_cosine(ours: jax.Array, theirs: jax.Array, axis: int | None) -> jax.Array:
+    return 1 - jnp.sum(ours * theirs, axis) / (_norm(ours, axis) * _norm(theirs, axis) + EPSILON)
+
+
+def _flat(tree: PyTree) -> jax.Array:
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+
+
+def layerwise_distance(ours: Params, theirs: Params) -> jax.Array:
+    """One minus the cosine, for each output of each layer: the published distance of two gradients.
+
+        D(g, h) = Σ_layers Σ_j (1 - ⟨g_j, h_j⟩ / (‖g_j‖ ‖h_j‖ + ε)),   g_j = g[..., j]
+
+    Row j of a kernel `[..., in, out]` is all that leads to output channel j. Leaves of one axis, biases and
+    the scales of norms, are left out.
+
+    Args:
+        ours: a gradient.
+        theirs: another.
+
+    Returns:
+        `[]`, from 0 to twice the number of rows.
+
+    References:
+        Zhao et al. 2021, arXiv 2006.05929, section 3.2.
+    """
+    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+    rows = [[leaf.reshape(-1, leaf.shape[-1]) for leaf in pair] for pair in pairs if pair[0].ndim > 1]
+    return jnp.sum(jnp.stack([_one_minus_cosine(*pair, axis=0).sum() for pair in rows]))
+
+
+def squared_distance(ours: Params, theirs: Params) -> jax.Array:
+    """`‖g - h‖²` over all weights, `[]`."""
+    return jnp.sum((_flat(ours) - _flat(theirs)) ** 2)
+
+
+def cosine_distance(ours: Params, theirs: Params) -> jax.Array:
+    """`1 - ⟨g, h⟩ / (‖g‖ ‖h‖ + ε)` over all weights as one vector, `[]`."""
+    return _one_minus_cosine(_flat(ours), _flat(theirs), axis=None)
+
+
+Distance = Callable[[Params, Params], jax.Array]
+"""`(gradient, gradient) -> []`, differentiable in the first."""
+
+DISTANCES: dict[str, Distance] = {
+    "layerwise": layerwise_distance,
+    "mse": squared_distance,
+    "cosine": cosine_distance,
+}
+"""Distances of gradients by name."""
+
+
+# What is matched.
+
+
+class _Images(NamedTuple):
+    """Distilled images.
+
+    Attributes:
+        inputs: `[K, n, H, W, C]`, by class.
+        labels: `[K, n, K]`.
+    """
+
+    inputs: jax.Array
+    labels: jax.Array
+
+
+class _Real(NamedTuple):
+    """What the distances depend on beside φ and the network.
+
+    Attributes:
+        inputs: `[K, N, H, W, C]`, by class.
+        labels: `[K, K]`, of all images of a class.
+        draw: of the augmentation, each leaf `[K]`; None without.
+    """
+
+    inputs: jax.Array
+    labels: jax.Array
+    draw: augment.Draw
+
+
+def _by_class(schedule: Schedule) -> _Images:
+    """φ's images by class, which in each step are in that order, see `_check_labels`."""
+    num_classes = schedule.labels.shape[-1]
+
+    def grouped(leaf: jax.Array) -> jax.Array:
+        steps, size, *rest = leaf.shape
+        leaf = leaf.reshape(steps, num_classes, size // num_classes, *rest)
+        return leaf.swapaxes(0, 1).reshape(num_classes, -1, *rest)
+
+    return _Images(grouped(schedule.inputs), grouped(schedule.labels))
+
+
+def _check_labels(labels: np.ndarray) -> None:
+    """Refuse a φ whose images are not grouped by class.
+
+    Raises:
+        ValueError: as said.
+    """
+    _, size, num_classes = labels.shape
+    found = labels.argmax(-1)
+    if size % num_classes or (found != np.repeat(np.arange(num_classes), size // num_classes)).any():
+        counts = np.bincount(found.ravel(), minlength=num_classes)
+        raise ValueError(
+            "the form's labels: expected images ordered by class in each step, as many of one as of another; "
+            f"got {counts.tolist()} of the classes in steps of {size}. Order them as ddjax.forms.pixels does."
+        )
+
+
+def _has_batch_norm(network: Network) -> bool:
+    """Whether the network has statistics that can be measured."""
+    params = jax.eval_shape(network.init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((2, *network.image_shape), float)
+    measured = jax.eval_shape(lambda *args: norms.calibrate(network, *args), params, images)
+    return jax.tree.structure(measured) != jax.tree.structure(params)
+
+
+def _chunk_size(backend: str, count: int) -> int:
+    """Images at once; measured with ConvNet-3."""
+    return 16 if backend == "cpu" else count
+
+
+def _weighted_loss(network: Network) -> MeanLoss:
+    """`(params, (inputs [n, H, W, C], labels [n, K], weights [n])) -> (mean of w_i ℓ_i, ())`."""
+
+    def loss(params: Params, batch: Any) -> tuple[jax.Array, tuple[()]]:
+        inputs, labels, weights = batch
+        return jnp.mean(weights * optax.softmax_cross_entropy(network.apply(params, inputs), labels)), ()
+
+    return loss
+
+
+@dataclasses.dataclass(frozen=True)
+class _Matching:
+    """How far the gradients of each class are apart."""
+
+    network: Network
+    distance: Distance
+    augmentation: Augmentation | None
+    real_loss: MeanLoss
+
+    def of_class(self, images: _Images, params: Params, real: _Real) -> jax.Array:
+        """Of one class, `[]`: the arguments have its share."""
+        inputs, real_inputs = images.inputs, real.inputs
+        if self.augmentation is not None:
+            inputs, real_inputs = (self.augmentation.apply(real.draw, x) for x in (inputs, real_inputs))
+        ones = jnp.ones(len(real_inputs), real_inputs.dtype)
+        real_labels = jnp.broadcast_to(real.labels, (len(ones), len(real.labels)))
+        # Only the first derivative, and taken in chunks.
+        theirs, _ = jax.grad(self.real_loss, has_aux=True)(params, (real_inputs, real_labels, ones))
+        value_and_grad = mixed_value_and_grad(cross_entropy(self.network.apply))
+        _, ours = value_and_grad(params, inputs, images.labels)
+        return self.distance(ours, jax.lax.stop_gradient(theirs))
+
+    def __call__(self, images: _Images, params: Params, real: _Real) -> jax.Array:
+        """Of all classes, `[K]`; differentiable in the images alone, once.
+
+        The gradient is taken together with the value, one class after the other, so that nothing is kept of
+        a class but its share of both.
+        """
+
+        def distances(images: _Images, params: Params, real: _Real) -> jax.Array:
+            return jax.lax.map(lambda now: self.of_class(now[0], params, now[1]), (images, real))
+
+        def forward(images: _Images, params: Params, real: _Real) -> tuple[jax.Array, _Images]:
+            one = jax.value_and_grad(self.of_class)
+            return jax.lax.map(lambda now: one(now[0], params, now[1]), (images, real))
+
+        def backward(grads: _Images, cotangents: jax.Array) -> tuple[_Images, None, None]:
+            return jax.tree.map(jax.vmap(jnp.multiply), _Images(cotangents, cotangents), grads), None, None
+
+        differentiable = jax.custom_vjp(distances)
+        differentiable.defvjp(forward, backward)
+        return differentiable(images, params, real)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """How a network is trained on φ between two matches: SGD without momentum, at a constant rate."""
+
+    loss: MeanLoss
+    epochs: int
+    lr: float
+    batch_size: int
+    augmentation: Augmentation | None
+
+    def __call__(self, params: Params, schedule: Schedule, key: jax.Array) -> Params:
+        """The weights after so many passes over all images, each in an order of its own. Consumes the key."""
+        inputs, labels = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
+        count = len(labels)
+        size = min(self.batch_size, count)
+        steps = -(-count // size)
+        # The last minibatch of an epoch is filled up with images that weigh nothing.
+        weights = (jnp.arange(steps * size) < count).astype(inputs.dtype).reshape(steps, size)
+        weights = weights / weights.mean(1, keepdims=True)
+
+        def step(params: Params, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Params, None]:
+            rows, weights, key = now
+            images = inputs[rows]
+            if self.augmentation is not None:
+                images = self.augmentation.apply(self.augmentation.sample(key, size), images)
+            grads, _ = jax.grad(self.loss, has_aux=True)(params, (images, labels[rows], weights))
+            return jax.tree.map(lambda p, g: p - self.lr * g, params, grads), None
+
+        def epoch(params: Params, key: jax.Array) -> tuple[Params, None]:
+            order_key, draw_key = jax.random.split(key)
+            # In a single minibatch the order is of no account.
+            order = jnp.arange(count) if steps == 1 else jax.random.permutation(order_key, count)
+            minibatches = jnp.resize(order, (steps, size))
+            return jax.lax.scan(step, params, (minibatches, weights, jax.random.split(draw_key, steps)))
+
+        return jax.lax.scan(epoch, params, jax.random.split(key, self.epochs))[0]
+
+
+def gradient_matching(
+    network: Network,
+    inits: InitDistribution,
+    *,
+    batch_size: int = 256,
+    distance: str = "layerwise",
+    matches: int = 1,
+    epochs: int = 1,
+    lr_net: float = 0.01,
+    batch_train: int = 256,
+    augmentation: Augmentation | None = None,
+    recipe: Recipe | None = None,
+    examples_per_chunk: int | None = None,
+) -> Method:
+    """The distance of the gradients that real and distilled images of each class give a network.
+
+        L(φ) = Σ_k D(∇_θ ℓ(θ; A(x̃, ω_k), x̃ ∈ class k), ∇_θ ℓ(θ; A(x, ω_k), x ∈ class k))
+
+    ℓ is the mean cross-entropy, A the augmentation, if any, and ω_k its draw for class k, the same for real
+    and distilled images. θ is drawn from p(θ0), matched, trained on the φ just updated, matched again, and so
+    on; after `matches` outer steps another is drawn. Where a network has batch norms, each match takes their
+    statistics from real images.
+
+    Args:
+        network: any.
+        inits: p(θ0).
+        batch_size: N, real images of *each class*, drawn uniformly and shared by all slots.
+        distance: D, a name from `DISTANCES`; `"layerwise"` as published.
+        matches: of one network; 1 trains none. `schedule_for` knows the published numbers.
+        epochs: of training on φ between two matches.
+        lr_net: rate of that training, by SGD without momentum.
+        batch_train: images in one of its steps.
+        augmentation: A, drawn anew for each class by each slot at every outer step, and for each image in
+            training on φ (DSA); as published that of `ddjax.augment.strategy_for(data.name)`. None by
+            default (DC).
+        recipe: how to train on the result; the published protocol by default, without augmentation.
+        examples_per_chunk: how many images the network sees at once where no second derivative is taken; the
+            result stays the same. By default 16 on CPU, where the activations of all would not stay in the
+            cache, and all elsewhere.
+
+    Returns:
+        A method whose state is a `NetworkState`; it learns no learning rates. It needs the images of each
+        step ordered by class, as `ddjax.forms.pixels` has them.
+
+    Raises:
+        ValueError: a number out of its range, an unknown distance, a recipe with an unknown augmentation.
+
+    References:
+        DC: Zhao, Mopuri and Bilen, Dataset Condensation with Gradient Matching, ICLR 2021, arXiv 2006.05929.
+        DSA: Zhao and Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021, arXiv
+        2102.08259. How it is differentiated twice: `ddjax.unroll.mixed_value_and_grad`.
+    """
+    checks.network_and_inits(network, inits)
+    numbers = {"batch_size": batch_size, "matches": matches, "epochs": epochs, "batch_train": batch_train}
+    for name, value in numbers.items():
+        checks.at_least(name, value, 1)
+    if examples_per_chunk is not None:
+        checks.at_least("examples_per_chunk", examples_per_chunk, 1)
+    checks.choice("distance", distance, DISTANCES)
+    checks.positive("lr_net", lr_net)
+    if recipe is not None:
+        checks.kind("recipe", recipe, Recipe, remedy="Give ddjax.Recipe('train', ...).")
+        augment.of_recipe(recipe, network.image_shape)
+    if augmentation is not None:
+        checks.kind("augmentation", augmentation, Augmentation, remedy="Build it with ddjax.augment.by_name.")
+    has_batch_norm = _has_batch_norm(network)
+    whole_loss = _weighted_loss(network)
+
+    def loss_in_chunks(count: int) -> MeanLoss:
+        size = examples_per_chunk or _chunk_size(jax.default_backend(), count)
+        return mean_over_chunks(whole_loss, size=size)
+
+    def draw_network(key: jax.Array) -> NetworkState:
+        return NetworkState(inits.sample(key), jnp.zeros((), jnp.int32))
+
+    def sample(data: RealData, key: jax.Array) -> jax.Array:
+        checks.network_fits(network, data)
+        return class_minibatch(data, key, size=batch_size)
+
+    def loss(
+        schedule: Schedule, state: NetworkState, batch: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, GradientMatchingInfo]:
+        draw, params = None, state.params
+        if augmentation is not None:
+            draw = jax.vmap(augmentation.sample)(jax.random.split(key, len(batch)))
+        if has_batch_norm:
+            few = batch[:, :CALIBRATION_IMAGES]
+            params = norms.calibrate(network, params, few.reshape(-1, *few.shape[2:]))
+        matching = _Matching(network, DISTANCES[distance], augmentation, loss_in_chunks(batch_size))
+        real = _Real(batch, jnp.eye(len(batch), dtype=batch.dtype), draw)
+        distances = matching(_by_class(schedule), params, real)
+        return distances.sum(), GradientMatchingInfo(distances, state.matches.astype(distances.dtype))
+
+    def advance(schedule: Schedule, state: NetworkState, key: jax.Array) -> NetworkState:
+        if matches == 1:
+            return draw_network(key)
+        # The statistics of a batch norm are those of a whole minibatch.
+        training_loss = whole_loss if has_batch_norm else loss_in_chunks(batch_train)
+        train = _Training(training_loss, epochs, lr_net, batch_train, augmentation)
+        return jax.lax.cond(
+            state.matches + 1 == matches,
+            lambda: draw_network(key),
+            lambda: NetworkState(train(state.params, schedule, key), state.matches + 1),
+        )
+
+    return Method(
+        sample=sample,
+        loss=loss,
+        name="gradient_matching",
+        recipe=recipe or Recipe("train"),
+        needs_lrs=False,
+        init=draw_network,
+        advance=advance,
+        check_labels=_check_labels,
+    )

@@ -1,0 +1,343 @@
+"""Measure coresets: networks trained from scratch on a few real images of each class, selected in many ways.
+
+Features, gradients and forgetting events are those of one network trained on all images. CRAIG's images are
+scored with its weights and with equal ones. The work directory keeps each score as it comes (a stopped run
+continues with the next one), and the images as an artifact of each selection's name for experiments.evaluate.
+
+    python -m experiments.coreset --dataset=mnist --select=random,herding,k_center,forgetting,craig \
+        --images_per_class=1 --train_epochs=1000 --eval_augment=dc_crop_scale_rotate \
+        --feature_width=32 --feature_epochs=2
+
+Cost on two cores: 35 s of the processor for the features (the published network has 128 channels there too:
+80 s more for each epoch), and about 40 for each of a score's initial weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddjax import artifact, augment, checks, coresets, inits, networks, report
+from ddjax import distilled as forms
+from ddjax.data import Dataset, to_device
+from ddjax.engine import compiler_options
+from ddjax.evaluate import Evaluation, accuracies, check_split, chunks
+from ddjax.networks.ops import CONV_FORMS
+from ddjax.types import Distilled, InitDistribution, Network, Recipe
+from ddjax.workdir import locked
+from experiments import launch, results
+from experiments.baselines import Scores
+from experiments.config import AUGMENTATIONS, DataChoice, flag
+from experiments.parts import Keys, build_network, choose_network, load_data, runs_at_once, strategy
+
+SELECTIONS = ("random", "class_mean", "k_means", "herding", "k_center", "forgetting", "craig")
+UNWEIGHTED = "craig, equal weights"
+CALIBRATION_IMAGES = 1024
+"""Training images that a batch norm's statistics are measured on before features are taken."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(DataChoice):
+    """The settings of a comparison of coresets; the published ones where they apply."""
+
+    dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
+    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
+    workdir: str | None = flag(
+        None, "directory of the scores; runs/coreset-DATASET-IMAGES_PER_CLASS by default"
+    )
+    seed: int = flag(0, "of everything random", low=0)
+    select: str = flag("random,herding,k_center", f"which, with commas between them: {', '.join(SELECTIONS)}")
+    images_per_class: int = flag(1, "selected images of each class", low=1)
+    network: str | None = flag("convnet", f"what is trained on them: {', '.join(networks.NAMES)}")
+    init: str = flag("lecun_normal", DataChoice.__dataclass_fields__["init"].metadata["help"])
+    conv_form: str = flag("auto", "how convolutions are computed", choices=CONV_FORMS)
+    features: str = flag("trained", "what herding and k_center look at", choices=("trained", "pixels"))
+    feature_network: str | None = flag(None, "the network of features and gradients; by default --network")
+    feature_width: int | None = flag(None, "channels of its layers; by default the network's own", low=1)
+    feature_epochs: int = flag(10, "passes over all images that train it", low=1)
+    feature_lr: float = flag(0.05, "learning rate of that training at the start")
+    train_epochs: int = flag(300, "epochs that a network trains on the selected images", low=1)
+    train_lr: float = flag(0.01, "learning rate of that training")
+    eval_augment: str | None = flag(
+        None, f"augmentation of each image that a network trains on; {AUGMENTATIONS}"
+    )
+    num_eval_inits: int = flag(
+        20, "initial weights behind each score; each has random images of its own", low=1
+    )
+
+
+class Task(NamedTuple):
+    """What the settings stand for.
+
+    Attributes:
+        config: the settings.
+        data: real data.
+        network: to train on the selected images.
+        inits: p(θ0).
+        recipe: how.
+        feature_network: of features, gradients and forgetting events.
+        settings: of the network, for the artifacts.
+        keys: of the seed.
+    """
+
+    config: Config
+    data: Dataset
+    network: Network
+    inits: InitDistribution
+    recipe: Recipe
+    feature_network: Network
+    settings: Mapping[str, Any]
+    keys: Keys
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """What one training on all images tells of them; nothing is computed before it is asked for.
+
+    Attributes:
+        task: the settings.
+    """
+
+    task: Task
+
+    @functools.cached_property
+    def training(self) -> coresets.Forgetting:
+        """The network of the features, trained."""
+        task, network, train = self.task, self.task.feature_network, self.task.data.train
+        distribution = inits.random(network, scheme=task.config.init, gain=task.config.init_gain)
+        count = functools.partial(
+            coresets.forgetting,
+            network,
+            epochs=task.config.feature_epochs,
+            batch_size=min(64, len(train)),
+            lr=task.config.feature_lr,
+        )
+        arguments = jax.jit(distribution.sample)(task.keys.theta), to_device(train), task.keys.run
+        options = compiler_options(jax.default_backend())
+        found = jax.jit(count).lower(*arguments).compile(options)(*arguments)
+        images = coresets.images_at(train, np.arange(min(CALIBRATION_IMAGES, len(train))))
+        return found._replace(params=networks.calibrate(network, found.params, jnp.asarray(images)))
+
+    @functools.cached_property
+    def points(self) -> np.ndarray:
+        """`[n, F]`, what herding and k-center look at."""
+        train = self.task.data.train
+        if self.task.config.features == "pixels":
+            return train.normalised().reshape(len(train), -1)
+        return coresets.embeddings(self.task.feature_network, self.training.params, train)
+
+    @functools.cached_property
+    def gradients(self) -> np.ndarray:
+        """`[n, K]`, what CRAIG looks at."""
+        return coresets.last_layer_gradients(
+            self.task.feature_network, self.training.params, self.task.data.train
+        )
+
+
+def selections(config: Config) -> tuple[str, ...]:
+    """The selections of the flag.
+
+    Raises:
+        ValueError: none, an unknown one, or one that cannot give so many images.
+    """
+    wanted = tuple(part.strip() for part in config.select.split(",") if part.strip())
+    for name in wanted:
+        checks.choice("select", name, SELECTIONS, remedy="Separate them by commas.")
+    if not wanted:
+        raise ValueError(
+            f"select: expected one or more of {', '.join(SELECTIONS)}; got none. Give e.g. herding."
+        )
+    if "class_mean" in wanted:
+        remedy = "A class has one mean: leave class_mean out, or give --images_per_class=1."
+        checks.equal("class_mean: images_per_class", config.images_per_class, 1, remedy=remedy)
+    if "forgetting" in wanted:
+        remedy = "Nothing is forgotten in a single epoch: give more --feature_epochs."
+        checks.at_least("forgetting: feature_epochs", config.feature_epochs, 2, remedy=remedy)
+    return wanted
+
+
+def prepare(config: Config) -> Task:
+    """Everything before the first computation.
+
+    Raises:
+        ValueError: settings that do not fit each other or the data.
+        FileNotFoundError: the data are missing.
+    """
+    data = load_data(config)
+    coresets.check_enough(data.train, config.images_per_class, data.num_classes)
+    checks.positive("train_lr", config.train_lr)
+    checks.positive("feature_lr", config.feature_lr)
+    if config.network == "convnet" and config.depth is None and config.width is None:
+        config = dataclasses.replace(config, depth=min(3, min(data.image_shape[:2]).bit_length() - 2))
+    choice = choose_network(config, data)
+    network, feature_network = (
+        build_network(one, data, conv_form=config.conv_form)
+        for one in (choice, feature_choice(config, otherwise=choice))
+    )
+    check_split(data.test, network)
+    augmentation = strategy(config.eval_augment, data)
+    recipe = Recipe("train", lr=config.train_lr, epochs=config.train_epochs, augmentation=augmentation)
+    augment.of_recipe(recipe, data.image_shape)
+    distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
+    return Task(config, data, network, distribution, recipe, feature_network, choice[1], Keys.of(config.seed))
+
+
+def feature_choice(
+    config: Config, *, otherwise: tuple[str, Mapping[str, Any]]
+) -> tuple[str, Mapping[str, Any]]:
+    """The name and settings of the network of the features; by default those of the other one."""
+    name, settings = otherwise
+    if config.feature_network not in (None, name):
+        name, settings = str(config.feature_network), {}
+    width = {} if config.feature_width is None else {"width": config.feature_width}
+    return name, {**settings, **width}
+
+
+class Coreset(NamedTuple):
+    """Images for one score.
+
+    Attributes:
+        sets: `[K, m, H, W, C]` each, normalised; the runs take turns with them.
+        weights: `[K, m]`, of each image's loss; None for equal ones.
+        facts: of the selection, for the record.
+    """
+
+    sets: list[np.ndarray]
+    weights: np.ndarray | None = None
+    facts: Mapping[str, Any] = {}
+
+
+def coreset(name: str, task: Task, learned: Learned) -> Coreset:
+    """The images that a selection takes.
+
+    Args:
+        name: of the selection.
+        task: the settings.
+        learned: what it may look at.
+    """
+    config, split = task.config, task.data.train
+    count = {"per_class": config.images_per_class, "num_classes": split.num_classes}
+    by_class = functools.partial(coresets.by_class, split=split, per_class=config.images_per_class)
+    if name == "random":
+        seeds = range(config.seed, config.seed + config.num_eval_inits)
+        return Coreset([coresets.real_images(split, **count, seed=seed) for seed in seeds])
+    if name == "class_mean":
+        return Coreset([coresets.class_means(split, num_classes=split.num_classes)])
+    if name == "k_means":
+        return Coreset([coresets.k_means(split, **count, seed=config.seed)])
+    weights = None
+    if name == "craig":
+        rows = by_class(coresets.facility_location, learned.gradients)
+        weights = coresets.cluster_sizes(learned.gradients, split, rows)
+    elif name == "forgetting":
+        select = functools.partial(coresets.most_forgotten, seed=config.seed)
+        rows = by_class(select, learned.training.scores)
+    else:
+        rows = by_class(coresets.herding if name == "herding" else coresets.k_center, learned.points)
+    facts: dict[str, Any] = {"features": "pixels"}
+    if config.features == "trained" or name in ("craig", "forgetting"):
+        accuracy = [round(float(value), 2) for value in learned.training.accuracy]
+        facts = {"features": task.feature_network.name, "training_accuracy": accuracy}
+    return Coreset([coresets.images_at(split, rows)], weights, facts)
+
+
+def score(task: Task, found: Coreset) -> Evaluation:
+    """Test accuracy of networks trained on the images."""
+    count = task.config.num_eval_inits
+    schedules = [coresets.weighted_schedule(images, found.weights) for images in found.sets]
+    values = accuracies(
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *schedules),
+        jnp.arange(count, dtype=jnp.int32) % len(schedules),
+        jax.random.split(task.keys.test, count),
+        chunks(task.data.test),
+        mean=jnp.asarray(task.data.mean),
+        std=jnp.asarray(task.data.std),
+        network=task.network,
+        inits=task.inits,
+        recipe=task.recipe,
+        runs_per_chunk=runs_at_once(count),
+    )
+    return Evaluation.of(values)
+
+
+def write_artifact(path: Path, name: str, task: Task, images: np.ndarray) -> None:
+    """Selected images as what any network can be trained on, each with the same weight."""
+    schedule = coresets.weighted_schedule(images)
+    metadata = {
+        "experiment": "coreset",
+        "dataset": task.data.name,
+        "method": name,
+        "network": task.network.name,
+        "network_settings": dict(task.settings),
+        "class_names": list(task.data.class_names),
+    }
+    mean, std = jnp.asarray(task.data.mean), jnp.asarray(task.data.std)
+    artifact.save(path, Distilled(schedule, forms.constant(schedule), mean, std, task.recipe, metadata))
+
+
+def measure(task: Task, wanted: Sequence[str], scores: Scores, workdir: Path) -> dict[str, Any]:
+    """What `result.json` holds; each score is added to the known ones as it comes."""
+    began, learned, config = time.monotonic(), Learned(task), task.config
+    for name in wanted:
+        names = (name, UNWEIGHTED) if name == "craig" else (name,)
+        if all(one in scores.known for one in names):
+            continue
+        selecting = time.monotonic()
+        found = coreset(name, task, learned)
+        facts = {**found.facts, "seconds": {"select": time.monotonic() - selecting}}
+        write_artifact(workdir / f"{name}.npz", name, task, found.sets[0])
+        for one in names:
+            weights = found.weights if one == name else None
+            own = {} if weights is None else {"weights": weights.tolist()}
+            scores.add(one, {**score(task, found._replace(weights=weights)).as_dict(), **facts, **own})
+    return {
+        "experiment": "coreset",
+        "dataset": task.data.name,
+        "network": task.network.name,
+        "init": task.inits.name,
+        "layout": results.layout((1, config.train_epochs, config.images_per_class), task.data.num_classes),
+        "recipe": dataclasses.asdict(task.recipe),
+        "baselines": scores.known,
+        "seconds": {"total": time.monotonic() - began},
+        "seed": config.seed,
+        **results.made_on(),
+    }
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Select, train, test, print and return the scores; or find them measured.
+
+    Raises:
+        ValueError: settings that do not fit each other, the data or the directory.
+        FileNotFoundError: the data are missing.
+    """
+    wanted, task = selections(config), prepare(config)
+    workdir = Path(config.workdir or f"runs/coreset-{Path(config.dataset).stem}-{config.images_per_class}")
+    result = launch.finished(workdir, config, experiment="coreset")
+    if result is not None:
+        print(f"{workdir} is finished.\n\n{results.table(result)}")
+        return result
+    print(
+        f"coresets of {task.data.name}, {config.images_per_class} image(s) of each class: "
+        f"{task.network.name} from {task.inits.name}, {config.train_epochs} epochs\n"
+        f"work directory: {workdir}",
+        flush=True,
+    )
+    with locked(workdir):
+        launch.open_workdir(workdir, config, experiment="coreset")
+        result = measure(task, wanted, Scores(workdir), workdir)
+        report.write_json(workdir / "result.json", result)
+    print(f"\n{results.table(result)}\n\nwritten to {workdir}: scores.json, result.json, an .npz for each")
+    return result
+
+
+if __name__ == "__main__":
+    launch.main("coreset", __doc__, Config, run)

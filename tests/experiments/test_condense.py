@@ -1,0 +1,160 @@
+"""The blocks of the condensation papers' table, as their users meet them."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from absl import flags
+from problems import CLASSES, write_npz
+
+from experiments import condensation, condense_table, config, coreset, regenerate
+from experiments.condense_table import Config
+from experiments.regenerate import Cell, Published, Run, Table
+
+SELECTED: dict[str, Any] = {
+    "select": "random,k_center",
+    "features": "pixels",
+    "network": "mlp",
+    "train_epochs": 5,
+    "num_eval_inits": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "images_per_class", "budget"),
+    [*itertools.product(("mnist", "svhn_cropped", "cifar10", "digits"), (1, 10), regenerate.BUDGETS)],
+)
+def test_the_runs_of_a_block_are_command_lines_that_parse(dataset, images_per_class, budget):
+    table = condensation.block(dataset, images_per_class, budget)
+    named = [name for cell in table.cells for name in cell.runs]
+    assert sorted(named) == sorted(
+        run.name for run in table.runs for _ in range(4 if run.launcher == "coreset" else 1)
+    )
+    assert len({run.name for run in table.runs}) == len(table.runs)
+    for run in table.runs:
+        module = importlib.import_module(f"experiments.{run.launcher}")
+        argv = [run.launcher, *regenerate.command(run, Path("runs") / run.name)]
+        parsed = config.parse(module.Config, argv, flags.FlagValues())
+        for name, value in run.flags.items():
+            assert getattr(parsed, name) == value, (run.name, name)
+        if run.launcher == "coreset":
+            assert coreset.selections(parsed) == tuple(condensation.SELECTIONS.values())
+
+
+def test_rows_stand_beside_what_was_published():
+    table = condensation.block("mnist", 10, "small")
+    assert {cell.row: cell.published for cell in table.cells} == {
+        "random": Published(95.1, 0.9),
+        "herding": Published(93.7, 0.3),
+        "k-center": Published(84.4, 1.7),
+        "forgetting": Published(68.1, 3.3),
+        "DC": Published(97.4, 0.2),
+        "DSA": Published(97.8, 0.1),
+        "DM": Published(97.5),
+        "whole": Published(99.6, 0.0),
+        "DD, LeNet": Published(79.5, 8.1),
+        "DC, LeNet": Published(93.9, 0.6),
+        "whole, LeNet": Published(99.5),
+    }
+    for dataset, rows in condensation.PUBLISHED.items():
+        ours = {cell.row for cell in condensation.block(dataset, 1, "small").cells}
+        assert set(rows) <= ours, dataset
+        assert all(len(numbers) == len(condensation.SIZES) for numbers in rows.values())
+    assert condensation.published("mnist", "DD, LeNet", 1) is None
+    assert condensation.published("digits", "DC", 1) is None
+
+
+def test_the_full_budget_is_the_published_one():
+    by_name = {run.name: run.flags for run in condensation.block("mnist", 10, "full").runs}
+    assert [name for name in by_name if name.startswith("dsa")] == [f"dsa-seed{seed}" for seed in range(5)]
+    dc, dsa, dm = (by_name[f"{name}-seed4"] for name in ("dc", "dsa", "dm"))
+    assert [flags["num_outer_steps"] for flags in (dc, dsa, dm)] == [10_000, 10_000, 20_000]
+    for run in (dc, dsa, dm, by_name["dc-old-seed0"]):
+        assert (run["num_eval_inits"], run["batch_size"], run["train_epochs"]) == (20, 256, 1000)
+        assert run["validate_every"] == run["num_outer_steps"]
+    assert dc["eval_augment"] == by_name["coreset-seed0"]["eval_augment"] == "dc_crop_scale_rotate"
+    assert "augment" not in dc
+    assert dsa["augment"] == dsa["eval_augment"] == dm["augment"] == dm["eval_augment"] == "dsa"
+    assert (dc["initial_images"], dsa["initial_images"], dm["start"]) == ("noise", "real", "real")
+    assert "feature_network" not in by_name["coreset-seed0"]
+    assert by_name["dd"]["num_outer_steps"] == 23_600
+    cifar = {run.name: run.flags for run in condensation.block("cifar10", 50, "full").runs}
+    assert (cifar["dc-seed0"]["train_epochs"], cifar["dsa-seed0"]["train_epochs"]) == (300, 1000)
+    assert "eval_augment" not in cifar["dc-seed0"]
+    assert cifar["dc-seed0"]["num_outer_steps"] == 50_000
+    assert (cifar["dd"]["inner_steps"], cifar["dd"]["inner_epochs"]) == (50, 4)
+    assert (cifar["dd"]["network"], cifar["dc-old-seed0"]["network"]) == ("alexcifar", "alexnet32")
+
+
+def test_the_small_budget_trains_as_published_on_one_image_per_class_alone():
+    for images_per_class, epochs in ((1, 1000), (10, 300)):
+        runs = condensation.block("mnist", images_per_class, "small").runs
+        flags = {run.name: run.flags for run in runs if "train_epochs" in run.flags}
+        assert {name: run["train_epochs"] for name, run in flags.items()} == dict.fromkeys(flags, epochs)
+        assert flags["dc-seed0"]["num_outer_steps"] == 1000
+        assert flags["dm-seed0"]["num_outer_steps"] == 2500
+
+
+def test_other_numbers_of_images_are_refused(tmp_path):
+    settings = Config(images_per_class=5, workdir=str(tmp_path / "runs"), output=str(tmp_path / "results"))
+    with pytest.raises(ValueError, match=r"images_per_class: expected 1, 10, 50, for which .*; got 5"):
+        condense_table.run(settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_tells_the_commands_and_runs_nothing(tmp_path, capsys):
+    settings = Config(workdir=str(tmp_path / "runs"), output=str(tmp_path / "results"), dry_run=True)
+    assert condense_table.run(settings) == {}
+    told = capsys.readouterr().out
+    for launcher in ("coreset", "gradient_matching", "distribution_matching", "random_init", "baselines"):
+        assert f"python -m experiments.{launcher} --" in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_block_is_run_written_and_found_again(tmp_path, rng, monkeypatch, capsys):
+    dataset = write_npz(tmp_path / "spots.npz", rng)
+    asked = []
+
+    def made_up(*block: Any) -> Table:
+        asked.append(block)
+        runs = [
+            Run(f"coreset-seed{seed}", "coreset", {**SELECTED, "dataset": str(dataset), "seed": seed})
+            for seed in (0, 1)
+        ]
+        names = regenerate.names_of(runs)
+        cells = [
+            Cell("random", "spots", names, ("baselines", "random"), Published(64.9, 3.5)),
+            Cell("k-center", "spots", names, ("baselines", "k_center")),
+        ]
+        return Table(runs, cells, source="published")
+
+    monkeypatch.setattr(condensation, "block", made_up)
+    settings = Config(dataset=str(dataset), workdir=str(tmp_path / "runs"), output=str(tmp_path / "results"))
+    records = condense_table.run(settings)
+    assert asked == [(str(dataset), 1, "small")]
+    record = json.loads((tmp_path / "results" / "condense-spots-1-small.json").read_text())
+    assert (record["experiment"], record["images_per_class"]) == ("condense_table", 1)
+    values = np.array([one["baselines"]["k_center"]["values"] for one in records.values()])
+    assert values.shape == (2, 2)
+    assert values.max() > 100 / CLASSES
+    ours = {cell["row"]: cell["ours"] for cell in record["cells"]}
+    assert ours["k-center"] == {
+        "mean": pytest.approx(values.mean()),
+        "std": pytest.approx(values.std()),
+        "n": 4,
+    }
+    lines = (tmp_path / "results" / "condense-spots-1-small.txt").read_text().splitlines()
+    assert re.split(r"\s{2,}", lines[0]) == ["%", "spots", "published"]
+    assert lines[2].endswith("64.9 ± 3.5")
+    assert lines[3].endswith("–")
+    capsys.readouterr()
+    monkeypatch.setattr(coreset, "measure", None)
+    condense_table.run(settings)
+    assert capsys.readouterr().out.count("is finished") == 2
