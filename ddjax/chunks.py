@@ -32,12 +32,14 @@ def mean_over_chunks(loss: MeanLoss, *, size: int) -> MeanLoss:
     """
 
     def whole(params: Params, batch: Any) -> tuple[jax.Array, PyTree]:
-        return _weighted_sum(lambda chunk: loss(params, chunk), batch, size)
+        return mean_of_chunks(lambda chunk: loss(params, chunk), batch, size)
 
     chunked = jax.custom_vjp(whole)
 
     def forward(params: Params, batch: Any) -> tuple[tuple[jax.Array, PyTree], PyTree]:
-        return _weighted_sum(lambda chunk: jax.value_and_grad(loss, has_aux=True)(params, chunk), batch, size)
+        return mean_of_chunks(
+            lambda chunk: jax.value_and_grad(loss, has_aux=True)(params, chunk), batch, size
+        )
 
     def backward(grads: PyTree, cotangents: tuple[jax.Array, PyTree]) -> tuple[PyTree, None]:
         of_value, _ = cotangents
@@ -55,9 +57,24 @@ def _num_examples(batch: Any) -> int:
     return len(jax.tree.leaves(batch)[0])
 
 
-def _weighted_sum(f: Callable[[Any], PyTree], batch: Any, size: int) -> PyTree:
-    """Σ_c (n_c / N) f(chunk c), over full chunks in a scan and what is left over."""
+def mean_of_chunks(f: Callable[[Any], PyTree], batch: Any, size: int) -> PyTree:
+    """A mean over examples, of which no more than `size` are there at once.
+
+        f(batch) = Σ_c (n_c / N) f(chunk c)
+
+    Over full chunks in a scan, then what is left over.
+
+    Args:
+        f: `batch -> means`, each leaf a mean over the batch's leading axis.
+        batch: each leaf `[n, ...]`.
+        size: most examples in a chunk; of at most so many `f` itself is taken.
+
+    Returns:
+        As `f`.
+    """
     total = _num_examples(batch)
+    if total <= size:
+        return f(batch)
     count, rest = divmod(total, size)
     full = jax.tree.map(lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), batch)
 

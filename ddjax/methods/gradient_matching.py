@@ -205,14 +205,6 @@ def _check_labels(labels: np.ndarray) -> None:
         )
 
 
-def _has_batch_norm(network: Network) -> bool:
-    """Whether the network has statistics that can be measured."""
-    params = jax.eval_shape(network.init, jax.random.key(0))
-    images = jax.ShapeDtypeStruct((2, *network.image_shape), float)
-    measured = jax.eval_shape(lambda *args: norms.calibrate(network, *args), params, images)
-    return jax.tree.structure(measured) != jax.tree.structure(params)
-
-
 def _chunk_size(backend: str, count: int) -> int:
     """Images at once; measured with ConvNet-3."""
     return 16 if backend == "cpu" else count
@@ -375,7 +367,7 @@ def gradient_matching(
         augment.of_recipe(recipe, network.image_shape)
     if augmentation is not None:
         checks.kind("augmentation", augmentation, Augmentation, remedy="Build it with ddjax.augment.by_name.")
-    has_batch_norm = _has_batch_norm(network)
+    has_batch_norm = norms.has_batch_norm(network)
     whole_loss = _weighted_loss(network)
 
     def loss_in_chunks(count: int) -> MeanLoss:

@@ -194,6 +194,12 @@ def avg_pool(x: jax.Array, window: int, *, stride: int | None = None, padding: i
     Returns:
         `[n, H', W', C]` with H' = floor((H + 2 padding - window) / stride) + 1.
     """
+    if padding == 0 and stride in (None, window):
+        # As a mean, whose derivative is a broadcast; that of slices is one padded image for each of them.
+        n, height, width, channels = x.shape
+        rows, columns = height // window, width // window
+        x = x[:, : rows * window, : columns * window]
+        return x.reshape(n, rows, window, columns, window, channels).mean((2, 4))
     return _pool(x, jnp.add, window=window, stride=stride, padding=padding, fill=0.0) / window**2
 
 

@@ -121,16 +121,24 @@ def _patches(
     q: tuple[int, int],
     tiles: tuple[int, ...],
 ) -> jax.Array:
-    """`[n, H, W, C] -> [q, q, n, tiles, tiles, C]`: by its place in a patch, each pixel of all patches."""
+    """`[n, H, W, C] -> [q, q, n, tiles, tiles, C]`: by its place in a patch, each pixel of all patches.
+
+    A side is cut into blocks of m pixels; a patch is its tile's block and what it needs of those that follow.
+    So the derivative adds as many shifted images as that are blocks, not one for each of the q places.
+    """
+    blocks = [math.ceil(patch / size) for patch, size in zip(q, m, strict=True)]
     config = [(0, 0, 0)] * 4
     for axis in (0, 1):  # The last tile may reach beyond the image; what it computes there is cut off again.
         low = pads[axis][0]
-        config[axis + 1] = (low, (tiles[axis] - 1) * m[axis] + q[axis] - x.shape[axis + 1] - low, 0)
+        length = (tiles[axis] - 1 + blocks[axis]) * m[axis]
+        config[axis + 1] = (low, length - x.shape[axis + 1] - low, 0)
     x = lax.pad(x, jnp.zeros((), x.dtype), config)
 
-    def places(x: jax.Array, axis: int, side: int) -> jax.Array:
-        last = (tiles[side] - 1) * m[side] + 1
-        parts = [lax.slice_in_dim(x, i, i + last, m[side], axis) for i in range(q[side])]
-        return jnp.stack(parts)
+    def patches(x: jax.Array, axis: int, side: int) -> jax.Array:
+        cut = x.reshape(*x.shape[:axis], -1, m[side], *x.shape[axis + 1 :])
+        parts = [lax.slice_in_dim(cut, i, i + tiles[side], axis=axis) for i in range(blocks[side])]
+        rest = q[side] - (blocks[side] - 1) * m[side]
+        parts[-1] = lax.slice_in_dim(parts[-1], 0, rest, axis=axis + 1)
+        return jnp.concatenate(parts, axis + 1)
 
-    return places(places(x, 1, 0), 3, 1).swapaxes(0, 1)
+    return patches(patches(x, 1, 0), 3, 1).transpose(2, 4, 0, 1, 3, 5)
