@@ -21,8 +21,8 @@ def default_outer(method: Method, num_outer_steps: int) -> tuple[optax.GradientT
     """The outer optimiser and the bound on the gradient's norm, chosen by measuring (see the README).
 
     Adam on a cosine, images at 0.05, learning rates at 0.01, norm at most 0.2, where learning rates are
-    learned; SGD with momentum, unbounded, as published, where images alone are.
+    learned; SGD with momentum at the method's own rate, unbounded, as published, where images alone are.
     """
     if method.needs_lrs:
         return optimizers.adam_cosine(num_outer_steps, lr=0.05, lr_of_lrs=0.01), 0.2
-    return optimizers.sgd_momentum(), None
+    return optimizers.sgd_momentum(lr=method.outer_lr), None

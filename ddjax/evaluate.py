@@ -14,6 +14,8 @@ import optax
 from ddjax import augment, checks
 from ddjax.data import Split, normalise
 from ddjax.inits import draw
+from ddjax.networks import norms
+from ddjax.training import steps_of_epoch, train_epochs, weighted_loss
 from ddjax.types import Distilled, InitDistribution, Network, Params, Recipe, Schedule
 from ddjax.unroll import OPTIMIZERS, cross_entropy, unroll
 
@@ -73,52 +75,24 @@ def chunks(split: Split, *, size: int = TEST_CHUNK) -> Chunks:
     )
 
 
-def _train_epochs(
-    recipe: Recipe, network: Network, params: Params, schedule: Schedule, key: jax.Array
-) -> Params:
-    """Train on all S·B images as one small training set; each epoch in an order of its own.
-
-    With an augmentation, each minibatch is drawn anew.
-    """
-    inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
-    labels = schedule.labels.reshape(len(inputs), -1)
-    size = min(recipe.batch_size, len(inputs))
-    steps = -(-len(inputs) // size)
+def _train(recipe: Recipe, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Params:
+    """SGD with momentum and weight decay, whose rate falls to a tenth at half of the epochs."""
+    num_images = schedule.inputs.shape[0] * schedule.inputs.shape[1]
+    steps = steps_of_epoch(num_images, recipe.batch_size)
     rate = optax.piecewise_constant_schedule(recipe.lr, {steps * (recipe.epochs // 2): 0.1})
     optimizer = optax.chain(
         optax.add_decayed_weights(recipe.weight_decay), optax.sgd(rate, momentum=recipe.momentum)
     )
-
-    augmentation = augment.of_recipe(recipe, network.image_shape)
-
-    def loss(params: Params, images: jax.Array, rows: jax.Array, weights: jax.Array) -> jax.Array:
-        logits = network.apply(params, images)
-        return jnp.sum(weights * optax.softmax_cross_entropy(logits, labels[rows])) / weights.sum()
-
-    def step(carry: tuple, now: tuple[jax.Array, jax.Array, jax.Array | None]) -> tuple[tuple, None]:
-        params, state = carry
-        rows, weights, key = now
-        images = inputs[rows]
-        if augmentation is not None:
-            images = augmentation.apply(augmentation.sample(key, size), images)
-        grads = jax.grad(loss)(params, images, rows, weights)
-        updates, state = optimizer.update(grads, state, params)
-        return (optax.apply_updates(params, updates), state), None
-
-    # The last minibatch of an epoch is filled up with images that weigh nothing.
-    weights = (jnp.arange(steps * size) < len(inputs)).astype(inputs.dtype).reshape(steps, size)
-
-    def epoch(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
-        keys = None
-        if augmentation is not None:
-            key, draw_key = jax.random.split(key)
-            keys = jax.random.split(draw_key, steps)
-        order = jnp.resize(jax.random.permutation(key, len(inputs)), (steps, size))
-        return jax.lax.scan(step, carry, (order, weights, keys))
-
-    start = (params, optimizer.init(params))
-    (params, _), _ = jax.lax.scan(epoch, start, jax.random.split(key, recipe.epochs))
-    return params
+    return train_epochs(
+        weighted_loss(network),
+        params,
+        schedule,
+        key,
+        optimizer=optimizer,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        augmentation=augment.of_recipe(recipe, network.image_shape),
+    )
 
 
 def train_params(
@@ -134,12 +108,16 @@ def train_params(
         key: orders the epochs of `train`, and draws their augmentation. Consumed.
 
     Returns:
-        The trained weights.
+        The trained weights; with the statistics of φ's images where the network has batch norms.
     """
     if recipe.kind == "train":
-        return _train_epochs(recipe, network, params, schedule, key)
-    optimizer = OPTIMIZERS[recipe.optimizer]
-    return unroll(cross_entropy(network.apply), params, schedule, optimizer=optimizer)[0]
+        trained = _train(recipe, network, params, schedule, key)
+    else:
+        optimizer = OPTIMIZERS[recipe.optimizer]
+        trained, _ = unroll(cross_entropy(network.apply), params, schedule, optimizer=optimizer)
+    if not norms.has_batch_norm(network):
+        return trained
+    return norms.calibrate(network, trained, schedule.inputs.reshape(-1, *network.image_shape))
 
 
 def _accuracy(network: Network, params: Params, data: Chunks, mean: jax.Array, std: jax.Array) -> jax.Array:

@@ -219,6 +219,7 @@ class Method:
         name: how artifacts and records call it.
         recipe: how to train on what the method distils.
         needs_lrs: whether the schedule must bring learning rates.
+        outer_lr: published rate of the images, by SGD with momentum, where no learning rates are learned.
         init: `key -> state`, what a slot carries from one outer step to the next; nothing by default.
             Consumes the key.
         advance: `(schedule, state, key) -> state` after φ has moved; never differentiated; by default the
@@ -234,6 +235,7 @@ class Method:
     name: str
     recipe: Recipe
     needs_lrs: bool
+    outer_lr: float = 1.0
     init: Callable[[jax.Array], PyTree] = _no_state
     advance: Callable[[Schedule, PyTree, jax.Array], PyTree] = _keep_state
     assets: PyTree = dataclasses.field(default=(), compare=False, repr=False)

@@ -22,7 +22,6 @@ from ddjax import baselines, checks, coresets, inits, report
 from ddjax.data import Dataset
 from ddjax.types import InitDistribution, Network, Recipe
 from ddjax.unroll import OPTIMIZERS
-from ddjax.workdir import locked
 from experiments import launch, results
 from experiments.adapt import load_pool, network_of
 from experiments.config import DataChoice, flag
@@ -167,22 +166,15 @@ def run(config: Config) -> dict[str, Any]:
     setting = setting_of(config, data, keys)
     coresets.check_enough(data.train, setting.per_class, data.num_classes)
     workdir = Path(config.workdir or f"runs/baselines-{Path(config.dataset).stem}")
-    result = launch.finished(workdir, config, experiment="baselines")
-    if result is not None:
-        print(f"{workdir} is finished.\n\n{results.table(result)}")
-        return result
-    print(
-        f"baselines of {data.name}, {setting.per_class * data.num_classes} images, S {config.inner_steps}, "
-        f"E {config.inner_epochs}: {setting.network.name} from {setting.inits.name}\n"
-        f"work directory: {workdir}",
-        flush=True,
+    return launch.once(
+        workdir,
+        config,
+        lambda: measure(config, setting, wanted, selection, keys=keys, scores=Scores(workdir)),
+        experiment="baselines",
+        what=f"baselines of {data.name}, {setting.per_class * data.num_classes} images, "
+        f"S {config.inner_steps}, E {config.inner_epochs}: {setting.network.name} from {setting.inits.name}",
+        written="scores.json, result.json",
     )
-    with locked(workdir):
-        launch.open_workdir(workdir, config, experiment="baselines")
-        result = measure(config, setting, wanted, selection, keys=keys, scores=Scores(workdir))
-        report.write_json(workdir / "result.json", result)
-    print(f"\n{results.table(result)}\n\nwritten to {workdir}: scores.json, result.json")
-    return result
 
 
 def measure(

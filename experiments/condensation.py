@@ -13,7 +13,7 @@ of each class, 20,000 steps of DM, five repetitions of 20 networks each.
 | 2,500 updates by DM | 20,000 |
 | 2,000 updates by DD, on CIFAR-10 300 | 23,600, on CIFAR-10 19,600 |
 | from 10 images per class on at most 300 epochs of training | up to 1,000 |
-| features of a LeNet after 3 epochs, for the selections | of a ConvNet-3 after 10 |
+| features of a ConvNet-3 of 32 channels after 2 epochs, for the selections | of 128 after 10 |
 
 DD is ours of `experiments.tables`, 200 inner steps for unseen initial weights, with as many images. Whole is
 the recipe of all launchers (`experiments.results.FULL_DATA`), six epochs without augmentation.
@@ -149,7 +149,7 @@ def budget_of(name: str, dataset: str, images_per_class: int) -> Budget:
         steps = 1000 * PUBLISHED_LOOPS[images_per_class].matches
         return Budget((0, 1, 2, 3, 4), 20, 200, 3, 256, steps, 20_000, None, {})
     # A LeNet fits those data that there are numbers for.
-    features: Flags = {"feature_network": "lenet", "feature_epochs": 3} if dataset in PUBLISHED else {}
+    features: Flags = {"feature_width": 32, "feature_epochs": 2} if dataset in PUBLISHED else {}
     return Budget((0,), 5, 20, 1, 64, 1000, 2500, 300, features)
 
 
@@ -221,7 +221,7 @@ def block(dataset: str, images_per_class: int, budget: str) -> Table:
     siamese: Flags = with_dsa | {"augment": "dsa"}
     dc = distilled("dc", "gradient_matching", spent.dc_steps, from_noise)
     dsa = distilled("dsa", "gradient_matching", spent.dc_steps, siamese | {"initial_images": "real"})
-    dm = distilled("dm", "distribution_matching", spent.dm_steps, siamese | {"start": "real"})
+    dm = distilled("dm", "distribution_matching", spent.dm_steps, siamese | {"initial_images": "real"})
     rows = [(row, coresets, ("baselines", name)) for row, name in SELECTIONS.items()]
     rows += [(row, runs, ("test_accuracy",)) for row, runs in (("DC", dc), ("DSA", dsa), ("DM", dm))]
     everything = ("baselines", "all data")

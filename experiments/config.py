@@ -13,6 +13,7 @@ from absl import flags
 from ddjax.coresets import INITIAL_IMAGES
 from ddjax.inits import SCHEMES
 from ddjax.methods.unrolled import HORIZONS
+from ddjax.networks import NAMES
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.unroll import OPTIMIZERS, STRATEGIES
 
@@ -125,9 +126,9 @@ def usage(docstring: str, config_class: type) -> str:
 class NetworkChoice:
     """Which network, from which initial weights."""
 
-    network: str | None = flag(None, "lenet, alexcifar, convnet or mlp; by default what fits the images")
+    network: str | None = flag(None, f"{', '.join(NAMES)}; by default what fits the images")
     width: int | None = flag(None, "channels of a convnet's layers; by default the network's own", low=1)
-    depth: int | None = flag(None, "blocks of a convnet; by default the network's own", low=1)
+    depth: int | None = flag(None, "blocks of a convnet; by default what fits the images", low=1)
     init: str = flag("xavier_normal", f"what initial weights are drawn from: {', '.join(SCHEMES)}")
     init_gain: float = flag(1.0, "factor on the initial weights")
 
@@ -226,3 +227,19 @@ class Unrolled(Common):
     )
     augment: str | None = flag(None, f"augmentation of each real image; {AUGMENTATIONS}")
     original: bool = flag(False, "the 2018 paper's outer optimiser and schedule instead of ours")
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching(Common):
+    """The settings of the methods that match real and distilled images; φ is trained on in epochs."""
+
+    network: str | None = flag("convnet", ", ".join(NAMES))
+    init: str = flag("lecun_normal", NetworkChoice.__dataclass_fields__["init"].metadata["help"])
+    images_per_class: int = flag(1, "distilled images of each class", low=1)
+    batch_size: int = flag(256, "N, real images of each class in a minibatch", low=1)
+    initial_images: str = flag("real", "what the distilled images start from", choices=tuple(INITIAL_IMAGES))
+    augment: str | None = flag(None, f"augmentation of real and distilled images alike; {AUGMENTATIONS}")
+    train_epochs: int = flag(300, "epochs that a network trains on the distilled images in the end", low=1)
+    train_lr: float = flag(0.01, "learning rate of that training")
+    eval_augment: str | None = flag(None, f"augmentation of each image in that training; {AUGMENTATIONS}")
+    validate_every: int = flag(250, "outer steps from one validation to the next", low=1)

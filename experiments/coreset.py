@@ -25,18 +25,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import artifact, augment, checks, coresets, inits, networks, report
+from ddjax import artifact, checks, coresets, inits, networks
 from ddjax import distilled as forms
 from ddjax.data import Dataset, to_device
 from ddjax.engine import compiler_options
 from ddjax.evaluate import Evaluation, accuracies, check_split, chunks
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
-from ddjax.workdir import locked
 from experiments import launch, results
 from experiments.baselines import Scores
 from experiments.config import AUGMENTATIONS, DataChoice, flag
-from experiments.parts import Keys, build_network, choose_network, load_data, runs_at_once, strategy
+from experiments.parts import Keys, build_network, choose_network, load_data, runs_at_once, trained_recipe
 
 SELECTIONS = ("random", "class_mean", "k_means", "herding", "k_center", "forgetting", "craig")
 UNWEIGHTED = "craig, equal weights"
@@ -51,7 +50,7 @@ class Config(DataChoice):
     dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
     data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
     workdir: str | None = flag(
-        None, "directory of the scores; runs/coreset-DATASET-IMAGES_PER_CLASS by default"
+        None, "directory of the scores; runs/coreset-DATASET-IMAGES_PER_CLASS by default", recorded=False
     )
     seed: int = flag(0, "of everything random", low=0)
     select: str = flag("random,herding,k_center", f"which, with commas between them: {', '.join(SELECTIONS)}")
@@ -175,17 +174,18 @@ def prepare(config: Config) -> Task:
     coresets.check_enough(data.train, config.images_per_class, data.num_classes)
     checks.positive("train_lr", config.train_lr)
     checks.positive("feature_lr", config.feature_lr)
-    if config.network == "convnet" and config.depth is None and config.width is None:
-        config = dataclasses.replace(config, depth=min(3, min(data.image_shape[:2]).bit_length() - 2))
     choice = choose_network(config, data)
     network, feature_network = (
         build_network(one, data, conv_form=config.conv_form)
         for one in (choice, feature_choice(config, otherwise=choice))
     )
     check_split(data.test, network)
-    augmentation = strategy(config.eval_augment, data)
-    recipe = Recipe("train", lr=config.train_lr, epochs=config.train_epochs, augmentation=augmentation)
-    augment.of_recipe(recipe, data.image_shape)
+    recipe = trained_recipe(
+        data,
+        train_lr=config.train_lr,
+        train_epochs=config.train_epochs,
+        eval_augment=config.eval_augment,
+    )
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     return Task(config, data, network, distribution, recipe, feature_network, choice[1], Keys.of(config.seed))
 
@@ -321,22 +321,15 @@ def run(config: Config) -> dict[str, Any]:
     """
     wanted, task = selections(config), prepare(config)
     workdir = Path(config.workdir or f"runs/coreset-{Path(config.dataset).stem}-{config.images_per_class}")
-    result = launch.finished(workdir, config, experiment="coreset")
-    if result is not None:
-        print(f"{workdir} is finished.\n\n{results.table(result)}")
-        return result
-    print(
-        f"coresets of {task.data.name}, {config.images_per_class} image(s) of each class: "
-        f"{task.network.name} from {task.inits.name}, {config.train_epochs} epochs\n"
-        f"work directory: {workdir}",
-        flush=True,
+    return launch.once(
+        workdir,
+        config,
+        lambda: measure(task, wanted, Scores(workdir), workdir),
+        experiment="coreset",
+        what=f"coresets of {task.data.name}, {config.images_per_class} image(s) of each class: "
+        f"{task.network.name} from {task.inits.name}, {config.train_epochs} epochs",
+        written="scores.json, result.json, an .npz for each",
     )
-    with locked(workdir):
-        launch.open_workdir(workdir, config, experiment="coreset")
-        result = measure(task, wanted, Scores(workdir), workdir)
-        report.write_json(workdir / "result.json", result)
-    print(f"\n{results.table(result)}\n\nwritten to {workdir}: scores.json, result.json, an .npz for each")
-    return result
 
 
 if __name__ == "__main__":

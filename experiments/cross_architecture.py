@@ -28,7 +28,6 @@ from ddjax import checks, inits, networks, report
 from ddjax.data import Dataset
 from ddjax.evaluate import check_fits, check_split, evaluate
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
-from ddjax.workdir import locked
 from experiments import evaluate as evaluation
 from experiments import launch, results
 from experiments.baselines import Scores
@@ -312,25 +311,19 @@ def run(config: Config) -> dict[str, Any]:
     """
     matrix = prepare(config)
     workdir = Path(config.workdir or f"runs/cross_architecture-{Path(matrix.data.name).stem}")
-    result = launch.finished(workdir, config, experiment="cross_architecture", table=table)
-    if result is not None:
-        known = [score for row in result["matrix"].values() for score in row.values()]
-        check_unchanged(matrix, known, workdir)
-        print(f"{workdir} is finished.\n\n{table(result)}")
-        return result
-    print(
-        f"{len(matrix.rows)} artifact(s) on {matrix.data.name}, {len(matrix.columns)} network(s), "
-        f"{config.num_nets} initial weights each\nwork directory: {workdir}",
-        flush=True,
+    if (workdir / "scores.json").exists():
+        launch.check_workdir(workdir, config, experiment="cross_architecture")
+        check_unchanged(matrix, Scores(workdir).known.values(), workdir)
+    return launch.once(
+        workdir,
+        config,
+        lambda: measure(config, matrix, Scores(workdir)),
+        experiment="cross_architecture",
+        what=f"{len(matrix.rows)} artifact(s) on {matrix.data.name}, {len(matrix.columns)} network(s), "
+        f"{config.num_nets} initial weights each",
+        written="scores.json, result.json",
+        table=table,
     )
-    with locked(workdir):
-        launch.open_workdir(workdir, config, experiment="cross_architecture")
-        scores = Scores(workdir)
-        check_unchanged(matrix, scores.known.values(), workdir)
-        result = measure(config, matrix, scores)
-        report.write_json(workdir / "result.json", result)
-    print(f"\n{table(result)}\n\nwritten to {workdir}: scores.json, result.json")
-    return result
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from ddjax.engine import Cost
 from ddjax.evaluate import scorer
 from ddjax.plan import Estimate, Plan
 from ddjax.run import DivergedError, PreemptedError, Reporting, Run, Validation, distill
-from ddjax.workdir import LOCK, held
+from ddjax.workdir import LOCK, held, locked
 from experiments import config as settings
 from experiments import planning, results
 from experiments.parts import Build, Keys, Parts, default_for, load_data, runs_at_once
@@ -200,6 +200,43 @@ def finished(
         table(result)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected the result of a run; got {error!r}. {remedy}") from error
+    return result
+
+
+def once(
+    workdir: Path,
+    config: Any,
+    measure: Callable[[], dict[str, Any]],
+    *,
+    experiment: str,
+    what: str,
+    written: str,
+    table: Callable[[dict[str, Any]], str] = results.table,
+) -> dict[str, Any]:
+    """A measurement that is kept in its work directory, or found there; for one process.
+
+    Args:
+        workdir: where; its lock is held meanwhile.
+        config: the settings.
+        measure: what `result.json` holds; it may write more beside it.
+        experiment: the launcher's name.
+        what: told before.
+        written: the files, told after.
+        table: of a result.
+
+    Raises:
+        ValueError: see `open_workdir` and `finished`.
+    """
+    result = finished(workdir, config, experiment=experiment, table=table)
+    if result is not None:
+        tell(f"{workdir} is finished.\n\n{table(result)}")
+        return result
+    tell(f"{what}\nwork directory: {workdir}")
+    with locked(workdir):
+        open_workdir(workdir, config, experiment=experiment)
+        result = measure()
+        report.write_json(workdir / "result.json", result)
+    tell(f"\n{table(result)}\n\nwritten to {workdir}: {written}")
     return result
 
 

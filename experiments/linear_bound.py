@@ -21,7 +21,6 @@ import numpy as np
 from ddjax import figures, linear, report
 from ddjax.data import load
 from ddjax.linear import Initials, Problem
-from ddjax.workdir import locked
 from experiments import launch, results
 from experiments.config import flag
 
@@ -140,17 +139,21 @@ def run(config: Config) -> dict[str, Any]:
     """
     workdir = Path(config.workdir or f"runs/linear_bound-{Path(config.dataset).stem}")
     problem = problem_of(config)
-    result = launch.finished(workdir, config, experiment="linear_bound", table=table)
-    if result is not None:
-        print(f"{workdir} is finished.\n\n{table(result)}")
-        return result
-    with locked(workdir):
-        launch.open_workdir(workdir, config, experiment="linear_bound")
+
+    def analyse_and_draw() -> dict[str, Any]:
         result = analyse(config, problem)
         draw(workdir / "linear_bound.png", result)
-        report.write_json(workdir / "result.json", result)
-    print(f"\n{table(result)}\n\nwritten to {workdir}: linear_bound.png, result.json")
-    return result
+        return result
+
+    return launch.once(
+        workdir,
+        config,
+        analyse_and_draw,
+        experiment="linear_bound",
+        what=f"least squares on {Path(config.dataset).stem}, D = {config.num_features}",
+        written="linear_bound.png, result.json",
+        table=table,
+    )
 
 
 def analyse(config: Config, problem: Problem) -> dict[str, Any]:

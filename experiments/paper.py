@@ -2,7 +2,7 @@
 
 Each run has a directory of its own inside --workdir: one that is finished is found finished, one that was
 stopped continues. The table, with the whole record of every run, goes to --output as JSON and as text, the
-pictures beside it. `--budget=small` is what two CPU cores do in about an hour, `full` the paper's numbers of
+pictures beside it. `--budget=small` is what two CPU cores do in an hour or two, `full` the paper's numbers of
 outer steps and of held-out initial weights.
 
     python -m experiments.paper --table=basic --dataset=mnist

@@ -10,14 +10,14 @@ import jax
 import numpy as np
 import optax
 
-from ddjax import augment, checks, coresets, methods, networks, optimizers
+from ddjax import augment, checks, coresets, inits, methods, networks, optimizers
 from ddjax import distilled as forms
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset, load, repeat_channels, resize
 from ddjax.methods.unrolled import Objective
 from ddjax.methods.unrolled import cross_entropy as cross_entropy_objective
 from ddjax.plan import CHOICES, Plan, default_plan
-from ddjax.types import Form, InitDistribution, Method, Network, Schedule
+from ddjax.types import Form, InitDistribution, Method, Network, Recipe, Schedule
 from ddjax.unroll import STRATEGIES
 from experiments import config as settings
 
@@ -152,7 +152,9 @@ def choose_network(
     chosen = {key: value for key, value in given.items() if value is not None}
     if config.network in (None, name):
         return name, {**own, **chosen}
-    return str(config.network), chosen
+    # A ConvNet-3, or as deep as smaller images allow.
+    fitting = {"depth": min(3, min(data.image_shape[:2]).bit_length() - 2)}
+    return str(config.network), (fitting if config.network == "convnet" else {}) | chosen
 
 
 def build_network(
@@ -243,8 +245,16 @@ def original_outer(config: settings.Unrolled, data: Dataset) -> Outer:
     return Outer(optimizers.adam_halving(40 * epoch, lr=lr), steps, config.clip_norm or None, plan)
 
 
-def initial_images(config: settings.Unrolled, data: Dataset) -> np.ndarray | None:
+def initial_images(
+    config: settings.Unrolled | settings.Matching, data: Dataset, *, steps: int, per_class_per_step: int
+) -> np.ndarray | None:
     """`[S, B, H, W, C]`, what φ's images start from; None for noise.
+
+    Args:
+        config: its `initial_images` and `seed`.
+        data: to take them from.
+        steps: S.
+        per_class_per_step: images of one class in one step.
 
     Raises:
         ValueError: a class has too few images.
@@ -252,9 +262,9 @@ def initial_images(config: settings.Unrolled, data: Dataset) -> np.ndarray | Non
     select = coresets.INITIAL_IMAGES[config.initial_images]
     if select is None:
         return None
-    per_class = config.inner_steps * config.images_per_class_per_step
+    per_class = steps * per_class_per_step
     images = select(data.train, per_class=per_class, num_classes=data.num_classes, seed=config.seed)
-    return forms.by_step(images, config.inner_steps)
+    return forms.by_step(images, steps)
 
 
 def unrolled_parts(
@@ -286,7 +296,7 @@ def unrolled_parts(
         inner_epochs=layout[1],
         images_per_class_per_step=layout[2],
         inner_lr=config.inner_lr,
-        initial_images=initial_images(config, data),
+        initial_images=initial_images(config, data, steps=layout[0], per_class_per_step=layout[2]),
         label_confidence=config.label_confidence,
     )
     method = methods.unrolled(
@@ -301,3 +311,87 @@ def unrolled_parts(
     )
     plan = {**outer.plan, **augmentations(data, augmentation=config.augment)}
     return Parts(network, distribution, method, form, *outer[:3], layout, plan, choice[1])
+
+
+def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_augment: str | None) -> Recipe:
+    """An ordinary training on a few images, by the flags of those names.
+
+    Raises:
+        ValueError: an unknown augmentation, or images that are too small for it.
+    """
+    recipe = Recipe("train", lr=train_lr, epochs=train_epochs, augmentation=strategy(eval_augment, data))
+    augment.of_recipe(recipe, data.image_shape)
+    return recipe
+
+
+class Matched(NamedTuple):
+    """What a matching method is built from.
+
+    Attributes:
+        network: to compare images under.
+        inits: p(θ0).
+        recipe: how to train on the result.
+        augmentation: of real and distilled images alike; None for none.
+    """
+
+    network: Network
+    inits: InitDistribution
+    recipe: Recipe
+    augmentation: Augmentation | None
+
+
+def matching_parts(
+    config: settings.Matching,
+    data: Dataset,
+    method_of: Callable[[Matched], Method],
+    *,
+    num_outer_steps: int,
+    plan: Mapping[str, Any] | None = None,
+) -> Parts:
+    """The parts of an experiment that matches: all images in one step, moved by SGD with momentum.
+
+    Args:
+        config: its settings.
+        data: the real data.
+        method_of: the method.
+        num_outer_steps: where the flags say none.
+        plan: what else was resolved, for `plan.json`.
+    """
+    choice = choose_network(config, data)
+    network = build_network(choice, data, conv_form=config.conv_form)
+    recipe = trained_recipe(
+        data,
+        train_lr=config.train_lr,
+        train_epochs=config.train_epochs,
+        eval_augment=config.eval_augment,
+    )
+    distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
+    method = method_of(Matched(network, distribution, recipe, augmentation(config.augment, data)))
+    count = config.images_per_class
+    form = forms.pixels(
+        data.image_shape,
+        data.num_classes,
+        inner_steps=1,
+        images_per_class_per_step=count,
+        inner_lr=None,
+        initial_images=initial_images(config, data, steps=1, per_class_per_step=count),
+    )
+    lr = config.outer_lr or method.outer_lr
+    resolved = {
+        "outer_optimizer": "sgd, momentum 0.5",
+        "outer_lr": lr,
+        **(plan or {}),
+        **augmentations(data, augmentation=config.augment, eval_augmentation=config.eval_augment),
+    }
+    return Parts(
+        network,
+        distribution,
+        method,
+        form,
+        optimizers.sgd_momentum(lr=lr),
+        config.num_outer_steps or num_outer_steps,
+        config.clip_norm or None,
+        (1, 1, count),
+        resolved,
+        choice[1],
+    )

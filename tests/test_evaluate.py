@@ -13,7 +13,8 @@ from problems import CLASSES, SHAPE, small_run, three_digits
 
 import ddjax
 from ddjax import augment, inits, networks, pool
-from ddjax.evaluate import Evaluation, _accuracies, chunks, scorer
+from ddjax.evaluate import Evaluation, _accuracies, chunks, scorer, train_params
+from ddjax.networks import norms
 from ddjax.types import InitDistribution, Recipe
 
 
@@ -117,6 +118,33 @@ def test_each_minibatch_is_augmented_anew_image_by_image(data, distilled, networ
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6)
     brightness = np.stack([draw[0].brightness for draw in draws])
     assert len(np.unique(brightness)) == 16
+
+
+@pytest.mark.parametrize("recipe", [Recipe("schedule"), Recipe("train", lr=0.1, epochs=2)])
+def test_a_network_with_batch_norm_is_tested_image_by_image(data, distilled, recipe):
+    """Trained, it normalises by φ's statistics, not by those of whatever is tested together."""
+    network = networks.convnet(SHAPE, CLASSES, width=4, depth=1, norm="batch")
+    params = inits.random(network).sample(jax.random.key(3))
+    trained = train_params(recipe, network, params, distilled.schedule, key=jax.random.key(4))
+    images = jnp.asarray(data.test.normalised()[:20])
+    alone = jnp.concatenate([network.apply(trained, image[None]) for image in images])
+    together = network.apply(trained, images)
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+    of_phi = norms.calibrate(network, trained, distilled.schedule.inputs.reshape(-1, *SHAPE))
+    np.testing.assert_allclose(together, network.apply(of_phi, images), atol=1e-5)
+    score = ddjax.evaluate(
+        dataclasses.replace(distilled, recipe=recipe),
+        network,
+        inits.random(network),
+        data.test,
+        key=jax.random.key(5),
+        num_inits=1,
+    )
+    keys = jax.random.split(jax.random.split(jax.random.key(5), 1)[0])
+    params = train_params(
+        recipe, network, inits.random(network).sample(keys[0]), distilled.schedule, key=keys[1]
+    )
+    assert score.values == pytest.approx([accuracy(network, params, data.test)], abs=1e-4)
 
 
 def test_one_call_trains_a_network_that_classifies(data, distilled, network):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from ddjax.augment import Augmentation
 from ddjax.chunks import MeanLoss, mean_over_chunks
 from ddjax.data import class_minibatch
 from ddjax.networks import norms
+from ddjax.training import train_epochs, weighted_loss
 from ddjax.types import InitDistribution, Method, Network, Params, PyTree, RealData, Recipe, Schedule
 from ddjax.unroll import cross_entropy, mixed_value_and_grad
 
@@ -210,16 +211,6 @@ def _chunk_size(backend: str, count: int) -> int:
     return 16 if backend == "cpu" else count
 
 
-def _weighted_loss(network: Network) -> MeanLoss:
-    """`(params, (inputs [n, H, W, C], labels [n, K], weights [n])) -> (mean of w_i ℓ_i, ())`."""
-
-    def loss(params: Params, batch: Any) -> tuple[jax.Array, tuple[()]]:
-        inputs, labels, weights = batch
-        return jnp.mean(weights * optax.softmax_cross_entropy(network.apply(params, inputs), labels)), ()
-
-    return loss
-
-
 @dataclasses.dataclass(frozen=True)
 class _Matching:
     """How far the gradients of each class are apart."""
@@ -262,44 +253,6 @@ class _Matching:
         differentiable = jax.custom_vjp(distances)
         differentiable.defvjp(forward, backward)
         return differentiable(images, params, real)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Training:
-    """How a network is trained on φ between two matches: SGD without momentum, at a constant rate."""
-
-    loss: MeanLoss
-    epochs: int
-    lr: float
-    batch_size: int
-    augmentation: Augmentation | None
-
-    def __call__(self, params: Params, schedule: Schedule, key: jax.Array) -> Params:
-        """The weights after so many passes over all images, each in an order of its own. Consumes the key."""
-        inputs, labels = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
-        count = len(labels)
-        size = min(self.batch_size, count)
-        steps = -(-count // size)
-        # The last minibatch of an epoch is filled up with images that weigh nothing.
-        weights = (jnp.arange(steps * size) < count).astype(inputs.dtype).reshape(steps, size)
-        weights = weights / weights.mean(1, keepdims=True)
-
-        def step(params: Params, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Params, None]:
-            rows, weights, key = now
-            images = inputs[rows]
-            if self.augmentation is not None:
-                images = self.augmentation.apply(self.augmentation.sample(key, size), images)
-            grads, _ = jax.grad(self.loss, has_aux=True)(params, (images, labels[rows], weights))
-            return jax.tree.map(lambda p, g: p - self.lr * g, params, grads), None
-
-        def epoch(params: Params, key: jax.Array) -> tuple[Params, None]:
-            order_key, draw_key = jax.random.split(key)
-            # In a single minibatch the order is of no account.
-            order = jnp.arange(count) if steps == 1 else jax.random.permutation(order_key, count)
-            minibatches = jnp.resize(order, (steps, size))
-            return jax.lax.scan(step, params, (minibatches, weights, jax.random.split(draw_key, steps)))
-
-        return jax.lax.scan(epoch, params, jax.random.split(key, self.epochs))[0]
 
 
 def gradient_matching(
@@ -368,7 +321,7 @@ def gradient_matching(
     if augmentation is not None:
         checks.kind("augmentation", augmentation, Augmentation, remedy="Build it with ddjax.augment.by_name.")
     has_batch_norm = norms.has_batch_norm(network)
-    whole_loss = _weighted_loss(network)
+    whole_loss = weighted_loss(network)
 
     def loss_in_chunks(count: int) -> MeanLoss:
         size = examples_per_chunk or _chunk_size(jax.default_backend(), count)
@@ -400,12 +353,21 @@ def gradient_matching(
             return draw_network(key)
         # The statistics of a batch norm are those of a whole minibatch.
         training_loss = whole_loss if has_batch_norm else loss_in_chunks(batch_train)
-        train = _Training(training_loss, epochs, lr_net, batch_train, augmentation)
-        return jax.lax.cond(
-            state.matches + 1 == matches,
-            lambda: draw_network(key),
-            lambda: NetworkState(train(state.params, schedule, key), state.matches + 1),
-        )
+
+        def train() -> NetworkState:
+            trained = train_epochs(
+                training_loss,
+                state.params,
+                schedule,
+                key,
+                optimizer=optax.sgd(lr_net),
+                epochs=epochs,
+                batch_size=batch_train,
+                augmentation=augmentation,
+            )
+            return NetworkState(trained, state.matches + 1)
+
+        return jax.lax.cond(state.matches + 1 == matches, lambda: draw_network(key), train)
 
     return Method(
         sample=sample,
@@ -413,6 +375,7 @@ def gradient_matching(
         name="gradient_matching",
         recipe=recipe or Recipe("train"),
         needs_lrs=False,
+        outer_lr=0.1,
         init=draw_network,
         advance=advance,
         check_labels=_check_labels,

@@ -76,7 +76,7 @@ def _sum(x: jax.Array) -> jax.Array:
     """`[n, s, C] -> [n, C]`; on CPU as a product with ones, whose derivative is `_spread`.
 
     Into a sum XLA would fuse all that leads to it, and compute that again for each of the sums of a
-    derivative; a product takes what is there. A third of the time of ConvNet-3's gradient.
+    derivative; a product takes what is there.
     """
     if jax.default_backend() != "cpu":
         return x.sum(1)

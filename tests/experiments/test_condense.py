@@ -82,7 +82,7 @@ def test_the_full_budget_is_the_published_one():
     assert dc["eval_augment"] == by_name["coreset-seed0"]["eval_augment"] == "dc_crop_scale_rotate"
     assert "augment" not in dc
     assert dsa["augment"] == dsa["eval_augment"] == dm["augment"] == dm["eval_augment"] == "dsa"
-    assert (dc["initial_images"], dsa["initial_images"], dm["start"]) == ("noise", "real", "real")
+    assert (dc["initial_images"], dsa["initial_images"], dm["initial_images"]) == ("noise", "real", "real")
     assert "feature_network" not in by_name["coreset-seed0"]
     assert by_name["dd"]["num_outer_steps"] == 23_600
     cifar = {run.name: run.flags for run in condensation.block("cifar10", 50, "full").runs}

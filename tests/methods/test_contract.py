@@ -53,6 +53,15 @@ TABLE = {
         refusal="expected learning rates",
         learns_with={"optimizer": ddjax.optimizers.adam_cosine(100, lr=0.1)},
     ),
+    "distribution_matching": Entry(
+        build=lambda network, p: methods.distribution_matching(
+            network, p, batch_size=32, recipe=Recipe("train", lr=0.1, epochs=60)
+        ),
+        form=lambda: small_form(inner_lr=None),
+        refused_form=lambda: small_form(inner_lr=0.1),
+        refusal="expected no learning rates",
+        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=0.1)},
+    ),
     "distribution_matching, augmented": Entry(
         build=lambda network, p: methods.distribution_matching(
             network,
@@ -69,6 +78,19 @@ TABLE = {
     "gradient_matching": Entry(
         build=lambda network, p: methods.gradient_matching(
             network, p, batch_size=32, matches=2, lr_net=0.1, recipe=Recipe("train", lr=0.1, epochs=60)
+        ),
+        form=lambda: small_form(inner_lr=None),
+        refused_form=lambda: small_form(inner_lr=0.1),
+        refusal="expected no learning rates",
+        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=0.1)},
+    ),
+    "gradient_matching, augmented": Entry(
+        build=lambda network, p: methods.gradient_matching(
+            network,
+            p,
+            batch_size=32,
+            recipe=Recipe("train", lr=0.1, epochs=60),
+            augmentation=augment.by_name("cutout", SHAPE),
         ),
         form=lambda: small_form(inner_lr=None),
         refused_form=lambda: small_form(inner_lr=0.1),
