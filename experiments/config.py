@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import flags
 
+from ddjax import checks
 from ddjax.coresets import INITIAL_IMAGES
 from ddjax.inits import SCHEMES
 from ddjax.methods.unrolled import HORIZONS
-from ddjax.networks import NAMES
+from ddjax.networks import NAMES, norms
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.unroll import OPTIMIZERS, STRATEGIES
 
@@ -111,6 +112,29 @@ def parse(
     return from_flags(config_class, values)
 
 
+def listed(name: str, text: str, choices: Sequence[str] | None = None) -> tuple[str, ...]:
+    """What a flag lists, `a,b,c`.
+
+    Args:
+        name: of the flag.
+        text: its value.
+        choices: the only ones; None for any.
+
+    Raises:
+        ValueError: nothing, something twice, or no choice.
+    """
+    values = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not values or len(set(values)) < len(values):
+        among = f" of {', '.join(choices)}" if choices else ""
+        raise ValueError(
+            f"{name}: expected one or more{among}, each once; got {text!r}. Separate them by commas."
+        )
+    for value in values:
+        if choices:
+            checks.choice(name, value, choices, remedy="Separate them by commas.")
+    return values
+
+
 def usage(docstring: str, config_class: type) -> str:
     """The text of `--help`: what the experiment is, then its flags with their defaults."""
     lines = [docstring.strip(), "", "flags:"]
@@ -129,6 +153,9 @@ class NetworkChoice:
     network: str | None = flag(None, f"{', '.join(NAMES)}; by default what fits the images")
     width: int | None = flag(None, "channels of a convnet's layers; by default the network's own", low=1)
     depth: int | None = flag(None, "blocks of a convnet; by default what fits the images", low=1)
+    norm: str | None = flag(
+        None, "of a convnet, vgg11 or resnet18; by default the network's own", choices=norms.NORMS
+    )
     init: str = flag("xavier_normal", f"what initial weights are drawn from: {', '.join(SCHEMES)}")
     init_gain: float = flag(1.0, "factor on the initial weights")
 

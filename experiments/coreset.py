@@ -34,7 +34,7 @@ from ddjax.networks.ops import CONV_FORMS
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
 from experiments import launch, results
 from experiments.baselines import Scores
-from experiments.config import AUGMENTATIONS, DataChoice, flag
+from experiments.config import AUGMENTATIONS, DataChoice, flag, listed
 from experiments.parts import Keys, build_network, choose_network, load_data, runs_at_once, trained_recipe
 
 SELECTIONS = ("random", "class_mean", "k_means", "herding", "k_center", "forgetting", "craig")
@@ -145,15 +145,9 @@ def selections(config: Config) -> tuple[str, ...]:
     """The selections of the flag.
 
     Raises:
-        ValueError: none, an unknown one, or one that cannot give so many images.
+        ValueError: none, one twice, an unknown one, or one that cannot give so many images.
     """
-    wanted = tuple(part.strip() for part in config.select.split(",") if part.strip())
-    for name in wanted:
-        checks.choice("select", name, SELECTIONS, remedy="Separate them by commas.")
-    if not wanted:
-        raise ValueError(
-            f"select: expected one or more of {', '.join(SELECTIONS)}; got none. Give e.g. herding."
-        )
+    wanted = listed("select", config.select, SELECTIONS)
     if "class_mean" in wanted:
         remedy = "A class has one mean: leave class_mean out, or give --images_per_class=1."
         checks.equal("class_mean: images_per_class", config.images_per_class, 1, remedy=remedy)
@@ -163,14 +157,12 @@ def selections(config: Config) -> tuple[str, ...]:
     return wanted
 
 
-def prepare(config: Config) -> Task:
+def task_of(config: Config, data: Dataset) -> Task:
     """Everything before the first computation.
 
     Raises:
         ValueError: settings that do not fit each other or the data.
-        FileNotFoundError: the data are missing.
     """
-    data = load_data(config)
     coresets.check_enough(data.train, config.images_per_class, data.num_classes)
     checks.positive("train_lr", config.train_lr)
     checks.positive("feature_lr", config.feature_lr)
@@ -319,7 +311,7 @@ def run(config: Config) -> dict[str, Any]:
         ValueError: settings that do not fit each other, the data or the directory.
         FileNotFoundError: the data are missing.
     """
-    wanted, task = selections(config), prepare(config)
+    wanted, task = selections(config), task_of(config, load_data(config))
     workdir = Path(config.workdir or f"runs/coreset-{Path(config.dataset).stem}-{config.images_per_class}")
     return launch.once(
         workdir,

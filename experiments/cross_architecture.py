@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from ddjax.types import Distilled, InitDistribution, Network, Recipe
 from experiments import evaluate as evaluation
 from experiments import launch, results
 from experiments.baselines import Scores
-from experiments.config import AUGMENTATIONS, DataChoice, flag
+from experiments.config import AUGMENTATIONS, DataChoice, flag, listed
 from experiments.parts import Keys, runs_at_once, strategy
 
 OTHERWISE = "lecun_normal"
@@ -109,18 +109,6 @@ def _evaluation(config: Config, path: str) -> evaluation.Config:
     """The settings of a single artifact's evaluation."""
     form = {name: getattr(config, name) for name in ("dataset", "data_dir", "resize", "channels")}
     return evaluation.Config(artifact=path, baselines=False, **form)
-
-
-def listed(name: str, text: str) -> tuple[str, ...]:
-    """What a flag lists, `a,b,c`.
-
-    Raises:
-        ValueError: nothing, or something twice.
-    """
-    values = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not values or len(set(values)) < len(values):
-        raise ValueError(f"{name}: expected one or more, each once; got {text!r}. Separate them by commas.")
-    return values
 
 
 def network_of(text: str, data: Dataset) -> Network:
@@ -224,18 +212,22 @@ def cell_name(row: Row, title: str) -> str:
     return f"{row.path} on {title}"
 
 
-def check_unchanged(matrix: Matrix, scores: Iterable[Mapping[str, Any]], workdir: Path) -> None:
-    """Refuse artifacts that are others than those whose scores are there.
+def check_unchanged(matrix: Matrix, workdir: Path, config: Any, *, experiment: str) -> None:
+    """Refuse artifacts that are others than those whose scores are in the work directory.
 
     Args:
         matrix: what is asked for.
-        scores: of an earlier start.
-        workdir: of that start.
+        workdir: of an earlier start, if there was one.
+        config: the settings that it must be of.
+        experiment: likewise.
 
     Raises:
-        ValueError: as said.
+        ValueError: as said; or see `experiments.launch.check_workdir`.
     """
-    digests = {score.get("artifact"): score.get("sha256") for score in scores}
+    if not (workdir / "scores.json").exists():
+        return
+    launch.check_workdir(workdir, config, experiment=experiment)
+    digests = {score.get("artifact"): score.get("sha256") for score in Scores(workdir).known.values()}
     for row in matrix.rows:
         if digests.get(row.path, row.digest) != row.digest:
             raise ValueError(
@@ -311,9 +303,7 @@ def run(config: Config) -> dict[str, Any]:
     """
     matrix = prepare(config)
     workdir = Path(config.workdir or f"runs/cross_architecture-{Path(matrix.data.name).stem}")
-    if (workdir / "scores.json").exists():
-        launch.check_workdir(workdir, config, experiment="cross_architecture")
-        check_unchanged(matrix, Scores(workdir).known.values(), workdir)
+    check_unchanged(matrix, workdir, config, experiment="cross_architecture")
     return launch.once(
         workdir,
         config,

@@ -148,7 +148,7 @@ def choose_network(
         What to give to `ddjax.networks.by_name`.
     """
     name, own = otherwise or networks.default_for(data.image_shape)
-    given = {"width": config.width, "depth": config.depth}
+    given = {"width": config.width, "depth": config.depth, "norm": config.norm}
     chosen = {key: value for key, value in given.items() if value is not None}
     if config.network in (None, name):
         return name, {**own, **chosen}

@@ -1,5 +1,6 @@
-"""The real data: sources, the validation split, normalisation, and minibatches drawn inside jit."""
+"""The real data: sources, the validation split, some classes, normalisation, minibatches drawn inside jit."""
 
+from ddjax.data.classes import with_classes
 from ddjax.data.dataset import Dataset, Split, from_arrays
 from ddjax.data.device import class_minibatch, minibatch, normalise, to_device
 from ddjax.data.resize import repeat_channels, resize
@@ -17,4 +18,5 @@ __all__ = [
     "repeat_channels",
     "resize",
     "to_device",
+    "with_classes",
 ]

@@ -88,7 +88,7 @@ def test_a_stopped_run_continues_with_what_is_missing(dataset, tmp_path, monkeyp
 
 def test_runs_take_turns_with_random_sets_and_pixels_need_no_training(dataset, tmp_path, monkeypatch):
     settings = tiny(dataset, tmp_path / "run", select="random,herding,k_center", features="pixels")
-    task = coreset.prepare(settings)
+    task = coreset.task_of(settings, load_data(settings))
     monkeypatch.setattr(coresets, "forgetting", None)
     learned = coreset.Learned(task)
     random = coreset.coreset("random", task, learned)
@@ -103,7 +103,8 @@ def test_runs_take_turns_with_random_sets_and_pixels_need_no_training(dataset, t
 
 
 def test_another_network_gives_the_features_and_a_batch_norm_is_calibrated(dataset, tmp_path):
-    task = coreset.prepare(tiny(dataset, tmp_path / "run", feature_network="convnet", feature_width=4))
+    settings = tiny(dataset, tmp_path / "run", feature_network="convnet", feature_width=4)
+    task = coreset.task_of(settings, load_data(settings))
     assert (task.network.name, task.feature_network.name) == ("mlp", "convnet")
     shapes = jax.eval_shape(task.feature_network.init, jax.random.key(0))
     assert shapes["conv1"]["kernel"].shape == (3, 3, 1, 4)
@@ -117,7 +118,8 @@ def test_another_network_gives_the_features_and_a_batch_norm_is_calibrated(datas
 
 
 def test_the_score_is_that_of_evaluate(dataset, tmp_path):
-    task = coreset.prepare(tiny(dataset, tmp_path / "run"))
+    settings = tiny(dataset, tmp_path / "run")
+    task = coreset.task_of(settings, load_data(settings))
     found = coreset.coreset("k_means", task, coreset.Learned(task))
     coreset.write_artifact(tmp_path / "a.npz", "k_means", task, found.sets[0])
     saved = artifact.load(tmp_path / "a.npz")
@@ -131,7 +133,7 @@ def test_the_score_is_that_of_evaluate(dataset, tmp_path):
     ("settings", "message"),
     [
         ({"select": "herdng"}, "select: expected one of .*Did you mean 'herding'"),
-        ({"select": " , "}, "select: expected one or more of random, .*; got none"),
+        ({"select": " , "}, "select: expected one or more of random, .*; got ' , '"),
         ({"select": "class_mean"}, "class_mean: images_per_class: expected 1; got 2"),
         (
             {"select": "forgetting", "feature_epochs": 1},

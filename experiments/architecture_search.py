@@ -1,0 +1,199 @@
+"""Architecture search: how well a few distilled images rank a space of networks, against all training images.
+
+Every network of the space trains on each artifact, as `experiments.cross_architecture` has it but scored on
+the validation split, and on the whole training split, scored on the test split. An artifact is a good
+stand-in where its accuracies order the networks as those of the whole data do (Spearman's ρ), and where the
+network that it would choose is nearly as good as the best there is. The artifacts of `experiments.coreset`,
+e.g. random.npz, are what the distilled images are compared with. The work directory keeps each score as it
+comes: a stopped run continues with the next one.
+
+Claim: 24 ConvNets, the embedded digits, one image per class: ρ is 0.86 for distribution matching, 0.79 for
+herding, 0.78 for random real images; the network chosen reaches 96.7, 96.1, 94.7 % when it is trained on all,
+the best of all 96.9. 340 s of the processor on two cores, most of them for compiling 24 networks twice.
+
+    python -m experiments.architecture_search --artifact=runs/dm/distilled.npz,runs/coreset/random.npz
+    python -m experiments.architecture_search --artifact=runs/dm/distilled.npz \
+        --networks=convnet:width=16,convnet:width=32:norm=none,lenet,mlp --whole_epochs=3
+
+References:
+    Zhao, Mopuri and Bilen 2021, arXiv 2006.05929, and Zhao and Bilen 2023, arXiv 2110.04181: 720 ConvNets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.scipy import stats
+
+from ddjax import baselines, checks, figures, report
+from experiments import cross_architecture, launch, results
+from experiments.baselines import Scores
+from experiments.config import flag
+from experiments.cross_architecture import Matrix
+from experiments.parts import Keys, runs_at_once
+
+SPACE = tuple(
+    f"convnet:depth={depth}:width={width}:norm={norm}:pooling={pooling}"
+    for depth, width, norm, pooling in itertools.product(
+        (1, 2), (8, 32), ("instance", "layer", "none"), ("avg", "max")
+    )
+)
+"""24 small ConvNets, for images from 8 x 8 pixels on."""
+
+WHOLE = "whole training set"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(cross_architecture.Config):
+    """The settings of a comparison."""
+
+    networks: str = flag(",".join(SPACE), "the space, each network as in experiments.cross_architecture")
+    num_nets: int = flag(3, "unseen initial weights behind each score on an artifact", low=1)
+    whole_epochs: int = flag(6, "passes over the whole training split", low=1)
+    whole_lr: float = flag(0.01, "learning rate of that training")
+    num_whole_nets: int = flag(1, "initial weights behind each score of it", low=1)
+    workdir: str | None = flag(
+        None, "directory of the scores; runs/architecture_search-DATASET by default", recorded=False
+    )
+
+
+def measure_whole(config: Config, matrix: Matrix, scores: Scores) -> None:
+    """The score of every network trained on all training images, added to the known ones as it comes."""
+    recipe = dataclasses.replace(results.FULL_DATA, lr=config.whole_lr, epochs=config.whole_epochs)
+    for title, network in matrix.columns.items():
+        name, scoring = whole_name(title), time.monotonic()
+        if name in scores.known:
+            continue
+        found = baselines.all_data(
+            matrix.data,
+            network,
+            matrix.inits[title, matrix.rows[0].scheme],
+            key=Keys.of(config.seed).baselines,
+            num_inits=config.num_whole_nets,
+            recipe=recipe,
+            runs_per_chunk=runs_at_once(config.num_whole_nets),
+        )
+        scores.add(name, {**found.as_dict(), "seconds": time.monotonic() - scoring})
+
+
+def whole_name(title: str) -> str:
+    """Of a network's score."""
+    return f"{WHOLE} on {title}"
+
+
+def agreement(proxy: Sequence[float], whole: Sequence[float]) -> dict[str, Any]:
+    """How well one list of accuracies stands for another.
+
+    Args:
+        proxy: of each network, percent of the validation split.
+        whole: of each network, percent of the test split, what they should be ordered as.
+
+    Returns:
+        `rank_correlation`: Spearman's ρ, the correlation of the ranks; None where all accuracies of one list
+        are equal. `chosen`: the position of the network that the proxy holds to be the best. `loss`: by how
+        many percent that one stays behind the best of `whole`.
+    """
+    constant = len(set(proxy)) == 1 or len(set(whole)) == 1
+    ranks = np.asarray(stats.rankdata(np.array([proxy, whole]), axis=1))
+    chosen = int(np.argmax(proxy))
+    return {
+        "rank_correlation": None if constant else float(np.corrcoef(ranks)[0, 1]),
+        "chosen": chosen,
+        "loss": float(np.max(whole) - whole[chosen]),
+    }
+
+
+def measure(config: Config, matrix: Matrix, workdir: Path) -> dict[str, Any]:
+    """What `result.json` holds."""
+    began, scores = time.monotonic(), Scores(workdir)
+    # A network is chosen by these scores, so that they must not be those of the test split.
+    held_out = dataclasses.replace(matrix.data, test=matrix.data.validation)
+    result = cross_architecture.measure(config, matrix._replace(data=held_out), scores)
+    measure_whole(config, matrix, scores)
+    whole = {title: scores.known[whole_name(title)] for title in matrix.columns}
+    proxies = {
+        path: agreement([row[t]["mean"] for t in whole], [score["mean"] for score in whole.values()])
+        | {"seconds": sum(row[title]["seconds"] for title in whole)}
+        for path, row in result["matrix"].items()
+    }
+    seconds = {"total": time.monotonic() - began, "whole": sum(one["seconds"] for one in whole.values())}
+    own = {"experiment": "architecture_search", "whole": whole, "proxies": proxies, "seconds": seconds}
+    result |= own
+    draw(workdir / "architecture_search.png", result)
+    return result
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """A row for each artifact; the best network of the last one is that of the test split itself."""
+    titles, whole = list(result["whole"]), result["whole"]
+    best = max(titles, key=lambda title: whole[title]["mean"])
+    rows = [
+        (
+            path,
+            "–" if one["rank_correlation"] is None else f"{one['rank_correlation']:.2f}",
+            titles[one["chosen"]],
+            f"{whole[titles[one['chosen']]]['mean']:.1f}",
+            report.format_duration(one["seconds"]),
+        )
+        for path, one in result["proxies"].items()
+    ]
+    seconds = report.format_duration(result["seconds"]["whole"])
+    rows.append((WHOLE, "1.00", best, f"{whole[best]['mean']:.1f}", seconds))
+    headers = (
+        f"{len(titles)} networks",
+        "rank correlation",
+        "chosen",
+        "its accuracy on all, %",
+        "took, with compiling",
+    )
+    return report.table(rows, (f"{len(titles)} networks", *asked))
+
+
+def draw(path: Path, result: Mapping[str, Any]) -> None:
+    """The accuracy of each network on an artifact, against that on all images."""
+    whole = [score["mean"] for score in result["whole"].values()]
+    points = [
+        figures.Line(name, whole, [row[title]["mean"] for title in result["whole"]], drawn=False)
+        for name, row in result["matrix"].items()
+    ]
+    figures.lines(
+        path,
+        points,
+        x_label="test accuracy of a network trained on all images, %",
+        y_label="validation accuracy, trained on the artifact, %",
+        title=f"{result['dataset']}: {len(whole)} networks",
+    )
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train every network on every artifact and on all images, print and return how they agree; or find it.
+
+    Raises:
+        ValueError: as `experiments.cross_architecture`, or a space of less than two networks.
+        FileNotFoundError: likewise.
+    """
+    checks.positive("whole_lr", config.whole_lr)
+    matrix = cross_architecture.prepare(config)
+    remedy = "There is nothing to order: give --networks=..., with commas between them."
+    checks.at_least("networks of the space", len(matrix.columns), 2, remedy=remedy)
+    workdir = Path(config.workdir or f"runs/architecture_search-{Path(matrix.data.name).stem}")
+    cross_architecture.check_unchanged(matrix, workdir, config, experiment="architecture_search")
+    return launch.once(
+        workdir,
+        config,
+        lambda: measure(config, matrix, workdir),
+        experiment="architecture_search",
+        what=f"{len(matrix.columns)} networks, {len(matrix.rows)} artifact(s) and all of {matrix.data.name}",
+        written="scores.json, result.json, architecture_search.png",
+        table=table,
+    )
+
+
+if __name__ == "__main__":
+    launch.main("architecture_search", __doc__, Config, run)
