@@ -145,14 +145,8 @@ def table(result: Mapping[str, Any]) -> str:
     ]
     seconds = report.format_duration(result["seconds"]["whole"])
     rows.append((WHOLE, "1.00", best, f"{whole[best]['mean']:.1f}", seconds))
-    headers = (
-        f"{len(titles)} networks",
-        "rank correlation",
-        "chosen",
-        "its accuracy on all, %",
-        "took, with compiling",
-    )
-    return report.table(rows, (f"{len(titles)} networks", *asked))
+    headers = ("rank correlation", "chosen", "its accuracy on all, %", "took, with compiling")
+    return report.table(rows, (f"{len(titles)} networks", *headers))
 
 
 def draw(path: Path, result: Mapping[str, Any]) -> None:
