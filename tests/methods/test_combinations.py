@@ -1,0 +1,64 @@
+"""Every cell of the table of what combines with what."""
+
+from __future__ import annotations
+
+import combinations
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from combinations import CLASSES, FORMS, INITS, METHODS, NETWORKS, REFUSED, THINGS
+
+import ddjax
+from ddjax import augment, inits
+from ddjax.data import Dataset, from_arrays, to_device
+from ddjax.types import Form, Method
+
+CELLS = [(method, kind, thing) for kind, things in THINGS.items() for thing in things for method in METHODS]
+
+
+def parts(method: str, kind: str, thing: str) -> tuple[Method, Form, Dataset]:
+    """A small MLP with plain pixels, but for one thing; what is refused at once is refused here."""
+    network = NETWORKS[thing if kind == "network" else "mlp"]()
+    distribution = (INITS[thing] if kind == "p(θ0)" else inits.random)(network)
+    strategy = combinations.AUGMENTATIONS[thing] if kind == "augmentation" else None
+    augmentation = None if strategy is None else augment.by_name(strategy, network.image_shape)
+    built = METHODS[method](network, distribution, augmentation)
+    lr = 0.1 if built.needs_lrs else None
+    plain = "pixels, with learning rates" if built.needs_lrs else "pixels, without"
+    form = FORMS[thing if kind == "form of φ" else plain](network.image_shape, lr)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, *network.image_shape)).astype(np.uint8)
+    labels = np.arange(12) % CLASSES
+    return built, form, from_arrays(images, labels, images, labels)
+
+
+def start(method: str, kind: str, thing: str) -> None:
+    built, form, data = parts(method, kind, thing)
+    ddjax.distill(data, built, key=jax.random.key(0), num_outer_steps=1, form=form)
+
+
+@pytest.mark.parametrize(("method", "kind", "thing"), CELLS)
+def test_it_is_differentiable_or_refused(method, kind, thing):
+    if (method, thing) in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[method, thing].message):
+            start(method, kind, thing)
+        return
+    built, form, data = parts(method, kind, thing)
+
+    def loss(params, key):
+        keys = jax.random.split(key, 3)
+        batch = built.sample(to_device(data.train), keys[0])
+        return built.loss(form.unfold(params), built.init(keys[1]), batch, keys[2])[0]
+
+    value, grads = jax.jit(jax.value_and_grad(loss))(form.init(jax.random.key(1)), jax.random.key(2))
+    assert np.isfinite(value)
+    for leaf in jax.tree.leaves(grads):
+        assert np.isfinite(leaf).all()
+    assert float(jnp.linalg.norm(jax.tree.leaves(grads)[0])) > 0
+
+
+def test_the_readme_has_the_table():
+    text = combinations.README.read_text()
+    assert combinations.table() in text
+    assert combinations.with_table(text) == text
