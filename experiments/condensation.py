@@ -11,7 +11,7 @@ of each class, 20,000 steps of DM, five repetitions of 20 networks each.
 | 64 real images of each class in a step of DC, DSA and DM | 256 |
 | 1,000 updates of the images by DC and DSA | 1,000 at 1 image per class, else 10 or 50 times as many |
 | 2,500 updates by DM | 20,000 |
-| 2,000 updates by DD, on CIFAR-10 300 | 23,600, on CIFAR-10 19,600 |
+| 1,000 updates by DD, on CIFAR-10 600 | 23,600, on CIFAR-10 19,600 |
 | from 10 images per class on at most 300 epochs of training | up to 1,000 |
 | features of a ConvNet-3 of 32 channels after 2 epochs, for the selections | of 128 after 10 |
 
@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 from ddjax.methods.gradient_matching import PUBLISHED_LOOPS
 from experiments.regenerate import Cell, Flags, Published, Run, Table, names_of
-from experiments.tables import CIFAR_SMALL, OUTER_STEPS, START, UNSEEN
+from experiments.tables import CIFAR_UNSEEN, OUTER_STEPS, START, UNSEEN
 
 SIZES = tuple(PUBLISHED_LOOPS)
 """Images per class that there are numbers for."""
@@ -167,12 +167,13 @@ def _dd(dataset: str, network: str, images_per_class: int, budget: str) -> Flags
         "network": network,
         "inner_steps": images_per_class,
         "inner_epochs": 200 // images_per_class,
-        "num_outer_steps": OUTER_STEPS[dataset] if budget == "full" else 2000,
+        "num_outer_steps": OUTER_STEPS[dataset] if budget == "full" else 1000,
         "baselines": False,
     }
-    small = CIFAR_SMALL if dataset == "cifar10" and budget == "small" else {}
-    more: Flags = {"num_inits": 4} if budget == "full" else {}
-    return START | UNSEEN | own | small | more
+    if budget == "full":
+        return START | UNSEEN | own | {"num_inits": 4}
+    small = CIFAR_UNSEEN | {"inner_epochs": own["inner_epochs"]} if dataset == "cifar10" else {}
+    return START | UNSEEN | own | small
 
 
 def block(dataset: str, images_per_class: int, budget: str) -> Table:

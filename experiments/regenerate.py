@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from ddjax import files, report
+from ddjax import checks, files, report
 from experiments import config as settings
 from experiments import launch, results
 from experiments.config import flag
@@ -36,6 +36,7 @@ class Settings:
     data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
     workdir: str | None = flag(None, "directory of the runs; runs/TITLE by default")
     output: str = flag("experiments/results", "directory of the table")
+    rows: str | None = flag(None, "only these rows, with semicolons between them; by default all")
     dry_run: bool = flag(False, "print the runs and their flags; run nothing")
 
 
@@ -223,6 +224,31 @@ def write(
     return text
 
 
+def only(table: Table, rows: str | None) -> Table:
+    """Some rows of a table, and the runs that they need.
+
+    Args:
+        table: all of it.
+        rows: titles, with semicolons between them; None for all.
+
+    Returns:
+        The same without the cells of other rows, and without the runs that only those have.
+
+    Raises:
+        ValueError: there is no such row, or none is named.
+    """
+    if rows is None:
+        return table
+    there, _ = rows_and_columns(table.cells)
+    wanted = {title.strip() for title in rows.split(";") if title.strip()}
+    for title in wanted or {""}:
+        checks.choice("rows", title, there, remedy="Separate them by semicolons.")
+    cells = [cell for cell in table.cells if cell.row in wanted]
+    left_out = {name for cell in table.cells for name in cell.runs}
+    left_out -= {name for cell in cells for name in cell.runs}
+    return table._replace(cells=cells, runs=[run for run in table.runs if run.name not in left_out])
+
+
 def _line(run: Run, root: Path) -> list[str]:
     return ["python", "-m", f"experiments.{run.launcher}", *command(run, root / run.name)]
 
@@ -241,12 +267,12 @@ def regenerate(experiment: str, config: Settings, table: Table, *, title: str, r
         The records of the runs by name; nothing after `--dry_run`.
 
     Raises:
-        ValueError: settings that do not fit each other, the data or the directories.
+        ValueError: settings that do not fit each other, the data or the directories; or no such row.
         FileNotFoundError: the data are missing.
         DivergedError: see `ddjax.distill`.
         PreemptedError: likewise; the same command continues.
     """
-    records: dict[str, Any] = {}
+    table, records = only(table, config.rows), {}
     for index, one in enumerate(table.runs, start=1):
         print(f"\n[{index} of {len(table.runs)}] {shlex.join(_line(one, root))}", flush=True)
         if not config.dry_run:

@@ -71,6 +71,19 @@ def test_rows_stand_beside_what_was_published():
     assert condensation.published("digits", "DC", 1) is None
 
 
+def test_some_rows_need_their_own_runs_only():
+    table = condensation.block("mnist", 1, "small")
+    some = regenerate.only(table, "herding; DD, LeNet")
+    assert [cell.row for cell in some.cells] == ["herding", "DD, LeNet"]
+    assert [run.name for run in some.runs] == ["coreset-seed0", "dd"]
+    assert regenerate.only(table, None) is table
+    needed = table._replace(runs=[Run("pool", "pretrain", {}), *table.runs])
+    assert [run.name for run in regenerate.only(needed, "DM").runs] == ["pool", "dm-seed0"]
+    for wrong in ("herdng", ";"):
+        with pytest.raises(ValueError, match="rows: expected one of .*herding.*Separate them by semicolons"):
+            regenerate.only(table, wrong)
+
+
 def test_the_full_budget_is_the_published_one():
     by_name = {run.name: run.flags for run in condensation.block("mnist", 10, "full").runs}
     assert [name for name in by_name if name.startswith("dsa")] == [f"dsa-seed{seed}" for seed in range(5)]
