@@ -80,7 +80,7 @@ def test_some_rows_need_their_own_runs_only():
     needed = table._replace(runs=[Run("pool", "pretrain", {}), *table.runs])
     assert [run.name for run in regenerate.only(needed, "DM").runs] == ["pool", "dm-seed0"]
     for wrong in ("herdng", ";"):
-        with pytest.raises(ValueError, match="rows: expected one of .*herding.*Separate them by semicolons"):
+        with pytest.raises(ValueError, match=r"rows: expected one of .*herding.*Separate them by semicolons"):
             regenerate.only(table, wrong)
 
 
