@@ -20,8 +20,8 @@ from ddjax.types import Distilled, InitDistribution, Network, Params, Recipe, Sc
 from ddjax.unroll import OPTIMIZERS, cross_entropy, unroll
 
 TEST_CHUNKS = {"cpu": 100}
-"""Images that a network classifies at once, by backend: there the fastest of 50 to 1,000 for LeNet, and within
-a third of the fastest for ConvNet-3, AlexCifarNet and an MLP."""
+"""Images that a network classifies at once, by backend: there the fastest of 50 to 1,000 for LeNet, and at most
+a third slower than the fastest for ConvNet-3, AlexCifarNet and an MLP."""
 
 OTHER_TEST_CHUNK = 1000
 """The same elsewhere."""
@@ -66,7 +66,7 @@ class Chunks(NamedTuple):
 
 
 def chunks(split: Split, *, size: int | None = None) -> Chunks:
-    """Cut a split into pieces of at most `size` images, all of one length; by default as suits the backend."""
+    """Cut a split into pieces of at most `size` images, all of one length; by default by backend."""
     size = size or TEST_CHUNKS.get(jax.default_backend(), OTHER_TEST_CHUNK)
     count = -(-len(split) // size)
     length = -(-len(split) // count)

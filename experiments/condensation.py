@@ -10,7 +10,7 @@ of each class, 20,000 steps of DM, five repetitions of 20 networks each.
 | one repetition of five networks, 20 of DD, one of whole | five of 20, one of 200, one of 3 |
 | 64 real images of each class in a step of DC, DSA and DM | 256 |
 | 1,000 updates of the images by DC and DSA | 1,000 at 1 image per class, else 10 or 50 times as many |
-| 2,500 updates by DM | 20,000 |
+| 1,500 updates by DM | 20,000 |
 | 1,000 updates by DD, on CIFAR-10 600 | 23,600, on CIFAR-10 19,600 |
 | from 10 images per class on at most 300 epochs of training | up to 1,000 |
 | features of a ConvNet-3 of 32 channels after 2 epochs, for the selections | of 128 after 10 |
@@ -150,7 +150,7 @@ def budget_of(name: str, dataset: str, images_per_class: int) -> Budget:
         return Budget((0, 1, 2, 3, 4), 20, 200, 3, 256, steps, 20_000, None, {})
     # A LeNet fits those data that there are numbers for.
     features: Flags = {"feature_width": 32, "feature_epochs": 2} if dataset in PUBLISHED else {}
-    return Budget((0,), 5, 20, 1, 64, 1000, 2500, 300, features)
+    return Budget((0,), 5, 20, 1, 64, 1000, 1500, 300, features)
 
 
 def _training(dataset: str, images_per_class: int, budget: Budget, *, with_dsa: bool) -> Flags:
