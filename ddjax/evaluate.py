@@ -20,8 +20,8 @@ from ddjax.types import Distilled, InitDistribution, Network, Params, Recipe, Sc
 from ddjax.unroll import OPTIMIZERS, cross_entropy, unroll
 
 TEST_CHUNKS = {"cpu": 100}
-"""Images that a network classifies at once, by backend: there the fastest of 50 to 1,000 for LeNet, and at most
-a third slower than the fastest for ConvNet-3, AlexCifarNet and an MLP."""
+"""Images that a network classifies at once, by backend: there the fastest of 50 to 1,000 for LeNet, and for
+ConvNet-3, AlexCifarNet and an MLP a third slower at most than the fastest."""
 
 OTHER_TEST_CHUNK = 1000
 """The same elsewhere."""

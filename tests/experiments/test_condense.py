@@ -112,7 +112,7 @@ def test_the_small_budget_trains_as_published_on_one_image_per_class_alone():
         flags = {run.name: run.flags for run in runs if "train_epochs" in run.flags}
         assert {name: run["train_epochs"] for name, run in flags.items()} == dict.fromkeys(flags, epochs)
         assert flags["dc-seed0"]["num_outer_steps"] == 1000
-        assert flags["dm-seed0"]["num_outer_steps"] == 2500
+        assert flags["dm-seed0"]["num_outer_steps"] == 1500
 
 
 def test_other_numbers_of_images_are_refused(tmp_path):
