@@ -2,7 +2,7 @@
 
 Claim: the embedded digits, one image per class: 89.5 ± 1.1 % over 20 unseen initial weights, class means
 87.5 ± 1.4; 92.0 ± 1.0 with DSA's augmentation, as published, while distilling and while training on the
-result. Cost: 27 s of two CPU cores; 31 s of one without baselines.
+result. Cost: 21 s of two CPU cores.
 
     python -m experiments.distribution_matching --dataset=digits --width=32 --batch_size=64 \
         --num_outer_steps=500
