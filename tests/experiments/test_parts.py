@@ -8,6 +8,7 @@ import pytest
 
 from ddjax import coresets, inits
 from ddjax.data import load
+from ddjax.networks import norms
 from experiments import parts
 from experiments.config import Unrolled
 
@@ -51,3 +52,13 @@ def test_a_random_horizon_needs_a_window(digits):
     with pytest.raises(ValueError, match=r"horizon: expected a window with 'random'.*--window"):
         build(digits, horizon="random")
     assert build(digits, horizon="random", window=5).method.name == "unrolled"
+
+
+def test_the_norm_of_the_flags_is_the_network_s(digits):
+    config = Unrolled(network="convnet", width=4, norm="batch")
+    name, own = parts.choose_network(config, digits)
+    assert (name, own["norm"], own["width"]) == ("convnet", "batch", 4)
+    assert norms.has_batch_norm(parts.build_network((name, own), digits))
+    choice = parts.choose_network(Unrolled(network="mlp", norm="batch"), digits)
+    with pytest.raises(ValueError, match=r"settings of mlp: expected one of .*; got 'norm'"):
+        parts.build_network(choice, digits)
