@@ -246,7 +246,7 @@ def draw(path: Path, result: Mapping[str, Any]) -> None:
         lines,
         x_label="classes seen",
         y_label="test accuracy on them, %",
-        title=f"{result['dataset']}, {result['images_per_class']} images of each class in memory",
+        title=f"{result['dataset']}: images of each class in memory: {result['images_per_class']}",
     )
 
 
