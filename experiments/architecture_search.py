@@ -9,7 +9,7 @@ comes: a stopped run continues with the next one.
 
 Claim: 24 ConvNets, the embedded digits, one image per class: ρ is 0.86 for distribution matching, 0.76 for
 random real images, 0.64 for herding; the network chosen reaches 96.7, 96.1, 94.4 % when it is trained on all,
-the best of all 96.9. 340 s of the processor on two cores, most of them for compiling 24 networks thrice.
+the best of all 96.9. Cost: 18 minutes beside four other runs, most of them for compiling 24 networks thrice.
 
     python -m experiments.architecture_search --artifact=runs/dm/distilled.npz,runs/coreset/random.npz
     python -m experiments.architecture_search --artifact=runs/dm/distilled.npz \
