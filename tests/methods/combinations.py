@@ -94,8 +94,8 @@ NETWORKS: Mapping[str, Callable[[], Network]] = {
         f"convnet, {'no' if norm == 'none' else norm} norm": lambda norm=norm: _convnet(norm)
         for norm in NORMS
     },
-    "vgg11": lambda: networks.vgg11((28, 28, 1), CLASSES, width=2),
-    "resnet18": lambda: networks.resnet18((9, 9, 1), CLASSES, width=4),
+    "vgg11": lambda: networks.vgg11((28, 28, 1), CLASSES, width=2, norm="none"),
+    "resnet18": lambda: networks.resnet18((8, 8, 1), CLASSES, width=2, norm="none"),
     "your Linen module": lambda: networks.from_linen(Linen(), (8, 8, 1), CLASSES),
     "your NNX module": lambda: networks.from_nnx(Nnx, (8, 8, 1), CLASSES),
     "your functions": lambda: _functions(with_embed=True),
