@@ -9,7 +9,7 @@ of each class, 20,000 steps of DM, five repetitions of 20 networks each.
 |---|---|
 | one repetition of five networks, 20 of DD, one of whole | five of 20, one of 200, one of 3 |
 | 64 real images of each class in a step of DC, DSA and DM | 256 |
-| 1,000 updates by DC and DSA, 4,000 by DC with LeNet | 1,000; from 10 images per class on 10 or 50 times as many |
+| 1,000 updates by DC and DSA, 4,000 by DC with LeNet | 1,000; for more images 10 or 50 times as many |
 | 1,500 updates by DM | 20,000 |
 | 1,000 updates by DD, on CIFAR-10 600 | 23,600, on CIFAR-10 19,600 |
 | from 10 images per class on at most 300 epochs of training | up to 1,000 |
