@@ -123,8 +123,7 @@ def measure(config: Config, matrix: Matrix, workdir: Path) -> dict[str, Any]:
         for path, row in result["matrix"].items()
     }
     seconds = {"total": time.monotonic() - began, "whole": sum(one["seconds"] for one in whole.values())}
-    own = {"experiment": "architecture_search", "whole": whole, "proxies": proxies, "seconds": seconds}
-    result |= own
+    result |= {"experiment": "architecture_search", "whole": whole, "proxies": proxies, "seconds": seconds}
     draw(workdir / "architecture_search.png", result)
     return result
 

@@ -2,8 +2,8 @@
 
 The numbers are percent of the test split, mean and standard deviation over networks trained from scratch on
 the few images: a ConvNet-3, and in the last rows the network of the 2018 paper, with which DC was compared
-with DD. `full` repeats what was published: 1,000 networks matched in turn by DC and DSA with 256 real images
-of each class, 20,000 steps of DM, five repetitions of 20 networks each.
+with DD. `full` repeats what was published, but for DC with LeNet (`UNNORMED`): 1,000 networks matched in turn
+by DC and DSA with 256 real images of each class, 20,000 steps of DM, five repetitions of 20 networks each.
 
 | `small` has instead | of |
 |---|---|
@@ -92,8 +92,8 @@ PUBLISHED: Mapping[str, Mapping[str, Numbers]] = {
 
 
 UNNORMED: Flags = {"clip_norm": 1.0, "outer_lr": 0.5}
-"""DC's with a LeNet: under the published rate, 0.1 without a bound on the gradient, its images grew a
-twentyfold in 1,000 updates and trained nothing (9.8 %)."""
+"""DC's with a LeNet: under the published rate, 0.1 without a bound on the gradient, its images grew
+from a deviation of 1 to 28 in 1,000 updates and trained nothing (9.8 %)."""
 
 
 class OldNetwork(NamedTuple):
@@ -153,7 +153,7 @@ def budget_of(name: str, dataset: str, images_per_class: int) -> Budget:
     if name == "full":
         steps = 1000 * PUBLISHED_LOOPS[images_per_class].matches
         return Budget((0, 1, 2, 3, 4), 20, 200, 3, 256, steps, 20_000, None, {})
-    # A LeNet fits those data that there are numbers for.
+    # Known to fit these data; for others experiments.coreset says.
     features: Flags = {"feature_width": 32, "feature_epochs": 2} if dataset in PUBLISHED else {}
     return Budget((0,), 5, 20, 1, 64, 1000, 1500, 300, features)
 

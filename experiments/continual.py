@@ -6,7 +6,7 @@ are there; features too are learned on these alone. The work directory keeps eve
 each score as it comes: a stopped run continues with the next one, a distillation with its last checkpoint.
 
 Claim: the embedded digits, five tasks of two classes, one image of each in memory, at the end: random real
-images 75.9 ± 2.5, herding 83.2 ± 0.5, distribution matching 88.6 ± 1.4 % (five networks each), in 63 s of the
+images 75.9 ± 2.5, herding 83.2 ± 0.5, distribution matching 88.6 ± 1.4 % (five networks each), in 65 s of the
 processor on two cores.
 
     python -m experiments.continual --dataset=digits --width=32 --images_per_class=1 --train_epochs=300
