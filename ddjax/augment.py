@@ -437,6 +437,16 @@ def of(operation: Operation, *, name: str) -> Augmentation:
     return Augmentation(name, sample, apply)
 
 
+def check(augmentation: Augmentation | None) -> None:
+    """Refuse what is neither an augmentation nor None.
+
+    Raises:
+        ValueError: as said.
+    """
+    if augmentation is not None:
+        checks.kind("augmentation", augmentation, Augmentation, remedy="Build it with ddjax.augment.by_name.")
+
+
 def of_recipe(recipe: Recipe, image_shape: tuple[int, int, int]) -> Augmentation | None:
     """The augmentation that a recipe trains with; None where it has none.
 

@@ -427,11 +427,11 @@ def measure(
             continue
         kind = name.removeprefix("k-NN, ")
         if kind not in kinds:
-            select_key = jax.random.fold_in(keys[kind], 1)
             kinds[kind] = _sets(
                 setting,
                 kind,
-                key=select_key,
+                # The training below splits the key in two, which are its folds 0 and 1.
+                key=jax.random.fold_in(keys[kind], 2),
                 seed=seed,
                 selection=selection,
                 num_clusterings=num_clusterings,

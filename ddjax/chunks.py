@@ -1,4 +1,4 @@
-"""A mean over many examples, taken a chunk at a time, so that a chunk's activations stay in the cache."""
+"""A function of many things, applied to a few at a time, so that memory and cache hold what it needs."""
 
 from __future__ import annotations
 
@@ -89,3 +89,18 @@ def mean_of_chunks(f: Callable[[Any], PyTree], batch: Any, size: int) -> PyTree:
         return result
     left = f(jax.tree.map(lambda leaf: leaf[count * size :], batch))
     return jax.tree.map(lambda a, b: a + b * (rest / total), result, left)
+
+
+def map_in_chunks(f: Callable[[Any], PyTree], items: Any, size: int) -> PyTree:
+    """`f` of each item: `size` of them are vmapped, and such chunks follow each other.
+
+    Args:
+        f: of one item, each leaf `[...]`.
+        items: each leaf `[n, ...]`.
+        size: items in a chunk; of one nothing is vmapped, for an axis of one would still turn every product
+            into a batched one.
+
+    Returns:
+        What `f` gives, each leaf `[n, ...]`.
+    """
+    return jax.lax.map(f, items, batch_size=size if size > 1 else None)

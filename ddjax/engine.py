@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from ddjax import checks, host_memory, parallel
+from ddjax.chunks import map_in_chunks, mean_of_chunks
 from ddjax.types import Form, Info, Method, PyTree, RealData
 
 DISPATCH_CAPACITY = 200
@@ -137,21 +138,7 @@ def mean_and_grad(
     def of_chunk(slots: PyTree, keys: jax.Array) -> tuple[tuple[jax.Array, Info], PyTree]:
         return jax.value_and_grad(mean, has_aux=True)(params, slots, keys)
 
-    if chunk == num_slots:
-        return of_chunk(slots, keys)
-    chunked = jax.tree.map(
-        lambda leaf: leaf.reshape(num_slots // chunk, chunk, *leaf.shape[1:]), (slots, keys)
-    )
-    zero = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-        jax.eval_shape(of_chunk, *jax.tree.map(lambda leaf: leaf[0], chunked)),
-    )
-
-    def add(total: PyTree, now: tuple[PyTree, jax.Array]) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, of_chunk(*now)), None
-
-    total, _ = jax.lax.scan(add, zero, chunked)
-    return jax.tree.map(lambda leaf: leaf * (chunk / num_slots), total)
+    return mean_of_chunks(lambda now: of_chunk(*now), (slots, keys), chunk)
 
 
 def _all_finite(tree: PyTree) -> jax.Array:
@@ -194,11 +181,10 @@ def outer_step(
     updates, opt_state = problem.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     schedule = problem.form.unfold(params)
-    slots = jax.lax.map(
+    slots = map_in_chunks(
         lambda slot_and_key: problem.method.advance(schedule, *slot_and_key),
         (state.slots, slot_keys(advance_key, slot_ids)),
-        # lax.map alone for one slot at a time: its batches of one would be vmapped.
-        batch_size=problem.slots_per_chunk if problem.slots_per_chunk > 1 else None,
+        problem.slots_per_chunk,
     )
     finite = _all_finite((loss, norm, params)) & _everywhere(_all_finite(slots))
     moved = EngineState(state.step + 1, params, opt_state, slots)

@@ -5,13 +5,14 @@ A scheme redraws every weight of two or more dimensions from a key of its own, w
 
     fan_in = in * receptive field,    fan_out = out * receptive field
 
-Vectors named `bias` become zero; other vectors, such as the scales of a norm, keep the network's own value.
+Vectors named `bias` become zero, but for the scheme `pytorch`; other vectors, such as the scales of a norm,
+keep the network's own value.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +22,8 @@ from ddjax import checks
 from ddjax.pool import SPLITS, Pool
 from ddjax.types import InitDistribution, Network, Params
 
-_Draw = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
+_Draw = Callable[[jax.Array, tuple[int, ...], tuple[int, ...], Any], jax.Array]
+"""`(key, shape, the kernel's shape, dtype) -> weights`."""
 
 
 def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0) -> InitDistribution:
@@ -38,9 +40,10 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
             | `"kaiming_normal"` | N(0, gain² · 2 / fan_in) |
             | `"kaiming_uniform"` | U(-a, a), a = gain · √(6 / fan_in) |
             | `"lecun_normal"` | N(0, gain² / fan_in) |
+            | `"pytorch"` | U(-a, a), a = gain / √fan_in, a kernel and the bias beside it alike |
             | `"orthogonal"` | gain · a random `[fan_in, out]` matrix of orthonormal columns (or rows) |
             | `"network"` | the network's own initial weights, vectors included; gain must be 1 |
-        gain: factor on every kernel.
+        gain: factor on all that is drawn.
 
     Returns:
         The distribution, named after its scheme; its weights have the dtypes of the network's own.
@@ -50,7 +53,8 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
 
     References:
         Xavier: Glorot and Bengio 2010. Kaiming: He et al. 2015, arXiv 1502.01852. Orthogonal: Saxe et al.
-        2014, arXiv 1312.6120. LeCun: LeCun et al. 1998, Efficient BackProp.
+        2014, arXiv 1312.6120. LeCun: LeCun et al. 1998, Efficient BackProp. `pytorch` is what
+        `torch.nn.Linear` and `torch.nn.Conv2d` start from, and so all networks of the condensation papers.
     """
     checks.kind("network", network, Network, remedy="Build it with ddjax.networks.")
     checks.choice("scheme", scheme, SCHEMES)
@@ -59,14 +63,18 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
     if scheme == "network":
         checks.equal("gain", gain, 1, remedy="The scheme 'network' takes the network's own scale.")
         return InitDistribution(network.init, name)
-    draw = _DRAWS[scheme]
+    draw, draws_biases = _DRAWS[scheme], scheme == "pytorch"
 
     def sample(key: jax.Array) -> Params:
         own_key, draw_key = jax.random.split(key)
         # The network draws kernels of its own too; under jit nothing uses them and XLA removes the draw.
         own, tree = jax.tree_util.tree_flatten_with_path(network.init(own_key))
         keys = (jax.random.fold_in(draw_key, i) for i in range(len(own)))
-        leaves = [_redraw(draw, gain, *at, key) for at, key in zip(own, keys, strict=True)]
+        kernels = _kernel_shapes(own) if draws_biases else {}
+        leaves = [
+            _redraw(draw, gain, path, leaf, key, kernel=kernels.get(jax.tree_util.keystr(path[:-1])))
+            for (path, leaf), key in zip(own, keys, strict=True)
+        ]
         return jax.tree.unflatten(tree, leaves)
 
     return InitDistribution(sample, name)
@@ -141,10 +149,30 @@ def draw(pool: Params, key: jax.Array) -> Params:
     return jax.tree.map(lambda leaf: leaf[index], pool)
 
 
-def _redraw(draw: _Draw, gain: float, path: tuple[Any, ...], leaf: jax.Array, key: jax.Array) -> jax.Array:
+def _redraw(
+    draw: _Draw,
+    gain: float,
+    path: tuple[Any, ...],
+    leaf: jax.Array,
+    key: jax.Array,
+    *,
+    kernel: tuple[int, ...] | None,
+) -> jax.Array:
+    """A leaf drawn anew; `kernel` is the shape of that beside a bias that is drawn too."""
     if leaf.ndim >= 2:
-        return gain * draw(key, leaf.shape, leaf.dtype)
-    return jnp.zeros_like(leaf) if _is_bias(path) else leaf
+        return gain * draw(key, leaf.shape, leaf.shape, leaf.dtype)
+    if not _is_called(path, "bias"):
+        return leaf
+    return jnp.zeros_like(leaf) if kernel is None else gain * draw(key, leaf.shape, kernel, leaf.dtype)
+
+
+def _kernel_shapes(leaves: Sequence[tuple[tuple[Any, ...], jax.Array]]) -> dict[str, tuple[int, ...]]:
+    """By the place of the layer."""
+    return {
+        jax.tree_util.keystr(path[:-1]): leaf.shape
+        for path, leaf in leaves
+        if leaf.ndim >= 2 and _is_called(path, "kernel")
+    }
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -153,22 +181,23 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _normal(variance: Callable[[int, int], float]) -> _Draw:
-    def draw(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        return math.sqrt(variance(*_fans(shape))) * jax.random.normal(key, shape, dtype)
+    def draw(key: jax.Array, shape: tuple[int, ...], kernel: tuple[int, ...], dtype: Any) -> jax.Array:
+        return math.sqrt(variance(*_fans(kernel))) * jax.random.normal(key, shape, dtype)
 
     return draw
 
 
 def _uniform(variance: Callable[[int, int], float]) -> _Draw:
-    def draw(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    def draw(key: jax.Array, shape: tuple[int, ...], kernel: tuple[int, ...], dtype: Any) -> jax.Array:
         # U(-a, a) has the variance a² / 3.
-        bound = math.sqrt(3 * variance(*_fans(shape)))
+        bound = math.sqrt(3 * variance(*_fans(kernel)))
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return draw
 
 
-def _orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def _orthogonal(key: jax.Array, shape: tuple[int, ...], kernel: tuple[int, ...], dtype: Any) -> jax.Array:
+    del kernel
     return jax.nn.initializers.orthogonal()(key, shape, dtype)
 
 
@@ -184,17 +213,22 @@ def _lecun(fan_in: int, _: int) -> float:
     return 1 / fan_in
 
 
+def _pytorch(fan_in: int, _: int) -> float:
+    return 1 / (3 * fan_in)
+
+
 _DRAWS: dict[str, _Draw] = {
     "xavier_normal": _normal(_xavier),
     "xavier_uniform": _uniform(_xavier),
     "kaiming_normal": _normal(_kaiming),
     "kaiming_uniform": _uniform(_kaiming),
     "lecun_normal": _normal(_lecun),
+    "pytorch": _uniform(_pytorch),
     "orthogonal": _orthogonal,
 }
 SCHEMES = (*_DRAWS, "network")
 
 
-def _is_bias(path: tuple[Any, ...]) -> bool:
+def _is_called(path: tuple[Any, ...], name: str) -> bool:
     last = path[-1] if path else None
-    return getattr(last, "key", getattr(last, "name", None)) == "bias"
+    return getattr(last, "key", getattr(last, "name", None)) == name

@@ -198,7 +198,7 @@ class Common(DataChoice):
     )
     batch_size: int = flag(1024, "N, real images in a minibatch", low=1)
     clip_norm: float | None = flag(None, "bound on the gradient's norm; 0 for none", low=0)
-    outer_lr: float | None = flag(None, "learning rate of the distilled images at the start", low=0)
+    outer_lr: float | None = flag(None, "learning rate of the distilled images at the start, above zero")
     num_eval_inits: int = flag(20, "unseen initial weights behind the final score", low=1)
     num_val_inits: int = flag(4, "initial weights behind each validation", low=1)
     validate_every: int = flag(100, "outer steps from one validation to the next", low=1)
@@ -261,7 +261,7 @@ class Matching(Common):
     """The settings of the methods that match real and distilled images; φ is trained on in epochs."""
 
     network: str | None = flag("convnet", ", ".join(NAMES))
-    init: str = flag("lecun_normal", NetworkChoice.__dataclass_fields__["init"].metadata["help"])
+    init: str = flag("pytorch", NetworkChoice.__dataclass_fields__["init"].metadata["help"])
     images_per_class: int = flag(1, "distilled images of each class", low=1)
     batch_size: int = flag(256, "N, real images of each class in a minibatch", low=1)
     initial_images: str = flag("real", "what the distilled images start from", choices=tuple(INITIAL_IMAGES))

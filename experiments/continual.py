@@ -66,7 +66,7 @@ class Config(DataChoice):
     shuffled: bool = flag(False, "classes come in an order drawn from the seed, not in that of their numbers")
     images_per_class: int = flag(10, "images of each class in the memory", low=1)
     network: str | None = flag("convnet", f"what is trained on the memory: {', '.join(networks.NAMES)}")
-    init: str = flag("lecun_normal", DataChoice.__dataclass_fields__["init"].metadata["help"])
+    init: str = flag("pytorch", DataChoice.__dataclass_fields__["init"].metadata["help"])
     conv_form: str = flag("auto", "how convolutions are computed", choices=CONV_FORMS)
     num_outer_steps: int = flag(300, "outer steps of a distillation, for each task", low=1)
     batch_size: int = flag(64, "N, real images of each class in an outer step", low=1)

@@ -56,7 +56,7 @@ class Config(DataChoice):
     select: str = flag("random,herding,k_center", f"which, with commas between them: {', '.join(SELECTIONS)}")
     images_per_class: int = flag(1, "selected images of each class", low=1)
     network: str | None = flag("convnet", f"what is trained on them: {', '.join(networks.NAMES)}")
-    init: str = flag("lecun_normal", DataChoice.__dataclass_fields__["init"].metadata["help"])
+    init: str = flag("pytorch", DataChoice.__dataclass_fields__["init"].metadata["help"])
     conv_form: str = flag("auto", "how convolutions are computed", choices=CONV_FORMS)
     features: str = flag("trained", "what herding and k_center look at", choices=("trained", "pixels"))
     feature_network: str | None = flag(None, "the network of features and gradients; by default --network")

@@ -34,7 +34,7 @@ from experiments.baselines import Scores
 from experiments.config import AUGMENTATIONS, DataChoice, flag, listed
 from experiments.parts import Keys, runs_at_once, strategy
 
-OTHERWISE = "lecun_normal"
+OTHERWISE = "pytorch"
 """Initial weights for an artifact that does not say what it was distilled with."""
 
 

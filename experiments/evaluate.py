@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from ddjax import artifact, checks, coresets, files, inits, networks, report
 from ddjax import pool as pools
 from ddjax.data import Dataset, load
@@ -154,13 +152,13 @@ def run(config: Config) -> dict[str, Any]:
     otherwise = own_network(config, distilled)
     network = build_network(choose_network(config, data, otherwise=otherwise), data)
     distribution = initial_weights(config, network)
-    test_key, baseline_key = jax.random.split(jax.random.key(config.seed))
+    keys = Keys.of(config.seed)
     score = evaluate(
         distilled,
         network,
         distribution,
         data.test,
-        key=test_key,
+        key=keys.test,
         num_inits=config.num_eval_inits,
         runs_per_chunk=runs_at_once(config.num_eval_inits),
     )
@@ -177,7 +175,7 @@ def run(config: Config) -> dict[str, Any]:
             layout=(steps, 1 if lrs is None else len(lrs), max(1, images // data.num_classes)),
             num_inits=len(score.values),
             seed=config.seed,
-            key=baseline_key,
+            key=keys.baselines,
         )
     print(f"{config.artifact} on {data.name}, {network.name} from {distribution.name}\n")
     print(results.table(result))

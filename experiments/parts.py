@@ -228,9 +228,21 @@ class Outer(NamedTuple):
     plan: Mapping[str, Any]
 
 
+def outer_rate(config: settings.Common, otherwise: float) -> float:
+    """The images' learning rate at the start: the flag's, or where it says none `otherwise`.
+
+    Raises:
+        ValueError: not above zero.
+    """
+    if config.outer_lr is None:
+        return otherwise
+    checks.positive("outer_lr", config.outer_lr)
+    return config.outer_lr
+
+
 def our_outer(config: settings.Unrolled) -> Outer:
-    """Adam on a cosine, the gradient's norm bounded; see the ablation in the README."""
-    steps, lr = config.num_outer_steps or 1000, config.outer_lr or 0.05
+    """Adam on a cosine, the gradient's norm bounded; see "How the outer recipe was chosen" in the README."""
+    steps, lr = config.num_outer_steps or 1000, outer_rate(config, 0.05)
     clip_norm = 0.2 if config.clip_norm is None else config.clip_norm or None
     plan = {"outer_optimizer": "adam, cosine to 0", "outer_lr": lr, "outer_lr_of_lrs": config.outer_lr_of_lrs}
     optimizer = optimizers.adam_cosine(steps, lr=lr, lr_of_lrs=config.outer_lr_of_lrs)
@@ -240,7 +252,7 @@ def our_outer(config: settings.Unrolled) -> Outer:
 def original_outer(config: settings.Unrolled, data: Dataset) -> Outer:
     """The 2018 paper's: Adam (0.5, 0.999) at 0.01, halved every 40 of 400 epochs, no bound."""
     epoch = max(1, len(data.train) // config.batch_size)
-    steps, lr = config.num_outer_steps or 400 * epoch, config.outer_lr or 0.01
+    steps, lr = config.num_outer_steps or 400 * epoch, outer_rate(config, 0.01)
     plan = {"outer_optimizer": f"adam(0.5, 0.999), halved every {40 * epoch} steps", "outer_lr": lr}
     return Outer(optimizers.adam_halving(40 * epoch, lr=lr), steps, config.clip_norm or None, plan)
 
@@ -376,7 +388,7 @@ def matching_parts(
         inner_lr=None,
         initial_images=initial_images(config, data, steps=1, per_class_per_step=count),
     )
-    lr = config.outer_lr or method.outer_lr
+    lr = outer_rate(config, method.outer_lr)
     resolved = {
         "outer_optimizer": "sgd, momentum 0.5",
         "outer_lr": lr,

@@ -19,14 +19,14 @@ def weighted_schedule(images: np.ndarray, weights: np.ndarray | None = None) -> 
 
     Args:
         images: `[K, m, H, W, C]` float, normalised; m of each class.
-        weights: `[K, m]`, of each image's loss, positive; scaled to a mean of one, so that a learning rate
-            keeps its meaning. All one where left out.
+        weights: `[K, m]`, of each image's loss, not negative and not all zero; scaled to a mean of one, so
+            that a learning rate keeps its meaning. All one where left out.
 
     Returns:
         `inputs [1, K * m, H, W, C]`, `labels [1, K * m, K]` with `weights` as sums of their rows, no rates.
 
     Raises:
-        ValueError: images or weights of other shapes, or weights that are not positive.
+        ValueError: images or weights of other shapes, or weights that are negative or all zero.
     """
     images = np.asarray(images)
     if images.ndim != 5:
@@ -36,8 +36,11 @@ def weighted_schedule(images: np.ndarray, weights: np.ndarray | None = None) -> 
     num_classes, count = images.shape[:2]
     weights = np.ones((num_classes, count)) if weights is None else np.asarray(weights, np.float64)
     checks.equal("weights.shape", weights.shape, (num_classes, count), remedy="Give one for each image.")
-    if not (np.isfinite(weights).all() and (weights > 0).all()):
-        raise ValueError("weights: expected finite numbers > 0; got others. Leave out what has no weight.")
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise ValueError(
+            "weights: expected finite numbers, none negative and one positive at least; got others. Give "
+            "what cluster_sizes returned."
+        )
     rows = np.repeat(np.eye(num_classes), count, axis=0) * (weights / weights.mean()).reshape(-1, 1)
     inputs = images.reshape(1, -1, *images.shape[2:])
     return Schedule(jnp.asarray(inputs, jnp.float32), jnp.asarray(rows[None], jnp.float32), None)

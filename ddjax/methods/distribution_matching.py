@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ddjax import augment, checks
+from ddjax import checks
 from ddjax.augment import Augmentation, Draw
-from ddjax.chunks import mean_of_chunks
+from ddjax.chunks import map_in_chunks, mean_of_chunks
 from ddjax.data import class_minibatch
+from ddjax.methods import matching
 from ddjax.networks import norms
-from ddjax.types import InitDistribution, Method, Network, RealData, Recipe, Schedule
+from ddjax.types import InitDistribution, Method, Network, Params, RealData, Recipe, Schedule
 
 
 class MatchingInfo(NamedTuple):
@@ -40,6 +43,73 @@ def class_means(features: jax.Array, labels: jax.Array) -> jax.Array:
     return labels.T @ features / labels.sum(0)[:, None]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _DistributionMatching:
+    """What a `Method` consists of; see `distribution_matching` for the attributes.
+
+    Attributes:
+        network: as there.
+        embed: its embedding, `(params, images [n, H, W, C]) -> [n, F]`.
+        inits: as there.
+        batch_size: likewise.
+        augmentation: likewise.
+        examples_per_chunk: likewise.
+        classes_per_chunk: likewise.
+        has_batch_norm: whether the network has one.
+    """
+
+    network: Network
+    embed: Callable[[Params, jax.Array], jax.Array]
+    inits: InitDistribution
+    batch_size: int
+    augmentation: Augmentation | None
+    examples_per_chunk: int | None
+    classes_per_chunk: int | None
+    has_batch_norm: bool
+
+    def sample(self, data: RealData, key: jax.Array) -> jax.Array:
+        """`[K, N, H, W, C]`, real images of each class. Consumes the key."""
+        checks.network_fits(self.network, data)
+        return class_minibatch(data, key, size=self.batch_size)
+
+    def _augmented(self, draw: Draw, images: jax.Array) -> jax.Array:
+        return images if self.augmentation is None else self.augmentation.apply(draw, images)
+
+    def _real_means(self, params: Params, batch: jax.Array, draws: Draw) -> jax.Array:
+        """`[K, F]`, of the real images."""
+        if self.has_batch_norm:
+            # Its statistics are those of all classes together, as they are for the distilled images.
+            images = jax.vmap(self._augmented)(draws, batch)
+            features = self.embed(params, images.reshape(-1, *images.shape[2:]))
+            return features.reshape(*batch.shape[:2], -1).mean(1)
+        size = matching.examples_at_once(self.examples_per_chunk, batch.shape[1])
+
+        def of_class(now: tuple[Draw, jax.Array]) -> jax.Array:
+            images = self._augmented(*now)
+            return mean_of_chunks(lambda some: self.embed(params, some).mean(0), images, size)
+
+        # The real features of all classes at once would set the peak of memory.
+        return map_in_chunks(of_class, (draws, batch), matching.classes_at_once(self.classes_per_chunk))
+
+    def loss(
+        self, schedule: Schedule, state: tuple[()], batch: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, MatchingInfo]:
+        """The distance of all classes, `[]`. Consumes the key."""
+        del state
+        inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
+        labels = schedule.labels.reshape(len(inputs), -1)
+        draws = None
+        if self.augmentation is not None:
+            key, draw_key = jax.random.split(key)
+            draws = jax.vmap(self.augmentation.sample)(jax.random.split(draw_key, len(batch)))
+        own = jax.tree.map(lambda leaf: leaf[labels.argmax(-1)], draws)
+        params = self.inits.sample(key)
+        real = jax.lax.stop_gradient(self._real_means(params, batch, draws))
+        distilled = class_means(self.embed(params, self._augmented(own, inputs)), labels)
+        distances = jnp.sum((real - distilled) ** 2, -1)
+        return distances.sum(), MatchingInfo(distances)
+
+
 def distribution_matching(
     network: Network,
     inits: InitDistribution,
@@ -47,6 +117,8 @@ def distribution_matching(
     batch_size: int = 256,
     recipe: Recipe | None = None,
     augmentation: Augmentation | None = None,
+    examples_per_chunk: int | None = None,
+    classes_per_chunk: int | None = None,
 ) -> Method:
     """The squared distance between class means of real and distilled images, embedded by random networks.
 
@@ -63,67 +135,48 @@ def distribution_matching(
         augmentation: A, drawn anew for each class by each slot at every outer step; as published that of
             `ddjax.augment.strategy_for(data.name)`, none by default. A distilled image is augmented as one of
             its most probable class.
+        examples_per_chunk: how many real images of a class are embedded at once; the result stays the same.
+            By default 16 on CPU, where the activations of all would not stay in the cache, and all elsewhere.
+            A network with batch norm sees all images of all classes at once.
+        classes_per_chunk: how many classes are vmapped; the result stays the same. By default one after the
+            other on CPU, and ten in one pass elsewhere.
 
     Returns:
         A method that keeps no state and learns no learning rates.
 
     Raises:
-        ValueError: the network has no `embed`; `batch_size` below one; a recipe with an unknown augmentation.
+        ValueError: the network has no `embed`; a number below one; a recipe with an unknown augmentation.
 
     References:
         Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023.
     """
-    checks.network_and_inits(network, inits)
-    checks.at_least("batch_size", batch_size, 1)
-    if recipe is not None:
-        checks.kind("recipe", recipe, Recipe, remedy="Give ddjax.Recipe('train', ...).")
-        augment.of_recipe(recipe, network.image_shape)
-    if augmentation is not None:
-        checks.kind("augmentation", augmentation, Augmentation, remedy="Build it with ddjax.augment.by_name.")
-    embed = network.embed
-    if embed is None:
+    matching.check_settings(
+        network,
+        inits,
+        batch_size=batch_size,
+        augmentation=augmentation,
+        recipe=recipe,
+        examples_per_chunk=examples_per_chunk,
+        classes_per_chunk=classes_per_chunk,
+    )
+    if network.embed is None:
         raise ValueError(
             f"distribution_matching: expected a network with an embedding; {network.name!r} has none. Give "
             "its adapter `embed=`, or its module a method `embed`, that returns what the last layer sees."
         )
-
-    # On CPU the activations of more would not stay in the cache; measured with ConvNet-3.
-    in_chunks = jax.default_backend() == "cpu" and not norms.has_batch_norm(network)
-    chunk = 16 if in_chunks else batch_size
-
-    def sample(data: RealData, key: jax.Array) -> jax.Array:
-        checks.network_fits(network, data)
-        return class_minibatch(data, key, size=batch_size)
-
-    def loss(
-        schedule: Schedule, state: tuple[()], batch: jax.Array, key: jax.Array
-    ) -> tuple[jax.Array, MatchingInfo]:
-        del state
-        inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
-        labels = schedule.labels.reshape(len(inputs), -1)
-        draws = None
-        if augmentation is not None:
-            key, draw_key = jax.random.split(key)
-            draws = jax.vmap(augmentation.sample)(jax.random.split(draw_key, len(batch)))
-            own = jax.tree.map(lambda leaf: leaf[labels.argmax(-1)], draws)
-            inputs = augmentation.apply(own, inputs)
-        params = inits.sample(key)
-
-        def real_mean(now: tuple[Draw, jax.Array]) -> jax.Array:
-            draw, images = now
-            if augmentation is not None:
-                images = augmentation.apply(draw, images)
-            return mean_of_chunks(lambda images: embed(params, images).mean(0), images, chunk)
-
-        # One class at a time: the real features of all classes at once would set the peak of memory.
-        real = jax.lax.map(real_mean, (draws, batch))
-        distilled = class_means(embed(params, inputs), labels)
-        distances = jnp.sum((jax.lax.stop_gradient(real) - distilled) ** 2, -1)
-        return distances.sum(), MatchingInfo(distances)
-
+    own = _DistributionMatching(
+        network=network,
+        embed=network.embed,
+        inits=inits,
+        batch_size=batch_size,
+        augmentation=augmentation,
+        examples_per_chunk=examples_per_chunk,
+        classes_per_chunk=classes_per_chunk,
+        has_batch_norm=norms.has_batch_norm(network),
+    )
     return Method(
-        sample=sample,
-        loss=loss,
+        sample=own.sample,
+        loss=own.loss,
         name="distribution_matching",
         recipe=recipe or Recipe("train"),
         needs_lrs=False,

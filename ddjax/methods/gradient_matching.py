@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ddjax import augment, checks
-from ddjax.augment import Augmentation
-from ddjax.chunks import MeanLoss, mean_over_chunks
+from ddjax import checks
+from ddjax.augment import Augmentation, Draw
+from ddjax.chunks import MeanLoss, map_in_chunks, mean_over_chunks
 from ddjax.data import class_minibatch
+from ddjax.methods import matching
 from ddjax.networks import norms
 from ddjax.training import train_epochs, weighted_loss
 from ddjax.types import InitDistribution, Method, Network, Params, PyTree, RealData, Recipe, Schedule
@@ -175,7 +176,7 @@ class _Real(NamedTuple):
 
     inputs: jax.Array
     labels: jax.Array
-    draw: augment.Draw
+    draw: Draw
 
 
 def _by_class(schedule: Schedule) -> _Images:
@@ -206,19 +207,23 @@ def _check_labels(labels: np.ndarray) -> None:
         )
 
 
-def _chunk_size(backend: str, count: int) -> int:
-    """Images at once; measured with ConvNet-3."""
-    return 16 if backend == "cpu" else count
-
-
 @dataclasses.dataclass(frozen=True)
 class _Matching:
-    """How far the gradients of each class are apart."""
+    """How far the gradients of each class are apart.
+
+    Attributes:
+        network: whose gradients.
+        distance: of two of them.
+        augmentation: of both sides; None for none.
+        real_loss: whose gradient the real images give.
+        classes_per_chunk: classes that are vmapped.
+    """
 
     network: Network
     distance: Distance
     augmentation: Augmentation | None
     real_loss: MeanLoss
+    classes_per_chunk: int
 
     def of_class(self, images: _Images, params: Params, real: _Real) -> jax.Array:
         """Of one class, `[]`: the arguments have its share."""
@@ -236,16 +241,22 @@ class _Matching:
     def __call__(self, images: _Images, params: Params, real: _Real) -> jax.Array:
         """Of all classes, `[K]`; differentiable in the images alone, once.
 
-        The gradient is taken together with the value, one class after the other, so that nothing is kept of
-        a class but its share of both.
+        The gradient is taken together with the value, so that nothing is kept of a class but its share of
+        both.
         """
+        one = self.of_class
+
+        def of_each(f: Callable, images: _Images, params: Params, real: _Real) -> PyTree:
+            def of_one(now: tuple[_Images, _Real]) -> PyTree:
+                return f(now[0], params, now[1])
+
+            return map_in_chunks(of_one, (images, real), self.classes_per_chunk)
 
         def distances(images: _Images, params: Params, real: _Real) -> jax.Array:
-            return jax.lax.map(lambda now: self.of_class(now[0], params, now[1]), (images, real))
+            return of_each(one, images, params, real)
 
         def forward(images: _Images, params: Params, real: _Real) -> tuple[jax.Array, _Images]:
-            one = jax.value_and_grad(self.of_class)
-            return jax.lax.map(lambda now: one(now[0], params, now[1]), (images, real))
+            return of_each(jax.value_and_grad(one), images, params, real)
 
         def backward(grads: _Images, cotangents: jax.Array) -> tuple[_Images, None, None]:
             return jax.tree.map(jax.vmap(jnp.multiply), _Images(cotangents, cotangents), grads), None, None
@@ -253,6 +264,96 @@ class _Matching:
         differentiable = jax.custom_vjp(distances)
         differentiable.defvjp(forward, backward)
         return differentiable(images, params, real)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _GradientMatching:
+    """What a `Method` consists of; see `gradient_matching` for the attributes.
+
+    Attributes:
+        network: as there.
+        inits: likewise.
+        batch_size: likewise.
+        distance: likewise, the function itself.
+        loops: `matches` and `epochs`.
+        lr_net: as there.
+        batch_train: likewise.
+        augmentation: likewise.
+        examples_per_chunk: likewise.
+        classes_per_chunk: likewise.
+        has_batch_norm: whether the network has one.
+    """
+
+    network: Network
+    inits: InitDistribution
+    batch_size: int
+    distance: Distance
+    loops: Loops
+    lr_net: float
+    batch_train: int
+    augmentation: Augmentation | None
+    examples_per_chunk: int | None
+    classes_per_chunk: int | None
+    has_batch_norm: bool
+
+    def _loss_in_chunks(self, count: int) -> MeanLoss:
+        """Of the network, on real or distilled images whose second derivative is not taken."""
+        size = matching.examples_at_once(self.examples_per_chunk, count)
+        return mean_over_chunks(weighted_loss(self.network), size=size)
+
+    def draw_network(self, key: jax.Array) -> NetworkState:
+        """A network that was not matched yet. Consumes the key."""
+        return NetworkState(self.inits.sample(key), jnp.zeros((), jnp.int32))
+
+    def sample(self, data: RealData, key: jax.Array) -> jax.Array:
+        """`[K, N, H, W, C]`, real images of each class. Consumes the key."""
+        checks.network_fits(self.network, data)
+        return class_minibatch(data, key, size=self.batch_size)
+
+    def loss(
+        self, schedule: Schedule, state: NetworkState, batch: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, GradientMatchingInfo]:
+        """The distance of all classes, `[]`. Consumes the key."""
+        draw, params = None, state.params
+        if self.augmentation is not None:
+            draw = jax.vmap(self.augmentation.sample)(jax.random.split(key, len(batch)))
+        if self.has_batch_norm:
+            few = batch[:, :CALIBRATION_IMAGES]
+            params = norms.calibrate(self.network, params, few.reshape(-1, *few.shape[2:]))
+        each = _Matching(
+            network=self.network,
+            distance=self.distance,
+            augmentation=self.augmentation,
+            real_loss=self._loss_in_chunks(self.batch_size),
+            classes_per_chunk=matching.classes_at_once(self.classes_per_chunk),
+        )
+        real = _Real(batch, jnp.eye(len(batch), dtype=batch.dtype), draw)
+        distances = each(_by_class(schedule), params, real)
+        return distances.sum(), GradientMatchingInfo(distances, state.matches.astype(distances.dtype))
+
+    def advance(self, schedule: Schedule, state: NetworkState, key: jax.Array) -> NetworkState:
+        """The network of the next outer step: this one trained on φ, or another. Consumes the key."""
+        if self.loops.matches == 1:
+            return self.draw_network(key)
+        # The statistics of a batch norm are those of a whole minibatch.
+        whole = self.has_batch_norm
+        loss = weighted_loss(self.network) if whole else self._loss_in_chunks(self.batch_train)
+
+        def train() -> NetworkState:
+            trained = train_epochs(
+                loss,
+                state.params,
+                schedule,
+                key,
+                optimizer=optax.sgd(self.lr_net),
+                epochs=self.loops.epochs,
+                batch_size=self.batch_train,
+                augmentation=self.augmentation,
+            )
+            return NetworkState(trained, state.matches + 1)
+
+        is_used_up = state.matches + 1 == self.loops.matches
+        return jax.lax.cond(is_used_up, lambda: self.draw_network(key), train)
 
 
 def gradient_matching(
@@ -268,6 +369,7 @@ def gradient_matching(
     augmentation: Augmentation | None = None,
     recipe: Recipe | None = None,
     examples_per_chunk: int | None = None,
+    classes_per_chunk: int | None = None,
 ) -> Method:
     """The distance of the gradients that real and distilled images of each class give a network.
 
@@ -294,6 +396,8 @@ def gradient_matching(
         examples_per_chunk: how many images the network sees at once where no second derivative is taken; the
             result stays the same. By default 16 on CPU, where the activations of all would not stay in the
             cache, and all elsewhere.
+        classes_per_chunk: how many classes are vmapped; the result stays the same. By default one after the
+            other on CPU, and ten in one pass elsewhere.
 
     Returns:
         A method whose state is a `NetworkState`; it learns no learning rates. It needs the images of each
@@ -307,76 +411,40 @@ def gradient_matching(
         DSA: Zhao and Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021, arXiv
         2102.08259. How it is differentiated twice: `ddjax.unroll.mixed_value_and_grad`.
     """
-    checks.network_and_inits(network, inits)
-    numbers = {"batch_size": batch_size, "matches": matches, "epochs": epochs, "batch_train": batch_train}
-    for name, value in numbers.items():
+    matching.check_settings(
+        network,
+        inits,
+        batch_size=batch_size,
+        augmentation=augmentation,
+        recipe=recipe,
+        examples_per_chunk=examples_per_chunk,
+        classes_per_chunk=classes_per_chunk,
+    )
+    for name, value in {"matches": matches, "epochs": epochs, "batch_train": batch_train}.items():
         checks.at_least(name, value, 1)
-    if examples_per_chunk is not None:
-        checks.at_least("examples_per_chunk", examples_per_chunk, 1)
     checks.choice("distance", distance, DISTANCES)
     checks.positive("lr_net", lr_net)
-    if recipe is not None:
-        checks.kind("recipe", recipe, Recipe, remedy="Give ddjax.Recipe('train', ...).")
-        augment.of_recipe(recipe, network.image_shape)
-    if augmentation is not None:
-        checks.kind("augmentation", augmentation, Augmentation, remedy="Build it with ddjax.augment.by_name.")
-    has_batch_norm = norms.has_batch_norm(network)
-    whole_loss = weighted_loss(network)
-
-    def loss_in_chunks(count: int) -> MeanLoss:
-        size = examples_per_chunk or _chunk_size(jax.default_backend(), count)
-        return mean_over_chunks(whole_loss, size=size)
-
-    def draw_network(key: jax.Array) -> NetworkState:
-        return NetworkState(inits.sample(key), jnp.zeros((), jnp.int32))
-
-    def sample(data: RealData, key: jax.Array) -> jax.Array:
-        checks.network_fits(network, data)
-        return class_minibatch(data, key, size=batch_size)
-
-    def loss(
-        schedule: Schedule, state: NetworkState, batch: jax.Array, key: jax.Array
-    ) -> tuple[jax.Array, GradientMatchingInfo]:
-        draw, params = None, state.params
-        if augmentation is not None:
-            draw = jax.vmap(augmentation.sample)(jax.random.split(key, len(batch)))
-        if has_batch_norm:
-            few = batch[:, :CALIBRATION_IMAGES]
-            params = norms.calibrate(network, params, few.reshape(-1, *few.shape[2:]))
-        matching = _Matching(network, DISTANCES[distance], augmentation, loss_in_chunks(batch_size))
-        real = _Real(batch, jnp.eye(len(batch), dtype=batch.dtype), draw)
-        distances = matching(_by_class(schedule), params, real)
-        return distances.sum(), GradientMatchingInfo(distances, state.matches.astype(distances.dtype))
-
-    def advance(schedule: Schedule, state: NetworkState, key: jax.Array) -> NetworkState:
-        if matches == 1:
-            return draw_network(key)
-        # The statistics of a batch norm are those of a whole minibatch.
-        training_loss = whole_loss if has_batch_norm else loss_in_chunks(batch_train)
-
-        def train() -> NetworkState:
-            trained = train_epochs(
-                training_loss,
-                state.params,
-                schedule,
-                key,
-                optimizer=optax.sgd(lr_net),
-                epochs=epochs,
-                batch_size=batch_train,
-                augmentation=augmentation,
-            )
-            return NetworkState(trained, state.matches + 1)
-
-        return jax.lax.cond(state.matches + 1 == matches, lambda: draw_network(key), train)
-
+    own = _GradientMatching(
+        network=network,
+        inits=inits,
+        batch_size=batch_size,
+        distance=DISTANCES[distance],
+        loops=Loops(matches, epochs),
+        lr_net=lr_net,
+        batch_train=batch_train,
+        augmentation=augmentation,
+        examples_per_chunk=examples_per_chunk,
+        classes_per_chunk=classes_per_chunk,
+        has_batch_norm=norms.has_batch_norm(network),
+    )
     return Method(
-        sample=sample,
-        loss=loss,
+        sample=own.sample,
+        loss=own.loss,
         name="gradient_matching",
         recipe=recipe or Recipe("train"),
         needs_lrs=False,
         outer_lr=0.1,
-        init=draw_network,
-        advance=advance,
+        init=own.draw_network,
+        advance=own.advance,
         check_labels=_check_labels,
     )

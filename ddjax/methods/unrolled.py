@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ddjax import checks
+from ddjax import augment, checks
 from ddjax import inits as initial_weights
 from ddjax.augment import Augmentation
 from ddjax.chunks import mean_over_chunks
@@ -170,8 +170,7 @@ def unrolled(
             "memory=dataclasses.replace(memory, window=...), or on the command line --window."
         )
     _check_objective(objective, network.num_classes)
-    if augmentation is not None:
-        checks.kind("augmentation", augmentation, Augmentation, remedy="Build it with ddjax.augment.by_name.")
+    augment.check(augmentation)
     optimizer = OPTIMIZERS[inner_optimizer]
     inner_loss = soft_cross_entropy(network.apply)
 

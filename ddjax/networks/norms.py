@@ -160,15 +160,16 @@ def calibrate(
 
     Each batch passes the network normalised by its own statistics, as in training. Of at most `batch_size`
     images there is one batch, and the network then gives on these images what it gave in training on all of
-    them at once. Pure, for use under `jit`; but `network.apply` itself must not be jitted, because its layers
-    are listened to while they are traced.
+    them at once. Of more, the b batches are as few and as large as that allows, and batch j has each b-th
+    image from the j-th on: images in the order of their classes, as φ's are, are spread over all. Pure,
+    for use under `jit`; but `network.apply` itself must not be jitted, because its layers are listened to
+    while they are traced.
 
     Args:
         network: whose weights.
         params: with or without statistics; old ones have no influence.
-        inputs: `[n, H, W, C]`, what to measure on, in the order of the batches; images left over after the
-            last full batch are not used.
-        batch_size: images in a batch.
+        inputs: `[n, H, W, C]`, what to measure on; the last `n mod b` are not used.
+        batch_size: most images in a batch.
 
     Returns:
         The weights, with `mean [C]` and `var [C]` beside each batch norm's scale and bias; as they were where
@@ -192,8 +193,9 @@ def calibrate(
             network.apply(params, batch)
         return found
 
-    size = min(batch_size, len(inputs))
-    batches = inputs[: len(inputs) // size * size].reshape(-1, size, *inputs.shape[1:])
+    count = -(-len(inputs) // batch_size)
+    size = len(inputs) // count
+    batches = inputs[: count * size].reshape(size, count, *inputs.shape[1:]).swapaxes(0, 1)
     measured = jax.tree.map(lambda leaf: leaf.mean(0), lax.map(statistics, batches))
     for path, leaves in measured.items():
         params = _added(params, path, leaves)

@@ -65,7 +65,7 @@ def test_the_matrix_is_measured_told_and_found(asked, artifacts, tmp_path, capsy
     assert all(list(row) == [MLP, CONVNET] for row in result["matrix"].values())
     assert result["networks"][MLP] == 64 * 8 + 8 + 8 * CLASSES + CLASSES
     facts = result["artifacts"]
-    assert (facts[replayed]["init"], facts[trained]["init"]) == ("kaiming_normal", "lecun_normal")
+    assert (facts[replayed]["init"], facts[trained]["init"]) == ("kaiming_normal", "pytorch")
     assert (facts[replayed]["recipe"]["kind"], facts[trained]["recipe"]["epochs"]) == ("schedule", 3)
     assert facts[trained]["images"] == 2 * CLASSES
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result

@@ -158,6 +158,29 @@ def test_batch_norms_take_their_statistics_from_real_images_whatever_the_chunks(
     assert whole.max() < 1e-4  # ε in the cosine's denominator
 
 
+@pytest.mark.parametrize("classes_per_chunk", [2, 3])
+@pytest.mark.usefixtures("x64")
+def test_classes_together_or_one_after_the_other_have_the_same_gradient(classes_per_chunk):
+    network = networks.convnet(SHAPE, CLASSES, depth=1, width=2)
+    batch, schedule = jax.random.normal(jax.random.key(2), (CLASSES, 4, *SHAPE)), phi()
+
+    def gradient(size: int) -> Any:
+        method = methods.gradient_matching(
+            network,
+            inits.random(network),
+            batch_size=4,
+            augmentation=augment.by_name("color_crop_cutout", SHAPE),
+            classes_per_chunk=size,
+        )
+
+        def loss(schedule: Schedule) -> jax.Array:
+            return method.loss(schedule, method.init(jax.random.key(0)), batch, jax.random.key(1))[0]
+
+        return jax.jit(jax.value_and_grad(loss))(schedule)
+
+    assert relative(gradient(classes_per_chunk), gradient(1)) < 1e-12
+
+
 # The network between two matches.
 
 
@@ -252,6 +275,7 @@ def build(**settings: Any) -> Method:
         ({"batch_train": 0}, "batch_train: expected"),
         ({"batch_size": 0}, "batch_size: expected"),
         ({"examples_per_chunk": 0}, "examples_per_chunk: expected"),
+        ({"classes_per_chunk": 0}, "classes_per_chunk: expected"),
         ({"lr_net": 0.0}, "lr_net: expected"),
         ({"recipe": "train"}, "recipe: expected a Recipe"),
         ({"augmentation": "crop"}, "augmentation: expected a Augmentation"),

@@ -86,11 +86,23 @@ def test_old_statistics_have_no_influence_on_new_ones(params, images, calibrate)
     jax.tree.map(np.testing.assert_array_equal, calibrate(wrong, images), stored)
 
 
-def test_statistics_of_several_batches_are_their_mean(params, images, calibrate):
-    stored = calibrate(params, images[:6], batch_size=3)["norm2"]
-    halves = [calibrate(params, part)["norm2"] for part in (images[:3], images[3:6])]
+@pytest.mark.parametrize("batch_size", [3, 4, 5])
+def test_statistics_of_several_batches_are_their_mean(params, images, calibrate, batch_size):
+    """Six images are two batches in any case, of every other one."""
+    stored = calibrate(params, images[:6], batch_size=batch_size)["norm2"]
+    halves = [calibrate(params, images[start:6:2])["norm2"] for start in (0, 1)]
     for name in ("mean", "var"):
         np.testing.assert_allclose(stored[name], (halves[0][name] + halves[1][name]) / 2, rtol=1e-5)
+
+
+def test_statistics_of_many_images_are_of_all_classes(network, params, calibrate):
+    """Images in the order of their classes, more than one batch of them, as φ's are."""
+    classes = 10.0 * jnp.arange(10)[:, None, None, None, None]
+    noise = jnp.asarray(np.random.default_rng(1).normal(size=(10, 50, *SHAPE)), jnp.float32)
+    stored = calibrate(params, (classes + noise).reshape(-1, *SHAPE))
+    whole = calibrate(params, (classes + noise).reshape(-1, *SHAPE), batch_size=500)
+    for name in ("mean", "var"):
+        np.testing.assert_allclose(stored["norm1"][name], whole["norm1"][name], rtol=1e-3)
 
 
 def test_statistics_are_constants_and_a_batch_s_own_are_not(network, params, images, calibrate):
