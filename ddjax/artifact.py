@@ -49,8 +49,9 @@ _METADATA_BYTES = 2**24
 def save(path: StrPath, distilled: Distilled) -> Path:
     """Write φ as an `.npz` that loads with `numpy.load(path, allow_pickle=False)`.
 
-    Members: `images [S, B, H, W, C]` float32, normalised; `labels [S, B, K]` float32 probabilities; `lrs
-    [E, S]` float32, absent where the recipe brings its own optimiser; `mean [C]`, `std [C]` float32 with
+    Members: `images [S, B, H, W, C]` float32, normalised; `labels [S, B, K]` float32, rows of probabilities,
+    times the image's weight where images have some (`ddjax.coresets.weighted_schedule`); `lrs [E, S]`
+    float32, absent where the recipe brings its own optimiser; `mean [C]`, `std [C]` float32 with
     x = (pixel / 255 - mean) / std; `metadata`, a JSON string. The same φ gives the same bytes.
 
     Raises:

@@ -69,7 +69,7 @@ class Schedule(NamedTuple):
 
     Attributes:
         inputs: `[S, B, H, W, C]` float, normalised; step s trains on `inputs[s]`.
-        labels: `[S, B, K]` float, rows that sum to one.
+        labels: `[S, B, K]` float, rows that sum to one, or to the image's weight where images have some.
         lrs: `[E, S]` float, η of epoch e and step s; None where the recipe brings its own optimiser.
     """
 

@@ -260,9 +260,9 @@ def score(task: Task, found: Coreset) -> Evaluation:
     return Evaluation.of(values)
 
 
-def write_artifact(path: Path, name: str, task: Task, images: np.ndarray) -> None:
-    """Selected images as what any network can be trained on, each with the same weight."""
-    schedule = coresets.weighted_schedule(images)
+def write_artifact(path: Path, name: str, task: Task, found: Coreset) -> None:
+    """Selected images, the first set of them, with their weights as what any network can be trained on."""
+    schedule = coresets.weighted_schedule(found.sets[0], found.weights)
     metadata = {
         "experiment": "coreset",
         "dataset": task.data.name,
@@ -285,7 +285,7 @@ def measure(task: Task, wanted: Sequence[str], scores: Scores, workdir: Path) ->
         selecting = time.monotonic()
         found = coreset(name, task, learned)
         facts = {**found.facts, "seconds": {"select": time.monotonic() - selecting}}
-        write_artifact(workdir / f"{name}.npz", name, task, found.sets[0])
+        write_artifact(workdir / f"{name}.npz", name, task, found)
         for one in names:
             weights = found.weights if one == name else None
             own = {} if weights is None else {"weights": weights.tolist()}

@@ -117,12 +117,15 @@ def test_another_network_gives_the_features_and_a_batch_norm_is_calibrated(datas
     np.testing.assert_allclose(learned.points[:1], alone, rtol=1e-4, atol=1e-5)
 
 
-def test_the_score_is_that_of_evaluate(dataset, tmp_path):
+@pytest.mark.parametrize("name", ["k_means", "craig"])
+def test_the_score_is_that_of_evaluate(dataset, tmp_path, name):
+    """CRAIG's weights are in the artifact too."""
     settings = tiny(dataset, tmp_path / "run")
     task = coreset.task_of(settings, load_data(settings))
-    found = coreset.coreset("k_means", task, coreset.Learned(task))
-    coreset.write_artifact(tmp_path / "a.npz", "k_means", task, found.sets[0])
+    found = coreset.coreset(name, task, coreset.Learned(task))
+    coreset.write_artifact(tmp_path / "a.npz", name, task, found)
     saved = artifact.load(tmp_path / "a.npz")
+    assert (len(np.unique(saved.schedule.labels.sum(-1))) > 1) == (name == "craig")
     expected = ddjax.evaluate(
         saved, task.network, task.inits, task.data.test, key=task.keys.test, num_inits=2
     )
