@@ -14,7 +14,7 @@ of DM, five repetitions of 20 networks each.
 | 1,500 updates by DM | 20,000 |
 | 1,000 updates by DD, on CIFAR-10 600 | 23,600, on CIFAR-10 19,600 |
 | from 10 images per class on at most 300 epochs of training | up to 1,000 |
-| features of a ConvNet-3 of 32 channels after 2 epochs, for the selections | of 128 after 10 |
+| features of a ConvNet-3 of 32 channels, for the selections | of 128 |
 
 DD is ours of `experiments.tables`, 200 inner steps for unseen initial weights, with as many images. Whole is
 the recipe of all launchers (`experiments.results.FULL_DATA`), six epochs without augmentation.
@@ -150,7 +150,7 @@ def budget_of(name: str, dataset: str, images_per_class: int) -> Budget:
         steps = 1000 * PUBLISHED_LOOPS[images_per_class].matches
         return Budget((0, 1, 2, 3, 4), 20, 200, 3, 256, steps, 20_000, None, {})
     # Known to fit these data; for others experiments.coreset says.
-    features: Flags = {"feature_width": 32, "feature_epochs": 2} if dataset in PUBLISHED else {}
+    features: Flags = {"feature_width": 32} if dataset in PUBLISHED else {}
     return Budget((0,), 5, 20, 1, 64, 1000, 1500, 300, features)
 
 
