@@ -182,7 +182,7 @@ def kept(name: str, config: Config, stream: Stream, task: int, workdir: Path) ->
     else:
         one = settings._replace(config=dataclasses.replace(settings.config, num_eval_inits=1))
         images = coreset.coreset(name, one, coreset.Learned(one)).sets[0]
-    coreset.write_artifact(path, name, settings, images)
+    coreset.write_artifact(path, name, settings, coreset.Coreset([images]))
     return images
 
 

@@ -27,7 +27,7 @@ def asked(tmp_path, rng) -> Config:
     of_images = coreset.Config(dataset=dataset, network="mlp", train_epochs=5)
     task = coreset.task_of(of_images, load_data(of_images))
     images = coresets.real_images(task.data.train, per_class=1, num_classes=3, seed=0)
-    coreset.write_artifact(tmp_path / "random.npz", "random", task, images)
+    coreset.write_artifact(tmp_path / "random.npz", "random", task, coreset.Coreset([images]))
     return Config(
         artifact=str(tmp_path / "random.npz"),
         networks=",".join(SMALL),
