@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import operator
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,6 @@ _KINDS: dict[str, type] = {
 
 _EPOCHS = 1_000_000
 """Most epochs of a recipe: a file from anywhere shall not keep a machine busy for ever."""
-
-_METADATA_BYTES = 2**24
-"""Most bytes of the metadata's text: it is parsed whole."""
 
 
 def save(path: StrPath, distilled: Distilled) -> Path:
@@ -157,27 +153,10 @@ def _check_members(where: object, members: dict[str, np.ndarray]) -> tuple[dict[
 
 
 def _metadata(path: object, members: dict[str, np.ndarray]) -> dict[str, Any]:
-    text = members["metadata"]
-    if text.shape != () or text.dtype.kind != "U" or text.nbytes > _METADATA_BYTES:
-        raise ValueError(
-            f"{path}: metadata: expected one text of at most {_METADATA_BYTES:,} bytes; got "
-            f"{text.dtype}{list(text.shape)}. Write it again."
-        )
-    try:
-        metadata = json.loads(str(text))
-        version = operator.index(metadata["format_version"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(
-            f"{path}: metadata: expected a JSON object with a format_version; got {error}. Write it again."
-        ) from error
-    if not 1 <= version <= FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: expected format version 1 to {FORMAT_VERSION}; got {version}. Install a newer ddjax."
-        )
-    for name, kind in _KINDS.items():
-        checks.kind(f"{path}: metadata: {name}", metadata.get(name, kind()), kind, remedy="Write it again.")
+    remedy = "Write it again."
+    metadata = npz.metadata(path, members["metadata"], newest=FORMAT_VERSION, kinds=_KINDS, remedy=remedy)
     for name in metadata.get("class_names", ()):
-        checks.kind(f"{path}: metadata: class_names", name, str, remedy="Write it again.")
+        checks.kind(f"{path}: metadata: class_names", name, str, remedy=remedy)
     return metadata
 
 

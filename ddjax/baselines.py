@@ -194,7 +194,7 @@ def _scores(
     which, nets = runs
     inits = inits or setting.inits
     values = accuracies(
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), *schedules),
+        schedules,
         jnp.asarray(which, jnp.int32),
         jax.random.split(key, int(nets.max()) + 1)[nets],
         chunks(split),

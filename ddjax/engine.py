@@ -56,6 +56,12 @@ class EngineState(NamedTuple):
     opt_state: optax.OptState
     slots: PyTree
 
+    def on(self, mesh: Mesh) -> EngineState:
+        """A copy on a mesh, the slots shared over its devices; a dispatch takes its memory over."""
+        copy = jax.tree.map(np.array, self)
+        shared = parallel.place(copy._replace(slots=()), parallel.replicated(mesh))
+        return shared._replace(slots=parallel.place(copy.slots, parallel.split_slots(mesh)))
+
 
 class Cost(NamedTuple):
     """What compiled outer steps take, before the first one has run.

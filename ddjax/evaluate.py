@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from ddjax import augment, checks
+from ddjax.chunks import map_in_chunks
 from ddjax.data import Split, normalise
 from ddjax.inits import draw
 from ddjax.networks import norms
@@ -138,7 +139,7 @@ def _accuracy(network: Network, params: Params, data: Chunks, mean: jax.Array, s
 
 
 def accuracies(
-    schedules: Schedule,
+    schedules: Sequence[Schedule],
     which: jax.Array,
     keys: jax.Array,
     data: Chunks,
@@ -154,7 +155,7 @@ def accuracies(
     """Many trainings and tests in one compiled call.
 
     Args:
-        schedules: one or more, each leaf `[Q, ...]`.
+        schedules: one or more, of the same shapes.
         which: `[R]` int32, the schedule that each run trains on.
         keys: `[R]`, one for each run's θ0 and order of images. Consumed.
         data: to test on.
@@ -171,7 +172,7 @@ def accuracies(
         `[R]`, percent.
     """
     return _accuracies(
-        schedules,
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *schedules),
         (which, keys, None if inits.pool is None else members),
         data,
         inits.pool,
@@ -211,9 +212,7 @@ def _accuracies(
         params = train_params(recipe, network, start(init_key, member), schedule, key=train_key)
         return _accuracy(network, params, data, mean, std)
 
-    # lax.map alone for one run at a time: its batches of one would be vmapped.
-    batch_size = runs_per_chunk if runs_per_chunk > 1 else None
-    return jax.lax.map(lambda run: one(*run), runs, batch_size=batch_size)
+    return map_in_chunks(lambda run: one(*run), runs, runs_per_chunk)
 
 
 @functools.partial(jax.jit, static_argnames="network")
@@ -362,7 +361,7 @@ def scorer(
 
     def score(schedule: Schedule) -> jax.Array:
         return accuracies(
-            jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], schedule),
+            [schedule],
             jnp.zeros(count, jnp.int32),
             keys,
             pieces,

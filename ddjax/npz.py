@@ -7,11 +7,13 @@ member's size in the archive, and with each other. Nothing is ever unpickled.
 from __future__ import annotations
 
 import io
+import json
 import math
+import operator
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,6 +22,9 @@ from ddjax.files import StrPath, write_atomic
 
 LIMIT = 4 * 2**30
 """Most bytes that the arrays of one file may take in memory, unless the caller says otherwise."""
+
+_METADATA_BYTES = 2**24
+"""Most bytes of the metadata's text: it is parsed whole."""
 
 _SUFFIX = ".npy"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -83,6 +88,45 @@ def read(path: StrPath, *, limit: int = LIMIT) -> dict[str, np.ndarray]:
             raise ValueError(f"it cannot be read ({type(error).__name__}: {error})") from error
 
 
+def metadata(
+    where: object, text: np.ndarray | None, *, newest: int, kinds: Mapping[str, type], remedy: str
+) -> dict[str, Any]:
+    """The facts of a file, which a member of it holds as JSON.
+
+    Args:
+        where: the file, for messages.
+        text: the member; None where there is none.
+        newest: the last format version that can be read.
+        kinds: what facts must be, where they are there.
+        remedy: what to do about a file that is refused.
+
+    Returns:
+        The facts, `format_version` among them.
+
+    Raises:
+        ValueError: no text, one too long, no JSON object, a later version, or a fact of another kind.
+    """
+    if text is None or text.shape != () or text.dtype.kind != "U" or text.nbytes > _METADATA_BYTES:
+        got = "none" if text is None else f"{text.dtype}{list(text.shape)}"
+        raise ValueError(
+            f"{where}: metadata: expected one text of at most {_METADATA_BYTES:,} bytes; got {got}. {remedy}"
+        )
+    try:
+        facts = json.loads(str(text))
+        version = operator.index(facts["format_version"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(
+            f"{where}: metadata: expected a JSON object with a format_version; got {error}. {remedy}"
+        ) from error
+    if not 1 <= version <= newest:
+        raise ValueError(
+            f"{where}: expected format version 1 to {newest}; got {version}. Install a newer ddjax."
+        )
+    for name, kind in kinds.items():
+        checks.kind(f"{where}: metadata: {name}", facts.get(name, kind()), kind, remedy=remedy)
+    return facts
+
+
 def _directory(archive: zipfile.ZipFile, limit: int) -> Mapping[str, zipfile.ZipInfo]:
     """The members by the names of their arrays; refuses names, methods and sizes that are not ours."""
     infos = archive.infolist()
@@ -133,4 +177,4 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     raise ValueError(f"expected an array of format 1.0 or 2.0; got {version}")
 
 
-__all__ = ["LIMIT", "read"]
+__all__ = ["LIMIT", "check_finite", "metadata", "read", "write"]

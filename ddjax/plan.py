@@ -268,9 +268,7 @@ class Site(NamedTuple):
 
     def start(self, problem: Problem) -> EngineState:
         """The state before the first outer step, on the mesh; the dispatch takes its memory over."""
-        state = jax.device_get(init_state(problem, self.init_key))
-        shared = parallel.place(state._replace(slots=()), parallel.replicated(self.mesh))
-        return shared._replace(slots=parallel.place(state.slots, parallel.split_slots(self.mesh)))
+        return init_state(problem, self.init_key).on(self.mesh)
 
     def compile(self, problem: Problem) -> tuple[Any, Cost]:
         """The outer steps as a run compiles them, and their cost.

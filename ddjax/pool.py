@@ -24,9 +24,6 @@ _REMEDY = "Train the pool again."
 SPLITS = ("train", "held_out")
 
 _PREFIX = "params."
-_METADATA_BYTES = 2**24
-"""Most bytes of the metadata's text: it is parsed whole."""
-
 _KINDS: dict[str, type] = {
     "dataset": str,
     "network": str,
@@ -200,7 +197,7 @@ def load(path: StrPath, *, limit: int = npz.LIMIT) -> Pool:
             f"{path}: expected an .npz of plain arrays as ddjax writes it; {error}. Train the pool again, "
             "give another file, or raise `limit` where a large file is right."
         ) from error
-    metadata = _metadata(path, arrays.pop("metadata", np.zeros(())))
+    metadata = _metadata(path, arrays.pop("metadata", None))
     accuracy = arrays.pop("accuracy", np.zeros(()))
     unknown = [name for name in arrays if not name.startswith(_PREFIX) or not name[len(_PREFIX) :]]
     if unknown or not arrays:
@@ -235,28 +232,10 @@ def _nested(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return tree
 
 
-def _metadata(path: Path, text: np.ndarray) -> dict[str, Any]:
-    if text.shape != () or text.dtype.kind != "U" or text.nbytes > _METADATA_BYTES:
-        raise ValueError(
-            f"{path}: metadata: expected one text of at most {_METADATA_BYTES:,} bytes; got "
-            f"{text.dtype}{list(text.shape)}. Is it a pool of ddjax?"
-        )
-    try:
-        metadata = json.loads(str(text))
-        version = int(metadata["format_version"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(
-            f"{path}: metadata: expected a JSON object with a format_version; got {error}. Train the pool "
-            "again."
-        ) from error
-    if not 1 <= version <= FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: expected format version 1 to {FORMAT_VERSION}; got {version}. Install a newer ddjax."
-        )
+def _metadata(path: Path, text: np.ndarray | None) -> dict[str, Any]:
+    remedy = "Train the pool again, or give the pool.npz of experiments.pretrain."
+    metadata = npz.metadata(path, text, newest=FORMAT_VERSION, kinds=_KINDS, remedy=remedy)
     checks.at_least(f"{path}: metadata: num_train", metadata.get("num_train"), 0)
-    for name, kind in _KINDS.items():
-        remedy = "Train the pool again."
-        checks.kind(f"{path}: metadata: {name}", metadata.get(name, kind()), kind, remedy=remedy)
     return {k: v for k, v in metadata.items() if k not in ("format_version", "ddjax_version")}
 
 

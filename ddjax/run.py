@@ -510,11 +510,11 @@ class _Loop:
 
     def compile(self, state: EngineState) -> tuple[Any, Cost]:
         """The dispatch, compiled for this state's shapes, and what it takes."""
-        return compile_dispatch(self.problem, self.mesh, self._place(state), self.data, self.key)
+        return compile_dispatch(self.problem, self.mesh, state.on(self.mesh), self.data, self.key)
 
     def run(self, snapshot: Snapshot, dispatch: Any) -> Snapshot:
         """Go on from a snapshot to the end."""
-        snapshot = snapshot._replace(state=self._place(snapshot.state))
+        snapshot = snapshot._replace(state=snapshot.state.on(self.mesh))
         pace, saved_at, clock = _Pace(), time.monotonic(), time.monotonic()
         turn = _Turn(pace.steps, save=False, stop=False, failed=False)
         with PreemptionGuard() as guard:
@@ -548,12 +548,6 @@ class _Loop:
                     raise PreemptedError(f"a signal came; outer step {at} is done. {self._saved()}")
             self._wait()
         return snapshot
-
-    def _place(self, state: EngineState) -> EngineState:
-        """Put a state on the mesh; as a copy, because the dispatch takes its memory over."""
-        copy = jax.tree.map(np.array, state)
-        shared = parallel.place(copy._replace(slots=()), parallel.replicated(self.mesh))
-        return shared._replace(slots=parallel.place(copy.slots, parallel.split_slots(self.mesh)))
 
     def _boundary(self, step: int) -> int:
         """The next step count at which the host must have a look of its own."""
@@ -608,7 +602,7 @@ class _Loop:
         record = {"step": int(good.step), "loss": float(info.loss), "grad_norm": float(info.grad_norm)}
         record |= {"rollback": rollbacks, "not_finite": step + 1, "scale": recovery.scale_after(rollbacks)}
         self.journal.add(record)
-        return snapshot._replace(state=self._place(good), rollbacks=np.array(rollbacks), good=(good, good))
+        return snapshot._replace(state=good.on(self.mesh), rollbacks=np.array(rollbacks), good=(good, good))
 
     def _save(self, snapshot: Snapshot) -> None:
         """Begin to write a checkpoint; process 0 gathers the slots of all and writes them."""

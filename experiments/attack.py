@@ -146,7 +146,7 @@ class _Comparison:
         return {
             name: np.asarray(
                 accuracies(
-                    jax.tree.map(lambda *leaves: jnp.stack(leaves), *schedules),
+                    schedules,
                     jnp.arange(count) % len(schedules),
                     jax.random.split(
                         jax.random.key(0), count

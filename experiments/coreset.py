@@ -246,7 +246,7 @@ def score(task: Task, found: Coreset) -> Evaluation:
     count = task.config.num_eval_inits
     schedules = [coresets.weighted_schedule(images, found.weights) for images in found.sets]
     values = accuracies(
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), *schedules),
+        schedules,
         jnp.arange(count, dtype=jnp.int32) % len(schedules),
         jax.random.split(task.keys.test, count),
         chunks(task.data.test),
