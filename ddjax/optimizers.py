@@ -12,7 +12,7 @@ from ddjax.types import PyTree
 def adam_cosine(
     num_outer_steps: int, *, lr: float = 0.03, lr_of_lrs: float | None = None
 ) -> optax.GradientTransformation:
-    """Adam whose rate falls to zero along a cosine; with the engine's clipping, the default.
+    """Adam whose rate falls to zero along a cosine; with clipping, what `ddjax.distill` takes for an unroll.
 
         lr_t = lr · (1 + cos(π t / num_outer_steps)) / 2
 
@@ -25,7 +25,7 @@ def adam_cosine(
         The transformation.
 
     Raises:
-        ValueError: fewer steps than one, or a rate that is not positive.
+        ValueError: fewer steps than one, `lr` not positive, or `lr_of_lrs` negative.
     """
     checks.at_least("num_outer_steps", num_outer_steps, 1)
     checks.positive("lr", lr)

@@ -97,8 +97,8 @@ def default_plan(backend: str, *, num_inits: int, unrolls: bool = True) -> Plan:
     | CPU | auto: blocks, band or im2col, see `ops.default_form` | recompute | 1 | yes |
     | GPU, TPU | auto: lax | reverse | all M | not yet: no such device was at hand |
 
-    On CPU, computing each step again takes no longer than writing and reading what it would have kept (LeNet
-    75 and 75 ms, AlexCifarNet 3.6 and 3.7 s), and a third of the memory.
+    On CPU, computing each step again takes no longer than writing and reading what it would have kept, and a
+    third of the memory: when that was chosen LeNet took 75 ms both ways, AlexCifarNet 3.6 and 3.7 s.
 
     Args:
         backend: as `jax.default_backend()` names it.
@@ -107,6 +107,9 @@ def default_plan(backend: str, *, num_inits: int, unrolls: bool = True) -> Plan:
 
     Returns:
         The plan.
+
+    Raises:
+        ValueError: `num_inits` below one.
     """
     checks.at_least("num_inits", num_inits, 1)
     memory, at_once = ("recompute", 1) if backend == "cpu" else ("reverse", num_inits)

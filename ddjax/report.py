@@ -22,8 +22,8 @@ from ddjax.files import StrPath, append, write_atomic
 from ddjax.version import __version__
 
 Record = dict[str, Any]
-"""A line of metrics.jsonl: `step`, and any of `loss`, `lrs` `[T]`, `val_accuracy` (percent), `grad_norm`,
-`seconds`."""
+"""A line of metrics.jsonl: `step`, `loss`, `grad_norm`, `clipped`, `lrs` `[T]`, the method's own diagnostics
+and `val_accuracy` (percent), as far as there are some; or one that tells of a `rollback`."""
 
 
 # Tables.

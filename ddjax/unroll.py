@@ -181,11 +181,19 @@ def unroll(
         θ_T, and the inner losses `[T]`, each before its step; with `stop`, θ_stop and the losses of its
         window alone.
 
+    Raises:
+        ValueError: no schedule, or one without learning rates, no `Memory`, or `stop` without a window.
+
     References:
         Wang et al. 2018, algorithm 1, lines 5 to 7.
     """
     checks.schedule(schedule, needs_lrs=True)
     checks.kind("memory", memory, Memory, remedy="Give one of ddjax.unroll.STRATEGIES.")
+    if stop is not None and memory.window is None:
+        raise ValueError(
+            "stop: expected a window beside it, of the steps that are differentiated; got none. Give "
+            "memory=dataclasses.replace(memory, window=...)."
+        )
     value_and_grad = mixed_value_and_grad(loss) if memory.mixed else jax.value_and_grad(loss)
 
     def step(carry: tuple[Params, Any], now: _Step) -> tuple[tuple[Params, Any], jax.Array]:
@@ -202,8 +210,7 @@ def unroll(
     steps = _unfold_epochs(schedule)
     num_steps = len(steps.lr)
     if stop is not None:
-        assert memory.window is not None, "the method has refused a random end without a window"
-        window = min(memory.window, len(steps.lr))
+        window = min(memory.window or num_steps, num_steps)
         carry = _train_until(step, carry, steps, stop - window)
         last = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, stop - window, window), steps)
         (params, _), losses = scan(inner, carry, last)

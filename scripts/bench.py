@@ -170,7 +170,7 @@ SUITES["all"] = list(dict.fromkeys(itertools.chain(*SUITES.values())))
 class Config:
     """The flags."""
 
-    suite: str = flag("targets", "W1 to W6; T, M, D and convnet3; choices on a GPU", choices=tuple(SUITES))
+    suite: str = flag("targets", "W1 to W6; T, M, D, convnet3; choices on a GPU; all", choices=tuple(SUITES))
     items: str | None = flag(None, f"a list instead of a suite: {','.join(ITEMS)}")
     conv_form: str = flag("auto", f"a list of {','.join(CONV_FORMS)}; all combinations of lists are run")
     memory: str = flag("auto", f"a list of auto,{','.join(STRATEGIES)}")

@@ -392,6 +392,14 @@ def test_training_that_ends_anywhere_is_training_on_the_first_steps(checkpoint, 
 
 
 @pytest.mark.usefixtures("x64")
+def test_an_end_without_a_window_is_refused(problem):
+    network, theta, _ = problem
+    form = forms.pixels((4, 4, 1), 3, inner_steps=2, inner_epochs=2, inner_lr=0.05)
+    schedule = form.unfold(form.init(jax.random.key(2)))
+    with pytest.raises(ValueError, match="stop: expected a window beside it"):
+        unroll(cross_entropy(network.apply), theta, schedule, stop=jnp.int32(2))
+
+
 def test_a_random_horizon_ends_at_every_step_from_the_window_on():
     network, distribution, params, form, batch = small_problem(jax.random.key(9))
     memory = Memory(window=2)
