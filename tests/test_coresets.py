@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import time
 
 import jax
 import jax.numpy as jnp
@@ -169,6 +170,20 @@ def test_a_selection_stays_within_its_class(digits, pixels):
     assert rows[6].tolist() == members[coresets.herding(pixels[members], 4)].tolist()
     images = coresets.images_at(digits.train, rows)
     np.testing.assert_array_equal(images[6, 2], digits.train.normalised()[rows[6, 2]])
+
+
+@pytest.mark.parametrize("name", ["herding", "k_center", "facility_location"])
+def test_sixty_thousand_images_take_seconds(name, rng):
+    """Ten of each of ten classes; the processor's time on both cores is 0.1, 0.1 and 3 s."""
+    labels = np.repeat(np.arange(10), 6000).astype(np.int32)
+    one = np.full(1, 0.5, np.float32)
+    split = data.Split(np.zeros((60_000, 1, 1, 1), np.uint8), labels, one, one)
+    points = rng.normal(size=(60_000, 110)).astype(np.float32)
+    began = time.process_time()
+    rows = coresets.by_class(getattr(coresets, name), points, split, per_class=10)
+    assert time.process_time() - began < 20
+    assert (labels[rows] == np.arange(10)[:, None]).all()
+    assert len(np.unique(rows)) == 100
 
 
 def test_cluster_sizes_count_the_nearest_of_a_class(digits, pixels):
