@@ -27,14 +27,12 @@ import jax
 import jax.numpy as jnp
 
 from ddjax import baselines, inits
-from ddjax import pool as pools
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, accuracies_as_they_are, chunks
-from ddjax.pool import Pool
 from ddjax.types import Network
 from experiments import launch, results
 from experiments.config import Unrolled, flag
-from experiments.parts import Keys, Parts, runs_at_once, unrolled_parts
+from experiments.parts import Keys, Parts, load_pool, network_of, runs_at_once, unrolled_parts
 
 REAL = ("random real", "optimized real", "k-means", "class mean")
 """The baselines of the 2018 paper's table."""
@@ -50,26 +48,6 @@ class Config(Unrolled):
     pool: str = flag("", "pool.npz of the source, from experiments.pretrain")
     fixed: bool = flag(False, "adapt one member, known in advance, instead of any")
     member: int = flag(0, "which training member --fixed takes", low=0)
-
-
-def load_pool(path: str) -> Pool:
-    """The pool of a flag.
-
-    Raises:
-        ValueError: no path, or no pool there.
-        FileNotFoundError: there is no file.
-    """
-    if not path:
-        raise ValueError(
-            "pool: expected the pool.npz of experiments.pretrain; got none. Give --pool=path/to/pool.npz."
-        )
-    return pools.load(path)
-
-
-def network_of(pool: Pool) -> tuple[str, dict[str, Any]] | None:
-    """Name and settings of a pool's network, where it says them."""
-    name = pool.metadata.get("network")
-    return (name, dict(pool.metadata.get("network_settings", {}))) if name else None
 
 
 def build(config: Config, data: Dataset, keys: Keys) -> Parts:

@@ -33,10 +33,10 @@ from jax.scipy import stats
 
 from ddjax import baselines, checks, figures, report
 from experiments import cross_architecture, launch, results
-from experiments.baselines import Scores
 from experiments.config import flag
 from experiments.cross_architecture import Matrix
 from experiments.parts import Keys, runs_at_once
+from experiments.scores import Scores
 
 SPACE = tuple(
     f"convnet:depth={depth}:width={width}:norm={norm}:pooling={pooling}"

@@ -33,9 +33,8 @@ from ddjax.methods.unrolled import relabelled
 from ddjax.run import Run
 from ddjax.types import InitDistribution, Schedule
 from experiments import launch, results
-from experiments.adapt import load_pool, network_of
 from experiments.config import Unrolled, flag
-from experiments.parts import Keys, Parts, runs_at_once, unrolled_parts
+from experiments.parts import Keys, Parts, load_pool, network_of, runs_at_once, unrolled_parts
 
 LEARNING_RATES = (0.001, *baselines.LEARNING_RATES, 1.0)
 """Constant learning rates that the real images with wrong labels choose from, on validation."""

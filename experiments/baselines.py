@@ -12,20 +12,28 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from ddjax import baselines, checks, coresets, inits, report
+from ddjax import baselines, checks, coresets, inits
 from ddjax.data import Dataset
 from ddjax.types import InitDistribution, Network, Recipe
 from ddjax.unroll import OPTIMIZERS
 from experiments import launch, results
-from experiments.adapt import load_pool, network_of
-from experiments.config import DataChoice, flag
-from experiments.parts import Keys, build_network, choose_network, load_data, runs_at_once
+from experiments.config import DataChoice, flag, numbers
+from experiments.parts import (
+    Keys,
+    build_network,
+    choose_network,
+    load_data,
+    load_pool,
+    network_of,
+    runs_at_once,
+)
+from experiments.scores import Scores
 
 ALL_DATA = "all data"
 CHOICES = (*baselines.ALL, ALL_DATA)
@@ -60,20 +68,6 @@ class Config(DataChoice):
     num_selection_inits: int = flag(20, "initial weights that each of them trains", low=1)
     num_kept: int = flag(10, "the best of them, that are kept", low=1)
     num_clusterings: int = flag(3, "k-means from so many starts", low=1)
-
-
-def numbers(name: str, text: str, kind: type) -> tuple[Any, ...]:
-    """A list of a flag, `1,2,3`.
-
-    Raises:
-        ValueError: something in it is no such number.
-    """
-    try:
-        return tuple(kind(part) for part in text.split(",") if part.strip())
-    except ValueError as error:
-        raise ValueError(
-            f"{name}: expected numbers, e.g. 1,2,3; got {text!r}. Separate by commas."
-        ) from error
 
 
 def names(config: Config) -> tuple[str, ...]:
@@ -127,30 +121,6 @@ def initial_weights(config: Config, network: Network, keys: Keys) -> InitDistrib
     if config.theta == "fixed":
         return inits.fixed(network, keys.theta, scheme=config.init, gain=config.init_gain)
     return inits.random(network, scheme=config.init, gain=config.init_gain)
-
-
-class Scores:
-    """Scores by name, written to the work directory as soon as each is known.
-
-    Args:
-        workdir: an existing directory.
-
-    Raises:
-        ValueError: what an earlier start wrote there is damaged.
-    """
-
-    def __init__(self, workdir: Path):
-        self._path = workdir / "scores.json"
-        remedy = "Remove it, and the same command measures again."
-        self.known = launch.read_object(self._path, remedy=remedy) if self._path.exists() else {}
-
-    def add(self, name: str, score: Mapping[str, Any]) -> None:
-        """Keep a score and tell it."""
-        self.known[name] = dict(score)
-        report.write_json(self._path, self.known)
-        chosen = results.tuned(score)
-        accuracy = report.format_mean_std(score["values"])
-        print(f"{name}: {accuracy} %{chosen and f' ({chosen})'}", flush=True)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -112,6 +112,20 @@ def parse(
     return from_flags(config_class, values)
 
 
+def numbers(name: str, text: str, kind: type) -> tuple[Any, ...]:
+    """A list of a flag, `1,2,3`.
+
+    Raises:
+        ValueError: something in it is no such number.
+    """
+    try:
+        return tuple(kind(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: expected numbers, e.g. 1,2,3; got {text!r}. Separate by commas."
+        ) from error
+
+
 def listed(name: str, text: str, choices: Sequence[str] | None = None) -> tuple[str, ...]:
     """What a flag lists, `a,b,c`.
 

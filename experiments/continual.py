@@ -33,9 +33,9 @@ from ddjax import artifact, checks, coresets, figures, networks, report
 from ddjax.data import Dataset, with_classes
 from ddjax.networks.ops import CONV_FORMS
 from experiments import coreset, distribution_matching, gradient_matching, launch, results
-from experiments.baselines import Scores
 from experiments.config import AUGMENTATIONS, ConfigT, DataChoice, flag, listed
 from experiments.parts import Keys, load_data
+from experiments.scores import Scores
 
 SELECTIONS = ("random", "herding", "k_center", "forgetting")
 """Memories of real images, as `experiments.coreset` calls them."""

@@ -33,9 +33,9 @@ from ddjax.evaluate import Evaluation, accuracies, check_split, chunks
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
 from experiments import launch, results
-from experiments.baselines import Scores
 from experiments.config import AUGMENTATIONS, DataChoice, flag, listed
 from experiments.parts import Keys, build_network, choose_network, load_data, runs_at_once, trained_recipe
+from experiments.scores import Scores
 
 SELECTIONS = ("random", "class_mean", "k_means", "herding", "k_center", "forgetting", "craig")
 UNWEIGHTED = "craig, equal weights"

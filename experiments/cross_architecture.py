@@ -30,9 +30,9 @@ from ddjax.evaluate import check_fits, check_split, evaluate
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
 from experiments import evaluate as evaluation
 from experiments import launch, results
-from experiments.baselines import Scores
 from experiments.config import AUGMENTATIONS, DataChoice, flag, listed
 from experiments.parts import Keys, runs_at_once, strategy
+from experiments.scores import Scores
 
 OTHERWISE = "pytorch"
 """Initial weights for an artifact that does not say what it was distilled with."""

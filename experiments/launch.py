@@ -464,8 +464,8 @@ def carry_out(launch: Launch, began: float) -> dict[str, Any]:
         began=began,
     )
     report.write_json(launch.workdir / "result.json", result)
-    files = "distilled.npz, distilled.png, curves.png, result.json"
-    print(f"\n{results.table(result)}\n\nwritten to {launch.workdir}: {files}")
+    written = "distilled.npz, distilled.png, curves.png, result.json"
+    print(f"\n{results.table(result)}\n\nwritten to {launch.workdir}: {written}")
     return result
 
 

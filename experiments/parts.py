@@ -12,11 +12,13 @@ import optax
 
 from ddjax import augment, checks, coresets, inits, methods, networks, optimizers
 from ddjax import distilled as forms
+from ddjax import pool as pools
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset, load, repeat_channels, resize
 from ddjax.methods.unrolled import Objective
 from ddjax.methods.unrolled import cross_entropy as cross_entropy_objective
 from ddjax.plan import CHOICES, Plan, default_plan
+from ddjax.pool import Pool
 from ddjax.types import Form, InitDistribution, Method, Network, Recipe, Schedule
 from ddjax.unroll import STRATEGIES
 from experiments import config as settings
@@ -155,6 +157,26 @@ def choose_network(
     # A ConvNet-3, or as deep as smaller images allow.
     fitting = {"depth": min(3, min(data.image_shape[:2]).bit_length() - 2)}
     return str(config.network), (fitting if config.network == "convnet" else {}) | chosen
+
+
+def load_pool(path: str) -> Pool:
+    """The pool of a flag.
+
+    Raises:
+        ValueError: no path, or no pool there.
+        FileNotFoundError: there is no file.
+    """
+    if not path:
+        raise ValueError(
+            "pool: expected the pool.npz of experiments.pretrain; got none. Give --pool=path/to/pool.npz."
+        )
+    return pools.load(path)
+
+
+def network_of(pool: Pool) -> tuple[str, dict[str, Any]] | None:
+    """Name and settings of a pool's network, where it says them."""
+    name = pool.metadata.get("network")
+    return (name, dict(pool.metadata.get("network_settings", {}))) if name else None
 
 
 def build_network(

@@ -20,8 +20,7 @@ import numpy as np
 from ddjax import checks, figures, report
 from ddjax.evaluate import Evaluation
 from experiments import fixed_init, launch, random_init, results
-from experiments.baselines import numbers
-from experiments.config import Unrolled, flag
+from experiments.config import Unrolled, flag, numbers
 
 AXES = {
     "steps": "inner_steps",

@@ -198,7 +198,7 @@ def test_std_is_that_of_the_population():
     ("change", "message"),
     [
         (lambda d, n: (d, networks.mlp((9, 9, 1), CLASSES)), "image shape .*expected .*got"),
-        (lambda d, n: (d, networks.mlp(SHAPE, 4)), "number of classes: expected 4; got 3|expected 3; got 4"),
+        (lambda d, n: (d, networks.mlp(SHAPE, 4)), "number of classes: expected 3; got 4"),
         (
             lambda d, n: (
                 dataclasses.replace(d, params=d.params._replace(raw_lrs=None), recipe=Recipe("schedule")),

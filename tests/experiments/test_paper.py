@@ -28,6 +28,7 @@ from experiments import (
     planning,
     regenerate,
     results,
+    scores,
     sweep,
     tables,
 )
@@ -83,15 +84,15 @@ def test_a_stopped_measurement_continues_with_what_is_missing(dataset, tmp_path,
     wanted = ("class mean", "k-NN, class mean", "k-NN, k-means")
     settings = {"baselines": "; ".join(wanted)}
     whole = baselines.run(quick(dataset, tmp_path / "whole", **settings))["baselines"]
-    add = baselines.Scores.add
+    add = scores.Scores.add
 
-    def stop(self: baselines.Scores, name: str, score: Any) -> None:
+    def stop(self: scores.Scores, name: str, score: Any) -> None:
         add(self, name, score)
         if name == wanted[1]:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(baselines.Scores, "add", stop)
+        patch.setattr(scores.Scores, "add", stop)
         with pytest.raises(KeyboardInterrupt):
             baselines.run(quick(dataset, tmp_path / "stopped", **settings))
     known = json.loads((tmp_path / "stopped" / "scores.json").read_text())
