@@ -37,7 +37,10 @@ from experiments.config import AUGMENTATIONS, DataChoice, flag, listed
 from experiments.parts import Keys, build_network, choose_network, load_data, runs_at_once, trained_recipe
 from experiments.scores import Scores
 
-SELECTIONS = ("random", "class_mean", "k_means", "herding", "k_center", "forgetting", "craig")
+BY_FEATURES = {"herding": coresets.herding, "nearest": coresets.nearest, "k_center": coresets.k_center}
+"""Selections that look at --features."""
+
+SELECTIONS = ("random", "class_mean", "k_means", *BY_FEATURES, "forgetting", "craig")
 UNWEIGHTED = "craig, equal weights"
 CALIBRATION_IMAGES = 1024
 """Training images that a batch norm's statistics are measured on before features are taken."""
@@ -58,7 +61,7 @@ class Config(DataChoice):
     network: str | None = flag("convnet", f"what is trained on them: {', '.join(networks.NAMES)}")
     init: str = flag("pytorch", DataChoice.__dataclass_fields__["init"].metadata["help"])
     conv_form: str = flag("auto", "how convolutions are computed", choices=CONV_FORMS)
-    features: str = flag("trained", "what herding and k_center look at", choices=("trained", "pixels"))
+    features: str = flag("trained", f"what {', '.join(BY_FEATURES)} look at", choices=("trained", "pixels"))
     feature_network: str | None = flag(None, "the network of features and gradients; by default --network")
     feature_width: int | None = flag(None, "channels of its layers; by default the network's own", low=1)
     feature_epochs: int = flag(10, "passes over all images that train it", low=1)
@@ -233,7 +236,7 @@ def coreset(name: str, task: Task, learned: Learned) -> Coreset:
         select = functools.partial(coresets.most_forgotten, seed=config.seed)
         rows = by_class(select, learned.training.scores)
     else:
-        rows = by_class(coresets.herding if name == "herding" else coresets.k_center, learned.points)
+        rows = by_class(BY_FEATURES[name], learned.points)
     facts: dict[str, Any] = {"features": "pixels"}
     if config.features == "trained" or name in ("craig", "forgetting"):
         accuracy = [round(float(value), 2) for value in learned.training.accuracy]

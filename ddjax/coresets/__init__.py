@@ -29,6 +29,7 @@ from ddjax.coresets.selection import (
     herding,
     k_center,
     most_forgotten,
+    nearest,
 )
 from ddjax.coresets.weighted import weighted_schedule
 
@@ -48,6 +49,7 @@ __all__ = [
     "k_means",
     "last_layer_gradients",
     "most_forgotten",
+    "nearest",
     "random_real",
     "real_images",
     "weighted_schedule",

@@ -74,6 +74,23 @@ def herding(points: np.ndarray, count: int) -> np.ndarray:
     return np.array(chosen)
 
 
+def nearest(points: np.ndarray, count: int) -> np.ndarray:
+    """The points nearest to the mean of all: herding that forgets what it has selected.
+
+    Args:
+        points: `[n, F]` float.
+        count: m.
+
+    Returns:
+        `[m]` int64, nearest first; fewer are the first of more, and the first one is herding's.
+
+    Raises:
+        ValueError: no such points, or fewer than m.
+    """
+    _, squares = _centred(points, count)
+    return np.argsort(squares, kind="stable")[:count]
+
+
 def k_center(points: np.ndarray, count: int) -> np.ndarray:
     """Greedy k-center: each new point is the one furthest from those selected so far.
 
