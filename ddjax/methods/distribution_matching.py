@@ -12,10 +12,8 @@ import jax.numpy as jnp
 from ddjax import checks
 from ddjax.augment import Augmentation, Draw
 from ddjax.chunks import map_in_chunks, mean_of_chunks
-from ddjax.data import class_minibatch
-from ddjax.methods import matching
-from ddjax.networks import norms
-from ddjax.types import InitDistribution, Method, Network, Params, RealData, Recipe, Schedule
+from ddjax.methods.matching import Matching
+from ddjax.types import InitDistribution, Method, Network, Params, Recipe, Schedule
 
 
 class MatchingInfo(NamedTuple):
@@ -43,53 +41,31 @@ def class_means(features: jax.Array, labels: jax.Array) -> jax.Array:
     return labels.T @ features / labels.sum(0)[:, None]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _DistributionMatching:
-    """What a `Method` consists of; see `distribution_matching` for the attributes.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class _DistributionMatching(Matching):
+    """See `distribution_matching`.
 
     Attributes:
-        network: as there.
-        embed: its embedding, `(params, images [n, H, W, C]) -> [n, F]`.
-        inits: as there.
-        batch_size: likewise.
-        augmentation: likewise.
-        examples_per_chunk: likewise.
-        classes_per_chunk: likewise.
-        has_batch_norm: whether the network has one.
+        embed: the network's, `(params, images [n, H, W, C]) -> [n, F]`.
     """
 
-    network: Network
     embed: Callable[[Params, jax.Array], jax.Array]
-    inits: InitDistribution
-    batch_size: int
-    augmentation: Augmentation | None
-    examples_per_chunk: int | None
-    classes_per_chunk: int | None
-    has_batch_norm: bool
-
-    def sample(self, data: RealData, key: jax.Array) -> jax.Array:
-        """`[K, N, H, W, C]`, real images of each class. Consumes the key."""
-        checks.network_fits(self.network, data)
-        return class_minibatch(data, key, size=self.batch_size)
-
-    def _augmented(self, draw: Draw, images: jax.Array) -> jax.Array:
-        return images if self.augmentation is None else self.augmentation.apply(draw, images)
 
     def _real_means(self, params: Params, batch: jax.Array, draws: Draw) -> jax.Array:
         """`[K, F]`, of the real images."""
         if self.has_batch_norm:
             # Its statistics are those of all classes together, as they are for the distilled images.
-            images = jax.vmap(self._augmented)(draws, batch)
+            images = jax.vmap(self.augmented)(draws, batch)
             features = self.embed(params, images.reshape(-1, *images.shape[2:]))
             return features.reshape(*batch.shape[:2], -1).mean(1)
-        size = matching.examples_at_once(self.examples_per_chunk, batch.shape[1])
+        size = self.examples_at_once(batch.shape[1])
 
         def of_class(now: tuple[Draw, jax.Array]) -> jax.Array:
-            images = self._augmented(*now)
+            images = self.augmented(*now)
             return mean_of_chunks(lambda some: self.embed(params, some).mean(0), images, size)
 
         # The real features of all classes at once would set the peak of memory.
-        return map_in_chunks(of_class, (draws, batch), matching.classes_at_once(self.classes_per_chunk))
+        return map_in_chunks(of_class, (draws, batch), self.classes_at_once())
 
     def loss(
         self, schedule: Schedule, state: tuple[()], batch: jax.Array, key: jax.Array
@@ -101,11 +77,11 @@ class _DistributionMatching:
         draws = None
         if self.augmentation is not None:
             key, draw_key = jax.random.split(key)
-            draws = jax.vmap(self.augmentation.sample)(jax.random.split(draw_key, len(batch)))
+            draws = self.draws(draw_key, len(batch))
         own = jax.tree.map(lambda leaf: leaf[labels.argmax(-1)], draws)
         params = self.inits.sample(key)
         real = jax.lax.stop_gradient(self._real_means(params, batch, draws))
-        distilled = class_means(self.embed(params, self._augmented(own, inputs)), labels)
+        distilled = class_means(self.embed(params, self.augmented(own, inputs)), labels)
         distances = jnp.sum((real - distilled) ** 2, -1)
         return distances.sum(), MatchingInfo(distances)
 
@@ -150,15 +126,7 @@ def distribution_matching(
     References:
         Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023.
     """
-    matching.check_settings(
-        network,
-        inits,
-        batch_size=batch_size,
-        augmentation=augmentation,
-        recipe=recipe,
-        examples_per_chunk=examples_per_chunk,
-        classes_per_chunk=classes_per_chunk,
-    )
+    checks.network_and_inits(network, inits)
     if network.embed is None:
         raise ValueError(
             f"distribution_matching: expected a network with an embedding; {network.name!r} has none. Give "
@@ -166,13 +134,13 @@ def distribution_matching(
         )
     own = _DistributionMatching(
         network=network,
-        embed=network.embed,
         inits=inits,
         batch_size=batch_size,
         augmentation=augmentation,
+        recipe=recipe,
         examples_per_chunk=examples_per_chunk,
         classes_per_chunk=classes_per_chunk,
-        has_batch_norm=norms.has_batch_norm(network),
+        embed=network.embed,
     )
     return Method(
         sample=own.sample,

@@ -14,11 +14,10 @@ import optax
 from ddjax import checks
 from ddjax.augment import Augmentation, Draw
 from ddjax.chunks import MeanLoss, map_in_chunks, mean_over_chunks
-from ddjax.data import class_minibatch
-from ddjax.methods import matching
+from ddjax.methods.matching import Matching
 from ddjax.networks import norms
 from ddjax.training import train_epochs, weighted_loss
-from ddjax.types import InitDistribution, Method, Network, Params, PyTree, RealData, Recipe, Schedule
+from ddjax.types import InitDistribution, Method, Network, Params, PyTree, Recipe, Schedule
 from ddjax.unroll import cross_entropy, mixed_value_and_grad
 
 EPSILON = 1e-6
@@ -208,7 +207,7 @@ def _check_labels(labels: np.ndarray) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Matching:
+class _Distances:
     """How far the gradients of each class are apart.
 
     Attributes:
@@ -266,68 +265,53 @@ class _Matching:
         return differentiable(images, params, real)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _GradientMatching:
-    """What a `Method` consists of; see `gradient_matching` for the attributes.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class _GradientMatching(Matching):
+    """See `gradient_matching`.
 
     Attributes:
-        network: as there.
-        inits: likewise.
-        batch_size: likewise.
-        distance: likewise, the function itself.
-        loops: `matches` and `epochs`.
-        lr_net: as there.
-        batch_train: likewise.
-        augmentation: likewise.
-        examples_per_chunk: likewise.
-        classes_per_chunk: likewise.
-        has_batch_norm: whether the network has one.
+        distance: of two gradients, a name.
+        loops: how long a network is used.
+        lr_net: rate of its training.
+        batch_train: images in one step of that.
     """
 
-    network: Network
-    inits: InitDistribution
-    batch_size: int
-    distance: Distance
+    distance: str
     loops: Loops
     lr_net: float
     batch_train: int
-    augmentation: Augmentation | None
-    examples_per_chunk: int | None
-    classes_per_chunk: int | None
-    has_batch_norm: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in {**self.loops._asdict(), "batch_train": self.batch_train}.items():
+            checks.at_least(name, value, 1)
+        checks.choice("distance", self.distance, DISTANCES)
+        checks.positive("lr_net", self.lr_net)
 
     def _loss_in_chunks(self, count: int) -> MeanLoss:
         """Of the network, on real or distilled images whose second derivative is not taken."""
-        size = matching.examples_at_once(self.examples_per_chunk, count)
-        return mean_over_chunks(weighted_loss(self.network), size=size)
+        return mean_over_chunks(weighted_loss(self.network), size=self.examples_at_once(count))
 
     def draw_network(self, key: jax.Array) -> NetworkState:
         """A network that was not matched yet. Consumes the key."""
         return NetworkState(self.inits.sample(key), jnp.zeros((), jnp.int32))
 
-    def sample(self, data: RealData, key: jax.Array) -> jax.Array:
-        """`[K, N, H, W, C]`, real images of each class. Consumes the key."""
-        checks.network_fits(self.network, data)
-        return class_minibatch(data, key, size=self.batch_size)
-
     def loss(
         self, schedule: Schedule, state: NetworkState, batch: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, GradientMatchingInfo]:
         """The distance of all classes, `[]`. Consumes the key."""
-        draw, params = None, state.params
-        if self.augmentation is not None:
-            draw = jax.vmap(self.augmentation.sample)(jax.random.split(key, len(batch)))
+        params = state.params
         if self.has_batch_norm:
             few = batch[:, :CALIBRATION_IMAGES]
             params = norms.calibrate(self.network, params, few.reshape(-1, *few.shape[2:]))
-        each = _Matching(
+        each = _Distances(
             network=self.network,
-            distance=self.distance,
+            distance=DISTANCES[self.distance],
             augmentation=self.augmentation,
             real_loss=self._loss_in_chunks(self.batch_size),
-            classes_per_chunk=matching.classes_at_once(self.classes_per_chunk),
+            classes_per_chunk=self.classes_at_once(),
         )
-        real = _Real(batch, jnp.eye(len(batch), dtype=batch.dtype), draw)
+        real = _Real(batch, jnp.eye(len(batch), dtype=batch.dtype), self.draws(key, len(batch)))
         distances = each(_by_class(schedule), params, real)
         return distances.sum(), GradientMatchingInfo(distances, state.matches.astype(distances.dtype))
 
@@ -411,31 +395,18 @@ def gradient_matching(
         DSA: Zhao and Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021, arXiv
         2102.08259. How it is differentiated twice: `ddjax.unroll.mixed_value_and_grad`.
     """
-    matching.check_settings(
-        network,
-        inits,
+    own = _GradientMatching(
+        network=network,
+        inits=inits,
         batch_size=batch_size,
         augmentation=augmentation,
         recipe=recipe,
         examples_per_chunk=examples_per_chunk,
         classes_per_chunk=classes_per_chunk,
-    )
-    for name, value in {"matches": matches, "epochs": epochs, "batch_train": batch_train}.items():
-        checks.at_least(name, value, 1)
-    checks.choice("distance", distance, DISTANCES)
-    checks.positive("lr_net", lr_net)
-    own = _GradientMatching(
-        network=network,
-        inits=inits,
-        batch_size=batch_size,
-        distance=DISTANCES[distance],
+        distance=distance,
         loops=Loops(matches, epochs),
         lr_net=lr_net,
         batch_train=batch_train,
-        augmentation=augmentation,
-        examples_per_chunk=examples_per_chunk,
-        classes_per_chunk=classes_per_chunk,
-        has_batch_norm=norms.has_batch_norm(network),
     )
     return Method(
         sample=own.sample,

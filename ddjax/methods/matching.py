@@ -1,12 +1,17 @@
-"""What gradient matching and distribution matching share: their checks, and how much is looked at at once."""
+"""What gradient and distribution matching share: settings, real images, and how much is looked at at once."""
 
 from __future__ import annotations
+
+import dataclasses
+import functools
 
 import jax
 
 from ddjax import augment, checks
-from ddjax.augment import Augmentation
-from ddjax.types import InitDistribution, Network, Recipe
+from ddjax.augment import Augmentation, Draw
+from ddjax.data import class_minibatch
+from ddjax.networks import norms
+from ddjax.types import InitDistribution, Network, RealData, Recipe
 
 EXAMPLES_PER_CHUNK = 16
 """On CPU, where the activations of more would not stay in the cache; measured with ConvNet-3."""
@@ -15,47 +20,67 @@ CLASSES_PER_CHUNK = 10
 """Off the CPU, in one vectorised pass."""
 
 
-def check_settings(
-    network: Network,
-    inits: InitDistribution,
-    *,
-    batch_size: int,
-    augmentation: Augmentation | None,
-    recipe: Recipe | None,
-    examples_per_chunk: int | None,
-    classes_per_chunk: int | None,
-) -> None:
-    """Refuse what neither method can use.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Matching:
+    """A method that matches real and distilled images class by class; its callables are those of a `Method`.
+
+    Attributes:
+        network: what both sides pass.
+        inits: p(θ0).
+        batch_size: N, real images of each class.
+        augmentation: of both sides, the same draw for all images of a class; None for none.
+        recipe: how to train on the result; None for the published protocol without augmentation.
+        examples_per_chunk: images of a class that the network sees at once where no second derivative is
+            taken; None for what is fastest here.
+        classes_per_chunk: classes that are vmapped; None for what is fastest here.
 
     Raises:
         ValueError: no network or p(θ0), a number below one, no augmentation, or a recipe with an unknown one.
     """
-    checks.network_and_inits(network, inits)
-    checks.at_least("batch_size", batch_size, 1)
-    chunks = {"examples_per_chunk": examples_per_chunk, "classes_per_chunk": classes_per_chunk}
-    for name, value in chunks.items():
-        if value is not None:
-            checks.at_least(name, value, 1)
-    if recipe is not None:
-        checks.kind("recipe", recipe, Recipe, remedy="Give ddjax.Recipe('train', ...).")
-        augment.of_recipe(recipe, network.image_shape)
-    augment.check(augmentation)
 
+    network: Network
+    inits: InitDistribution
+    batch_size: int
+    augmentation: Augmentation | None
+    recipe: Recipe | None
+    examples_per_chunk: int | None
+    classes_per_chunk: int | None
 
-def examples_at_once(chosen: int | None, count: int) -> int:
-    """Images of a class that a network sees together where no second derivative is taken.
+    def __post_init__(self) -> None:
+        checks.network_and_inits(self.network, self.inits)
+        checks.at_least("batch_size", self.batch_size, 1)
+        for name in ("examples_per_chunk", "classes_per_chunk"):
+            if getattr(self, name) is not None:
+                checks.at_least(name, getattr(self, name), 1)
+        if self.recipe is not None:
+            checks.kind("recipe", self.recipe, Recipe, remedy="Give ddjax.Recipe('train', ...).")
+            augment.of_recipe(self.recipe, self.network.image_shape)
+        augment.check(self.augmentation)
 
-    Args:
-        chosen: by the caller; None for what is fastest here.
-        count: how many there are.
-    """
-    return chosen or (EXAMPLES_PER_CHUNK if jax.default_backend() == "cpu" else count)
+    @functools.cached_property
+    def has_batch_norm(self) -> bool:
+        """Whether the network looks at its images together."""
+        return norms.has_batch_norm(self.network)
 
+    def sample(self, data: RealData, key: jax.Array) -> jax.Array:
+        """`[K, N, H, W, C]`, real images of each class. Consumes the key."""
+        checks.network_fits(self.network, data)
+        return class_minibatch(data, key, size=self.batch_size)
 
-def classes_at_once(chosen: int | None) -> int:
-    """Classes that are vmapped: on CPU one after the other, so that nothing is kept of a class but its share.
+    def draws(self, key: jax.Array, num_classes: int) -> Draw:
+        """Of the augmentation, for each class: each leaf `[K, ...]`, None without one. Consumes the key."""
+        if self.augmentation is None:
+            return None
+        return jax.vmap(self.augmentation.sample)(jax.random.split(key, num_classes))
 
-    Args:
-        chosen: by the caller; None for what is fastest here.
-    """
-    return chosen or (1 if jax.default_backend() == "cpu" else CLASSES_PER_CHUNK)
+    def augmented(self, draw: Draw, images: jax.Array) -> jax.Array:
+        """Images `[n, H, W, C]` under one draw, or under one each."""
+        return images if self.augmentation is None else self.augmentation.apply(draw, images)
+
+    def examples_at_once(self, count: int) -> int:
+        """How many of so many images the network sees together where no second derivative is taken."""
+        return self.examples_per_chunk or (EXAMPLES_PER_CHUNK if jax.default_backend() == "cpu" else count)
+
+    def classes_at_once(self) -> int:
+        """How many classes are vmapped: on CPU one, so that nothing is kept of a class but its share."""
+        return self.classes_per_chunk or (1 if jax.default_backend() == "cpu" else CLASSES_PER_CHUNK)
