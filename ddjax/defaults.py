@@ -9,6 +9,12 @@ from ddjax import optimizers
 from ddjax.data import Dataset
 from ddjax.types import Form, Method
 
+OUTER_LR = 0.05
+"""Of the images, where learning rates are learned too."""
+
+OUTER_LR_OF_LRS = 0.01
+CLIP_NORM = 0.2
+
 
 def default_form(data: Dataset, method: Method) -> Form:
     """Pixels: S 10, E 3 with learning rates where the method learns them, else all in one step."""
@@ -20,9 +26,9 @@ def default_form(data: Dataset, method: Method) -> Form:
 def default_outer(method: Method, num_outer_steps: int) -> tuple[optax.GradientTransformation, float | None]:
     """The outer optimiser and the bound on the gradient's norm, chosen by measuring (see the README).
 
-    Adam on a cosine, images at 0.05, learning rates at 0.01, norm at most 0.2, where learning rates are
-    learned; SGD with momentum at the method's own rate, unbounded, as published, where images alone are.
+    Adam on a cosine, at `OUTER_LR` and `OUTER_LR_OF_LRS`, the norm at most `CLIP_NORM`, where learning rates
+    are learned; SGD with momentum at the method's own rate, unbounded, as published, where images alone are.
     """
     if method.needs_lrs:
-        return optimizers.adam_cosine(num_outer_steps, lr=0.05, lr_of_lrs=0.01), 0.2
+        return optimizers.adam_cosine(num_outer_steps, lr=OUTER_LR, lr_of_lrs=OUTER_LR_OF_LRS), CLIP_NORM
     return optimizers.sgd_momentum(lr=method.outer_lr), None

@@ -12,6 +12,7 @@ from absl import flags
 
 from ddjax import checks
 from ddjax.coresets import INITIAL_IMAGES
+from ddjax.defaults import OUTER_LR_OF_LRS
 from ddjax.inits import SCHEMES
 from ddjax.methods.unrolled import HORIZONS
 from ddjax.networks import NAMES, norms
@@ -258,7 +259,7 @@ class Unrolled(Common):
     )
     inner_lr: float = flag(0.02, "the learned learning rates' start")
     outer_lr_of_lrs: float = flag(
-        0.01, "learning rate of the learned learning rates; not used by --original", low=0
+        OUTER_LR_OF_LRS, "learning rate of the learned learning rates; not used by --original", low=0
     )
     inner_optimizer: str = flag("sgd", "whose updates the learning rates scale", choices=tuple(OPTIMIZERS))
     memory: str = flag("auto", "how the unroll is differentiated", choices=("auto", *STRATEGIES))

@@ -15,6 +15,7 @@ from ddjax import distilled as forms
 from ddjax import pool as pools
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset, load, repeat_channels, resize
+from ddjax.defaults import CLIP_NORM, OUTER_LR
 from ddjax.methods.unrolled import Objective
 from ddjax.methods.unrolled import cross_entropy as cross_entropy_objective
 from ddjax.plan import CHOICES, Plan, default_plan
@@ -264,8 +265,8 @@ def outer_rate(config: settings.Common, otherwise: float) -> float:
 
 def our_outer(config: settings.Unrolled) -> Outer:
     """Adam on a cosine, the gradient's norm bounded; see "How the outer recipe was chosen" in the README."""
-    steps, lr = config.num_outer_steps or 1000, outer_rate(config, 0.05)
-    clip_norm = 0.2 if config.clip_norm is None else config.clip_norm or None
+    steps, lr = config.num_outer_steps or 1000, outer_rate(config, OUTER_LR)
+    clip_norm = CLIP_NORM if config.clip_norm is None else config.clip_norm or None
     plan = {"outer_optimizer": "adam, cosine to 0", "outer_lr": lr, "outer_lr_of_lrs": config.outer_lr_of_lrs}
     optimizer = optimizers.adam_cosine(steps, lr=lr, lr_of_lrs=config.outer_lr_of_lrs)
     return Outer(optimizer, steps, clip_norm, plan)

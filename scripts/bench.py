@@ -65,7 +65,6 @@ from ddjax import (
     inits,
     methods,
     networks,
-    optimizers,
     parallel,
     report,
 )
@@ -264,17 +263,14 @@ def matching_parts(item: Item, plan: Plan, network: Network, distribution: InitD
     """Of an item that matches one image per class, as published: DC without augmentation, DM with DSA's."""
     del plan
     if item.method == "gradient_matching":
-        method, lr = methods.gradient_matching(network, distribution, batch_size=item.batch_size), 0.1
+        method = methods.gradient_matching(network, distribution, batch_size=item.batch_size)
     else:
         augmentation = augment.by_name(augment.strategy_for(item.dataset), network.image_shape)
-        method, lr = (
-            methods.distribution_matching(
-                network, distribution, batch_size=item.batch_size, augmentation=augmentation
-            ),
-            1.0,
+        method = methods.distribution_matching(
+            network, distribution, batch_size=item.batch_size, augmentation=augmentation
         )
     form = distilled.pixels(network.image_shape, network.num_classes, inner_steps=1, inner_lr=None)
-    return method, form, optimizers.sgd_momentum(lr=lr), None
+    return method, form, *default_outer(method, HORIZON)
 
 
 def measure(config: Config) -> Record:

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ddjax import data, forms, inits, methods, networks, optimizers, parallel, recovery
+from ddjax import data, forms, inits, methods, networks, parallel, recovery
 from ddjax.checkpoint import Saver, Store
+from ddjax.defaults import default_outer
 from ddjax.engine import Problem, compile_dispatch, init_state
 from ddjax.run import Best, Snapshot
 from ddjax.unroll import STRATEGIES
@@ -57,8 +58,9 @@ def w1() -> Setting:
     distribution = inits.fixed(network, theta_key)
     method = methods.unrolled(network, distribution, batch_size=1024, memory=STRATEGIES["recompute"])
     form = forms.pixels(dataset.image_shape, dataset.num_classes, inner_steps=10, inner_epochs=3)
-    optimizer = recovery.scalable(optimizers.adam_cosine(1000, lr=0.05, lr_of_lrs=0.01))
-    return Setting(Problem(method, form, optimizer, clip_norm=0.2), data.to_device(dataset.train), key)
+    optimizer, clip_norm = default_outer(method, 1000)
+    problem = Problem(method, form, recovery.scalable(optimizer), clip_norm=clip_norm)
+    return Setting(problem, data.to_device(dataset.train), key)
 
 
 def snapshot(setting: Setting, state: Any) -> Snapshot:
