@@ -4,12 +4,12 @@ Features, gradients and forgetting events are those of one network trained on al
 scored with its weights and with equal ones. The work directory keeps each score as it comes (a stopped run
 continues with the next one), and the images as an artifact of each selection's name for experiments.evaluate.
 
-    python -m experiments.coreset --dataset=mnist --select=random,herding,k_center,forgetting,craig \
-        --images_per_class=1 --train_epochs=1000 --eval_augment=dc_crop_scale_rotate \
-        --feature_width=32 --feature_epochs=2
+Claim: MNIST, one image per class, five networks: herding 89.7 ± 0.8 % (published 89.2 ± 1.6), random 67.1 ±
+5.0 (64.9 ± 3.5). Cost: 4 minutes for the features of 32 channels beside other runs, half an hour for all.
 
-So, with `--select=herding,random --num_eval_inits=2`: herding 88.4 ± 0.0 % (published 89.2 ± 1.6), random
-68.1 ± 6.9 (64.9 ± 3.5), in 242 s of the processor on two cores.
+    python -m experiments.coreset --dataset=mnist --select=random,herding,k_center,forgetting,craig \
+        --images_per_class=1 --train_epochs=1000 --eval_augment=dc_crop_scale_rotate --feature_width=32 \
+        --num_eval_inits=5
 """
 
 from __future__ import annotations
