@@ -5,7 +5,7 @@ scored with its weights and with equal ones. The work directory keeps each score
 continues with the next one), and the images as an artifact of each selection's name for experiments.evaluate.
 
 Claim: MNIST, one image per class, five networks: herding 89.7 ± 0.8 % (published 89.2 ± 1.6), random 67.1 ±
-5.0 (64.9 ± 3.5). Cost: 4 minutes for the features of 32 channels beside other runs, half an hour for all.
+5.0 (64.9 ± 3.5). Cost: 7 minutes for the features beside other runs, 27 for all.
 
     python -m experiments.coreset --dataset=mnist --select=random,herding,k_center,forgetting,craig \
         --images_per_class=1 --train_epochs=1000 --eval_augment=dc_crop_scale_rotate --feature_width=32 \

@@ -2,8 +2,10 @@
 
 Claim: MNIST, one image per class, DC with 64 real images of each class in a step: 92.4 ± 0.4 % over five
 unseen initial weights (published, with 256: 91.7 ± 0.5). Cost: 29 minutes beside one or two other runs, and
-6 for the score; with 256 images an outer step takes 1.7 s where nothing else runs. An outer step is one update of the images; the
-published 1,000 networks are 1,000 outer steps at one image per class, 10,000 at ten and 50,000 at fifty.
+6 for the score; with 256 images an outer step takes 1.7 s where nothing else runs.
+
+An outer step is one update of the images; the published 1,000 networks are 1,000 outer steps at one image per
+class, 10,000 at ten and 50,000 at fifty.
 
     python -m experiments.gradient_matching --dataset=mnist --train_epochs=1000 \
         --eval_augment=dc_crop_scale_rotate                                             # DC, as published
