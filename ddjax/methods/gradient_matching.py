@@ -213,22 +213,20 @@ class _Distances:
     Attributes:
         network: whose gradients.
         distance: of two of them.
-        augmentation: of both sides; None for none.
+        augmented: `(draw, images) -> images`, of both sides.
         real_loss: whose gradient the real images give.
         classes_per_chunk: classes that are vmapped.
     """
 
     network: Network
     distance: Distance
-    augmentation: Augmentation | None
+    augmented: Callable[[Draw, jax.Array], jax.Array]
     real_loss: MeanLoss
     classes_per_chunk: int
 
     def of_class(self, images: _Images, params: Params, real: _Real) -> jax.Array:
         """Of one class, `[]`: the arguments have its share."""
-        inputs, real_inputs = images.inputs, real.inputs
-        if self.augmentation is not None:
-            inputs, real_inputs = (self.augmentation.apply(real.draw, x) for x in (inputs, real_inputs))
+        inputs, real_inputs = (self.augmented(real.draw, x) for x in (images.inputs, real.inputs))
         ones = jnp.ones(len(real_inputs), real_inputs.dtype)
         real_labels = jnp.broadcast_to(real.labels, (len(ones), len(real.labels)))
         # Only the first derivative, and taken in chunks.
@@ -307,7 +305,7 @@ class _GradientMatching(Matching):
         each = _Distances(
             network=self.network,
             distance=DISTANCES[self.distance],
-            augmentation=self.augmentation,
+            augmented=self.augmented,
             real_loss=self._loss_in_chunks(self.batch_size),
             classes_per_chunk=self.classes_at_once(),
         )

@@ -87,6 +87,7 @@ def test_chunks_change_neither_distances_nor_gradient(settings):
 
 @pytest.mark.parametrize("name", ["batch_size", "examples_per_chunk", "classes_per_chunk"])
 def test_bad_settings_are_refused(name):
-    network, settings = convnet("instance"), {name: 0}
+    network = convnet("instance")
+    settings: dict[str, Any] = {name: 0}
     with pytest.raises(ValueError, match=f"{name}: expected a whole number >= 1; got 0"):
-        methods.distribution_matching(network, inits.random(network), **settings)  # type: ignore[arg-type]
+        methods.distribution_matching(network, inits.random(network), **settings)
