@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,31 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import augment, checks, npz
-from ddjax import distilled as forms
+from ddjax import checks, encodings, forms, npz, recipes
+from ddjax.encodings import Channels, Tokens
 from ddjax.files import StrPath
-from ddjax.types import Distilled, Recipe, Schedule
-from ddjax.unroll import OPTIMIZERS
+from ddjax.recipes import Replay, Train
+from ddjax.types import Distilled, Encoding, Schedule
 from ddjax.version import __version__
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised when an older ddjax could no longer read what this one writes.
 
-2: a recipe with augmentation. One without is written as version 1, which every ddjax reads.
+2: a recipe with augmentation. 3: inputs of any rank, encodings beside channel statistics, other recipes. What
+version 1 can hold is written as version 1, which every ddjax reads, and so on.
 """
 
 _REMEDY = "Distil again."
 
 REQUIRED = ("images", "labels", "mean", "std", "metadata")
+"""Members of versions 1 and 2."""
+
+REQUIRED_OF_3 = ("inputs", "labels", "metadata")
+"""Members of version 3, beside those of the encoding, `encoding.NAME`."""
+
 OPTIONAL = ("lrs",)
+
+_ENCODING = "encoding."
 
 _KINDS: dict[str, type] = {
     "dataset": str,
@@ -35,11 +42,17 @@ _KINDS: dict[str, type] = {
     "network_settings": dict,
     "class_names": list,
     "recipe": dict,
+    "encoding": str,
 }
 """What the metadata that ddjax itself reads must be, where it is there."""
 
-_EPOCHS = 1_000_000
-"""Most epochs of a recipe: a file from anywhere shall not keep a machine busy for ever."""
+
+def _version(distilled: Distilled, schedule: Schedule) -> int:
+    """The oldest version that holds all of φ."""
+    plain = isinstance(distilled.encoding, Channels) and schedule.inputs.ndim == 5
+    if not plain or not isinstance(distilled.recipe, (Replay, Train)):
+        return 3
+    return 2 if isinstance(distilled.recipe, Train) and distilled.recipe.augmentation else 1
 
 
 def save(path: StrPath, distilled: Distilled) -> Path:
@@ -48,7 +61,17 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     Members: `images [S, B, H, W, C]` float32, normalised; `labels [S, B, K]` float32, rows of probabilities,
     times the image's weight where images have some (`ddjax.coresets.weighted_schedule`); `lrs [E, S]`
     float32, absent where the recipe brings its own optimiser; `mean [C]`, `std [C]` float32 with
-    x = (pixel / 255 - mean) / std; `metadata`, a JSON string. The same φ gives the same bytes.
+    x = (pixel / 255 - mean) / std; `metadata`, a JSON string. What is no image under such a normalisation, or
+    is to be trained on in another way, is version 3: `inputs [S, B, *input_shape]` in the place of images,
+    and the arrays of the encoding that `metadata` names, `encoding.NAME`, in the place of mean and std. The
+    same φ gives the same bytes.
+
+    Args:
+        path: the file to write.
+        distilled: φ.
+
+    Returns:
+        The path.
 
     Raises:
         ValueError: φ holds NaN or infinity, its arrays do not fit together, or the metadata hold something
@@ -59,24 +82,25 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     checks.path("path", path, remedy="Give the file to write, e.g. distilled.npz.")
     checks.facts("metadata", distilled.metadata)
     schedule = distilled.schedule
-    arrays = {"images": schedule.inputs, "labels": schedule.labels}
+    version = _version(distilled, schedule)
+    parts = encodings.members(distilled.encoding)
+    arrays = {"inputs" if version == 3 else "images": schedule.inputs, "labels": schedule.labels}
     if schedule.lrs is not None:
         arrays["lrs"] = schedule.lrs
-    arrays |= {"mean": distilled.mean, "std": distilled.std}
-    recipe = dataclasses.asdict(distilled.recipe)
-    if recipe["augmentation"] == "":
-        del recipe["augmentation"]
+    arrays |= {f"{_ENCODING}{name}": part for name, part in parts.items()} if version == 3 else parts
     metadata = {
         **distilled.metadata,
-        "format_version": FORMAT_VERSION if "augmentation" in recipe else 1,
+        "format_version": version,
         "ddjax_version": __version__,
-        "recipe": recipe,
+        "recipe": recipes.as_dict(distilled.recipe),
     }
+    if version == 3:
+        metadata["encoding"] = distilled.encoding.kind
     members: dict[str, np.ndarray] = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
     for name, array in members.items():
         npz.check_finite("artifact", name, array, remedy=_REMEDY)
     members["metadata"] = np.array(json.dumps(metadata, sort_keys=True))
-    _check_members("artifact", members)  # what could not be loaded is not saved
+    _parsed("artifact", members)  # what could not be loaded is not saved
     return npz.write(path, members)
 
 
@@ -98,18 +122,7 @@ def load(path: StrPath, *, limit: int = npz.LIMIT) -> Distilled:
             f"artifact: expected a file; there is none at {path}. A run writes it as distilled.npz in its "
             "work directory."
         )
-    members = _read(path, limit)
-    metadata, recipe = _check_members(path, members)
-    images, labels, lrs = members["images"], members["labels"], members.get("lrs")
-    schedule = Schedule(jnp.asarray(images), jnp.asarray(labels), None if lrs is None else jnp.asarray(lrs))
-    return Distilled(
-        params=schedule,
-        form=forms.constant(schedule),
-        mean=jnp.asarray(members["mean"]),
-        std=jnp.asarray(members["std"]),
-        recipe=recipe,
-        metadata={k: v for k, v in metadata.items() if k != "recipe"},
-    )
+    return _parsed(path, _read(path, limit))
 
 
 def _read(path: Path, limit: int) -> dict[str, np.ndarray]:
@@ -121,35 +134,44 @@ def _read(path: Path, limit: int) -> dict[str, np.ndarray]:
             f"{path}: expected an .npz of plain arrays as ddjax writes it; {error}. Distil again, give "
             "another file, or raise `limit` where a large file is right."
         ) from error
-    unknown = sorted(members.keys() - {*REQUIRED, *OPTIONAL})
+    is_new = "inputs" in members
+    required = REQUIRED_OF_3 if is_new else REQUIRED
+    known = {*required, *OPTIONAL}
+    unknown = sorted(n for n in members.keys() - known if not (is_new and n.startswith(_ENCODING)))
     if unknown:
         raise ValueError(
-            f"{path}: expected the members {', '.join(REQUIRED + OPTIONAL)}; got {unknown[0][:80]!r} too. Is "
-            "it a distilled.npz of this version of ddjax?"
+            f"{path}: expected the members {', '.join((*required, *OPTIONAL))}; got {unknown[0][:80]!r} too. "
+            "Is it a distilled.npz of this version of ddjax?"
         )
-    missing = [name for name in REQUIRED if name not in members]
+    missing = [name for name in required if name not in members]
     if missing:
         raise ValueError(
-            f"{path}: expected the members {', '.join(REQUIRED)}; {', '.join(missing)} missing. Is it a "
+            f"{path}: expected the members {', '.join(required)}; {', '.join(missing)} missing. Is it a "
             "distilled.npz?"
         )
     return members
 
 
-def _check_members(where: object, members: dict[str, np.ndarray]) -> tuple[dict[str, Any], Recipe]:
-    """The metadata and the recipe in them, all members having been looked at.
+def _parsed(where: object, members: dict[str, np.ndarray]) -> Distilled:
+    """What the members stand for, all of them having been looked at.
 
     Raises:
         ValueError: something that `save` does not write.
     """
     metadata = _metadata(where, members)
-    _check_arrays(where, members)
-    recipe = _recipe(where, metadata, has_lrs="lrs" in members)
-    try:
-        augment.of_recipe(recipe, members["images"].shape[2:])
-    except ValueError as error:
-        raise ValueError(f"{where}: recipe: {error} Or install a newer ddjax.") from error
-    return metadata, recipe
+    inputs = members["inputs"] if "inputs" in members else members["images"]
+    labels, lrs = members["labels"], members.get("lrs")
+    _check_arrays(where, inputs, members)
+    recipe = recipes.from_dict(_recipe(where, metadata), inputs.shape[2:], where=where)
+    if recipe.needs_lrs and lrs is None:
+        raise ValueError(
+            f"{where}: expected lrs [E, S], which a recipe of kind schedule replays; got none. Write it "
+            "again."
+        )
+    encoding = _encoding(where, metadata, members, inputs)
+    schedule = Schedule(jnp.asarray(inputs), jnp.asarray(labels), None if lrs is None else jnp.asarray(lrs))
+    rest = {name: value for name, value in metadata.items() if name not in ("recipe", "encoding")}
+    return Distilled(schedule, forms.constant(schedule), encoding, recipe, rest)
 
 
 def _metadata(path: object, members: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -160,14 +182,20 @@ def _metadata(path: object, members: dict[str, np.ndarray]) -> dict[str, Any]:
     return metadata
 
 
-def _check_arrays(path: object, members: dict[str, np.ndarray]) -> None:
-    images, labels, lrs = members["images"], members["labels"], members.get("lrs")
+def _recipe(path: object, metadata: dict[str, Any]) -> dict[str, Any]:
+    if "recipe" not in metadata:
+        raise ValueError(f"{path}: metadata: expected a recipe as ddjax writes it; got none. Write it again.")
+    return metadata["recipe"]
+
+
+def _check_arrays(path: object, inputs: np.ndarray, members: dict[str, np.ndarray]) -> None:
+    labels, lrs = members["labels"], members.get("lrs")
     fits = (
-        images.ndim == 5
+        (inputs.ndim == 5 if "images" in members else inputs.ndim >= 3)
         and labels.ndim == 3
-        and images.shape[:2] == labels.shape[:2]
-        and (lrs is None or (lrs.ndim == 2 and lrs.shape[1] == images.shape[0]))
-        and all(array.size for array in (images, labels, lrs) if array is not None)
+        and inputs.shape[:2] == labels.shape[:2]
+        and (lrs is None or (lrs.ndim == 2 and lrs.shape[1] == inputs.shape[0]))
+        and all(array.size for array in (inputs, labels, lrs) if array is not None)
     )
     if not fits:
         shapes = {name: array.shape for name, array in members.items() if name != "metadata"}
@@ -175,42 +203,42 @@ def _check_arrays(path: object, members: dict[str, np.ndarray]) -> None:
             f"{path}: expected images [S, B, H, W, C], labels [S, B, K], lrs [E, S]; got {shapes}. Write it "
             "again."
         )
-    for name in ("mean", "std"):
-        if members[name].shape != images.shape[-1:]:
-            raise ValueError(
-                f"{path}: {name}: expected shape {images.shape[-1:]}, got {members[name].shape}. Write it "
-                "again."
-            )
-    for name in ("images", "labels", "lrs", "mean", "std"):
-        array = members.get(name)
-        if array is not None:
+    for name, array in members.items():
+        if name != "metadata":
             npz.check_finite(path, name, array, remedy=_REMEDY)
-    if not (members["std"] > 0).all():
-        raise ValueError(f"{path}: std: expected numbers > 0; got {members['std'].min()}. Write it again.")
 
 
-def _recipe(path: object, metadata: dict[str, Any], *, has_lrs: bool) -> Recipe:
+def _encoding(
+    path: object, metadata: dict[str, Any], members: dict[str, np.ndarray], inputs: np.ndarray
+) -> Encoding:
+    """The encoding of the members, of the inputs' shape.
+
+    Raises:
+        ValueError: arrays that are none, or of other inputs.
+    """
+    if "images" in members:
+        for name in ("mean", "std"):
+            if members[name].shape != inputs.shape[-1:]:
+                raise ValueError(
+                    f"{path}: {name}: expected shape {inputs.shape[-1:]}, got {members[name].shape}. Write "
+                    "it again."
+                )
+        if not (members["std"] > 0).all():
+            raise ValueError(
+                f"{path}: std: expected numbers > 0; got {members['std'].min()}. Write it again."
+            )
+        return Channels(jnp.asarray(members["mean"]), jnp.asarray(members["std"]))
+    parts = {
+        name.removeprefix(_ENCODING): array for name, array in members.items() if name.startswith(_ENCODING)
+    }
     try:
-        recipe = Recipe(**metadata["recipe"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: metadata: expected a recipe as ddjax writes it; got {error}. Write it again."
-        ) from error
-    for what, value, known in (
-        ("kind", recipe.kind, ("schedule", "train")),
-        ("optimizer", recipe.optimizer, OPTIMIZERS),
-    ):
-        checks.choice(f"{path}: the recipe's {what}", value, known, remedy="Install a newer ddjax.")
-    for what in ("lr", "momentum", "weight_decay"):
-        checks.at_least(f"{path}: the recipe's {what}", getattr(recipe, what), 0, integer=False)
-    for what in ("epochs", "batch_size"):
-        checks.at_least(f"{path}: the recipe's {what}", getattr(recipe, what), 1)
-    if recipe.epochs > _EPOCHS:
-        raise ValueError(
-            f"{path}: the recipe's epochs: expected at most {_EPOCHS:,}; got {recipe.epochs}. Write it again."
+        encoding = encodings.from_members(metadata.get("encoding", ""), parts)
+        raw_shape = inputs.shape[2:3] if isinstance(encoding, Tokens) else inputs.shape[2:]
+        dtype = np.int32 if isinstance(encoding, Tokens) else np.uint8
+        encoding.check(np.zeros((1, *raw_shape), dtype))
+        checks.equal(
+            "encoding: shape of an input", encoding.input_shape(raw_shape), inputs.shape[2:], remedy=_REMEDY
         )
-    if recipe.kind == "schedule" and not has_lrs:
-        raise ValueError(
-            f"{path}: expected lrs [E, S], which a recipe of kind schedule replays; got none. Write it again."
-        )
-    return recipe
+    except ValueError as error:
+        raise ValueError(f"{path}: {error} Write it again.") from error
+    return encoding

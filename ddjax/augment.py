@@ -22,7 +22,6 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
 from ddjax import checks
-from ddjax.types import Recipe
 
 Draw = Any
 """What `Augmentation.sample` gives: a pytree whose leaves are `[]`, shared by all images, or `[n]`."""
@@ -447,27 +446,6 @@ def check(augmentation: Augmentation | None) -> None:
         checks.kind("augmentation", augmentation, Augmentation, remedy="Build it with ddjax.augment.by_name.")
 
 
-def of_recipe(recipe: Recipe, image_shape: tuple[int, int, int]) -> Augmentation | None:
-    """The augmentation that a recipe trains with; None where it has none.
-
-    Args:
-        recipe: how to train on φ.
-        image_shape: `(H, W, C)`.
-
-    Returns:
-        What its name stands for.
-
-    Raises:
-        ValueError: see `by_name`; or a schedule, whose steps are replayed on the images as they are.
-    """
-    if recipe.augmentation == "":
-        return None
-    found = by_name(recipe.augmentation, image_shape)
-    remedy = "A schedule is replayed on the images as they are: leave the augmentation out."
-    checks.equal("augmentation: the recipe's kind", recipe.kind, "train", remedy=remedy)
-    return found
-
-
 __all__ = [
     "OPERATIONS",
     "STRATEGIES",
@@ -484,7 +462,6 @@ __all__ = [
     "cutout",
     "flip",
     "of",
-    "of_recipe",
     "one_of",
     "pad_crop",
     "rotate",

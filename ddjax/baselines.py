@@ -12,8 +12,9 @@ import numpy as np
 
 from ddjax import checks, coresets
 from ddjax.data import Dataset, Split
-from ddjax.distilled import by_step
-from ddjax.evaluate import Evaluation, accuracies, check_split, chunks
+from ddjax.evaluate import Evaluation, Judge, check_split
+from ddjax.forms import by_step
+from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Network, Recipe, Schedule
 
 LEARNING_RATES = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -106,7 +107,7 @@ class Setting:
     @property
     def one_outcome(self) -> bool:
         """Whether the same images always train the same weights: a fixed θ0 and a fixed order of steps."""
-        return self.inits.fixed and self.recipe.kind == "schedule"
+        return self.inits.fixed and not self.recipe.is_random
 
 
 class Choice(NamedTuple):
@@ -193,17 +194,11 @@ def _scores(
     """
     which, nets = runs
     inits = inits or setting.inits
-    values = accuracies(
+    judge = Judge(setting.network, inits, setting.recipe, split, setting.runs_per_chunk)
+    values = judge.accuracies(
         schedules,
         jnp.asarray(which, jnp.int32),
         jax.random.split(key, int(nets.max()) + 1)[nets],
-        chunks(split),
-        mean=jnp.asarray(setting.data.mean),
-        std=jnp.asarray(setting.data.std),
-        network=setting.network,
-        inits=inits,
-        recipe=setting.recipe,
-        runs_per_chunk=setting.runs_per_chunk,
         members=jnp.asarray(nets % (inits.size or len(nets)), jnp.int32),
     )
     return np.asarray(values)
@@ -220,7 +215,7 @@ def tune(setting: Setting, sets: Sequence[np.ndarray], *, key: jax.Array) -> Cho
     Returns:
         The choice with the best mean accuracy.
     """
-    if setting.recipe.kind != "schedule":
+    if not setting.recipe.needs_lrs:
         return Choice(None, setting.inner_epochs)
     tuning = setting.tuning
     choices = [
@@ -285,7 +280,7 @@ def nearest_neighbour(data: Dataset, sets: Sequence[np.ndarray]) -> dict[str, An
         labels = np.repeat(np.arange(images.shape[0]), images.shape[1])
         points = images.reshape(len(labels), -1)
         model = KNeighborsClassifier(min(neighbours, len(labels))).fit(points, labels)
-        return 100.0 * float(model.score(split.normalised().reshape(len(split), -1), split.labels))
+        return 100.0 * float(model.score(split.encoded().reshape(len(split), -1), split.labels))
 
     on_validation = [
         np.mean([score(images, data.validation, n) for images in sets[:TUNING_INITS]]) for n in NEIGHBOURS
@@ -293,11 +288,6 @@ def nearest_neighbour(data: Dataset, sets: Sequence[np.ndarray]) -> dict[str, An
     neighbours = NEIGHBOURS[int(np.argmax(on_validation))]
     values = [score(images, data.test, neighbours) for images in sets]
     return {**Evaluation.of(np.array(values)).as_dict(), "neighbours": neighbours}
-
-
-def _part(split: Split, rows: np.ndarray) -> Split:
-    """Some images of a split, by their positions `[n]`."""
-    return dataclasses.replace(split, images=split.images[rows], labels=split.labels[rows])
 
 
 def real_sets(setting: Setting, seeds: Sequence[int]) -> list[np.ndarray]:
@@ -338,7 +328,7 @@ def best_sets(
         setting,
         [lay_out(images, setting, lr=chosen.lr or 0.0, epochs=chosen.epochs) for images in candidates],
         (np.repeat(np.arange(competing), nets), np.tile(np.arange(nets), competing)),
-        _part(train, rows),
+        train.at(rows),
         key=score_key,
         inits=setting.tuning.inits,
     )
@@ -473,9 +463,9 @@ def all_data(
         ValueError: parts that do not fit, a count below one, or a recipe of another kind.
     """
     setting = Setting(data, network, inits, recipe, 1, 1, 1, num_inits, runs_per_chunk)
-    checks.equal("the recipe's kind", recipe.kind, "train", remedy="Give ddjax.Recipe('train', ...).")
+    checks.equal("the recipe's kind", recipe.kind, Train.kind, remedy="Give ddjax.Recipe('train', ...).")
     checks.prng_key("key", key)
     labels = np.eye(data.num_classes, dtype=np.float32)[data.train.labels]
-    everything = Schedule(jnp.asarray(data.train.normalised())[None], jnp.asarray(labels)[None], None)
+    everything = Schedule(jnp.asarray(data.train.encoded())[None], jnp.asarray(labels)[None], None)
     runs = np.zeros(num_inits, np.int64), np.arange(num_inits)
     return Evaluation.of(_scores(setting, [everything], runs, data.test, key=key))

@@ -125,6 +125,27 @@ def image_shape(value: Any) -> tuple[int, int, int]:
     return height, width, channels
 
 
+def input_shape(value: Any) -> tuple[int, ...]:
+    """The shape of an input as positive whole numbers.
+
+    Args:
+        value: a sequence of sizes, of images `(H, W, C)`.
+
+    Returns:
+        The sizes.
+
+    Raises:
+        ValueError: no such sequence.
+    """
+    shape = tuple(value) if isinstance(value, (tuple, list)) else ()
+    if not shape or not all(_is_whole(size) and size >= 1 for size in shape):
+        raise ValueError(
+            "image_shape: expected (height, width, channels), or the shape of another input, whole numbers "
+            f">= 1; got {_short(value)}. Grey images have one channel, e.g. (28, 28, 1)."
+        )
+    return tuple(int(size) for size in shape)
+
+
 def network_and_inits(network: Any, inits: Any) -> None:
     """Refuse what is no network, or no distribution of initial weights.
 
@@ -142,31 +163,69 @@ def schedule(value: Any, *, needs_lrs: bool = False) -> None:
         ValueError: as said.
     """
     kind("schedule", value, Schedule, remedy="Give ddjax.Schedule(inputs, labels, lrs).")
-    shapes: list[tuple[int, ...]] = [getattr(array, "shape", ()) for array in value]
-    inputs, labels, lrs = shapes
-    fits = len(inputs) == 5 and len(labels) == 3 and inputs[:2] == labels[:2] and 0 not in inputs
+    inputs, labels, lrs = ([*getattr(array, "shape", ())] for array in value)
+    fits = len(inputs) >= 3 and len(labels) == 3 and inputs[:2] == labels[:2] and 0 not in inputs
     if value.lrs is not None:
         fits = fits and len(lrs) == 2 and lrs[1] == inputs[0] and 0 not in lrs
     elif needs_lrs:
         raise ValueError("schedule: expected learning rates [E, S]; got none. Give one for each step.")
     if not fits:
         raise ValueError(
-            "schedule: expected inputs [S, B, H, W, C], labels [S, B, K], lrs [E, S] or None; got "
-            f"{inputs}, {labels}, {lrs}. Bring them to these shapes."
+            "schedule: expected inputs [S, B, ...], labels [S, B, K], lrs [E, S] or None; got "
+            f"{tuple(inputs)}, {tuple(labels)}, {tuple(lrs)}. Bring them to these shapes."
         )
 
 
-def network_fits(network: Network, data: RealData) -> None:
-    """Refuse a network for other images or classes than those of the real data.
+def same_inputs(what: str, shape: tuple[int, ...], network: Network) -> None:
+    """Refuse inputs of another shape than a network's.
+
+    Args:
+        what: the name of the inputs' owner.
+        shape: the shape of one of the inputs.
+        network: the network that shall see them.
 
     Raises:
-        ValueError: as said.
+        ValueError: the shapes differ.
     """
-    for what, got, wanted in (
-        ("image shape (H, W, C)", tuple(network.image_shape), tuple(data.images.shape[1:])),
-        ("number of classes", network.num_classes, len(data.class_start) - 1),
-    ):
-        equal(f"{network.name}'s {what}", got, wanted, remedy="Build the network for these data.")
+    equal(
+        f"{what}'s {_shape_name(network.input_shape)}",
+        tuple(shape),
+        tuple(network.input_shape),
+        remedy=f"Use inputs of the shape that {network.name} was built for, or build it for these.",
+    )
+
+
+def network_fits(network: Network, data: RealData) -> None:
+    """Refuse a network for other inputs or classes than those of the real data.
+
+    Args:
+        network: the network that shall be trained or passed.
+        data: the real data.
+
+    Raises:
+        ValueError: another shape of inputs, or another number of classes.
+    """
+    fits(network, data.input_shape, data.num_classes, remedy="Build the network for these data.")
+
+
+def fits(network: Network, shape: tuple[int, ...], num_classes: int, *, remedy: str) -> None:
+    """Refuse a network for other inputs or classes.
+
+    Args:
+        network: the network.
+        shape: the shape of one input.
+        num_classes: K.
+        remedy: what to do, for the message.
+
+    Raises:
+        ValueError: the network was built for others.
+    """
+    equal(f"{network.name}'s {_shape_name(shape)}", tuple(network.input_shape), tuple(shape), remedy=remedy)
+    equal(f"{network.name}'s number of classes", network.num_classes, num_classes, remedy=remedy)
+
+
+def _shape_name(shape: tuple[int, ...]) -> str:
+    return "image shape (H, W, C)" if len(shape) == 3 else "input shape"
 
 
 def function(what: str, value: Any, *, remedy: str) -> None:

@@ -66,11 +66,27 @@ def mean_of_chunks(f: Callable[[Any], PyTree], batch: Any, size: int) -> PyTree:
 
     Args:
         f: `batch -> means`, each leaf a mean over the batch's leading axis.
-        batch: each leaf `[n, ...]`.
+        batch: the examples, each leaf `[n, ...]`.
         size: most examples in a chunk; of at most so many `f` itself is taken.
 
     Returns:
         As `f`.
+    """
+    means, _ = mean_and_rest(lambda some: (f(some), ()), batch, size)
+    return means
+
+
+def mean_and_rest(f: Callable[[Any], tuple[PyTree, PyTree]], batch: Any, size: int) -> tuple[PyTree, PyTree]:
+    """`mean_of_chunks`, beside something that is kept of each example.
+
+    Args:
+        f: `batch -> (means, rest)`, each leaf of `means` a mean over the batch's leading axis, each leaf of
+            `rest` `[n, ...]`.
+        batch: the examples, each leaf `[n, ...]`.
+        size: most examples in a chunk; of at most so many `f` itself is taken.
+
+    Returns:
+        As `f` of the whole batch.
     """
     total = _num_examples(batch)
     if total <= size:
@@ -78,17 +94,20 @@ def mean_of_chunks(f: Callable[[Any], PyTree], batch: Any, size: int) -> PyTree:
     count, rest = divmod(total, size)
     full = jax.tree.map(lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), batch)
 
-    def add(total: PyTree, chunk: Any) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, f(chunk)), None
+    def add(total: PyTree, chunk: Any) -> tuple[PyTree, PyTree]:
+        means, kept = f(chunk)
+        return jax.tree.map(jnp.add, total, means), kept
 
-    shapes = jax.eval_shape(f, jax.tree.map(lambda leaf: leaf[0], full))
+    shapes, _ = jax.eval_shape(f, jax.tree.map(lambda leaf: leaf[0], full))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    summed, _ = jax.lax.scan(add, zeros, full)
+    summed, kept = jax.lax.scan(add, zeros, full)
+    kept = jax.tree.map(lambda leaf: leaf.reshape(count * size, *leaf.shape[2:]), kept)
     result = jax.tree.map(lambda leaf: leaf * (size / total), summed)
     if not rest:
-        return result
-    left = f(jax.tree.map(lambda leaf: leaf[count * size :], batch))
-    return jax.tree.map(lambda a, b: a + b * (rest / total), result, left)
+        return result, kept
+    left, left_kept = f(jax.tree.map(lambda leaf: leaf[count * size :], batch))
+    mean = jax.tree.map(lambda a, b: a + b * (rest / total), result, left)
+    return mean, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), kept, left_kept)
 
 
 def map_in_chunks(f: Callable[[Any], PyTree], items: Any, size: int) -> PyTree:

@@ -15,8 +15,8 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from ddjax import checks, host_memory, parallel
-from ddjax.chunks import map_in_chunks, mean_of_chunks
+from ddjax import checks, forms, host_memory, parallel
+from ddjax.chunks import map_in_chunks, mean_and_rest
 from ddjax.types import Form, Info, Method, PyTree, RealData
 
 DISPATCH_CAPACITY = 200
@@ -84,7 +84,7 @@ class Problem:
     Attributes:
         method: defines the loss of one slot.
         form: unfolds φ's parameters.
-        optimizer: moves them.
+        optimizer: moves them, all groups together (`ddjax.forms.optimizer_for`).
         num_inits: M.
         clip_norm: bound on the gradient's global norm; None for no bound.
         slots_per_chunk: how many slots are vmapped; the rest follow one chunk after the other.
@@ -111,9 +111,25 @@ def slot_keys(key: jax.Array, slot_ids: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, slot_ids)
 
 
+class SlotResults(NamedTuple):
+    """What one device's slots give in one outer step.
+
+    Attributes:
+        loss: `[]`, their mean.
+        info: the mean of their diagnostics.
+        grads: the gradient of the mean loss in φ's parameters.
+        slot_infos: the diagnostics of each slot, each leaf `[m, ...]`.
+    """
+
+    loss: jax.Array
+    info: Info
+    grads: PyTree
+    slot_infos: Info
+
+
 def mean_and_grad(
     problem: Problem, params: PyTree, slots: PyTree, batch: Any, keys: jax.Array
-) -> tuple[tuple[jax.Array, Info], PyTree]:
+) -> SlotResults:
     """The loss averaged over this device's m slots, its diagnostics, and its gradient in φ's parameters.
 
     Slots of one chunk are vmapped; chunks follow each other, and each is differentiated before the next
@@ -123,28 +139,33 @@ def mean_and_grad(
         problem: what to compute.
         params: φ's parameters.
         slots: the method's states, `[m, ...]`.
-        batch: shared by all slots.
+        batch: the real examples that all slots share.
         keys: `[m]`.
 
     Returns:
-        `((loss, info), gradient)`.
+        The means over the slots, and each slot's own diagnostics.
     """
     num_slots = len(keys)
     chunk = math.gcd(problem.slots_per_chunk, num_slots)
 
     def one(params: PyTree, slot: PyTree, key: jax.Array) -> tuple[jax.Array, Info]:
-        return problem.method.loss(problem.form.unfold(params), slot, batch, key)
+        schedule = problem.form.unfold(forms.freeze(problem.form, params))
+        return problem.method.loss(schedule, slot, batch, key)
 
-    def mean(params: PyTree, slots: PyTree, keys: jax.Array) -> tuple[jax.Array, Info]:
+    def mean(params: PyTree, slots: PyTree, keys: jax.Array) -> tuple[jax.Array, tuple[Info, Info]]:
         if chunk == 1:  # A vmapped axis of one would still turn every product into a batched one.
-            return one(params, jax.tree.map(lambda leaf: leaf[0], slots), keys[0])
-        results = jax.vmap(one, (None, 0, 0))(params, slots, keys)
-        return jax.tree.map(lambda leaf: leaf.mean(0), results)
+            loss, info = one(params, jax.tree.map(lambda leaf: leaf[0], slots), keys[0])
+            return loss, (info, jax.tree.map(lambda leaf: leaf[None], info))
+        loss, infos = jax.vmap(one, (None, 0, 0))(params, slots, keys)
+        return loss.mean(0), (jax.tree.map(lambda leaf: leaf.mean(0), infos), infos)
 
-    def of_chunk(slots: PyTree, keys: jax.Array) -> tuple[tuple[jax.Array, Info], PyTree]:
-        return jax.value_and_grad(mean, has_aux=True)(params, slots, keys)
+    def of_chunk(now: tuple[PyTree, jax.Array]) -> tuple[PyTree, Info]:
+        """What is averaged over the chunks, and what is kept of each."""
+        (loss, (info, infos)), grads = jax.value_and_grad(mean, has_aux=True)(params, *now)
+        return (loss, info, grads), infos
 
-    return mean_of_chunks(lambda now: of_chunk(*now), (slots, keys), chunk)
+    (loss, info, grads), slot_infos = mean_and_rest(of_chunk, (slots, keys), chunk)
+    return SlotResults(loss, info, grads, slot_infos)
 
 
 def _all_finite(tree: PyTree) -> jax.Array:
@@ -162,7 +183,7 @@ def outer_step(
 ) -> tuple[EngineState, StepInfo, jax.Array]:
     """One outer step on one device of the mesh; call it inside `shard_map`.
 
-        g = mean over slots of ∇_φ L,   φ ← φ - optimizer(g · min(1, clip_norm / ‖g‖))
+        g = mean over slots of ∇_φ L,   φ ← project(φ - optimizer(g · min(1, clip_norm / ‖g‖)))
 
     Args:
         problem: what to compute.
@@ -179,17 +200,19 @@ def outer_step(
     sample_key, loss_key, advance_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
     batch = problem.method.sample(data, sample_key)
     results = mean_and_grad(problem, state.params, state.slots, batch, slot_keys(loss_key, slot_ids))
-    (loss, info), grads = jax.lax.pmean(results, parallel.AXIS)
+    loss, info, grads = jax.lax.pmean(results[:3], parallel.AXIS)
 
     norm = optax.tree.norm(grads)
     bound = jnp.inf if problem.clip_norm is None else problem.clip_norm
     grads = jax.tree.map(lambda g: (g * jnp.minimum(1.0, bound / norm)).astype(g.dtype), grads)
     updates, opt_state = problem.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    if problem.form.project is not None:
+        params = problem.form.project(params)
     schedule = problem.form.unfold(params)
     slots = map_in_chunks(
-        lambda slot_and_key: problem.method.advance(schedule, *slot_and_key),
-        (state.slots, slot_keys(advance_key, slot_ids)),
+        lambda slot: problem.method.advance(schedule, slot[0], batch, slot[1], slot[2]),
+        (state.slots, results.slot_infos, slot_keys(advance_key, slot_ids)),
         problem.slots_per_chunk,
     )
     finite = _all_finite((loss, norm, params)) & _everywhere(_all_finite(slots))
@@ -315,17 +338,17 @@ def check_problem(problem: Problem, key: jax.Array, data: RealData) -> None:
     """
     checks.prng_key("key", key)
     schedule = jax.eval_shape(lambda key: problem.form.unfold(problem.form.init(key)), key)
+    is_image = len(data.input_shape) == 3
     checks.equal(
-        "the form's image shape (H, W, C)",
+        f"the form's {'image shape (H, W, C)' if is_image else 'input shape'}",
         schedule.inputs.shape[2:],
-        data.images.shape[1:],
-        remedy="Build the form with data.image_shape.",
+        data.input_shape,
+        remedy=f"Build the form with data.{'image_shape' if is_image else 'input_shape'}.",
     )
-    num_classes = len(data.class_start) - 1
     checks.equal(
         "the form's number of classes",
         schedule.labels.shape[2],
-        num_classes,
+        data.num_classes,
         remedy="Build the form with data.num_classes.",
     )
     if problem.method.needs_lrs and schedule.lrs is None:

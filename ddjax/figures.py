@@ -9,10 +9,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from ddjax import checks
 from ddjax.files import StrPath, write_atomic
+from ddjax.types import Encoding
 
 _DPI = 100
 _LONGEST_ROW = 20  # images of one step that stand beside each other
@@ -28,31 +30,29 @@ def image_grid(
     images: np.ndarray,
     labels: np.ndarray,
     *,
-    mean: np.ndarray,
-    std: np.ndarray,
+    encoding: Encoding,
     class_names: Sequence[str] | None = None,
     title: str | None = None,
 ) -> None:
     """Write a PNG of distilled images: each step begins a row, a label for every image.
 
-    Pixels are shown as `x * std + mean`, the scale of the real images, clipped to [0, 1]. Distilled pixels
-    often leave that range; clipping keeps black black and lets the grid be compared with real images and
-    with other grids, where stretching each image to its own extremes would let one outlying pixel turn
-    the rest to grey and would show the faint noise of an untouched image as a strong pattern.
+    Pixels are shown decoded (`x * std + mean`), on the scale of the real images, clipped to [0, 1].
+    Distilled pixels often leave that range; clipping keeps black black and lets the grid be compared with
+    real images and with other grids, where stretching each image to its own extremes would let one outlying
+    pixel turn the rest to grey and would show the faint noise of an untouched image as a strong pattern.
 
     Args:
         path: the PNG to write.
-        images: `[S, B, H, W, C]` float, normalised; C = 3 is drawn in colour, any other number in grey
-            (the mean over channels).
+        images: `[S, B, H, W, C]` float, encoded; C = 3 is drawn in colour, any other number in grey (the mean
+            over channels).
         labels: `[S, B, K]` float probabilities; an image is named after its likeliest class, with the
             probability where that is below one.
-        mean: `[C]`, of pixel / 255.
-        std: `[C]`, of pixel / 255.
+        encoding: the encoding that the images are under.
         class_names: K names; the class numbers when None.
         title: a line above the grid.
 
     Raises:
-        ValueError: `images` and `labels` are not of these shapes.
+        ValueError: `images` and `labels` are not of these shapes, or the encoding is of other images.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim != 5 or labels.ndim != 3 or images.shape[:2] != labels.shape[:2] or not images.size:
@@ -60,16 +60,12 @@ def image_grid(
             "image_grid: expected images [S, B, H, W, C] and labels [S, B, K]; "
             f"got {images.shape} and {labels.shape}. Give both the same two leading axes."
         )
-    for name, array in (("mean", mean), ("std", std)):
-        channels = images.shape[-1:]
-        checks.equal(
-            f"image_grid: {name}.shape", np.shape(array), channels, remedy="Give one for each channel."
-        )
+    encoding.check(np.zeros((1, *images.shape[2:]), np.uint8))
     if class_names is not None:
         checks.equal(
             "image_grid: number of class names", len(class_names), labels.shape[-1], remedy="Name each class."
         )
-    pixels, texts = to_pixels(images, mean, std), np.array(_label_texts(labels, class_names))
+    pixels, texts = to_pixels(images, encoding), np.array(_label_texts(labels, class_names))
     rows = math.ceil(images.shape[1] / _LONGEST_ROW)
     pixels, texts = _wrapped(pixels, rows, blank=1.0), _wrapped(texts, rows, blank="")
     names = [f"step {row // rows + 1}" if row % rows == 0 else "" for row in range(len(texts))]
@@ -85,9 +81,18 @@ def _wrapped(array: np.ndarray, rows: int, *, blank: Any) -> np.ndarray:
     return np.pad(array, padding, constant_values=blank).reshape(steps * rows, across, *array.shape[2:])
 
 
-def to_pixels(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Normalised images `[..., C]` as RGB `[..., 3]` in [0, 1]: de-normalised and clipped; NaN becomes 0."""
-    pixels = np.asarray(images, np.float32) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
+def to_pixels(images: np.ndarray, encoding: Encoding) -> np.ndarray:
+    """Encoded images as colours to show.
+
+    Args:
+        images: `[..., H, W, C]` float.
+        encoding: the encoding that the images are under.
+
+    Returns:
+        RGB `[..., H, W, 3]` in [0, 1], decoded and clipped; what is NaN is black.
+    """
+    plain = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), encoding)
+    pixels = plain.decode(np.asarray(images, np.float32))
     pixels = np.clip(np.nan_to_num(pixels, nan=0.0), 0.0, 1.0)
     if pixels.shape[-1] != 3:
         pixels = np.repeat(pixels.mean(axis=-1, keepdims=True), 3, axis=-1)

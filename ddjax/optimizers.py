@@ -1,63 +1,50 @@
-"""Outer optimisers: how φ moves down its gradient."""
+"""Outer optimisers: how φ moves down its gradient, and which of them each family of methods takes."""
 
 from __future__ import annotations
 
-import jax
 import optax
 
 from ddjax import checks
-from ddjax.types import PyTree
+from ddjax.types import Outer
+
+LR = 0.05
+"""The rate of the images at the start, where learning rates are learned too; chosen by measuring."""
+
+LR_OF_LRS = 0.01
+"""The rate of the learned learning rates at the start."""
+
+CLIP_NORM = 0.2
+"""The bound on the gradient's norm that goes with both."""
 
 
-def adam_cosine(
-    num_outer_steps: int, *, lr: float = 0.03, lr_of_lrs: float | None = None
-) -> optax.GradientTransformation:
-    """Adam whose rate falls to zero along a cosine; with clipping, what `ddjax.distill` takes for an unroll.
+def adam_cosine(num_outer_steps: int, *, lr: float = 0.03) -> optax.GradientTransformation:
+    """Adam whose rate falls to zero along a cosine.
 
         lr_t = lr · (1 + cos(π t / num_outer_steps)) / 2
 
     Args:
-        num_outer_steps: where the rate reaches zero.
-        lr: rate at the start.
-        lr_of_lrs: rate at the start of the parameters named `raw_lrs`; the same as `lr` by default.
+        num_outer_steps: the outer step where the rate reaches zero.
+        lr: the rate at the start.
 
     Returns:
         The transformation.
 
     Raises:
-        ValueError: fewer steps than one, `lr` not positive, or `lr_of_lrs` negative.
+        ValueError: fewer steps than one, or a rate that is not positive.
     """
     checks.at_least("num_outer_steps", num_outer_steps, 1)
     checks.positive("lr", lr)
-    if lr_of_lrs is not None:
-        checks.at_least("lr_of_lrs", lr_of_lrs, 0, integer=False)
-
-    def adam(start: float) -> optax.GradientTransformation:
-        return optax.adam(optax.cosine_decay_schedule(start, num_outer_steps))
-
-    if lr_of_lrs is None:
-        return adam(lr)
-    return optax.partition({"lrs": adam(lr_of_lrs), "rest": adam(lr)}, label_lrs)
-
-
-def label_lrs(params: PyTree) -> PyTree:
-    """A tree like `params` that says `"lrs"` at leaves named `raw_lrs` and `"rest"` elsewhere."""
-
-    def label(path: tuple, leaf: object) -> str:
-        del leaf
-        return "lrs" if jax.tree_util.keystr(path, simple=True).endswith("raw_lrs") else "rest"
-
-    return jax.tree_util.tree_map_with_path(label, params)
+    return optax.adam(optax.cosine_decay_schedule(lr, num_outer_steps))
 
 
 def adam_halving(steps_between: int, *, lr: float = 0.01) -> optax.GradientTransformation:
-    """Adam (β₁ 0.5, β₂ 0.999) whose rate halves at regular intervals: the original's.
+    """Adam (β₁ 0.5, β₂ 0.999) whose rate halves at regular intervals, as in the 2018 paper's code.
 
         lr_t = lr · 0.5^⌊t / steps_between⌋
 
     Args:
-        steps_between: outer steps from one halving to the next; the original's 40 epochs.
-        lr: rate at the start.
+        steps_between: outer steps from one halving to the next; in the 2018 paper those of 40 epochs.
+        lr: the rate at the start.
 
     Returns:
         The transformation.
@@ -75,11 +62,11 @@ def adam_halving(steps_between: int, *, lr: float = 0.01) -> optax.GradientTrans
 
 
 def sgd_momentum(*, lr: float = 1.0, momentum: float = 0.5) -> optax.GradientTransformation:
-    """Gradient descent with momentum: what matching methods move their images with.
+    """Gradient descent with momentum, which matching methods move their images with.
 
     Args:
-        lr: constant rate.
-        momentum: share of the last update that the next one keeps.
+        lr: the constant rate.
+        momentum: the share of the last update that the next one keeps.
 
     Returns:
         The transformation.
@@ -93,3 +80,67 @@ def sgd_momentum(*, lr: float = 1.0, momentum: float = 0.5) -> optax.GradientTra
     checks.positive("lr", lr)
     checks.fraction("momentum", momentum)
     return optax.sgd(lr, momentum=momentum)
+
+
+def unrolled_outer(
+    num_outer_steps: int,
+    *,
+    lr: float | None = None,
+    lr_of_lrs: float = LR_OF_LRS,
+    clip_norm: float | None = CLIP_NORM,
+) -> Outer:
+    """How φ moves where training is differentiated through: Adam on a cosine, the gradient's norm bounded.
+
+    The rates and the bound were chosen by measuring, see "How the outer recipe was chosen" among the results.
+
+    Args:
+        num_outer_steps: the outer step where the rates reach zero.
+        lr: the rate of images and labels at the start; `LR` by default.
+        lr_of_lrs: the rate of the learned learning rates at the start; 0 keeps them as they start.
+        clip_norm: the bound; None for none.
+
+    Returns:
+        Optimisers for the groups "lrs" and "rest".
+
+    Raises:
+        ValueError: fewer steps than one, `lr` not positive, or `lr_of_lrs` negative.
+    """
+    lr = LR if lr is None else lr
+    checks.at_least("num_outer_steps", num_outer_steps, 1)
+    checks.at_least("lr_of_lrs", lr_of_lrs, 0, integer=False)
+    of_lrs = optax.adam(optax.cosine_decay_schedule(lr_of_lrs, num_outer_steps))
+    facts = {"outer_optimizer": "adam, cosine to 0", "outer_lr": lr, "outer_lr_of_lrs": lr_of_lrs}
+    return Outer({"lrs": of_lrs, "rest": adam_cosine(num_outer_steps, lr=lr)}, clip_norm, facts)
+
+
+def original_outer(steps_between: int, *, lr: float | None = None) -> Outer:
+    """How φ moves in the 2018 paper: `adam_halving`, no bound on the gradient.
+
+    Args:
+        steps_between: outer steps from one halving to the next.
+        lr: the rate at the start; the published 0.01 by default.
+
+    Returns:
+        One optimiser for all groups.
+
+    Raises:
+        ValueError: fewer steps than one, or a rate that is not positive.
+    """
+    lr = 0.01 if lr is None else lr
+    facts = {"outer_optimizer": f"adam(0.5, 0.999), halved every {steps_between} steps", "outer_lr": lr}
+    return Outer(adam_halving(steps_between, lr=lr), None, facts)
+
+
+def matching_outer(lr: float) -> Outer:
+    """How φ moves where real and distilled images are matched: `sgd_momentum`, no bound on the gradient.
+
+    Args:
+        lr: the constant rate.
+
+    Returns:
+        One optimiser for all groups.
+
+    Raises:
+        ValueError: a rate that is not positive.
+    """
+    return Outer(sgd_momentum(lr=lr), None, {"outer_optimizer": "sgd, momentum 0.5", "outer_lr": lr})

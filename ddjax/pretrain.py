@@ -6,14 +6,14 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from ddjax import checks
-from ddjax.data import Split, normalise
+from ddjax.data import Split, to_device
 from ddjax.engine import compiler_options
 from ddjax.evaluate import check_split
-from ddjax.types import InitDistribution, Network, Params
+from ddjax.training import Examples, class_loss, fit
+from ddjax.types import InitDistribution, Network, Params, RealData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def pretrain(
     checks.at_least("number of training images", len(split), training.batch_size, remedy="Lessen batch_size.")
     count = at_once or nets_at_once(jax.default_backend(), len(keys))
     checks.at_least("at_once", count, 1)
-    arguments = (keys, *(jnp.asarray(array) for array in (split.images, split.labels, split.mean, split.std)))
+    arguments = keys, to_device(split)
     # lax.map alone for one at a time: its batches of one would be vmapped.
     train = _trainer(network, inits, training, count if count > 1 else None)
     return train.lower(*arguments).compile(compiler_options(jax.default_backend()))(*arguments)
@@ -81,34 +81,26 @@ def pretrain(
 
 @functools.lru_cache(maxsize=4)
 def _trainer(network: Network, inits: InitDistribution, training: Training, at_once: int | None):
-    """`(keys, images, labels, mean, std) -> params`, jitted."""
+    """`(keys, data) -> params`, jitted."""
 
     @jax.jit
-    def train(
-        keys: jax.Array, images: jax.Array, labels: jax.Array, mean: jax.Array, std: jax.Array
-    ) -> Params:
-        steps = len(labels) // training.batch_size
+    def train(keys: jax.Array, data: RealData) -> Params:
+        steps = len(data.labels) // training.batch_size
         optimizer = optax.adam(optax.cosine_decay_schedule(training.lr, steps * training.epochs))
-
-        def loss(params: Params, rows: jax.Array) -> jax.Array:
-            logits = network.apply(params, normalise(images[rows], mean, std))
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
-
-        def step(carry: tuple, rows: jax.Array) -> tuple[tuple, None]:
-            params, state = carry
-            updates, state = optimizer.update(jax.grad(loss)(params, rows), state)
-            return (optax.apply_updates(params, updates), state), None
-
-        def epoch(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
-            order = jax.random.permutation(key, len(labels))[: steps * training.batch_size]
-            return jax.lax.scan(step, carry, order.reshape(steps, training.batch_size))
 
         def one(key: jax.Array) -> Params:
             init_key, order_key = jax.random.split(key)
-            params = inits.sample(init_key)
-            start = (params, optimizer.init(params))
-            (params, _), _ = jax.lax.scan(epoch, start, jax.random.split(order_key, training.epochs))
-            return params
+            trained, _ = fit(
+                class_loss(network),
+                inits.sample(init_key),
+                order_key,
+                examples=Examples.of_data(data),
+                optimizer=optimizer,
+                epochs=training.epochs,
+                batch_size=training.batch_size,
+                drops_rest=True,
+            )
+            return trained
 
         return jax.lax.map(one, keys, batch_size=at_once)
 

@@ -15,10 +15,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ddjax import checks, parallel, recovery
+from ddjax import checks, forms, parallel, recovery
 from ddjax.checkpoint import PreemptionGuard, Saver, Store
 from ddjax.data import Dataset, to_device
-from ddjax.defaults import default_form, default_outer
+from ddjax.defaults import default_form
 from ddjax.engine import (
     DISPATCH_CAPACITY,
     Cost,
@@ -30,7 +30,7 @@ from ddjax.engine import (
     init_state,
 )
 from ddjax.report import MetricsWriter
-from ddjax.types import Distilled, Form, Method, PyTree, RealData, Schedule
+from ddjax.types import Distilled, Form, Method, Outer, PyTree, RealData, Schedule
 from ddjax.workdir import held
 
 DISPATCH_SECONDS = 2.0
@@ -241,7 +241,7 @@ def distill(
     num_outer_steps: int,
     form: Form | None = None,
     num_inits: int = 1,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: optax.GradientTransformation | Mapping[str, optax.GradientTransformation] | None = None,
     clip_norm: float | None = None,
     slots_per_chunk: int = 1,
     devices: Sequence[parallel.Device] | None = None,
@@ -269,9 +269,10 @@ def distill(
         num_outer_steps: updates of φ.
         form: of φ; by default free pixels, S 10 and E 3 (one step where no learning rates are learned).
         num_inits: M, draws of initial weights in an outer step.
-        optimizer: of φ; by default that of `default_outer`.
+        optimizer: the optimiser of φ, or of each group of its leaves by name ("rest" for those not named); by
+            default the method's own (`Method.outer`).
         clip_norm: bound on the gradient's global norm; by default none where an optimiser is given, else
-            that of `default_outer`.
+            the method's own.
         slots_per_chunk: how many of the M are vmapped at once.
         devices: that share the M; by default as many as divide it; with several processes all, which M
             must then be a multiple of.
@@ -307,12 +308,11 @@ def distill(
     if workdir is not None:
         checks.path("workdir", workdir, remedy="Give a directory, or leave it out to save nothing.")
     schedule = _Saving(save_seconds, save_every)
-    if optimizer is None:
-        optimizer, bound = default_outer(method, num_outer_steps)
-        clip_norm = bound if clip_norm is None else clip_norm
     form = form or default_form(data, method)
-    optimizer = recovery.scalable(optimizer)
-    problem = Problem(method, form, optimizer, num_inits, clip_norm, slots_per_chunk)
+    outer = method.outer(num_outer_steps) if optimizer is None else Outer(optimizer)
+    moving = recovery.scalable(forms.optimizer_for(form, outer))
+    bound = outer.clip_norm if clip_norm is None else clip_norm
+    problem = Problem(method, form, moving, num_inits, bound, slots_per_chunk)
     mesh, real = _on_devices(problem, data, key, devices)
     run_key, init_key = jax.random.split(key)
     reporting = reporting if parallel.is_lead() else Reporting(reporting.every)
@@ -342,9 +342,9 @@ def distill(
                 writer.close()
     best = snapshot.best if validation and np.isfinite(snapshot.best.accuracy) else _last(snapshot)
     facts = {"dataset": data.name, "class_names": list(data.class_names), "method": method.name}
-    mean, std = jnp.asarray(data.mean), jnp.asarray(data.std)
+    encoding = jax.tree.map(jnp.asarray, data.encoding)
     return Run(
-        Distilled(best.params, form, mean, std, method.recipe, facts | dict(metadata or {})),
+        Distilled(best.params, form, encoding, method.recipe, facts | dict(metadata or {})),
         num_outer_steps=int(snapshot.state.step),
         best_step=int(best.step),
         val_accuracy=float(best.accuracy) if validation else None,
@@ -364,7 +364,8 @@ def _check_kinds(
         checks.kind("form", form, Form, remedy="Build it with ddjax.forms.")
     if optimizer is not None:
         made = optax.GradientTransformation
-        checks.kind("optimizer", optimizer, made, remedy="Give an optax optimiser, or ddjax.optimizers'.")
+        for one in optimizer.values() if isinstance(optimizer, Mapping) else (optimizer,):
+            checks.kind("optimizer", one, made, remedy="Give an optax optimiser, or ddjax.optimizers'.")
     if validation is not None:
         checks.kind("validation", validation, Validation, remedy="Give ddjax.Validation(score).")
 

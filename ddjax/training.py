@@ -1,8 +1,9 @@
-"""Ordinary training on φ as one small training set, whatever its gradient steps: in epochs, each shuffled."""
+"""The one loop of epochs: ordinary training on real or distilled examples, seen by a watch."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +11,67 @@ import optax
 
 from ddjax.augment import Augmentation
 from ddjax.chunks import MeanLoss
-from ddjax.types import Network, Params, Schedule
+from ddjax.types import Network, Params, PyTree, RealData, Schedule
+
+
+class Minibatch(NamedTuple):
+    """The examples of one step.
+
+    Attributes:
+        inputs: `[n, *input_shape]` float, encoded and augmented.
+        labels: `[n, K]` float, or `[n]` int32 of real data.
+        weights: `[n]` float, the weight of each example's loss, of mean one.
+    """
+
+    inputs: jax.Array
+    labels: jax.Array
+    weights: jax.Array
+
+
+class Examples(NamedTuple):
+    """What is trained on.
+
+    Attributes:
+        take: `rows [n] -> (inputs, labels)` of these examples.
+        count: the number of examples.
+    """
+
+    take: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+    count: int
+
+    @classmethod
+    def of_schedule(cls, schedule: Schedule) -> Examples:
+        """All S·B examples of φ, whatever their step; the learning rates are not used."""
+        inputs, labels = (jnp.asarray(leaf).reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
+        return cls(lambda rows: (inputs[rows], labels[rows]), len(labels))
+
+    @classmethod
+    def of_data(cls, data: RealData) -> Examples:
+        """All examples of a split on the device, encoded as they are taken."""
+        return cls(lambda rows: (data.inputs_at(rows), data.labels[rows]), len(data.labels))
+
+
+class Watch(NamedTuple):
+    """Somebody who sees every step of a training.
+
+    Attributes:
+        init: the record before the first step.
+        see: `(record, rows [n], aux) -> record`, after the loss of a minibatch was taken and before the
+            weights move; `rows` are the positions of its examples, `aux` what the loss gave beside its value.
+    """
+
+    init: PyTree
+    see: Callable[[PyTree, jax.Array, PyTree], PyTree]
 
 
 def weighted_loss(network: Network) -> MeanLoss:
-    """The cross-entropy of images with weights, (1/n) Σ_i w_i ℓ_i.
+    """The cross-entropy of examples with weights, (1/n) Σ_i w_i ℓ_i.
 
     Args:
-        network: to train.
+        network: the network to train.
 
     Returns:
-        `(params, (inputs [n, H, W, C], labels [n, K], weights [n])) -> (loss [], ())`.
+        `(params, (inputs [n, *input_shape], labels [n, K], weights [n])) -> (loss [], ())`.
     """
 
     def loss(params: Params, batch: Any) -> tuple[jax.Array, tuple[()]]:
@@ -30,53 +81,84 @@ def weighted_loss(network: Network) -> MeanLoss:
     return loss
 
 
-def steps_of_epoch(num_images: int, batch_size: int) -> int:
-    """How many minibatches an epoch has; the last one may be filled up."""
-    return -(-num_images // min(batch_size, num_images))
+def class_loss(network: Network) -> Callable[[Params, Minibatch], tuple[jax.Array, PyTree]]:
+    """The mean cross-entropy of real examples, with their logits and losses for a watch.
+
+    Args:
+        network: the network to train.
+
+    Returns:
+        `(params, minibatch) -> (loss [], (logits [n, K], losses [n]))`; weights are not used.
+    """
+
+    def loss(params: Params, batch: Minibatch) -> tuple[jax.Array, PyTree]:
+        logits = network.apply(params, batch.inputs)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+        return losses.mean(), (logits, losses)
+
+    return loss
 
 
-def train_epochs(
-    loss: MeanLoss,
+def steps_of_epoch(num_examples: int, batch_size: int) -> int:
+    """The number of minibatches of an epoch.
+
+    Args:
+        num_examples: examples in all.
+        batch_size: examples in a minibatch; the last one may be filled up.
+
+    Returns:
+        A whole number, at least 1.
+    """
+    return -(-num_examples // min(batch_size, num_examples))
+
+
+def fit(
+    loss: Callable[[Params, Any], tuple[jax.Array, PyTree]],
     params: Params,
-    schedule: Schedule,
     key: jax.Array,
     *,
+    examples: Examples,
     optimizer: optax.GradientTransformation,
     epochs: int,
     batch_size: int,
     augmentation: Augmentation | None = None,
-) -> Params:
-    """The weights after so many passes over all S·B images, each in an order of its own.
+    drops_rest: bool = False,
+    watch: Watch | None = None,
+) -> tuple[Params, PyTree]:
+    """The weights after some passes over all examples, each in an order of its own; pure.
 
     Args:
-        loss: `weighted_loss`, or the same in chunks.
+        loss: `(params, minibatch) -> (loss [], aux)`: `weighted_loss`, that in chunks, or `class_loss`.
         params: θ0.
-        schedule: φ unfolded; its learning rates are not used.
-        key: orders the epochs, and draws the augmentation. Consumed.
-        optimizer: whole, with its learning rate.
-        epochs: passes.
-        batch_size: images in one step.
-        augmentation: of every minibatch, with params of its own for each image; none by default.
+        key: the source of the order of each epoch and of the augmentation. Consumed.
+        examples: what is trained on.
+        optimizer: the whole optimiser, with its learning rate.
+        epochs: the number of passes.
+        batch_size: examples in one step.
+        augmentation: the augmentation of every minibatch, with a draw of its own for each image; none by
+            default.
+        drops_rest: whether what is left over after the last full minibatch of an epoch waits for another
+            epoch; else the last minibatch is filled up with examples that weigh nothing.
+        watch: sees every step; nobody by default.
 
     Returns:
-        The trained weights.
+        The trained weights, and the watch's record.
     """
-    inputs, labels = (jnp.asarray(leaf).reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
-    count = len(labels)
-    size, steps = min(batch_size, count), steps_of_epoch(count, batch_size)
-    # The last minibatch of an epoch is filled up with images that weigh nothing.
-    weights = (jnp.arange(steps * size) < count).astype(inputs.dtype).reshape(steps, size)
-    weights = weights / weights.mean(1, keepdims=True)
+    count = examples.count
+    size = min(batch_size, count)
+    steps = count // size if drops_rest else steps_of_epoch(count, batch_size)
+    watch = watch or Watch((), lambda record, rows, aux: record)
 
-    def step(carry: tuple, now: tuple[jax.Array, jax.Array, jax.Array | None]) -> tuple[tuple, None]:
-        params, state = carry
+    def step(carry: tuple, now: tuple) -> tuple[tuple, None]:
+        params, state, record = carry
         rows, weights, key = now
-        images = inputs[rows]
+        inputs, labels = examples.take(rows)
         if augmentation is not None:
-            images = augmentation.apply(augmentation.sample(key, size), images)
-        grads, _ = jax.grad(loss, has_aux=True)(params, (images, labels[rows], weights))
+            inputs = augmentation.apply(augmentation.sample(key, size), inputs)
+        grads, aux = jax.grad(loss, has_aux=True)(params, Minibatch(inputs, labels, weights))
+        record = watch.see(record, rows, aux)
         updates, state = optimizer.update(grads, state, params)
-        return (optax.apply_updates(params, updates), state), None
+        return (optax.apply_updates(params, updates), state, record), None
 
     def epoch(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
         keys = None
@@ -86,6 +168,14 @@ def train_epochs(
         order = jnp.resize(jax.random.permutation(key, count), (steps, size))
         return jax.lax.scan(step, carry, (order, weights, keys))
 
-    start = (params, optimizer.init(params))
-    (params, _), _ = jax.lax.scan(epoch, start, jax.random.split(key, epochs))
-    return params
+    weights = _weights(examples, steps, size)
+    start = (params, optimizer.init(params), watch.init)
+    (params, _, record), _ = jax.lax.scan(epoch, start, jax.random.split(key, epochs))
+    return params, record
+
+
+def _weights(examples: Examples, steps: int, size: int) -> jax.Array:
+    """`[steps, size]`, the weight of each place of an epoch: zero for what fills the last minibatch up."""
+    dtype = jax.eval_shape(examples.take, jax.ShapeDtypeStruct((size,), jnp.int32))[0].dtype
+    weights = (jnp.arange(steps * size) < examples.count).astype(dtype).reshape(steps, size)
+    return weights / weights.mean(1, keepdims=True)

@@ -2,23 +2,26 @@
 
 Axis letters, used in every docstring of the package:
 
-    S  gradient steps that have a minibatch of their own     N  real images in a minibatch
+    S  gradient steps that have a minibatch of their own     N  real examples in a minibatch
     E  epochs over those S steps                             M  initial weights (slots) in one outer step
     T  = S * E, inner steps                                  D  devices
-    B  distilled images in one step                          P  parameters of a network
+    B  distilled examples in one step                        P  parameters of a network
     H, W, C  height, width, channels (always in this order)  K  classes
+    L  tokens of a text                                      F  features
 
 θ0 are a network's initial weights, θ its weights, φ the distilled data, η the inner learning rates.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 PyTree = Any
 """Any nesting of tuples, dicts and arrays that JAX can flatten."""
@@ -30,11 +33,70 @@ Info = Any
 """A NamedTuple of diagnostics; each field is documented where the tuple is defined."""
 
 
-class Batch(NamedTuple):
-    """Real examples, normalised.
+class Encoding(abc.ABC):
+    """What networks see of raw data, and back again.
+
+    The kinds are frozen dataclasses in `ddjax.encodings`, registered as pytrees: a whitening of 38 MB is an
+    argument of a program and never a constant in it.
 
     Attributes:
-        inputs: `[N, H, W, C]` float, x = (pixel / 255 - mean) / std.
+        kind: the name that artifacts call the kind by.
+    """
+
+    kind: ClassVar[str]
+
+    @abc.abstractmethod
+    def encode(self, raw: Any) -> Any:
+        """The inputs of a network.
+
+        Args:
+            raw: `[..., *raw_shape]` examples as they are stored: bytes of pixels, or numbers of tokens.
+
+        Returns:
+            `[..., *input_shape]` float, in the dtype of the encoding's own arrays.
+        """
+
+    @abc.abstractmethod
+    def decode(self, inputs: Any) -> Any:
+        """What stands for some inputs, for people to look at.
+
+        Args:
+            inputs: `[..., *input_shape]` float.
+
+        Returns:
+            `[..., *raw_shape]`: pixels as floats in units of 1 (white), neither clipped nor rounded; or the
+            numbers of the nearest tokens.
+        """
+
+    @abc.abstractmethod
+    def input_shape(self, raw_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of an encoded example.
+
+        Args:
+            raw_shape: the shape of a raw example.
+
+        Returns:
+            The shape of what `encode` makes of one example.
+        """
+
+    @abc.abstractmethod
+    def check(self, raw: np.ndarray) -> None:
+        """Refuse raw examples that the encoding is not made for.
+
+        Args:
+            raw: `[n, *raw_shape]` examples.
+
+        Raises:
+            ValueError: another dtype or shape than the encoding needs, or an encoding that holds NaN,
+                infinity or, as a divisor, zero.
+        """
+
+
+class Batch(NamedTuple):
+    """Real examples, encoded.
+
+    Attributes:
+        inputs: `[N, *input_shape]` float, what networks see.
         labels: `[N]` int32 in [0, K).
     """
 
@@ -43,33 +105,46 @@ class Batch(NamedTuple):
 
 
 class RealData(NamedTuple):
-    """A split of the real data as it lies on the device: bytes, and an index of its classes.
+    """A split of the real data as it lies on the device: raw, with its encoding and an index of its classes.
 
     Attributes:
-        images: `[n, H, W, C]` uint8.
+        raw: `[n, *raw_shape]`; of images `[n, H, W, C]` uint8, of texts `[n, L]` int32.
         labels: `[n]` int32 in [0, K).
-        mean: `[C]` float, of pixel / 255.
-        std: `[C]` float, of pixel / 255.
-        class_order: `[n]` int32; positions in `images`, grouped by class in ascending order.
+        encoding: what networks see of `raw`.
+        class_order: `[n]` int32; positions in `raw`, grouped by class in ascending order.
         class_start: `[K + 1]` int32; class k owns `class_order[class_start[k]:class_start[k + 1]]`.
-        assets: what a method reads beside the images, e.g. a pool of networks (`Method.assets`).
+        assets: what a method reads beside the examples, e.g. a pool of networks (`Method.assets`).
     """
 
-    images: jax.Array
+    raw: jax.Array
     labels: jax.Array
-    mean: jax.Array
-    std: jax.Array
+    encoding: Encoding
     class_order: jax.Array
     class_start: jax.Array
     assets: PyTree = ()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of an encoded example."""
+        return self.encoding.input_shape(tuple(self.raw.shape[1:]))
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_start) - 1
+
+    def inputs_at(self, rows: jax.Array) -> jax.Array:
+        """The encoded examples at `rows [...]`, `[..., *input_shape]`."""
+        return self.encoding.encode(self.raw[rows])
 
 
 class Schedule(NamedTuple):
     """The gradient steps that φ stands for: what a network is trained on, in which order, how fast.
 
     Attributes:
-        inputs: `[S, B, H, W, C]` float, normalised; step s trains on `inputs[s]`.
-        labels: `[S, B, K]` float, rows that sum to one, or to the image's weight where images have some.
+        inputs: `[S, B, *input_shape]` float, encoded; step s trains on `inputs[s]`.
+        labels: `[S, B, K]` float; what the numbers mean is said by the loss of the recipe that trains on
+            them: cross-entropy takes probabilities, times the example's weight where examples have some.
         lrs: `[E, S]` float, η of epoch e and step s; None where the recipe brings its own optimiser.
     """
 
@@ -84,20 +159,54 @@ class Network:
 
     Attributes:
         init: `key -> params`; the network's own initial weights. Consumes the key.
-        apply: `(params, inputs [n, H, W, C]) -> logits [n, K]`.
-        embed: `(params, inputs [n, H, W, C]) -> features [n, F]`, what the last layer sees; None where
+        apply: `(params, inputs [n, *input_shape]) -> logits [n, K]`.
+        embed: `(params, inputs [n, *input_shape]) -> features [n, F]`, what the last layer sees; None where
             the network does not say.
-        name: how artifacts and records call it.
-        image_shape: `(H, W, C)`.
+        name: the name of the network in artifacts and records.
+        input_shape: the shape of one input, of images `(H, W, C)`.
         num_classes: K.
+        kernel: `(params, inputs [n, *input_shape], others [m, *input_shape]) -> [n, m]`, for a network that
+            is known by its kernel (`ddjax.networks.from_kernel`); None for others.
     """
 
     init: Callable[[jax.Array], Params]
     apply: Callable[[Params, jax.Array], jax.Array]
     embed: Callable[[Params, jax.Array], jax.Array] | None
     name: str
-    image_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     num_classes: int
+    kernel: Callable[[Params, jax.Array, jax.Array], jax.Array] | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(H, W, C)` of a network for images.
+
+        Raises:
+            ValueError: the network takes inputs of another rank.
+        """
+        return as_image_shape(self.input_shape, self.name)
+
+
+def as_image_shape(shape: tuple[int, ...], what: str) -> tuple[int, int, int]:
+    """A shape as `(H, W, C)`.
+
+    Args:
+        shape: the shape of one input.
+        what: the name of the thing of this shape, for the message.
+
+    Returns:
+        The same numbers.
+
+    Raises:
+        ValueError: there are not three of them.
+    """
+    if len(shape) != 3:
+        raise ValueError(
+            f"{what}: expected images (H, W, C); got inputs of shape {tuple(shape)}. Give images, or "
+            "use input_shape."
+        )
+    height, width, channels = shape
+    return height, width, channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,34 +235,56 @@ class InitDistribution:
         return 1 if self.fixed else None
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How an artifact says to train on it.
+class Fitted(NamedTuple):
+    """A network after training on φ.
 
     Attributes:
-        kind: `"schedule"`: replay the S·E steps with the learned η. `"train"`:
-            an ordinary training on all S·B images as one small training set, with the settings below.
-        lr: learning rate at the start (`train`).
-        momentum: of SGD (`train`).
-        weight_decay: added to the gradient as `weight_decay * θ` (`train`).
-        epochs: passes over the S·B images (`train`); the rate falls to a tenth at half of them.
-        batch_size: images in one step (`train`).
-        optimizer: whose updates η scales, a name from `ddjax.unroll.OPTIMIZERS` (`schedule`).
-        augmentation: of every minibatch, with params of its own for each image, a strategy that
-            `ddjax.augment.by_name` knows (`train`); none where it is empty.
-
-    References:
-        schedule: Wang et al. 2018, algorithm 1. train: Zhao et al. 2021, the evaluation protocol.
+        params: the trained weights.
+        predict: `inputs [n, *input_shape] -> scores [n, K]`; the largest score is the answer.
     """
 
-    kind: Literal["schedule", "train"] = "schedule"
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    epochs: int = 300
-    batch_size: int = 256
-    optimizer: str = "sgd"
-    augmentation: str = ""
+    params: Params
+    predict: Callable[[jax.Array], jax.Array]
+
+
+class Recipe(abc.ABC):
+    """How an artifact says to train on it; the kinds are frozen dataclasses in `ddjax.recipes`.
+
+    Attributes:
+        kind: the name that artifacts call the kind by.
+        needs_lrs: whether the schedule must bring learning rates.
+        is_random: whether training draws random numbers, so that the same θ0 can be trained twice with
+            different ends.
+    """
+
+    kind: ClassVar[str]
+    needs_lrs: ClassVar[bool] = False
+    is_random: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
+        """Train a network on φ; pure, for use under `jit`.
+
+        Args:
+            network: the network to train.
+            params: θ0.
+            schedule: φ unfolded.
+            key: the source of whatever the training draws. Consumed.
+
+        Returns:
+            The trained weights and the function that predicts with them.
+        """
+
+    @abc.abstractmethod
+    def check(self, network: Network) -> None:
+        """Refuse a network that cannot be trained in this way.
+
+        Args:
+            network: the network to train.
+
+        Raises:
+            ValueError: a setting that does not fit the network.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,12 +294,35 @@ class Form:
     Attributes:
         init: `key -> params`, the starting point of the distillation. Consumes the key.
         unfold: `params -> Schedule`; differentiable.
-        name: how artifacts and records call it.
+        name: the name of the form in artifacts and records.
+        groups: `params -> labels`, a tree of the same structure that names the group of every leaf: "data",
+            "labels", "lrs", or "frozen" for what stays as it starts. Each group may have an outer optimiser
+            of its own (`Outer`). None puts every leaf into "data".
+        project: `params -> params`, applied after every update, e.g. onto the simplex of probabilities; None
+            leaves the parameters as the update made them.
     """
 
     init: Callable[[jax.Array], PyTree]
     unfold: Callable[[PyTree], Schedule]
     name: str
+    groups: Callable[[PyTree], PyTree] | None = None
+    project: Callable[[PyTree], PyTree] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    """How φ moves.
+
+    Attributes:
+        optimizer: one optimiser for every group of φ's leaves, or one for each group by name, where "rest"
+            stands for the groups that are not named. "frozen" leaves never move.
+        clip_norm: bound on the global norm of the gradient; None for no bound.
+        facts: the same in words and numbers, for records.
+    """
+
+    optimizer: optax.GradientTransformation | Mapping[str, optax.GradientTransformation]
+    clip_norm: float | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,17 +332,15 @@ class Distilled:
     Attributes:
         params: the pytree that the outer optimiser moves.
         form: unfolds `params` into a `Schedule`.
-        mean: `[C]`, of pixel / 255: the inputs are (pixel / 255 - mean) / std.
-        std: `[C]`.
-        recipe: how to train on it.
+        encoding: what networks see of raw data: φ's inputs are encoded, test examples are to be.
+        recipe: how to train on φ.
         metadata: JSON-able facts: dataset, network, method, class names, ...
     """
 
     params: PyTree
     form: Form
-    mean: jax.Array
-    std: jax.Array
-    recipe: Recipe = Recipe()
+    encoding: Encoding
+    recipe: Recipe
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -202,8 +354,8 @@ def _no_state(key: jax.Array) -> PyTree:
     return ()
 
 
-def _keep_state(schedule: Schedule, state: PyTree, key: jax.Array) -> PyTree:
-    del schedule, key
+def _keep_state(schedule: Schedule, state: PyTree, batch: Any, info: Info, key: jax.Array) -> PyTree:
+    del schedule, batch, info, key
     return state
 
 
@@ -216,14 +368,16 @@ class Method:
             Consumes the key.
         loss: `(schedule, state, batch, key) -> (loss [], Info)`, differentiable in `schedule`.
             Consumes the key.
-        name: how artifacts and records call it.
-        recipe: how to train on what the method distils.
-        needs_lrs: whether the schedule must bring learning rates.
-        outer_lr: published rate of the images, by SGD with momentum, where no learning rates are learned.
+        name: the name of the method in artifacts and records.
+        recipe: how to train on what the method distils; the schedule brings learning rates where the recipe
+            needs them.
+        outer: `(num_outer_steps, *, lr=None) -> Outer`, the published way to move φ; `lr` replaces the
+            published rate of the group "data".
         init: `key -> state`, what a slot carries from one outer step to the next; nothing by default.
             Consumes the key.
-        advance: `(schedule, state, key) -> state` after φ has moved; never differentiated; by default the
-            state stays. Consumes the key.
+        advance: `(schedule, state, batch, info, key) -> state` after φ has moved, with the real examples and
+            the slot's own diagnostics of the same outer step; never differentiated; by default the state
+            stays. Consumes the key.
         assets: read-only arrays that travel with the data instead of being constants of the program; `sample`
             finds them as `data.assets`.
         check_labels: `labels [S, B, K] -> None`, refuses by a ValueError those of a φ that the method cannot
@@ -234,25 +388,33 @@ class Method:
     loss: Callable[[Schedule, PyTree, Any, jax.Array], tuple[jax.Array, Info]]
     name: str
     recipe: Recipe
-    needs_lrs: bool
-    outer_lr: float = 1.0
+    outer: Callable[..., Outer]
     init: Callable[[jax.Array], PyTree] = _no_state
-    advance: Callable[[Schedule, PyTree, jax.Array], PyTree] = _keep_state
+    advance: Callable[[Schedule, PyTree, Any, Info, jax.Array], PyTree] = _keep_state
     assets: PyTree = dataclasses.field(default=(), compare=False, repr=False)
     check_labels: Callable[[np.ndarray], None] | None = None
+
+    @property
+    def needs_lrs(self) -> bool:
+        """Whether the schedule must bring learning rates; where it must not, it may not."""
+        return self.recipe.needs_lrs
 
 
 __all__ = [
     "Batch",
     "Distilled",
+    "Encoding",
+    "Fitted",
     "Form",
     "Info",
     "InitDistribution",
     "Method",
     "Network",
+    "Outer",
     "Params",
     "PyTree",
     "RealData",
     "Recipe",
     "Schedule",
+    "as_image_shape",
 ]

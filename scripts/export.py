@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from ddjax import artifact
+from ddjax import artifact, encodings
 from ddjax.files import write_atomic
 from ddjax.types import Distilled
 
@@ -38,9 +38,9 @@ BAD_INPUT, CANNOT_WRITE = 2, 74
 
 def arrays(distilled: Distilled) -> dict[str, np.ndarray]:
     """The members of the artifact, float32: images, labels, lrs where there are any, mean, std."""
-    schedule = distilled.schedule
+    schedule, encoding = distilled.schedule, encodings.channels_of(distilled.encoding)
     members = {"images": schedule.inputs, "labels": schedule.labels, "lrs": schedule.lrs}
-    members |= {"mean": distilled.mean, "std": distilled.std}
+    members |= {"mean": encoding.mean, "std": encoding.std}
     return {name: np.asarray(value, np.float32) for name, value in members.items() if value is not None}
 
 

@@ -21,8 +21,7 @@ from hypothesis.extra import numpy as hnp
 from problems import CLASSES, SHAPE, small_run, three_digits
 
 import ddjax
-from ddjax import artifact, inits, networks
-from ddjax.types import Recipe
+from ddjax import Recipe, artifact, inits, networks
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pytest
 from problems import CLASSES, SHAPE, three_digits
 from scipy import ndimage
 
-from ddjax import augment, inits, methods, networks
+from ddjax import Recipe, augment, inits, methods, networks
 from ddjax.augment import Augmentation, Color, Operation, Pair
 from ddjax.data import minibatch, to_device
-from ddjax.types import Recipe, Schedule
+from ddjax.types import Schedule
 from experiments import distribution_matching, parts
 from experiments.config import Unrolled
 

@@ -10,9 +10,8 @@ import pytest
 from problems import CLASSES, SHAPE, three_digits
 from sklearn.neighbors import KNeighborsClassifier
 
-from ddjax import baselines, coresets, inits, networks
+from ddjax import Recipe, baselines, coresets, inits, networks
 from ddjax.pool import Pool
-from ddjax.types import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def test_the_paper_s_baselines_are_measured(setting):
 def test_nearest_neighbour_is_scikit_learn_s_on_the_test_split(setting):
     centroids = coresets.k_means(setting.data.train, per_class=2, num_classes=CLASSES, seed=0)
     score = baselines.nearest_neighbour(setting.data, [centroids])
-    points = setting.data.test.normalised().reshape(len(setting.data.test), -1)
+    points = setting.data.test.encoded().reshape(len(setting.data.test), -1)
     model = KNeighborsClassifier(score["neighbours"]).fit(
         centroids.reshape(6, -1), np.repeat(np.arange(3), 2)
     )

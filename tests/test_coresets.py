@@ -12,10 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from ddjax import coresets, data, inits, networks
+from ddjax import Recipe, coresets, data, encodings, inits, networks
 from ddjax.coresets import features
-from ddjax.evaluate import train_params
-from ddjax.types import Recipe
 
 SELECTIONS = {
     "herding": coresets.herding,
@@ -27,7 +25,7 @@ SELECTIONS = {
 
 @pytest.fixture(scope="module")
 def pixels(digits):
-    return digits.train.normalised().reshape(len(digits.train), -1)
+    return digits.train.encoded().reshape(len(digits.train), -1)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +49,7 @@ def test_random_real_draws_distinct_images_of_each_class(digits):
 
 def test_class_means_are_means(digits):
     means = coresets.class_means(digits.train, num_classes=10)
-    images = digits.train.normalised()
+    images = digits.train.encoded()
     assert means.shape == (10, 1, 8, 8, 1)
     np.testing.assert_allclose(means[4, 0], images[digits.train.labels == 4].mean(0), rtol=1e-5, atol=1e-6)
 
@@ -63,7 +61,7 @@ def test_one_centroid_is_the_class_mean(digits):
 
 def test_centroids_are_a_fixed_point_of_lloyd_s_iteration(digits):
     centroids = coresets.k_means(digits.train, per_class=3, num_classes=10, seed=0)[6].reshape(3, -1)
-    points = digits.train.normalised()[digits.train.labels == 6].reshape(-1, 64)
+    points = digits.train.encoded()[digits.train.labels == 6].reshape(-1, 64)
     nearest = ((points[:, None] - centroids) ** 2).sum(-1).argmin(1)
     moved = np.stack([points[nearest == j].mean(0) for j in range(3)])
     np.testing.assert_allclose(moved, centroids, atol=1e-3)
@@ -179,7 +177,7 @@ def test_a_selection_stays_within_its_class(digits, pixels):
     members = np.flatnonzero(digits.train.labels == 6)
     assert rows[6].tolist() == members[coresets.herding(pixels[members], 4)].tolist()
     images = coresets.images_at(digits.train, rows)
-    np.testing.assert_array_equal(images[6, 2], digits.train.normalised()[rows[6, 2]])
+    np.testing.assert_array_equal(images[6, 2], digits.train.encoded()[rows[6, 2]])
 
 
 @pytest.mark.parametrize("name", ["herding", "k_center", "facility_location"])
@@ -187,7 +185,7 @@ def test_sixty_thousand_images_take_seconds(name, rng):
     """Ten of each of ten classes; the processor's time on both cores is 0.1, 0.1 and 3 s."""
     labels = np.repeat(np.arange(10), 6000).astype(np.int32)
     one = np.full(1, 0.5, np.float32)
-    split = data.Split(np.zeros((60_000, 1, 1, 1), np.uint8), labels, one, one)
+    split = data.Split(np.zeros((60_000, 1, 1, 1), np.uint8), labels, encodings.Channels(one, one))
     points = rng.normal(size=(60_000, 110)).astype(np.float32)
     began = time.process_time()
     rows = coresets.by_class(getattr(coresets, name), points, split, per_class=10)
@@ -211,13 +209,13 @@ def test_cluster_sizes_count_the_nearest_of_a_class(digits, pixels):
 def test_embeddings_are_the_network_s_for_every_image(digits, network, params, monkeypatch):
     monkeypatch.setattr(features, "CHUNK", 500)  # 1,294 images: two whole chunks and a part
     found = coresets.embeddings(network, params, digits.train)
-    expected = jax.jit(network.embed)(params, digits.train.normalised())
+    expected = jax.jit(network.embed)(params, digits.train.encoded())
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_last_layer_gradients_have_the_norm_of_the_gradient(digits, network, params):
     found = coresets.last_layer_gradients(network, params, digits.train)
-    x, y = digits.train.normalised()[:20], digits.train.labels[:20]
+    x, y = digits.train.encoded()[:20], digits.train.labels[:20]
 
     @jax.jit
     def expected(params):
@@ -259,7 +257,7 @@ def few(digits):
     labels = digits.train.labels[kept].copy()
     labels[3::5] = (labels[3::5] + 1) % 3
     split = digits.train
-    return data.Split(split.images[kept], labels, split.mean, split.std, 3)
+    return data.Split(split.images[kept], labels, split.encoding, 3)
 
 
 def test_forgetting_events_are_those_of_a_training_by_hand(few):
@@ -271,7 +269,7 @@ def test_forgetting_events_are_those_of_a_training_by_hand(few):
     keys = jax.random.split(jax.random.key(5), 5)
     orders = [np.asarray(jax.random.permutation(key, 30))[:28].reshape(4, 7) for key in keys]
     answers, weights = by_hand(
-        few.normalised().reshape(30, -1).astype(float), few.labels, orders, lr=0.3, momentum=0.5
+        few.encoded().reshape(30, -1).astype(float), few.labels, orders, lr=0.3, momentum=0.5
     )
     events, last, learned = np.zeros(30, int), np.zeros(30, bool), np.zeros(30, bool)
     for rows, right in answers:
@@ -304,13 +302,11 @@ def test_the_most_forgotten_come_first_and_equals_at_random():
 def test_weights_are_factors_of_an_image_s_loss(few):
     network = networks.mlp((8, 8, 1), 3, widths=())
     params = jax.jit(inits.random(network).sample)(jax.random.key(0))
-    images = np.stack([few.normalised()[few.labels == k][:4] for k in range(3)])
+    images = np.stack([few.encoded()[few.labels == k][:4] for k in range(3)])
     weights = np.arange(12.0).reshape(3, 4)
     schedule = coresets.weighted_schedule(images, weights)
     recipe = Recipe("train", lr=0.1, momentum=0.0, weight_decay=0.0, epochs=1)
-    trained = jax.jit(lambda p, s: train_params(recipe, network, p, s, key=jax.random.key(1)))(
-        params, schedule
-    )
+    trained = jax.jit(lambda p, s: recipe.fit(network, p, s, jax.random.key(1)).params)(params, schedule)
 
     def loss(params):
         logits = network.apply(params, jnp.asarray(images).reshape(12, 8, 8, 1))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ddjax import forms
-from ddjax.distilled import inverse_softplus
+from ddjax.forms import inverse_softplus
 from ddjax.types import Schedule
 
 

@@ -12,10 +12,10 @@ import pytest
 from problems import CLASSES, SHAPE, small_run, three_digits
 
 import ddjax
-from ddjax import augment, inits, networks, pool
-from ddjax.evaluate import Evaluation, _accuracies, chunks, scorer, train_params
+from ddjax import Recipe, augment, inits, networks, pool
+from ddjax.evaluate import Evaluation, Judge, _accuracies, chunks
 from ddjax.networks import norms
-from ddjax.types import InitDistribution, Recipe
+from ddjax.types import InitDistribution
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def network():
 
 
 def accuracy(network, params, split) -> float:
-    logits = network.apply(params, jnp.asarray(split.normalised()))
+    logits = network.apply(params, jnp.asarray(split.encoded()))
     return 100 * float(np.mean(np.argmax(logits, -1) == split.labels))
 
 
@@ -125,8 +125,8 @@ def test_a_network_with_batch_norm_is_tested_image_by_image(data, distilled, rec
     """Trained, it normalises by φ's statistics, not by those of whatever is tested together."""
     network = networks.convnet(SHAPE, CLASSES, width=4, depth=1, norm="batch")
     params = inits.random(network).sample(jax.random.key(3))
-    trained = train_params(recipe, network, params, distilled.schedule, key=jax.random.key(4))
-    images = jnp.asarray(data.test.normalised()[:20])
+    trained = recipe.fit(network, params, distilled.schedule, jax.random.key(4)).params
+    images = jnp.asarray(data.test.encoded()[:20])
     alone = jnp.concatenate([network.apply(trained, image[None]) for image in images])
     together = network.apply(trained, images)
     np.testing.assert_allclose(alone, together, atol=1e-5)
@@ -141,9 +141,8 @@ def test_a_network_with_batch_norm_is_tested_image_by_image(data, distilled, rec
         num_inits=1,
     )
     keys = jax.random.split(jax.random.split(jax.random.key(5), 1)[0])
-    params = train_params(
-        recipe, network, inits.random(network).sample(keys[0]), distilled.schedule, key=keys[1]
-    )
+    theta = inits.random(network).sample(keys[0])
+    params = recipe.fit(network, theta, distilled.schedule, keys[1]).params
     assert score.values == pytest.approx([accuracy(network, params, data.test)], abs=1e-4)
 
 
@@ -155,7 +154,7 @@ def test_one_call_trains_a_network_that_classifies(data, distilled, network):
 def test_chunks_cover_a_split_once(data):
     pieces = chunks(data.test, size=40)
     kept = np.asarray(pieces.labels).ravel() >= 0
-    images = np.asarray(pieces.images).reshape(-1, *SHAPE)[kept]
+    images = np.asarray(pieces.raw).reshape(-1, *SHAPE)[kept]
     assert np.array_equal(images, data.test.images)
     assert kept.sum() == len(data.test) == int(pieces.size)
 
@@ -176,18 +175,10 @@ def test_a_fixed_theta_is_evaluated_once(data, distilled, network):
     assert score.std == 0
 
 
-def test_a_scorer_gives_the_same_theta_every_time(data, distilled, network):
-    score = scorer(
-        network,
-        inits.random(network),
-        data.validation,
-        distilled.recipe,
-        mean=data.mean,
-        std=data.std,
-        key=jax.random.key(0),
-        num_inits=3,
-    )
-    assert np.array_equal(score(distilled.schedule), score(distilled.schedule))
+def test_a_judge_starts_from_the_same_theta_every_time(data, distilled, network):
+    judge = Judge(network, inits.random(network), distilled.recipe, data.validation)
+    twice = [judge.score(distilled.schedule, key=jax.random.key(0), num_inits=3) for _ in range(2)]
+    assert np.array_equal(*twice)
 
 
 def test_std_is_that_of_the_population():
@@ -274,8 +265,6 @@ def test_a_pool_is_an_argument_of_the_compiled_evaluation_not_a_constant(data, d
         (jnp.zeros(2, jnp.int32), jax.random.split(jax.random.key(0), 2), jnp.arange(2)),
         chunks(data.test),
         members.pool,
-        mean=jnp.asarray(data.mean),
-        std=jnp.asarray(data.std),
         network=network,
         inits=members,
         recipe=distilled.recipe,

@@ -20,6 +20,8 @@ from PIL import Image
 from problems import small_form
 
 from ddjax import artifact
+from ddjax.encodings import Channels
+from ddjax.recipes import Replay
 from ddjax.types import Distilled
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,8 +42,8 @@ export = load_script()
 def distilled() -> Distilled:
     form = small_form(inner_lr=0.1)
     facts = {"dataset": "spots", "class_names": ["a", "b", "c"]}
-    mean, std = jnp.full(1, 0.25), jnp.full(1, 0.5)
-    return Distilled(form.init(jax.random.key(0)), form, mean, std, metadata=facts)
+    encoding = Channels(jnp.full(1, 0.25), jnp.full(1, 0.5))
+    return Distilled(form.init(jax.random.key(0)), form, encoding, Replay(), facts)
 
 
 @pytest.fixture
@@ -80,8 +82,7 @@ def test_colour_pictures_keep_their_channels():
         distilled(),
         params=schedule,
         form=dataclasses.replace(distilled().form, unfold=lambda params: params),
-        mean=jnp.zeros(3),
-        std=jnp.ones(3),
+        encoding=Channels(jnp.zeros(3), jnp.ones(3)),
     )
     files = export.png(colour)
     assert len(files) == 3

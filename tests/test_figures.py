@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ddjax import figures
+from ddjax.encodings import Channels
 
 
 def one_hot(steps, count, classes=10):
@@ -19,7 +20,7 @@ def one_hot(steps, count, classes=10):
 def draw(path, images, labels, **settings):
     channels = images.shape[-1]
     figures.image_grid(
-        path, images, labels, mean=np.full(channels, 0.5), std=np.full(channels, 0.25), **settings
+        path, images, labels, encoding=Channels(np.full(channels, 0.5), np.full(channels, 0.25)), **settings
     )
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB"))
@@ -30,13 +31,15 @@ def draw(path, images, labels, **settings):
 
 def test_pixels_are_denormalised_and_clipped():
     images = np.array([[-9.0, 0.0, 1.0], [9.0, np.nan, -1.0]])
-    pixels = figures.to_pixels(images, np.array([0.5, 0.4, 0.3]), np.array([0.25, 0.2, 0.1]))
+    pixels = figures.to_pixels(images, Channels(np.array([0.5, 0.4, 0.3]), np.array([0.25, 0.2, 0.1])))
     np.testing.assert_allclose(pixels, [[0.0, 0.4, 0.4], [1.0, 0.0, 0.2]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_other_than_three_channels_are_grey(channels):
-    pixels = figures.to_pixels(np.ones((4, 4, channels)), np.full(channels, 0.5), np.full(channels, 0.25))
+    pixels = figures.to_pixels(
+        np.ones((4, 4, channels)), Channels(np.full(channels, 0.5), np.full(channels, 0.25))
+    )
     np.testing.assert_allclose(pixels, np.full((4, 4, 3), 0.75))
 
 

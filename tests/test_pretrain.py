@@ -9,8 +9,8 @@ import optax
 import pytest
 from problems import CLASSES, SHAPE, relative, three_digits
 
-from ddjax import inits, networks
-from ddjax.evaluate import accuracies_as_they_are, chunks
+from ddjax import Recipe, inits, networks
+from ddjax.evaluate import Judge
 from ddjax.pretrain import Training, nets_at_once, pretrain
 
 NETWORK = networks.convnet(SHAPE, CLASSES, depth=1, width=4, activation="tanh")
@@ -76,11 +76,10 @@ def test_networks_learn_and_are_scored_as_they_are(data):
     training = Training(epochs=20, lr=0.01)
     keys = jax.random.split(jax.random.key(0), 2)
     params = pretrain(network, inits.random(network), data.train, training, keys=keys)
-    mean, std = jnp.asarray(data.mean), jnp.asarray(data.std)
-    found = accuracies_as_they_are(params, chunks(data.test), mean=mean, std=std, network=network)
+    found = Judge(network, inits.random(network), Recipe("schedule"), data.test).untrained(params)
     assert (np.asarray(found) > 95).all()
     for i, percent in enumerate(found):
-        logits = network.apply(jax.tree.map(lambda leaf, i=i: leaf[i], params), data.test.normalised())
+        logits = network.apply(jax.tree.map(lambda leaf, i=i: leaf[i], params), data.test.encoded())
         expected = 100 * float(np.mean(np.argmax(logits, -1) == data.test.labels))
         assert float(percent) == pytest.approx(expected, abs=1e-4)
 

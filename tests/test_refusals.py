@@ -43,8 +43,13 @@ from ddjax import (
     workdir,
 )
 from ddjax.checkpoint import Store
-from ddjax.evaluate import scorer
+from ddjax.encodings import Channels
+from ddjax.evaluate import Judge
 from experiments import config, evaluate, launch, random_init
+
+PLAIN = Channels(np.zeros(1), np.ones(1))
+FLAT = Channels(np.zeros(1), np.zeros(1))
+COLOUR = Channels(np.zeros(3), np.ones(3))
 
 
 class Good:
@@ -74,7 +79,7 @@ class Good:
     def distilled(self) -> ddjax.Distilled:
         split = self.data.train
         return ddjax.Distilled(
-            self.form.init(self.key), self.form, jnp.asarray(split.mean), jnp.asarray(split.std)
+            self.form.init(self.key), self.form, jax.tree.map(jnp.asarray, split.encoding), ddjax.Recipe()
         )
 
     def evaluate(self, **changed: Any) -> Any:
@@ -152,7 +157,7 @@ def _problem(good: Good) -> engine.Problem:
 
 def _picture(good: Good, **changed: Any) -> None:
     arrays: dict[str, Any] = {"images": np.zeros((2, 3, *SHAPE)), "labels": np.zeros((2, 3, CLASSES))}
-    arrays |= {"mean": np.zeros(1), "std": np.ones(1)}
+    arrays |= {"encoding": PLAIN}
     figures.image_grid(good.folder / "grid.png", **(arrays | changed))
 
 
@@ -212,12 +217,12 @@ BAD: dict[str, tuple[Callable[[Good], Any], str, str]] = {
         "Bring all images",
     ),
     "a split of flat images": (
-        lambda g: data.Split(np.zeros((3, 4)), np.zeros(3, int), np.zeros(1), np.ones(1)),
+        lambda g: data.Split(np.zeros((3, 4)), np.zeros(3, int), PLAIN),
         "got (3, 4), (3,)",
         "Use ddjax.data.from_arrays",
     ),
     "an empty split": (
-        lambda g: data.Split(np.zeros((0, 8, 8, 1)), np.zeros(0, int), np.zeros(1), np.ones(1)),
+        lambda g: data.Split(np.zeros((0, 8, 8, 1)), np.zeros(0, int), PLAIN),
         "got (0, 8, 8, 1), (0,)",
         "Use ddjax.data.from_arrays",
     ),
@@ -393,16 +398,12 @@ BAD: dict[str, tuple[Callable[[Good], Any], str, str]] = {
     ),
     "a data set to test on": (lambda g: g.evaluate(split=g.data), "a Split; got Dataset", "data.test"),
     "test images of another shape": (
-        lambda g: g.evaluate(
-            split=data.Split(np.zeros((3, 9, 9, 1), np.uint8), np.arange(3), np.zeros(1), np.ones(1))
-        ),
+        lambda g: g.evaluate(split=data.Split(np.zeros((3, 9, 9, 1), np.uint8), np.arange(3), PLAIN)),
         "expected (8, 8, 1); got (9, 9, 1)",
         "Test mlp on images",
     ),
     "test images of more classes": (
-        lambda g: g.evaluate(
-            split=data.Split(np.zeros((4, 8, 8, 1), np.uint8), np.arange(4), np.zeros(1), np.ones(1))
-        ),
+        lambda g: g.evaluate(split=data.Split(np.zeros((4, 8, 8, 1), np.uint8), np.arange(4), PLAIN)),
         "at most the 3 classes of mlp; got 4",
         "distilled from",
     ),
@@ -501,17 +502,17 @@ BAD: dict[str, tuple[Callable[[Good], Any], str, str]] = {
         "Give the other too",
     ),
     "a split of floats": (
-        lambda g: data.Split(np.zeros((2, 8, 8, 1)), np.arange(2), np.zeros(1), np.ones(1)),
+        lambda g: data.Split(np.zeros((2, 8, 8, 1)), np.arange(2), PLAIN),
         "uint8 images",
         "from_arrays",
     ),
     "a split whose label has no class": (
-        lambda g: data.Split(np.zeros((2, 8, 8, 1), np.uint8), np.arange(2), np.zeros(1), np.ones(1), 1),
+        lambda g: data.Split(np.zeros((2, 8, 8, 1), np.uint8), np.arange(2), PLAIN, 1),
         "in [0, num_classes)",
         "from_arrays",
     ),
     "a split without spread": (
-        lambda g: data.Split(np.zeros((2, 8, 8, 1), np.uint8), np.arange(2), np.zeros(1), np.zeros(1)),
+        lambda g: data.Split(np.zeros((2, 8, 8, 1), np.uint8), np.arange(2), FLAT),
         "a std above zero",
         "from_arrays",
     ),
@@ -654,7 +655,7 @@ BAD: dict[str, tuple[Callable[[Good], Any], str, str]] = {
     "a rate beyond all floats": (lambda g: optimizers.adam_cosine(9, lr=10**400), "lr: expected", "finite"),
     "several keys to train": (lambda g: g.train(key=jax.random.split(g.key)), "shape (2,)", "jax.random.key"),
     "a name as recipe to score": (
-        lambda g: scorer(g.network, g.inits, g.data.test, "train", mean=0, std=1, key=g.key, num_inits=1),  # type: ignore[arg-type]
+        lambda g: Judge(g.network, g.inits, "train", g.data.test),  # type: ignore[arg-type]
         "a Recipe; got str 'train'",
         "ddjax.Recipe",
     ),
@@ -690,7 +691,7 @@ BAD: dict[str, tuple[Callable[[Good], Any], str, str]] = {
         "Make it",
     ),
     "an artifact that could not be loaded": (
-        lambda g: artifact.save(g.folder / "a.npz", dataclasses.replace(g.distilled, mean=jnp.zeros(3))),
+        lambda g: artifact.save(g.folder / "a.npz", dataclasses.replace(g.distilled, encoding=COLOUR)),
         "mean: expected shape (1,), got (3,)",
         "again",
     ),
@@ -717,7 +718,11 @@ BAD: dict[str, tuple[Callable[[Good], Any], str, str]] = {
         "image_grid: expected images",
         "two leading axes",
     ),
-    "a picture in other channels": (lambda g: _picture(g, mean=np.zeros(3)), "got (3,)", "for each channel"),
+    "a picture in other channels": (
+        lambda g: _picture(g, encoding=COLOUR),
+        "for each of 1 channels",
+        "from_arrays",
+    ),
     "a picture with a name missing": (lambda g: _picture(g, class_names=["a"]), "got 1", "Name each class"),
     "no slots to share": (lambda g: parallel.default_devices(0), "num_inits: expected", "1 or more"),
     "a mesh of no devices": (lambda g: parallel.make_mesh([]), "number of devices", "Leave devices out"),
@@ -911,7 +916,7 @@ def test_any_arrays_are_taken_or_refused(x_train, y_train, x_test, y_test):
         assert dataset.train.images.dtype == np.uint8
         assert len(dataset.train) + len(dataset.validation) == len(x_train)
         assert set(np.unique(dataset.train.labels)) == set(range(dataset.num_classes))
-        assert np.isfinite(dataset.train.normalised()).all()
+        assert np.isfinite(dataset.train.encoded()).all()
     assert refusal is None or ("expected" in refusal and "got" in refusal)
 
 

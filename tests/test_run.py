@@ -15,9 +15,9 @@ import pytest
 from problems import relative, small_form, small_run, three_digits
 
 import ddjax
-from ddjax import forms, report
+from ddjax import Recipe, forms, report
 from ddjax.checkpoint import Store
-from ddjax.types import Method, Recipe
+from ddjax.types import Method
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def unlucky(chance: float) -> Method:
         loss=loss,
         name="unlucky",
         recipe=Recipe(),
-        needs_lrs=True,
+        outer=ddjax.optimizers.unrolled_outer,
     )
 
 

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from ddjax import forms, inits, methods, networks
-from ddjax.distilled import PixelParams, inverse_softplus
+from ddjax.forms import PixelParams, inverse_softplus
 from ddjax.types import Batch, Form, InitDistribution, Network, Schedule
 from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, cross_entropy, unroll
 

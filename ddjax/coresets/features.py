@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddjax import checks
-from ddjax.data import Split, normalise
-from ddjax.types import Batch, Network, Params
+from ddjax.data import Split
+from ddjax.types import Batch, Encoding, Network, Params
 
 CHUNK = 64
 """Images that a network sees at once: what they become stays in a processor's cache.
@@ -92,23 +92,18 @@ def _for_all(
 ) -> np.ndarray:
     """`function(params, batch) -> [n, F]` of a whole split, in chunks."""
     checks.kind("split", split, Split, remedy="Give data.train.")
-    checks.equal(
-        "the split's image shape (H, W, C)",
-        tuple(split.images.shape[1:]),
-        tuple(network.image_shape),
-        remedy="Build the network for these images.",
-    )
-    mean, std = jnp.asarray(split.mean), jnp.asarray(split.std)
+    checks.same_inputs("the split", split.input_shape, network)
+    encoding = jax.tree.map(jnp.asarray, split.encoding)
 
     @jax.jit
-    def compute(params: Params, images: jax.Array, labels: jax.Array) -> jax.Array:
-        return function(params, Batch(normalise(images, mean, std), labels))
+    def compute(params: Params, encoding: Encoding, raw: jax.Array, labels: jax.Array) -> jax.Array:
+        return function(params, Batch(encoding.encode(raw), labels))
 
     size, parts = min(CHUNK, len(split)), []
     for start in range(0, len(split), size):
         # The last chunk reaches back, so that all have one shape.
         first = min(start, len(split) - size)
         chunk = slice(first, first + size)
-        found = compute(params, jnp.asarray(split.images[chunk]), jnp.asarray(split.labels[chunk]))
+        found = compute(params, encoding, jnp.asarray(split.raw[chunk]), jnp.asarray(split.labels[chunk]))
         parts.append(np.asarray(found)[start - first :])
     return np.concatenate(parts)

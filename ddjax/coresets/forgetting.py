@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from ddjax import checks
-from ddjax.data import normalise
+from ddjax.training import Examples, Watch, class_loss, fit
 from ddjax.types import Network, Params, RealData
 
 
@@ -34,6 +34,24 @@ class Forgetting(NamedTuple):
         """`[n]` int64, the events; of what was never learned one more than of any other image."""
         events = np.asarray(self.events, np.int64)
         return np.where(np.asarray(self.learned), events, events.max() + 1)
+
+
+class _Seen(NamedTuple):
+    """What the training has shown of each image so far.
+
+    Attributes:
+        events: `[n]` int32, as in `Forgetting`.
+        right: `[n]` bool, whether the image was right when its turn came last.
+        learned: `[n]` bool, as in `Forgetting`.
+        shares: `[epochs * steps]` float, the share of right images in each minibatch.
+        step: `[]` int32, minibatches seen.
+    """
+
+    events: jax.Array
+    right: jax.Array
+    learned: jax.Array
+    shares: jax.Array
+    step: jax.Array
 
 
 def forgetting(
@@ -83,26 +101,29 @@ def forgetting(
     steps = count // batch_size
     optimizer = optax.sgd(optax.cosine_decay_schedule(lr, steps * epochs), momentum=momentum)
 
-    def loss(params: Params, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-        labels = data.labels[rows]
-        logits = network.apply(params, normalise(data.images[rows], data.mean, data.std))
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean(), jnp.argmax(logits, -1) == labels
+    def see(record: _Seen, rows: jax.Array, aux: tuple[jax.Array, jax.Array]) -> _Seen:
+        logits, _ = aux
+        now = jnp.argmax(logits, -1) == data.labels[rows]
+        return _Seen(
+            events=record.events.at[rows].add(record.right[rows] & ~now),
+            right=record.right.at[rows].set(now),
+            learned=record.learned.at[rows].set(record.learned[rows] | now),
+            shares=record.shares.at[record.step].set(now.mean()),
+            step=record.step + 1,
+        )
 
-    def step(carry: tuple, rows: jax.Array) -> tuple[tuple, jax.Array]:
-        params, state, right, events, learned = carry
-        grads, now = jax.grad(loss, has_aux=True)(params, rows)
-        events = events.at[rows].add(right[rows] & ~now)
-        right, learned = right.at[rows].set(now), learned.at[rows].set(learned[rows] | now)
-        updates, state = optimizer.update(grads, state)
-        return (optax.apply_updates(params, updates), state, right, events, learned), now.mean()
-
-    def epoch(carry: tuple, key: jax.Array) -> tuple[tuple, jax.Array]:
-        order = jax.random.permutation(key, count)[: steps * batch_size]
-        carry, right = jax.lax.scan(step, carry, order.reshape(steps, batch_size))
-        return carry, 100 * right.mean()
-
-    never, none = jnp.zeros(count, bool), jnp.zeros(count, jnp.int32)
-    start = (params, optimizer.init(params), never, none, never)
-    (params, _, _, events, learned), accuracy = jax.lax.scan(epoch, start, jax.random.split(key, epochs))
-    return Forgetting(events, learned, accuracy, params)
+    never = jnp.zeros(count, bool)
+    start = _Seen(jnp.zeros(count, jnp.int32), never, never, jnp.zeros(epochs * steps), jnp.int32(0))
+    trained, seen = fit(
+        class_loss(network),
+        params,
+        key,
+        examples=Examples.of_data(data),
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=batch_size,
+        drops_rest=True,
+        watch=Watch(start, see),
+    )
+    accuracy = 100 * seen.shares.reshape(epochs, steps).mean(1)
+    return Forgetting(seen.events, seen.learned, accuracy, trained)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -61,7 +60,7 @@ def real_images(split: Split, *, per_class: int, num_classes: int, seed: int) ->
         seed: of the draw.
 
     Returns:
-        `[K, per_class, H, W, C]` float32, normalised.
+        `[K, per_class, *input_shape]` float32, encoded.
 
     Raises:
         ValueError: a class has fewer images.
@@ -77,33 +76,31 @@ def images_at(split: Split, rows: np.ndarray) -> np.ndarray:
         rows: `[...]` whole numbers.
 
     Returns:
-        `[..., H, W, C]` float32, normalised.
+        `[..., *input_shape]` float32, encoded.
     """
-    flat = rows.ravel()
-    taken = dataclasses.replace(split, images=split.images[flat], labels=split.labels[flat])
-    return taken.normalised().reshape(*rows.shape, *split.images.shape[1:])
+    return split.at(rows.ravel()).encoded().reshape(*rows.shape, *split.input_shape)
 
 
 def class_means(split: Split, *, num_classes: int) -> np.ndarray:
-    """The mean image of each class, normalised.
+    """The mean of each class's encoded examples.
 
     Args:
         split: to average over.
         num_classes: K.
 
     Returns:
-        `[K, 1, H, W, C]` float32.
+        `[K, 1, *input_shape]` float32.
 
     Raises:
         ValueError: a class has no image.
     """
     check_enough(split, 1, num_classes)
-    images = split.normalised()
+    images = split.encoded()
     return np.stack([images[split.labels == k].mean(0, keepdims=True) for k in range(num_classes)])
 
 
 def k_means(split: Split, *, per_class: int, num_classes: int, seed: int) -> np.ndarray:
-    """The centroids of k-means within each class, on normalised pixels (scikit-learn, k-means++ start).
+    """The centroids of k-means within each class, on encoded examples (scikit-learn, k-means++ start).
 
     Args:
         split: to cluster.
@@ -112,7 +109,7 @@ def k_means(split: Split, *, per_class: int, num_classes: int, seed: int) -> np.
         seed: of the starting points.
 
     Returns:
-        `[K, per_class, H, W, C]` float32.
+        `[K, per_class, *input_shape]` float32.
 
     Raises:
         ValueError: a class has fewer images than centroids.
@@ -121,7 +118,7 @@ def k_means(split: Split, *, per_class: int, num_classes: int, seed: int) -> np.
 
     check_enough(split, per_class, num_classes)
     checks.at_least("seed", seed, 0)
-    images = split.normalised()
+    images = split.encoded()
 
     def centroids(rows: np.ndarray) -> np.ndarray:
         points = images[rows].reshape(len(rows), -1)

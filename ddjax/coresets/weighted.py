@@ -18,18 +18,18 @@ def weighted_schedule(images: np.ndarray, weights: np.ndarray | None = None) -> 
         Σ_k (w y_k) log p_k = w Σ_k y_k log p_k
 
     Args:
-        images: `[K, m, H, W, C]` float, normalised; m of each class.
+        images: `[K, m, *input_shape]` float, encoded; m of each class.
         weights: `[K, m]`, of each image's loss, not negative and not all zero; scaled to a mean of one, so
             that a learning rate keeps its meaning. All one where left out.
 
     Returns:
-        `inputs [1, K * m, H, W, C]`, `labels [1, K * m, K]` with `weights` as sums of their rows, no rates.
+        `inputs [1, K * m, *input_shape]`, `labels [1, K * m, K]` whose rows sum to `weights`, no rates.
 
     Raises:
         ValueError: images or weights of other shapes, or weights that are negative or all zero.
     """
     images = np.asarray(images)
-    if images.ndim != 5:
+    if images.ndim < 3:
         raise ValueError(
             f"images: expected [K, m, H, W, C]; got shape {list(images.shape)}. Give m images of each class."
         )

@@ -1,8 +1,8 @@
-"""The real data: sources, the validation split, some classes, normalisation, minibatches drawn inside jit."""
+"""The real data: sources, the validation split, some classes, minibatches drawn inside jit."""
 
 from ddjax.data.classes import with_classes
 from ddjax.data.dataset import Dataset, Split, from_arrays
-from ddjax.data.device import class_minibatch, minibatch, normalise, to_device
+from ddjax.data.device import class_minibatch, minibatch, to_device
 from ddjax.data.resize import repeat_channels, resize
 from ddjax.data.sources import known_names, load
 
@@ -14,7 +14,6 @@ __all__ = [
     "known_names",
     "load",
     "minibatch",
-    "normalise",
     "repeat_channels",
     "resize",
     "to_device",

@@ -12,11 +12,11 @@ from ddjax.data.dataset import Dataset, Split
 
 
 def with_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
-    """The images of some classes, numbered anew in the order given; normalised as before.
+    """The examples of some classes, numbered anew in the order given; encoded as before.
 
     Args:
-        data: any.
-        classes: of `range(data.num_classes)`, each at most once.
+        data: the data set to take classes from.
+        classes: the numbers of the classes to keep, of `range(data.num_classes)`, each at most once.
 
     Returns:
         A data set of `len(classes)` classes in which `classes[k]` is class k, in all three splits.
@@ -36,15 +36,7 @@ def with_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
     names[wanted] = np.arange(len(wanted))
 
     def part(split: Split) -> Split:
-        labels = names[split.labels]
-        kept = labels >= 0
-        images = np.ascontiguousarray(split.images[kept])
-        return dataclasses.replace(split, images=images, labels=labels[kept], num_classes=len(wanted))
+        kept = split.at(names[split.labels] >= 0)
+        return dataclasses.replace(kept, labels=names[kept.labels], num_classes=len(wanted))
 
-    return dataclasses.replace(
-        data,
-        train=part(data.train),
-        validation=part(data.validation),
-        test=part(data.test),
-        class_names=tuple(data.class_names[k] for k in wanted),
-    )
+    return data.with_splits(part, class_names=tuple(data.class_names[k] for k in wanted))

@@ -1,20 +1,22 @@
-"""`Dataset` and `Split`: the real training, validation and test images, and how to normalise them.
+"""`Dataset` and `Split`: the real training, validation and test examples, and how networks see them.
 
 The validation split is taken from training, class by class, by a seed. Images stay uint8; what networks
 see is x = (pixel / 255 - mean) / std with the channel statistics of the whole training set, validation
-included, so that they do not depend on the seed.
+included, so that they do not depend on the seed. Other encodings (`ddjax.encodings`) take their place.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ddjax import checks
 from ddjax.data import arrays
+from ddjax.encodings import Channels, channels_of
+from ddjax.types import Encoding, as_image_shape
 
 _MAX_SEED = 2**32 - 1
 _CHUNK = 1024  # images summed at a time: bounds the memory of `channel_statistics`
@@ -25,59 +27,81 @@ class Split:
     """One part of a data set.
 
     Attributes:
-        images: `[n, H, W, C]` uint8.
+        raw: `[n, *raw_shape]`; of images `[n, H, W, C]` uint8, of texts `[n, L]` whole numbers.
         labels: `[n]` int32 in [0, K).
-        mean: `[C]` float32, of pixel / 255, of the training set.
-        std: `[C]` float32, of pixel / 255, of the training set.
+        encoding: what networks see of the raw examples.
         num_classes: K; left out, it is the largest label plus one.
     """
 
-    images: np.ndarray
+    raw: np.ndarray
     labels: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
+    encoding: Encoding
     num_classes: int = 0
 
     def __post_init__(self) -> None:
-        shapes = np.shape(self.images), np.shape(self.labels)
-        if len(shapes[0]) != 4 or shapes[1] != shapes[0][:1] or not shapes[1] or not shapes[1][0]:
+        shapes = np.shape(self.raw), np.shape(self.labels)
+        if len(shapes[0]) < 2 or shapes[1] != shapes[0][:1] or not shapes[1] or not shapes[1][0]:
             raise ValueError(
                 f"split: expected images [n, H, W, C] and labels [n], n >= 1; got {shapes[0]}, {shapes[1]}. "
                 "Use ddjax.data.from_arrays, which checks and converts."
             )
-        self._check_values()
+        checks.kind("split: encoding", self.encoding, Encoding, remedy="Give one of ddjax.encodings.")
+        self.encoding.check(self.raw)
+        labels = self.labels
+        whole = isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer)
+        if not whole or labels.min() < 0 or (self.num_classes and labels.max() >= self.num_classes):
+            raise ValueError(
+                "split: expected whole numbers in [0, num_classes) as labels; got others. Use "
+                "ddjax.data.from_arrays, which checks and converts."
+            )
         if self.num_classes == 0:
-            object.__setattr__(self, "num_classes", int(self.labels.max()) + 1)
-
-    def _check_values(self) -> None:
-        channels = np.shape(self.images)[3:]
-        mean, std = np.asarray(self.mean), np.asarray(self.std)
-        whole = all(
-            isinstance(part, np.ndarray) and np.issubdtype(part.dtype, kind)
-            for part, kind in ((self.images, np.uint8), (self.labels, np.integer))
-        )
-        if not whole or self.labels.min() < 0 or (self.num_classes and self.labels.max() >= self.num_classes):
-            raise ValueError(
-                "split: expected uint8 images and whole numbers in [0, num_classes) as labels; got others. "
-                "Use ddjax.data.from_arrays, which checks and converts."
-            )
-        if (
-            mean.shape != channels
-            or std.shape != channels
-            or not np.isfinite(mean).all()
-            or not (std > 0).all()
-        ):
-            raise ValueError(
-                f"split: expected a finite mean and a std above zero for each of {channels[0]} channels; got "
-                f"{mean} and {std}. Use ddjax.data.from_arrays, which measures them."
-            )
+            object.__setattr__(self, "num_classes", int(labels.max()) + 1)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def normalised(self) -> np.ndarray:
-        """`[n, H, W, C]` float32, what a network sees: (pixel / 255 - mean) / std."""
-        return (self.images.astype(np.float32) / np.float32(255) - self.mean) / self.std
+    @property
+    def images(self) -> np.ndarray:
+        """`raw` of a split of images, `[n, H, W, C]` uint8.
+
+        Raises:
+            ValueError: the examples are no images.
+        """
+        as_image_shape(self.raw.shape[1:], "split")
+        return self.raw
+
+    @property
+    def mean(self) -> np.ndarray:
+        """`[C]` float32, the mean of pixel / 255 that images are normalised by."""
+        return channels_of(self.encoding).mean
+
+    @property
+    def std(self) -> np.ndarray:
+        """`[C]` float32, the std of pixel / 255 that images are normalised by."""
+        return channels_of(self.encoding).std
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of an encoded example."""
+        return self.encoding.input_shape(self.raw.shape[1:])
+
+    def encoded(self) -> np.ndarray:
+        """`[n, *input_shape]` float32, what a network sees."""
+        return np.asarray(self.encoding.encode(self.raw))
+
+    normalised = encoded
+
+    def at(self, rows: np.ndarray) -> Split:
+        """A part of the split.
+
+        Args:
+            rows: `[m]` positions, or `[n]` booleans.
+
+        Returns:
+            The examples there, in that order, of as many classes.
+        """
+        raw, labels = np.ascontiguousarray(self.raw[rows]), self.labels[rows]
+        return dataclasses.replace(self, raw=raw, labels=labels)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,7 +109,7 @@ class Dataset:
     """The real data of one problem.
 
     Attributes:
-        name: how artifacts and records call it.
+        name: the name of the data in artifacts and records.
         train: what is distilled.
         validation: taken from training; φ and settings are chosen on it.
         test: seen by the final evaluation only.
@@ -99,10 +123,18 @@ class Dataset:
     class_names: tuple[str, ...]
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of an encoded example, of images `(H, W, C)`."""
+        return self.train.input_shape
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
-        """`(H, W, C)`."""
-        height, width, channels = self.train.images.shape[1:]
-        return height, width, channels
+        """`(H, W, C)` of data that are images.
+
+        Raises:
+            ValueError: the examples are no images.
+        """
+        return as_image_shape(self.input_shape, self.name)
 
     @property
     def num_classes(self) -> int:
@@ -110,14 +142,46 @@ class Dataset:
         return len(self.class_names)
 
     @property
+    def encoding(self) -> Encoding:
+        """What networks see of the raw examples; the same in all splits."""
+        return self.train.encoding
+
+    @property
     def mean(self) -> np.ndarray:
-        """`[C]` float32, of pixel / 255, of the training set."""
+        """`[C]` float32, the mean of pixel / 255 that images are normalised by."""
         return self.train.mean
 
     @property
     def std(self) -> np.ndarray:
-        """`[C]` float32, of pixel / 255, of the training set."""
+        """`[C]` float32, the std of pixel / 255 that images are normalised by."""
         return self.train.std
+
+    def with_splits(self, change: Callable[[Split], Split], **facts: Any) -> Dataset:
+        """The data with every split changed in the same way.
+
+        Args:
+            change: the function of a split.
+            **facts: other fields to replace.
+
+        Returns:
+            The changed data.
+        """
+        splits = {name: change(getattr(self, name)) for name in ("train", "validation", "test")}
+        return dataclasses.replace(self, **splits, **facts)
+
+    def encoded_by(self, encoding: Encoding) -> Dataset:
+        """The same examples under another encoding.
+
+        Args:
+            encoding: the encoding of all three splits from now on.
+
+        Returns:
+            The data with that encoding.
+
+        Raises:
+            ValueError: the encoding is not made for these examples.
+        """
+        return self.with_splits(lambda split: dataclasses.replace(split, encoding=encoding))
 
 
 def from_arrays(
@@ -207,21 +271,21 @@ def make_dataset(
     )
     num_classes = len(names) if names else int(y_train.max()) + 1
     arrays.every_class_present("y_train", y_train, num_classes)
-    mean, std = statistics or channel_statistics(x_train)
+    encoding = Channels(*(statistics or channel_statistics(x_train)))
 
     def part(which: str, x: Any, y: Any) -> Split:
         x = arrays.images(f"x_{which}", x)
         arrays.same_shape(f"x_{which}", x, x_train)
         y = arrays.labels(f"y_{which}", y, length=len(x), num_classes=num_classes)
-        return Split(x, y, mean, std, num_classes)
+        return Split(x, y, encoding, num_classes)
 
     test = part("test", x_test, y_test)
     if validation is not None:
         kept, held_out = slice(None), part("validation", *validation)
     else:
         kept, taken = stratified_split(y_train, fraction=validation_fraction, seed=seed)
-        held_out = Split(x_train[taken], y_train[taken], mean, std, num_classes)
-    train = Split(x_train[kept], y_train[kept], mean, std, num_classes)
+        held_out = Split(x_train[taken], y_train[taken], encoding, num_classes)
+    train = Split(x_train[kept], y_train[kept], encoding, num_classes)
     return Dataset(name, train, held_out, test, names or tuple(str(k) for k in range(num_classes)))
 
 

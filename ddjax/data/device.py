@@ -1,7 +1,6 @@
 """Real data on the device: a split becomes `RealData`, and minibatches are drawn from it inside jit.
 
-Images stay bytes on the device; only what is drawn is normalised, in the dtype of `data.mean` (float32 as
-`to_device` makes it; float64 after `data._replace(mean=..., std=...)` under x64).
+Images stay bytes on the device; only what is drawn is encoded, in the dtype of the encoding's arrays.
 """
 
 from __future__ import annotations
@@ -19,11 +18,10 @@ def to_device(split: Split) -> RealData:
     """Copy a split to JAX's default device, with an index of its classes.
 
     Args:
-        split: n images of K classes.
+        split: n examples of K classes.
 
     Returns:
-        `images [n, H, W, C]` uint8, `labels [n]`, `mean [C]`, `std [C]`, `class_order [n]` and
-        `class_start [K + 1]`.
+        The split's arrays, its encoding, and the index of its classes.
 
     Raises:
         ValueError: it is no split.
@@ -31,27 +29,12 @@ def to_device(split: Split) -> RealData:
     checks.kind("split", split, Split, remedy="Give the train, validation or test of a data set.")
     counts = np.bincount(split.labels, minlength=split.num_classes)
     return RealData(
-        images=jnp.asarray(split.images),
+        raw=jnp.asarray(split.raw),
         labels=jnp.asarray(split.labels),
-        mean=jnp.asarray(split.mean),
-        std=jnp.asarray(split.std),
+        encoding=jax.tree.map(jnp.asarray, split.encoding),
         class_order=jnp.asarray(np.argsort(split.labels, kind="stable").astype(np.int32)),
         class_start=jnp.asarray(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)),
     )
-
-
-def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-    """What networks see, x = (pixel / 255 - mean) / std, in the dtype of `mean`.
-
-    Args:
-        images: `[..., C]` uint8.
-        mean: `[C]` float.
-        std: `[C]` float.
-
-    Returns:
-        `[..., C]` float.
-    """
-    return (images.astype(mean.dtype) / 255 - mean) / std
 
 
 def minibatch(data: RealData, key: jax.Array, *, size: int) -> Batch:
@@ -63,7 +46,7 @@ def minibatch(data: RealData, key: jax.Array, *, size: int) -> Batch:
         size: N.
 
     Returns:
-        `inputs [N, H, W, C]`, normalised, and `labels [N]`.
+        `inputs [N, *input_shape]`, encoded, and `labels [N]`.
 
     Raises:
         ValueError: `size` below 1, or data that are not on the device.
@@ -71,20 +54,20 @@ def minibatch(data: RealData, key: jax.Array, *, size: int) -> Batch:
     checks.kind("data", data, RealData, remedy="Give ddjax.data.to_device(split).")
     checks.at_least("minibatch size", size, 1)
     chosen = jax.random.randint(key, (size,), 0, data.labels.shape[0])
-    return Batch(normalise(data.images[chosen], data.mean, data.std), data.labels[chosen])
+    return Batch(data.inputs_at(chosen), data.labels[chosen])
 
 
 def class_minibatch(data: RealData, key: jax.Array, *, size: int) -> jax.Array:
     """N examples of every class, uniform over the class, with replacement.
 
     Args:
-        data: a split on the device. A training split has an image of every class; a class without one
-            gives NaN, never images of another class.
+        data: a split on the device. A training split has an example of every class; a class without one
+            gives NaN, never examples of another class.
         key: consumed.
         size: N.
 
     Returns:
-        `[K, N, H, W, C]`, normalised; entry k holds images of class k.
+        `[K, N, *input_shape]`, encoded; entry k holds examples of class k.
 
     Raises:
         ValueError: `size` below 1, or data that are not on the device.
@@ -94,5 +77,6 @@ def class_minibatch(data: RealData, key: jax.Array, *, size: int) -> jax.Array:
     start = data.class_start[:-1, None]
     count = data.class_start[1:, None] - start
     chosen = start + jax.random.randint(key, (start.shape[0], size), 0, jnp.maximum(count, 1))
-    inputs = normalise(data.images[data.class_order[chosen]], data.mean, data.std)
-    return jnp.where((count > 0)[..., None, None, None], inputs, jnp.nan)
+    inputs = data.inputs_at(data.class_order[chosen])
+    is_there = (count > 0).reshape(-1, *(1,) * (inputs.ndim - 1))
+    return jnp.where(is_there, inputs, jnp.nan)

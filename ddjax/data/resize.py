@@ -8,6 +8,7 @@ import numpy as np
 
 from ddjax import checks
 from ddjax.data.dataset import Dataset, Split, channel_statistics
+from ddjax.encodings import Channels
 
 _CHUNK = 1024  # images resized at a time: bounds the memory of the floats between
 
@@ -39,12 +40,20 @@ def resize(data: Dataset, size: int | tuple[int, int]) -> Dataset:
     rows = _weights(data.image_shape[0], height)
     columns = _weights(data.image_shape[1], width)
 
-    def resized(images: np.ndarray) -> np.ndarray:
+    def resized(split: Split) -> np.ndarray:
+        images = split.images
         parts = (images[i : i + _CHUNK].astype(np.float32) for i in range(0, len(images), _CHUNK))
         floats = (np.einsum("ih,jw,nhwc->nijc", rows, columns, part, optimize=True) for part in parts)
         return np.concatenate([np.rint(part).clip(0, 255).astype(np.uint8) for part in floats])
 
-    return _with_images(data, *(resized(split.images) for split in (data.train, data.validation, data.test)))
+    train, validation, test = (resized(split) for split in (data.train, data.validation, data.test))
+    encoding = Channels(*channel_statistics(np.concatenate([train, validation])))
+    return dataclasses.replace(
+        data,
+        train=dataclasses.replace(data.train, raw=train, encoding=encoding),
+        validation=dataclasses.replace(data.validation, raw=validation, encoding=encoding),
+        test=dataclasses.replace(data.test, raw=test, encoding=encoding),
+    )
 
 
 def repeat_channels(data: Dataset, channels: int) -> Dataset:
@@ -70,17 +79,11 @@ def repeat_channels(data: Dataset, channels: int) -> Dataset:
     def repeated(split: Split) -> Split:
         return dataclasses.replace(
             split,
-            images=np.repeat(split.images, channels, axis=3),
-            mean=np.repeat(split.mean, channels),
-            std=np.repeat(split.std, channels),
+            raw=np.repeat(split.images, channels, axis=3),
+            encoding=Channels(np.repeat(split.mean, channels), np.repeat(split.std, channels)),
         )
 
-    return dataclasses.replace(
-        data,
-        train=repeated(data.train),
-        validation=repeated(data.validation),
-        test=repeated(data.test),
-    )
+    return data.with_splits(repeated)
 
 
 def _weights(old: int, new: int) -> np.ndarray:
@@ -90,18 +93,3 @@ def _weights(old: int, new: int) -> np.ndarray:
     centres = (np.arange(new) + 0.5) * scale - 0.5
     weights = np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(old)) / reach)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-
-
-def _with_images(data: Dataset, train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Dataset:
-    """The data with other images and the statistics of those."""
-    mean, std = channel_statistics(np.concatenate([train, validation]))
-
-    def part(split: Split, images: np.ndarray) -> Split:
-        return dataclasses.replace(split, images=images, mean=mean, std=std)
-
-    return dataclasses.replace(
-        data,
-        train=part(data.train, train),
-        validation=part(data.validation, validation),
-        test=part(data.test, test),
-    )

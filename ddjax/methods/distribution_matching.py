@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from ddjax import checks
 from ddjax.augment import Augmentation, Draw
 from ddjax.chunks import map_in_chunks, mean_of_chunks
-from ddjax.methods.matching import Matching
+from ddjax.methods.matching import Matching, published_outer
+from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Method, Network, Params, Recipe, Schedule
 
 
@@ -146,6 +147,6 @@ def distribution_matching(
         sample=own.sample,
         loss=own.loss,
         name="distribution_matching",
-        recipe=recipe or Recipe("train"),
-        needs_lrs=False,
+        recipe=recipe or Train(),
+        outer=published_outer(1.0),
     )

@@ -14,9 +14,10 @@ import optax
 from ddjax import checks
 from ddjax.augment import Augmentation, Draw
 from ddjax.chunks import MeanLoss, map_in_chunks, mean_over_chunks
-from ddjax.methods.matching import Matching
+from ddjax.methods.matching import Matching, published_outer
 from ddjax.networks import norms
-from ddjax.training import train_epochs, weighted_loss
+from ddjax.recipes import Train
+from ddjax.training import Examples, fit, weighted_loss
 from ddjax.types import InitDistribution, Method, Network, Params, PyTree, Recipe, Schedule
 from ddjax.unroll import cross_entropy, mixed_value_and_grad
 
@@ -313,8 +314,16 @@ class _GradientMatching(Matching):
         distances = each(_by_class(schedule), params, real)
         return distances.sum(), GradientMatchingInfo(distances, state.matches.astype(distances.dtype))
 
-    def advance(self, schedule: Schedule, state: NetworkState, key: jax.Array) -> NetworkState:
+    def advance(
+        self,
+        schedule: Schedule,
+        state: NetworkState,
+        batch: jax.Array,
+        info: GradientMatchingInfo,
+        key: jax.Array,
+    ) -> NetworkState:
         """The network of the next outer step: this one trained on φ, or another. Consumes the key."""
+        del batch, info
         if self.loops.matches == 1:
             return self.draw_network(key)
         # The statistics of a batch norm are those of a whole minibatch.
@@ -322,11 +331,11 @@ class _GradientMatching(Matching):
         loss = weighted_loss(self.network) if whole else self._loss_in_chunks(self.batch_train)
 
         def train() -> NetworkState:
-            trained = train_epochs(
+            trained, _ = fit(
                 loss,
                 state.params,
-                schedule,
                 key,
+                examples=Examples.of_schedule(schedule),
                 optimizer=optax.sgd(self.lr_net),
                 epochs=self.loops.epochs,
                 batch_size=self.batch_train,
@@ -410,9 +419,8 @@ def gradient_matching(
         sample=own.sample,
         loss=own.loss,
         name="gradient_matching",
-        recipe=recipe or Recipe("train"),
-        needs_lrs=False,
-        outer_lr=0.1,
+        recipe=recipe or Train(),
+        outer=published_outer(0.1),
         init=own.draw_network,
         advance=own.advance,
         check_labels=_check_labels,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 
@@ -11,13 +12,31 @@ from ddjax import augment, checks
 from ddjax.augment import Augmentation, Draw
 from ddjax.data import class_minibatch
 from ddjax.networks import norms
-from ddjax.types import InitDistribution, Network, RealData, Recipe
+from ddjax.optimizers import matching_outer
+from ddjax.types import InitDistribution, Network, Outer, RealData, Recipe
 
 EXAMPLES_PER_CHUNK = 16
 """On CPU, where the activations of more would not stay in the cache; measured with ConvNet-3."""
 
 CLASSES_PER_CHUNK = 10
 """Off the CPU, in one vectorised pass."""
+
+
+def published_outer(published_lr: float) -> Callable[..., Outer]:
+    """How a matching method moves φ, for `ddjax.types.Method.outer`.
+
+    Args:
+        published_lr: the rate of the images that the method was published with.
+
+    Returns:
+        `(num_outer_steps, *, lr=None) -> Outer`: gradient descent with momentum at a constant rate.
+    """
+
+    def outer(num_outer_steps: int, *, lr: float | None = None) -> Outer:
+        del num_outer_steps
+        return matching_outer(published_lr if lr is None else lr)
+
+    return outer
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,7 +73,7 @@ class Matching:
                 checks.at_least(name, getattr(self, name), 1)
         if self.recipe is not None:
             checks.kind("recipe", self.recipe, Recipe, remedy="Give ddjax.Recipe('train', ...).")
-            augment.of_recipe(self.recipe, self.network.image_shape)
+            self.recipe.check(self.network)
         augment.check(self.augmentation)
 
     @functools.cached_property

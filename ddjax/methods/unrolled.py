@@ -14,7 +14,9 @@ from ddjax import inits as initial_weights
 from ddjax.augment import Augmentation
 from ddjax.chunks import mean_over_chunks
 from ddjax.data import minibatch
-from ddjax.types import Batch, InitDistribution, Method, Network, Params, RealData, Recipe, Schedule
+from ddjax.optimizers import unrolled_outer
+from ddjax.recipes import Replay
+from ddjax.types import Batch, InitDistribution, Method, Network, Params, RealData, Schedule
 from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, unroll
 from ddjax.unroll import cross_entropy as soft_cross_entropy
 
@@ -210,7 +212,7 @@ def unrolled(
         sample=sample,
         loss=loss,
         name="unrolled",
-        recipe=Recipe("schedule", optimizer=inner_optimizer),
-        needs_lrs=True,
+        recipe=Replay(inner_optimizer),
+        outer=unrolled_outer,
         assets=() if inits.pool is None else inits.pool,
     )

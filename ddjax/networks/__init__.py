@@ -1,6 +1,6 @@
 """Networks: LeNet, AlexCifarNet, AlexNet, ConvNet, VGG-11, ResNet-18, MLP, and adapters for anyone's own."""
 
-from ddjax.networks.adapters import from_functions, from_linen, from_nnx
+from ddjax.networks.adapters import from_functions, from_kernel, from_linen, from_nnx
 from ddjax.networks.alexcifar import alexcifar
 from ddjax.networks.alexnet import alexnet
 from ddjax.networks.alexnet32 import alexnet32
@@ -23,6 +23,7 @@ __all__ = [
     "default_for",
     "default_network",
     "from_functions",
+    "from_kernel",
     "from_linen",
     "from_nnx",
     "lenet",

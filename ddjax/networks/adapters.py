@@ -21,7 +21,7 @@ _PURE = "A network must be a pure function of its weights and inputs"
 def from_functions(
     init: Callable[[jax.Array], Params],
     apply: Callable[[Params, jax.Array], jax.Array],
-    image_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     num_classes: int,
     *,
     embed: Callable[[Params, jax.Array], jax.Array] | None = None,
@@ -31,20 +31,20 @@ def from_functions(
 
     Args:
         init: `key -> params`.
-        apply: `(params, inputs [n, H, W, C]) -> logits [n, K]`.
-        image_shape: `(H, W, C)`.
+        apply: `(params, inputs [n, *input_shape]) -> logits [n, K]`.
+        input_shape: the shape of one input, of images `(H, W, C)`.
         num_classes: K.
-        embed: `(params, inputs [n, H, W, C]) -> features [n, F]`, what the last layer sees.
-        name: how artifacts and records call it.
+        embed: `(params, inputs [n, *input_shape]) -> features [n, F]`, what the last layer sees.
+        name: the name of the network in artifacts and records.
 
     Returns:
         The network. Nothing has been computed yet, but all shapes have been checked.
 
     Raises:
-        ValueError: an image shape or number of classes that is none, outputs of the wrong shape, or weights
+        ValueError: an input shape or number of classes that is none, outputs of the wrong shape, or weights
             that are not floating-point numbers.
     """
-    shape = checks.image_shape(image_shape)
+    shape = checks.input_shape(input_shape)
     checks.at_least("num_classes", num_classes, 1)
     checks.text("name", name, remedy="Give how artifacts and records shall call the network.")
     for what, function in (("init", init), ("apply", apply)):
@@ -54,9 +54,49 @@ def from_functions(
     return network
 
 
+def from_kernel(
+    kernel: Callable[[jax.Array, jax.Array], jax.Array],
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    name: str = "kernel",
+) -> Network:
+    """A network without weights, known by its kernel alone, such as an infinitely wide one.
+
+    Args:
+        kernel: `(inputs [n, *input_shape], others [m, *input_shape]) -> [n, m]`, symmetric and positive
+            semi-definite.
+        input_shape: the shape of one input, of images `(H, W, C)`.
+        num_classes: K.
+        name: the name of the network in artifacts and records.
+
+    Returns:
+        The network; recipe `Ridge` predicts with it, and every other recipe is refused by its `apply`.
+
+    Raises:
+        ValueError: an input shape or number of classes that is none, or a kernel of another shape.
+    """
+    shape = checks.input_shape(input_shape)
+    checks.at_least("num_classes", num_classes, 1)
+    checks.text("name", name, remedy="Give a name for artifacts and records.")
+    checks.function("kernel", kernel, remedy="Give (inputs, others) -> [n, m].")
+    two, three = (jax.ShapeDtypeStruct((n, *shape), jnp.zeros(()).dtype) for n in (2, 3))
+    found = _traced(name, two, kernel, two, three)
+    remedy = "kernel must map [n, ...] and [m, ...] to [n, m]."
+    checks.equal(f"{name}: kernel of two and three inputs", found.shape, (2, 3), remedy=remedy)
+
+    def apply(params: Params, inputs: jax.Array) -> jax.Array:
+        raise ValueError(
+            f"{name}: expected a network with weights; a kernel has none to train or apply. Give "
+            "recipe=ddjax.Recipe('ridge')."
+        )
+
+    return Network(lambda key: (), apply, None, name, shape, num_classes, lambda _, x, y: kernel(x, y))
+
+
 def from_linen(
     module: nn.Module,
-    image_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     num_classes: int,
     *,
     name: str | None = None,
@@ -65,11 +105,11 @@ def from_linen(
     """A network from a Flax linen module.
 
     Args:
-        module: called with `[n, H, W, C]`, gives `[n, K]`; its method `embed`, where it has one, gives what
-            the last layer sees, `[n, F]`.
-        image_shape: `(H, W, C)`.
+        module: called with `[n, *input_shape]`, gives `[n, K]`; its method `embed`, where it has one, gives
+            what the last layer sees, `[n, F]`.
+        input_shape: the shape of one input, of images `(H, W, C)`.
         num_classes: K.
-        name: how artifacts and records call it; the class's name in lower case where not given.
+        name: the name of the network in artifacts and records; the class's name in lower case by default.
         conv_form: how the module's `nn.Conv`s are computed, see `ddjax.networks.ops.conv`; one that brings a
             `conv_general_dilated` of its own keeps it.
 
@@ -83,7 +123,7 @@ def from_linen(
     checks.kind("module", module, nn.Module, remedy="Give a linen module, already built.")
     checks.at_least("num_classes", num_classes, 1)
     label = name or type(module).__name__.lower()
-    dummy = jax.ShapeDtypeStruct((2, *checks.image_shape(image_shape)), jnp.zeros(()).dtype)
+    dummy = jax.ShapeDtypeStruct((2, *checks.input_shape(input_shape)), jnp.zeros(()).dtype)
 
     def init(key: jax.Array) -> Params:
         return module.init(key, jnp.zeros(dummy.shape))["params"]
@@ -103,7 +143,7 @@ def from_linen(
     _check_linen_is_pure(module, dummy, label)
     has_embed = callable(getattr(module, "embed", None))
     return from_functions(
-        init, apply, image_shape, num_classes, embed=embed if has_embed else None, name=label
+        init, apply, input_shape, num_classes, embed=embed if has_embed else None, name=label
     )
 
 
@@ -123,7 +163,7 @@ def _swap_convolutions(op: Callable[..., jax.Array]) -> Callable[..., Any]:
 
 def from_nnx(
     module: nnx.Module | Callable[[nnx.Rngs], nnx.Module],
-    image_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     num_classes: int,
     *,
     name: str | None = None,
@@ -133,11 +173,11 @@ def from_nnx(
     Args:
         module: best a factory `rngs -> module`, e.g. `lambda rngs: MyNet(rngs=rngs)`, so that initial weights
             can be drawn; a module that is already built has one θ0, its own, whatever the key. The module is
-            called with `[n, H, W, C]`, gives `[n, K]`; its method `embed`, where it has one, gives what the
-            last layer sees, `[n, F]`.
-        image_shape: `(H, W, C)`.
+            called with `[n, *input_shape]`, gives `[n, K]`; its method `embed`, where it has one, gives what
+            the last layer sees, `[n, F]`.
+        input_shape: the shape of one input, of images `(H, W, C)`.
         num_classes: K.
-        name: how artifacts and records call it; the class's name in lower case where not given.
+        name: the name of the network in artifacts and records; the class's name in lower case by default.
 
     Returns:
         The network; its weights are a nested dict of the module's `nnx.Param`s.
@@ -168,7 +208,7 @@ def from_nnx(
 
     has_embed = callable(getattr(abstract, "embed", None))
     return from_functions(
-        init, apply, image_shape, num_classes, embed=embed if has_embed else None, name=label
+        init, apply, input_shape, num_classes, embed=embed if has_embed else None, name=label
     )
 
 
@@ -202,14 +242,14 @@ def _traced(label: str, inputs: jax.ShapeDtypeStruct, function: Callable[..., An
         return jax.eval_shape(function, *args)
     except (TypeError, ValueError, flax.errors.FlaxError) as error:
         raise ValueError(
-            f"{label}: expected a network for images [n, {', '.join(map(str, inputs.shape[1:]))}]; "
+            f"{label}: expected a network for inputs [n, {', '.join(map(str, inputs.shape[1:]))}]; "
             f"tracing it failed: {error}. Give the image_shape that it was written for."
         ) from error
 
 
 def _check_shapes(network: Network) -> None:
     float_dtype = jnp.zeros(()).dtype
-    inputs = jax.ShapeDtypeStruct((2, *network.image_shape), float_dtype)
+    inputs = jax.ShapeDtypeStruct((2, *network.input_shape), float_dtype)
     params = _traced(network.name, inputs, network.init, jax.random.key(0))
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -222,7 +262,7 @@ def _check_shapes(network: Network) -> None:
         f"{network.name}: logits of two images",
         jax.tree.map(jnp.shape, logits),
         (2, network.num_classes),
-        remedy="apply must map [n, H, W, C] to [n, K], one score for each class, without softmax.",
+        remedy="apply must map [n, ...] to [n, K], one score for each class, without softmax.",
     )
     if network.embed is not None:
         features = _traced(network.name, inputs, network.embed, params, inputs)

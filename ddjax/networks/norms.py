@@ -145,8 +145,10 @@ def check(kind: str, width: int) -> None:
 
 def has_batch_norm(network: Network) -> bool:
     """Whether a network looks at its images together, so that they must not be passed in chunks."""
+    if network.kernel is not None:
+        return False
     params = jax.eval_shape(network.init, jax.random.key(0))
-    images = jax.ShapeDtypeStruct((2, *network.image_shape), float)
+    images = jax.ShapeDtypeStruct((2, *network.input_shape), jnp.zeros(()).dtype)
     measured = jax.eval_shape(lambda *args: calibrate(network, *args), params, images)
     return jax.tree.structure(measured) != jax.tree.structure(params)
 

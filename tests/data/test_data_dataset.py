@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ddjax.data import Split, from_arrays
 from ddjax.data.dataset import channel_statistics, stratified_split
+from ddjax.encodings import Channels
 
 
 def numbered(sizes):
@@ -88,15 +89,15 @@ def test_a_constant_channel_does_not_divide_by_zero():
     images[:2, ..., 1] = 0
     mean, std = channel_statistics(images)
     assert std[0] == 1
-    split = Split(images, np.array([0, 1, 0, 1], np.int32), mean, std)
-    assert np.isfinite(split.normalised()).all()
-    np.testing.assert_allclose(split.normalised()[..., 0], 0, atol=1e-6)
+    split = Split(images, np.array([0, 1, 0, 1], np.int32), Channels(mean, std))
+    assert np.isfinite(split.encoded()).all()
+    np.testing.assert_allclose(split.encoded()[..., 0], 0, atol=1e-6)
 
 
 def test_normalised_has_mean_zero_and_std_one():
     images = np.random.RandomState(1).randint(0, 256, (64, 6, 6, 3)).astype(np.uint8)
     mean, std = channel_statistics(images)
-    normalised = Split(images, np.arange(64, dtype=np.int32) % 2, mean, std).normalised()
+    normalised = Split(images, np.arange(64, dtype=np.int32) % 2, Channels(mean, std)).encoded()
     assert normalised.dtype == np.float32
     np.testing.assert_allclose(normalised.mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(normalised.std((0, 1, 2)), 1, atol=1e-5)
@@ -107,7 +108,7 @@ def test_names_and_counts():
     named = from_arrays(images, labels, images, labels, name="pets", class_names=["cat", "dog"])
     assert (named.name, named.class_names, named.num_classes) == ("pets", ("cat", "dog"), 2)
     assert from_arrays(images, labels, images, labels).class_names == ("0", "1")
-    assert Split(images, labels, named.mean, named.std).num_classes == 2
+    assert Split(images, labels, named.encoding).num_classes == 2
 
 
 def test_unsplittable_arrays_are_refused():

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddjax.data import Split, class_minibatch, minibatch, normalise, to_device
+from ddjax.data import Split, class_minibatch, minibatch, to_device
+from ddjax.encodings import Channels
 
+ENCODING = Channels(np.zeros(1, np.float32), np.full(1, 1 / 255, np.float32))
 LABELS = np.array([2, 0, 2, 1, 0, 2, 2], np.int32)
 
 
@@ -15,7 +17,7 @@ def split(labels=LABELS, num_classes=3):
     images = np.broadcast_to(
         np.arange(len(labels), dtype=np.uint8)[:, None, None, None], (len(labels), 2, 3, 1)
     )
-    return Split(images.copy(), labels, np.zeros(1, np.float32), np.full(1, 1 / 255, np.float32), num_classes)
+    return Split(images.copy(), labels, ENCODING, num_classes)
 
 
 def position(inputs):
@@ -24,8 +26,8 @@ def position(inputs):
 
 def test_to_device_keeps_bytes_and_indexes_the_classes():
     data = to_device(split())
-    assert (data.images.dtype, data.labels.dtype, data.class_order.dtype) == (jnp.uint8, jnp.int32, jnp.int32)
-    assert data.mean.dtype == data.std.dtype == jnp.float32
+    assert (data.raw.dtype, data.labels.dtype, data.class_order.dtype) == (jnp.uint8, jnp.int32, jnp.int32)
+    assert data.encoding.mean.dtype == data.encoding.std.dtype == jnp.float32
     np.testing.assert_array_equal(data.class_start, [0, 2, 3, 7])
     np.testing.assert_array_equal(data.class_order, [1, 4, 3, 0, 2, 5, 6])
 
@@ -37,8 +39,8 @@ def test_class_start_has_an_entry_for_a_class_without_images():
 def test_normalise_is_the_formula_of_the_vocabulary():
     images = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3) * 10
     mean, std = np.array([0.1, 0.2, 0.3], np.float32), np.array([0.5, 1.0, 2.0], np.float32)
-    got = normalise(jnp.asarray(images), jnp.asarray(mean), jnp.asarray(std))
-    expected = Split(images, np.array([0, 1], np.int32), mean, std).normalised()
+    got = Channels(jnp.asarray(mean), jnp.asarray(std)).encode(jnp.asarray(images))
+    expected = Split(images, np.array([0, 1], np.int32), Channels(mean, std)).encoded()
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
     assert got.dtype == jnp.float32
 
@@ -46,7 +48,7 @@ def test_normalise_is_the_formula_of_the_vocabulary():
 def test_float64_statistics_give_float64_minibatches():
     with jax.enable_x64(True):
         data = to_device(split())
-        data = data._replace(mean=data.mean.astype(jnp.float64), std=data.std.astype(jnp.float64))
+        data = data._replace(encoding=jax.tree.map(lambda leaf: leaf.astype(jnp.float64), data.encoding))
         key = jax.random.key(0)
         assert minibatch(data, key, size=2).inputs.dtype == jnp.float64
         assert class_minibatch(data, key, size=2).dtype == jnp.float64

@@ -74,7 +74,7 @@ def test_grey_images_become_colour_without_a_change_to_what_is_seen():
     colour = repeat_channels(data, 3)
     assert colour.image_shape == (6, 6, 3)
     for channel in range(3):
-        assert np.array_equal(colour.test.normalised()[..., channel], data.test.normalised()[..., 0])
+        assert np.array_equal(colour.test.encoded()[..., channel], data.test.encoded()[..., 0])
 
 
 @pytest.mark.parametrize(
@@ -99,5 +99,5 @@ def test_usps_at_the_size_of_mnist():
     data = resize(load(USPS), 28)
     assert (data.name, data.image_shape, len(data.test)) == ("usps", (28, 28, 1), 2007)
     assert len(data.train) + len(data.validation) == 7291
-    assert data.train.normalised().mean() == pytest.approx(0, abs=0.02)
-    assert data.train.normalised().std() == pytest.approx(1, abs=0.02)
+    assert data.train.encoded().mean() == pytest.approx(0, abs=0.02)
+    assert data.train.encoded().std() == pytest.approx(1, abs=0.02)

@@ -132,7 +132,7 @@ def test_an_adaptation_is_scored_on_each_held_out_member_once(folder, tmp_path, 
         expected += evaluate(
             phi, network, theta, data.test, key=jax.random.key(0), num_inits=1
         ).values.tolist()
-        logits = network.apply(theta.sample(jax.random.key(0)), jnp.asarray(data.test.normalised()))
+        logits = network.apply(theta.sample(jax.random.key(0)), jnp.asarray(data.test.encoded()))
         untouched.append(100 * float(np.mean(np.argmax(logits, -1) == data.test.labels)))
     assert result["test_accuracy"]["values"] == pytest.approx(expected, abs=1e-4)
     assert result["init"] == "pretrained(source, held_out)"
@@ -192,7 +192,7 @@ def test_an_attack_counts_what_it_says(folder, tmp_path, capsys):
     assert phi.lrs is not None
     assert phi.inputs.shape == (1, 6, 8, 8, 1)
     assert phi.lrs.shape == (1, 1)
-    x, y = jnp.asarray(data.test.normalised()), data.test.labels
+    x, y = jnp.asarray(data.test.encoded()), data.test.labels
 
     def poisoned(theta: Any) -> np.ndarray:
         def loss(theta: Any) -> jax.Array:

@@ -71,7 +71,7 @@ def test_a_memory_holds_images_of_its_task_alone(dataset, tmp_path):
         own = stream.data.train
         for place, image in enumerate(kept):
             label = result["tasks"][task][place // 2]
-            there = np.abs(own.normalised()[own.labels == label] - image).max((1, 2, 3))
+            there = np.abs(own.encoded()[own.labels == label] - image).max((1, 2, 3))
             assert there.min() < 1e-5
 
 

@@ -62,7 +62,7 @@ def test_all_selections_are_measured_kept_and_found(dataset, tmp_path, capsys):
     assert (saved.recipe.kind, saved.recipe.epochs) == ("train", 20)
     assert (saved.metadata["method"], saved.metadata["network"]) == ("k_center", "mlp")
     np.testing.assert_array_equal(saved.schedule.labels[0].argmax(-1), [0, 0, 1, 1, 2, 2])
-    real = train.normalised().reshape(len(train), -1)
+    real = train.encoded().reshape(len(train), -1)
     for image in np.asarray(saved.schedule.inputs[0]).reshape(2 * CLASSES, -1):
         assert np.abs(real - image).max(1).min() < 1e-6
 
@@ -98,7 +98,7 @@ def test_runs_take_turns_with_random_sets_and_pixels_need_no_training(dataset, t
     herded = coreset.coreset("herding", task, learned)
     assert herded.facts == {"features": "pixels"}
     train = task.data.train
-    rows = coresets.by_class(coresets.herding, train.normalised().reshape(len(train), -1), train, per_class=2)
+    rows = coresets.by_class(coresets.herding, train.encoded().reshape(len(train), -1), train, per_class=2)
     np.testing.assert_array_equal(herded.sets[0], coresets.images_at(train, rows))
 
 
@@ -113,7 +113,7 @@ def test_another_network_gives_the_features_and_a_batch_norm_is_calibrated(datas
     params = learned.training.params
     assert params["norm1"]["mean"].shape == (4,)
     assert normed.embed is not None
-    alone = np.asarray(jax.jit(normed.embed)(params, task.data.train.normalised()[:1]))
+    alone = np.asarray(jax.jit(normed.embed)(params, task.data.train.encoded()[:1]))
     np.testing.assert_allclose(learned.points[:1], alone, rtol=1e-4, atol=1e-5)
 
 

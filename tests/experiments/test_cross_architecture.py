@@ -13,8 +13,8 @@ import pytest
 from problems import CLASSES, SHAPE, write_npz
 
 import ddjax
-from ddjax import artifact, forms, inits
-from ddjax.types import Distilled, Recipe, Schedule
+from ddjax import Recipe, artifact, forms, inits
+from ddjax.types import Distilled, Schedule
 from experiments import cross_architecture, evaluate
 from experiments.baselines import Scores
 from experiments.cross_architecture import Config

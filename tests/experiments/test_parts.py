@@ -33,7 +33,7 @@ def test_images_start_from_the_training_set(digits, start):
     # Step 1, class 4, third image: the sixth of its class.
     np.testing.assert_allclose(params.images[1, 4 * 3 + 2], expected[4, 5], atol=1e-5)
     if start == "real":
-        training = digits.train.normalised()[digits.train.labels == 4]
+        training = digits.train.encoded()[digits.train.labels == 4]
         assert np.any(np.all(np.isclose(training, params.images[1, 4 * 3 + 2], atol=1e-6), axis=(1, 2, 3)))
 
 

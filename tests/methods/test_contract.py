@@ -13,12 +13,12 @@ import pytest
 from problems import CLASSES, SHAPE, relative, small_form, three_digits
 
 import ddjax
-from ddjax import augment, forms, inits, methods, networks
+from ddjax import Recipe, augment, forms, inits, methods, networks
 from ddjax.checkpoint import Store
 from ddjax.data import Dataset, to_device
 from ddjax.engine import Problem, init_state
 from ddjax.pool import Pool
-from ddjax.types import Form, InitDistribution, Method, Network, Recipe, Schedule
+from ddjax.types import Form, InitDistribution, Method, Network, Schedule
 
 
 @dataclasses.dataclass(frozen=True)

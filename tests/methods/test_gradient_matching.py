@@ -321,7 +321,7 @@ def test_the_launcher_does_what_was_published():
     assert siamese.plan["augmentation"] == "color_crop_cutout_scale_rotate"
     assert siamese.method.recipe.augmentation == siamese.plan["eval_augmentation"]
     images = siamese.form.init(jax.random.key(0)).images
-    pixels = data.load("digits").train.normalised()
+    pixels = data.load("digits").train.encoded()
     assert all((pixels == image).all((1, 2, 3)).any() for image in np.asarray(images[0]))
 
 

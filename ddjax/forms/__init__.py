@@ -1,0 +1,32 @@
+"""The forms that a distilled data set can take, and the schedule of gradient steps that each unfolds into.
+
+| form | inputs | labels | learning rates |
+|---|---|---|---|
+| `pixels` | learned | hard, softmax or free | learned or none |
+| `labels` | fixed | learned, on the simplex or softmax | learned or none |
+| `constant` | learned | fixed | fixed or none |
+| `decoded` | made from those of another form | that form's | that form's |
+"""
+
+from ddjax.forms.decoded import DecodedParams, decoded
+from ddjax.forms.groups import freeze, groups_of, has_frozen, optimizer_for
+from ddjax.forms.labels import LabelParams, labels, onto_simplex
+from ddjax.forms.pixels import PixelParams, by_step, inverse_softplus, pixels
+from ddjax.forms.schedule import constant
+
+__all__ = [
+    "DecodedParams",
+    "LabelParams",
+    "PixelParams",
+    "by_step",
+    "constant",
+    "decoded",
+    "freeze",
+    "groups_of",
+    "has_frozen",
+    "inverse_softplus",
+    "labels",
+    "onto_simplex",
+    "optimizer_for",
+    "pixels",
+]

@@ -1,0 +1,91 @@
+"""The groups of φ's leaves, and what they mean for how φ moves."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import jax
+import optax
+
+from ddjax.types import Form, Outer, PyTree
+
+FROZEN = "frozen"
+"""The group of leaves that stay as they start."""
+
+REST = "rest"
+"""What an `Outer` calls the groups that it does not name."""
+
+
+def groups_of(form: Form, params: PyTree) -> PyTree:
+    """The group of every leaf.
+
+    Args:
+        form: the form that the parameters are of.
+        params: the parameters of φ.
+
+    Returns:
+        A tree like `params` with a name in the place of every leaf.
+    """
+    if form.groups is None:
+        return jax.tree.map(lambda leaf: "data", params)
+    return form.groups(params)
+
+
+def has_frozen(form: Form, params: PyTree) -> bool:
+    """Whether some leaves of φ stay as they start."""
+    return FROZEN in jax.tree.leaves(groups_of(form, params))
+
+
+def freeze(form: Form, params: PyTree) -> PyTree:
+    """The parameters, with no gradient through those that stay.
+
+    Args:
+        form: the form that the parameters are of.
+        params: the parameters of φ.
+
+    Returns:
+        The same values.
+    """
+    if form.groups is None:
+        return params
+    return jax.tree.map(
+        lambda group, leaf: jax.lax.stop_gradient(leaf) if group == FROZEN else leaf,
+        form.groups(params),
+        params,
+    )
+
+
+def optimizer_for(form: Form, outer: Outer) -> optax.GradientTransformation:
+    """The outer optimiser of all leaves together.
+
+    Args:
+        form: the form that φ's parameters are of.
+        outer: the optimiser of each group, or of all.
+
+    Returns:
+        One transformation: each group moves by its own optimiser, or by that of "rest"; frozen leaves never.
+
+    Raises:
+        ValueError: a group without an optimiser.
+    """
+    params = jax.eval_shape(form.init, jax.random.key(0))
+    frozen = has_frozen(form, params)
+    if isinstance(outer.optimizer, optax.GradientTransformation):
+        if not frozen:
+            return outer.optimizer
+        each: dict[Hashable, optax.GradientTransformation] = {REST: outer.optimizer}
+    else:
+        each = dict(outer.optimizer)
+    there = sorted(set(jax.tree.leaves(groups_of(form, params))) - {FROZEN, *each})
+    if there and REST not in each:
+        raise ValueError(
+            f"outer optimiser: expected one for each group of φ, or one called {REST!r}; {there[0]!r} has "
+            f"none beside {', '.join(map(str, each))}. Add one."
+        )
+    if frozen:
+        each[FROZEN] = optax.set_to_zero()
+
+    def label(params: PyTree) -> PyTree:
+        return jax.tree.map(lambda group: group if group in each else REST, groups_of(form, params))
+
+    return optax.partition(each, label)

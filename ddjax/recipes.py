@@ -1,0 +1,273 @@
+"""How a result says to train on it: replay its gradient steps, an ordinary training, ridge regression.
+
+Whoever trains on φ calls `recipe.fit`, and nobody asks which kind it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ddjax import augment, checks
+from ddjax.networks import norms
+from ddjax.training import Examples, fit, steps_of_epoch, weighted_loss
+from ddjax.types import Fitted, Network, Params, Recipe, Schedule, as_image_shape
+from ddjax.unroll import OPTIMIZERS, cross_entropy, unroll
+
+MOST_EPOCHS = 1_000_000
+"""Most epochs of a recipe that a file may ask for: a file from anywhere shall not keep a machine busy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay(Recipe):
+    """The S·E gradient steps of the schedule, with its learned rates.
+
+    Attributes:
+        optimizer: the optimiser whose updates η scales, a name from `ddjax.unroll.OPTIMIZERS`.
+
+    References:
+        Wang et al. 2018, arXiv 1811.10959, algorithm 1.
+    """
+
+    kind = "schedule"
+    needs_lrs = True
+
+    optimizer: str = "sgd"
+
+    def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
+        """The weights that the schedule leads to; the key is not used."""
+        del key
+        loss = cross_entropy(network.apply)
+        trained, _ = unroll(loss, params, schedule, optimizer=OPTIMIZERS[self.optimizer])
+        return _fitted(network, trained, schedule)
+
+    def check(self, network: Network) -> None:
+        """Refuse an optimiser that there is not; see `ddjax.types.Recipe.check`."""
+        del network
+        checks.choice("recipe: optimizer", self.optimizer, OPTIMIZERS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(Recipe):
+    """An ordinary training on all S·B examples as one small training set: SGD, in epochs.
+
+    Attributes:
+        lr: the learning rate at the start; it falls to a tenth at half of the epochs.
+        momentum: the momentum of SGD.
+        weight_decay: the factor of θ that is added to the gradient.
+        epochs: passes over the S·B examples.
+        batch_size: examples in one step.
+        augmentation: the augmentation of every minibatch, with a draw of its own for each image, a strategy
+            that `ddjax.augment.by_name` knows; none where it is empty.
+
+    References:
+        Zhao et al. 2021, arXiv 2006.05929, the evaluation protocol.
+    """
+
+    kind = "train"
+    is_random = True
+
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    epochs: int = 300
+    batch_size: int = 256
+    augmentation: str = ""
+
+    def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
+        """The weights after all epochs. The key orders them, and draws their augmentation; it is consumed."""
+        count = schedule.labels.shape[0] * schedule.labels.shape[1]
+        boundary = steps_of_epoch(count, self.batch_size) * (self.epochs // 2)
+        rate = optax.piecewise_constant_schedule(self.lr, {boundary: 0.1})
+        optimizer = optax.chain(
+            optax.add_decayed_weights(self.weight_decay), optax.sgd(rate, momentum=self.momentum)
+        )
+        trained, _ = fit(
+            weighted_loss(network),
+            params,
+            key,
+            examples=Examples.of_schedule(schedule),
+            optimizer=optimizer,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            augmentation=self._augmentation(network),
+        )
+        return _fitted(network, trained, schedule)
+
+    def check(self, network: Network) -> None:
+        """Refuse an augmentation that is unknown or does not fit; see `ddjax.types.Recipe.check`."""
+        self._augmentation(network)
+
+    def _augmentation(self, network: Network) -> augment.Augmentation | None:
+        return augment.by_name(self.augmentation, network.image_shape) if self.augmentation else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Ridge(Recipe):
+    """Ridge regression on the features of θ0, or in the kernel of a network that is known by one.
+
+        α = (K + λ tr(K)/n · I)⁻¹ Y,   scores(x) = k(x, X) α,   K = k(X, X)
+
+    X are the n = S·B distilled inputs, Y their labels, k(x, x') = ⟨embed(x), embed(x')⟩ or the kernel.
+
+    Attributes:
+        penalty: λ, relative to the mean of K's diagonal.
+    """
+
+    kind = "ridge"
+
+    penalty: float = 1e-6
+
+    def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
+        """The weights as they are, and the regression on their features; the key is not used."""
+        del key
+        kernel = _kernel(network)
+        inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
+        labels = schedule.labels.reshape(len(inputs), -1)
+        gram = kernel(params, inputs, inputs)
+        penalty = self.penalty * jnp.trace(gram) / len(gram)
+        dual = jax.scipy.linalg.solve(
+            gram + penalty * jnp.eye(len(gram), dtype=gram.dtype), labels, assume_a="pos"
+        )
+        return Fitted(params, lambda new: kernel(params, new, inputs) @ dual)
+
+    def check(self, network: Network) -> None:
+        """Refuse a network without features or kernel; see `ddjax.types.Recipe.check`."""
+        checks.positive("recipe: penalty", self.penalty)
+        _kernel(network)
+
+
+def _kernel(network: Network) -> Callable[[Params, jax.Array, jax.Array], jax.Array]:
+    """`(params, inputs [n, ...], others [m, ...]) -> [n, m]`."""
+    if network.kernel is not None:
+        return network.kernel
+    embed = network.embed
+    if embed is None:
+        raise ValueError(
+            f"{network.name}: expected a network with features (embed) or a kernel, for ridge regression; it "
+            "has neither. Give its adapter `embed=`, or another recipe."
+        )
+    return lambda params, inputs, others: embed(params, inputs) @ embed(params, others).T
+
+
+def _fitted(network: Network, params: Params, schedule: Schedule) -> Fitted:
+    """A trained network; its batch norms normalise by the statistics of φ's images from now on."""
+    if norms.has_batch_norm(network):
+        images = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
+        params = norms.calibrate(network, params, images)
+    return Fitted(params, lambda inputs: network.apply(params, inputs))
+
+
+KINDS: Mapping[str, Any] = {one.kind: one for one in (Replay, Train, Ridge)}
+"""The recipes that artifacts know, by name."""
+
+_LEGACY: Mapping[str, Any] = {
+    "lr": 0.01,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "epochs": 300,
+    "batch_size": 256,
+    "optimizer": "sgd",
+}
+"""What the files of versions 1 and 2 say of both kinds, whether a kind uses it or not."""
+
+
+def recipe(kind: str = "schedule", **settings: Any) -> Recipe:
+    """A recipe by the name of its kind, e.g. `ddjax.Recipe("train", epochs=300)`.
+
+    Args:
+        kind: `"schedule"` (`Replay`), `"train"` (`Train`) or `"ridge"` (`Ridge`).
+        **settings: the fields of that kind.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: another kind, or a setting that the kind does not have.
+    """
+    checks.choice("recipe: kind", kind, KINDS)
+    names = [field.name for field in dataclasses.fields(KINDS[kind])]
+    for name in settings:
+        checks.choice(f"recipe: settings of {kind!r}", name, names)
+    return KINDS[kind](**settings)
+
+
+def as_dict(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as JSON: its kind and its settings.
+
+    Args:
+        recipe: one of `KINDS`.
+
+    Returns:
+        What `from_dict` reads. The two kinds of the first artifacts bring the settings of both, as those
+        files do, so that the same φ gives the same bytes; an empty augmentation is left out.
+    """
+    checks.choice("recipe: kind", recipe.kind, KINDS)
+    assert dataclasses.is_dataclass(recipe)
+    own = dataclasses.asdict(recipe)
+    if recipe.kind in ("schedule", "train"):
+        own = {**_LEGACY, **own}
+    if not own.get("augmentation", True):
+        del own["augmentation"]
+    return {"kind": recipe.kind, **own}
+
+
+def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where: object) -> Recipe:
+    """The recipe of a record, which may come from anywhere.
+
+    Args:
+        record: the kind and the settings.
+        input_shape: the shape of φ's inputs, which an augmentation must fit.
+        where: the name of the file, for messages.
+
+    Returns:
+        The recipe; settings that its kind does not use are left out.
+
+    Raises:
+        ValueError: another kind, an unknown setting, or a number that no training can be done with.
+    """
+    given = dict(record)
+    kind = given.pop("kind", None)
+    remedy = "Install a newer ddjax."
+    checks.choice(f"{where}: the recipe's kind", kind, KINDS, remedy=remedy)
+    names = {field.name for field in dataclasses.fields(KINDS[kind])}
+    for name in given.keys() - names - {*_LEGACY, "augmentation"}:
+        checks.choice(f"{where}: the recipe's settings", name, names, remedy=remedy)
+    _check_numbers(given, where)
+    _check_augmentation(given.get("augmentation", ""), input_shape, where, is_known="augmentation" in names)
+    return KINDS[kind](**{name: value for name, value in given.items() if name in names})
+
+
+def _check_augmentation(name: str, input_shape: tuple[int, ...], where: object, *, is_known: bool) -> None:
+    if name and not is_known:
+        raise ValueError(
+            f"{where}: recipe: augmentation: expected none, a schedule is replayed on inputs as they are; "
+            f"got {str(name)[:80]!r}. Write it again without."
+        )
+    try:
+        if name:
+            augment.by_name(name, as_image_shape(input_shape, "the distilled inputs"))
+    except ValueError as error:
+        raise ValueError(f"{where}: recipe: {error} Or install a newer ddjax.") from error
+
+
+def _check_numbers(given: Mapping[str, Any], where: object) -> None:
+    if "optimizer" in given:
+        what = f"{where}: the recipe's optimizer"
+        checks.choice(what, given["optimizer"], OPTIMIZERS, remedy="Install a newer ddjax.")
+    for name in ("lr", "momentum", "weight_decay", "penalty"):
+        if name in given:
+            checks.at_least(f"{where}: the recipe's {name}", given[name], 0, integer=False)
+    for name in ("epochs", "batch_size"):
+        if name in given:
+            checks.at_least(f"{where}: the recipe's {name}", given[name], 1)
+    if given.get("epochs", 0) > MOST_EPOCHS:
+        raise ValueError(
+            f"{where}: the recipe's epochs: expected at most {MOST_EPOCHS:,}; got {given['epochs']}. Write "
+            "it again."
+        )
