@@ -207,10 +207,22 @@ _HEADLINE = (
     headline("DM", "MNIST, ConvNet-3, 10 images", CONDENSED, "DM", ONE),
     headline("coreset, herding", "MNIST, ConvNet-3, 10 real images", CONDENSED, "herding", ONE),
     headline("coreset, random", "MNIST, ConvNet-3, 10 real images", CONDENSED, "random", ONE),
-    headline("adaptation", "pretrained LeNets, MNIST to USPS", ADAPTATION, "random pretrained", TO_USPS),
-    headline("adaptation", "pretrained LeNets, USPS to MNIST", ADAPTATION, "random pretrained", TO_MNIST),
     headline(
-        "attack", "trained LeNets, zeros taken for ones", ATTACK, "distilled images", "0 to 1: taken for it"
+        "adaptation", "pretrained LeNets, MNIST to USPS, 100 images", ADAPTATION, "random pretrained", TO_USPS
+    ),
+    headline(
+        "adaptation",
+        "pretrained LeNets, USPS to MNIST, 100 images",
+        ADAPTATION,
+        "random pretrained",
+        TO_MNIST,
+    ),
+    headline(
+        "attack",
+        "trained LeNets, zeros taken for ones, 100 images",
+        ATTACK,
+        "distilled images",
+        "0 to 1: taken for it",
     ),
 )
 
@@ -311,11 +323,7 @@ _SELECTIONS = {
 _ARTIFACTS = {"DC": "dc-seed0", "DM": "dm-seed0", "unrolled, with LeNet": "dd"}
 _TRAINED = {"convnet": "ConvNet-3", "lenet": "LeNet", "mlp": "MLP", "resnet18": "ResNet-18"}
 _SEEN = ("2", "4", "6", "8", "10")
-_MEMORIES = {
-    "random": "random",
-    "herding": "herding",
-    "distribution_matching": "distribution matching",
-}
+_MEMORIES = {"random": "random", "herding": "herding", "distribution_matching": "distribution matching"}
 _PROXIES = {
     "DM": "runs/dm/distilled.npz",
     "random": "runs/coreset-digits-1/random.npz",
@@ -327,11 +335,7 @@ def _proxy_row(title: str, artifact: str) -> Row:
     name = "architecture-search-digits"
     place = ("proxies", artifact)
     chosen = list(record(name)["whole"])[look_up(Number(name, (*place, "chosen")))]
-    return (
-        title,
-        Number(name, (*place, "rank_correlation"), "hundredths"),
-        Number(name, ("whole", chosen)),
-    )
+    return (title, Number(name, (*place, "rank_correlation"), "hundredths"), Number(name, ("whole", chosen)))
 
 
 def _sweep_column(axis: str, titles: Mapping[str, str]) -> list[Row]:
@@ -400,10 +404,7 @@ def _work_row(item: str, title: str) -> Row:
 
 
 _CONV_FORMS = ("im2col", "banded", "winograd")
-_CONV_ITEMS = {
-    "W4": "W4: AlexCifarNet",
-    "convnet3": "ConvNet-3 of 128 channels, two inner steps, N 32",
-}
+_CONV_ITEMS = {"W4": "W4: AlexCifarNet", "convnet3": "ConvNet-3 of 128 channels, two inner steps, N 32"}
 
 
 def _conv_row(item: str, title: str) -> Row:
@@ -599,8 +600,7 @@ TABLES: Mapping[str, Table] = {
         tuple(itertools.starmap(_work_row, _WORK.items())),
     ),
     "convolutions": Table(
-        ("", *(f"`{form}`" for form in _CONV_FORMS)),
-        tuple(itertools.starmap(_conv_row, _CONV_ITEMS.items())),
+        ("", *(f"`{form}`" for form in _CONV_FORMS)), tuple(itertools.starmap(_conv_row, _CONV_ITEMS.items()))
     ),
     "memory": Table(
         ("`--memory`", "keeps", "computes again", "MiB", "ms"),
@@ -669,9 +669,10 @@ def head(file: Path) -> Head:
 
 
 def wrapped(command: str) -> str:
-    """A command on as many lines as 110 characters a line need."""
-    lines = textwrap.wrap(command, 106, break_long_words=False, break_on_hyphens=False)
-    return " \\\n  ".join(lines)
+    """A command on lines of at most 108 characters, broken before flags only: a value may have blanks."""
+    flags = command.replace(" ", "\0").replace("\0--", " --")
+    lines = textwrap.wrap(flags, 106, break_long_words=False, break_on_hyphens=False)
+    return " \\\n  ".join(lines).replace("\0", " ")
 
 
 def section(name: str, what: Head) -> str:
@@ -681,7 +682,7 @@ def section(name: str, what: Head) -> str:
     commands = "\n".join(map(wrapped, what.commands))
     return (
         f"### {name}\n\n{what.title}\n\n"
-        f"**Claim** {what.claim}\n\n**Cost** {what.cost}\n{shown}\n```sh\n{commands}\n```\n"
+        f"**Claim:** {what.claim}\n\n**Cost:** {what.cost}\n{shown}\n```sh\n{commands}\n```\n"
     )
 
 
