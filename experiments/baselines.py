@@ -2,7 +2,13 @@
 
 Random real images, the best of many random sets (chosen on training images), k-means of each class, class
 means, each under a constant learning rate chosen on the validation split; k-NN on the same images; the whole
-training set. The work directory keeps each score as it comes: a stopped run continues with the next one.
+training set. The work directory keeps each score as it comes: a stopped run continues with the next score.
+
+Claim: MNIST, LeNet, 100 images, S 10, E 3, over 50 unseen initial weights: random real 55.9 ± 12.2, the best
+of many random sets 63.6 ± 6.6, k-means 62.8 ± 12.1, class means 74.2 ± 5.9; k-NN on k-means 92.3 ± 0.1; all
+images 99.1 ± 0.0.
+Cost: 1,385 s of two CPU cores beside other runs.
+Records: results/paper-basic-mnist-small.json
 
     python -m experiments.baselines --dataset=mnist --workdir=runs/baselines-mnist
     python -m experiments.baselines --dataset=mnist --theta=fixed --inner_steps=1

@@ -1,10 +1,16 @@
 """Regenerate a block of the condensation papers' table: one data set, one number of images, ours beside it.
 
 Random, herding, k-center, forgetting, DC, DSA, DM and all images with a ConvNet-3; for MNIST and CIFAR-10 DD
-and DC with the network of the 2018 paper too. `--budget=full` is the published protocol, `small` what two CPU
-cores can do; what differs stands at the head of experiments/condensation.py, and in every run's record. Each
-run has a directory of its own inside --workdir: one that is finished is found finished, one that was stopped
-continues. The table goes to --output as JSON and as text, the pictures beside it.
+and DC too, with the network of the 2018 paper. `--budget=full` is the published protocol, `small` what two
+CPU cores can do; what differs is said where the rows are defined and in every run's record. Each run has a
+directory of its own inside --workdir: a finished run is found finished, a stopped one continues. The table
+goes to --output as JSON and as text, the pictures beside it.
+
+Claim: MNIST, one image per class, five networks: DC 92.4 ± 0.4 (published 91.7 ± 0.5), DSA 89.3 ± 0.8
+(88.7 ± 0.6), DM 89.9 ± 0.5 (89.7), herding 89.7 ± 0.8 (89.2 ± 1.6), random 67.1 ± 5.0 (64.9 ± 3.5).
+Cost: two CPU cores beside other runs: 7,699 s in all: 1,602 s the selections, 2,148 s DC, 1,848 s DSA, 844 s
+DM, 1,148 s DD, 108 s DC with LeNet.
+Records: results/condense-mnist-1-small.json
 
     python -m experiments.condense_table --dataset=mnist --images_per_class=1
     python -m experiments.condense_table --dataset=cifar10 --images_per_class=10 --budget=full

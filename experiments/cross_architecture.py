@@ -1,11 +1,16 @@
 """Cross-architecture table: every artifact trains every network; test accuracies as a matrix.
 
-Each artifact is followed as it says: a `schedule` is replayed with its learned rates, under `train` networks
-are trained on its images. `--protocol=train` gives all the published training instead (SGD with momentum 0.9
-and weight decay 5e-4, its rate falling to a tenth at half of the epochs). A network starts from the same
-initial weights for all artifacts that are scored under one --init. Settings of a network follow its name,
-with colons between them. The work directory keeps each score as it comes: a stopped run continues with the
-next one.
+Each artifact is trained on as it says itself: a `schedule` is replayed with its learned rates, under `train`
+networks are trained on its images. `--protocol=train` gives every artifact the published training instead
+(SGD with momentum 0.9 and weight decay 5e-4, its rate falling to a tenth at half of the epochs). A network
+starts from the same initial weights for all artifacts that are scored under one --init. The settings of a
+network follow its name, with colons between them. The work directory keeps each score as it comes: a stopped
+run continues with the next score.
+
+Claim: MNIST, one image per class, three networks each: DC's images, distilled with a ConvNet-3, train a LeNet
+to 85.1 ± 1.6, an MLP to 72.6 ± 1.9, a ResNet-18 to 88.4 ± 0.9; a ConvNet-3 to 91.6 ± 0.3.
+Cost: 3,420 s of two CPU cores for three artifacts and four networks, beside other runs.
+Records: results/cross-architecture-mnist-1.json
 
     python -m experiments.cross_architecture --artifact=runs/dc/distilled.npz,runs/dm/distilled.npz \
         --networks=convnet,convnet:depth=2:width=64,lenet,mlp,resnet18

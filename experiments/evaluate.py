@@ -1,6 +1,9 @@
 """Evaluate any `distilled.npz`: any network, any p(θ0), any number of unseen initial weights, with baselines.
 
-python -m experiments.evaluate --artifact=runs/random_init-mnist/distilled.npz --network=mlp
+Claim: none: it measures what other experiments claim.
+Cost: not recorded; training on the images is most of it, `--nobaselines` leaves the rest out.
+
+    python -m experiments.evaluate --artifact=runs/random_init-mnist/distilled.npz --network=mlp
 """
 
 from __future__ import annotations

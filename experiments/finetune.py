@@ -5,6 +5,9 @@ The weights come from a file of the user's: `.npz` or `.safetensors`, with ddjax
 `classifier.6.bias`). The last layer is drawn anew for the classes of the data, unless `--last_layer=loaded`.
 `--pixels=imagenet` normalises as torchvision's weights expect. S 1, E 3, as in Wang et al. 2018.
 
+Claim: none: no pretrained weights of this size were at hand; the path is tested with small ones.
+Cost: not recorded; `--dry_run` prints time and memory for the machine at hand.
+
     python -m experiments.finetune --weights=alexnet.safetensors --dataset=path/to/birds.npz --resize=224 \
         --pixels=imagenet --dry_run
 """

@@ -5,6 +5,11 @@ Least squares on the first D whitened principal components of real images, whose
 affine set of D/4 dimensions that misses the optimum, and a single one. Their mean excess loss is laid beside
 the closed form (`ddjax/linear.py`), and the points are tried on θ0 that they were not distilled for.
 
+Claim: D = 8: 8 points are needed for any initial weights, 3 for an affine set of two dimensions, one for a
+single θ0; closed form and simulation agree to 2e-15.
+Cost: 1,254 s of two CPU cores beside other runs.
+Records: results/paper-linear-mnist-small.json
+
     python -m experiments.linear_bound
 """
 

@@ -1,9 +1,12 @@
 """Ten distilled digits in a minute: scikit-learn's embedded handwritten digits, for random initial weights.
 
-Claim: one image per class trains a small ConvNet from initial weights it has never seen to 84.6 ± 1.7 %; ten
-real images to 49.0 ± 5.9, class means to 65.8 ± 7.6. Cost: 30 s of two CPU cores. No download.
+Claim: one image per class trains a small ConvNet from initial weights it has never seen to 84.6 ± 1.7; ten
+random real images to 49.0 ± 5.9, class means to 65.8 ± 7.6.
+Cost: 30 s of two CPU cores. No download.
+Records: results/digits-quickstart.json
 
     bash scripts/quickstart.sh
+    python -m experiments.quickstart
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
 """Accuracy against the number of steps, epochs or images, or against the init scheme: the 2018 paper's plots.
 
 Each value of the axis, and each seed, is a run of `experiments.random_init` or `experiments.fixed_init` in a
-directory of its own inside --workdir; one that is finished is found finished, one that was stopped continues.
-`sweep.png` is drawn from their records, which `result.json` gathers. All other flags are those of the runs.
+directory of its own inside --workdir; a finished run is found finished, a stopped one continues. `sweep.png`
+is drawn from their records, which `result.json` gathers. All other flags are those of the runs.
+
+Claim: MNIST, LeNet, from noise with class labels, 300 outer steps, 20 unseen initial weights: from 25.2 ± 5.1
+with one inner step an epoch (E 3) to 82.2 ± 1.8 with 20.
+Cost: two CPU cores beside other runs: 278 s, 259 s, 273 s, 177 s and 479 s of the five points.
+Records: results/mnist-sweep-steps.json
 
     python -m experiments.sweep --axis=epochs --values=1,2,3,5,10 --dataset=mnist --num_outer_steps=300
     python -m experiments.sweep --axis=steps --values=1,2,5,10,20 --of=fixed_init --seeds=0,1,2

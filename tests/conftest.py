@@ -1,4 +1,4 @@
-"""Fixtures: four fake devices, float64 on request, where the reference values lie."""
+"""Fixtures: four fake devices, float64 on request, where the golden values lie."""
 
 from __future__ import annotations
 
@@ -40,11 +40,8 @@ def x64() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """The folder of values computed by the original implementations."""
-    folder = ROOT.parent / "shared" / "reference"
-    if not folder.is_dir():
-        pytest.skip(f"reference values are not at {folder}")
-    return folder
+    """The folder of values computed by the original implementations; its README says what each file holds."""
+    return ROOT / "tests" / "golden"
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""The README's examples, run as they stand but for the number of steps; what importing ddjax brings."""
+"""The files for people: the README's examples run, documented commands parse, links lead somewhere."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -16,12 +17,25 @@ import pytest
 from absl import flags
 from problems import write_npz
 
+import ddjax
 from experiments import config as settings
+from scripts import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-LAUNCHERS = {path.stem: path.read_text() for path in (ROOT / "experiments").glob("*.py")}
-RECORDS = {path.name: path for path in (ROOT / "experiments" / "results").glob("*.json")}
+TEXTS = {
+    name: (ROOT / name).read_text()
+    for name in (
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "experiments/README.md",
+        "experiments/results/README.md",
+        "tests/golden/README.md",
+    )
+}
+LAUNCHERS = {name: path.read_text() for name, path in tables.launchers().items()}
+RECORDS = {path.name: path for path in tables.RESULTS.glob("*.json")}
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -56,11 +70,10 @@ def test_an_example_runs(index, tmp_path, monkeypatch, rng):
         assert len(names["score"].values) == 2
 
 
-def test_every_launcher_is_in_the_readme():
-    shared = {"__init__", "condensation", "config", "launch", "parts", "planning", "regenerate", "results"}
-    shared |= {"scores", "tables"}
-    for name in LAUNCHERS:
-        assert name in shared or f"experiments.{name}" in README, name
+def test_the_readme_is_one_page_with_both_commands():
+    assert len(README.splitlines()) <= 250
+    assert "bash scripts/quickstart.sh" in README
+    assert "bash scripts/test.sh" in README
 
 
 FLAG = r'--[^\s`"]+(?:"[^"]*")?|\$\w+'
@@ -71,26 +84,39 @@ def launches(text: str) -> list[tuple[str, list[str]]]:
     text = text.replace("\\\n", " ")
     # NAME="..." stands for $NAME in what follows, and the number of a loop for 0.
     variables = dict(re.findall(r'^(\w+)="(--.*)"$', text, re.MULTILINE))
-    found = re.findall(rf"python -m experiments\.(\w+)((?:\s+(?:{FLAG}))*)", text)
+    found = re.findall(rf"python -m experiments\.([a-z_]+)((?:\s+(?:{FLAG}))*)", text)
     return [
         (name, shlex.split(re.sub(r"\$(\w+)", lambda match: variables.get(match[1], "0"), rest)))
         for name, rest in found
     ]
 
 
-@pytest.mark.parametrize("place", ["README.md", *(name for name in LAUNCHERS if name != "__init__")])
+def fields(launcher: str) -> set[str]:
+    """The flags of a launcher, without the dashes."""
+    return {
+        field.name for field in dataclasses.fields(importlib.import_module(f"experiments.{launcher}").Config)
+    }
+
+
+@pytest.mark.parametrize("place", [*TEXTS, *LAUNCHERS])
 def test_documented_commands_have_only_flags_that_exist(place):
-    for name, arguments in launches(README if place == "README.md" else LAUNCHERS[place]):
-        # A choice of several, or a place that is left open, is no command.
-        if not {"…", "|"} & set(" ".join(arguments)):
-            config = importlib.import_module(f"experiments.{name}").Config
-            settings.parse(config, [name, *arguments], flags.FlagValues())
+    for name, arguments in launches((TEXTS | LAUNCHERS)[place]):
+        config = importlib.import_module(f"experiments.{name}").Config
+        settings.parse(config, [name, *arguments], flags.FlagValues())
 
 
-def test_there_are_commands_in_the_readme():
-    found = [name for name, _ in launches(README)]
-    assert len(found) > 30
-    assert {"quickstart", "condense_table", "sweep", "architecture_search"} <= set(found)
+@pytest.mark.parametrize("place", ["README.md", "experiments/README.md", "experiments/results/README.md"])
+def test_flags_that_are_mentioned_exist(place):
+    known = {"help", "nobaselines"}.union(*map(fields, LAUNCHERS))
+    codes = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", TEXTS[place], flags=re.DOTALL))
+    mentioned = {flag for code in codes if "scripts/" not in code for flag in re.findall(r"--(\w+)", code)}
+    assert mentioned - known == set()
+
+
+def test_there_are_commands_in_the_files():
+    found = [name for place in TEXTS for name, _ in launches(TEXTS[place])]
+    assert len(found) > 50
+    assert set(LAUNCHERS) <= set(found)
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -101,10 +127,45 @@ def test_a_record_s_command_can_be_given_again(name):
         settings.parse(config, [launcher, *arguments], flags.FlagValues())
 
 
-def test_links_lead_somewhere():
-    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert len(links) > 40
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def anchors(file: Path) -> set[str]:
+    """The names of a Markdown file's headings in links."""
+    headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_somewhere(name):
+    file = ROOT / name
+    for link in re.findall(r"\]\(([^)]+)\)", TEXTS[name]):
+        if "://" not in link:
+            path, _, anchor = link.partition("#")
+            target = file.parent / path if path else file
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_files_that_are_named_exist(name):
+    codes = re.findall(r"`((?:ddjax|experiments|scripts|tests)/[\w./-]*)`", TEXTS[name])
+    assert codes
+    assert [code for code in codes if "NAME" not in code and not (ROOT / code).exists()] == []
+
+
+def test_every_golden_file_is_described_and_small():
+    files = {file.stem: file.stat().st_size for file in (ROOT / "tests" / "golden").glob("*.npz")}
+    rows = re.findall(r"^\| (`.*?`) \|", TEXTS["tests/golden/README.md"], re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", "".join(rows))) == set(files)
+    assert max(files.values()) <= 2**20
+
+
+def test_the_citation_has_the_version():
+    assert f"\nversion: {ddjax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_every_picture_and_record_is_shown():
+    shown = {Path(link).name for link in re.findall(r"\]\(([^)]+)\)", "".join(TEXTS.values()))}
+    there = {file.name for file in tables.RESULTS.iterdir() if file.suffix in {".json", ".png"}}
+    assert there - shown == set()
 
 
 def test_importing_ddjax_loads_nothing_heavy_and_touches_no_device():

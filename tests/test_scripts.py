@@ -150,3 +150,4 @@ def test_the_wheel_imports_without_the_clone(wheel, tmp_path):
         sys.executable, "-c", "import ddjax; print(ddjax.__file__)", cwd=tmp_path, PYTHONPATH=str(tmp_path)
     )
     assert done.stdout.strip() == str(tmp_path / "ddjax/__init__.py"), done.stderr
+    assert (tmp_path / "ddjax/py.typed").is_file()

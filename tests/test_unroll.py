@@ -42,7 +42,12 @@ ATTACKED, TARGET = 3, 7
 def replay_inputs(name: str, reference) -> tuple[Network, Any, Schedule, jax.Array, jax.Array, Any]:
     """The case's network, θ0, schedule, real images and labels in float64, and the recorded results."""
     architecture, layers = CASES[name]
-    values = np.load(reference / f"{name}.npz")
+    path = reference / f"{name}.npz"
+    if not path.is_file():  # dd_alexcifar.npz is too large for the repository
+        path = reference.parents[2] / "shared" / "reference" / path.name
+    if not path.is_file():
+        pytest.skip(f"{path.name} is neither in tests/golden nor in ../shared/reference")
+    values = np.load(path)
     network = networks.by_name(architecture, values["images"].shape[2:], 10)
     params = {
         ours: {

@@ -1,7 +1,7 @@
 """What combines with what: every method with every form of φ, network, augmentation and p(θ0), or why not.
 
-`python tests/methods/combinations.py` writes the table into the README, `test_combinations.py` tries
-each cell.
+`python tests/methods/combinations.py` writes the table into experiments/README.md, `test_combinations.py`
+tries each cell.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ddjax.pool import Pool
 from ddjax.types import Form, InitDistribution, Method, Network, Schedule
 
 CLASSES = 2
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = Path(__file__).resolve().parents[2] / "experiments" / "README.md"
 BEGIN, END = "<!-- what combines with what: begin -->\n", "<!-- what combines with what: end -->"
 
 Build = Callable[[Network, InitDistribution, Augmentation | None], Method]
@@ -191,7 +191,7 @@ def table() -> str:
 
 
 def with_table(text: str) -> str:
-    """The README with the table between its marks."""
+    """The text of experiments/README.md with the table between its marks."""
     return re.sub(f"(?<={BEGIN}).*?(?={END})", lambda _: table(), text, flags=re.DOTALL)
 
 

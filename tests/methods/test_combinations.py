@@ -58,7 +58,7 @@ def test_it_is_differentiable_or_refused(method, kind, thing):
         assert float(jnp.linalg.norm(leaf)) > 0
 
 
-def test_the_readme_has_the_table():
+def test_the_list_of_experiments_has_the_table():
     text = combinations.README.read_text()
     assert combinations.table() in text
     assert combinations.with_table(text) == text

@@ -1,0 +1,730 @@
+"""Write the tables of the README files from the records, and the list of launchers from their docstrings.
+
+    python scripts/tables.py            # writes anew what stands between the marks
+    python scripts/tables.py --check    # writes nothing; exit code 1 where a file would change
+
+A table stands between `<!-- NAME: begin -->` and `<!-- NAME: end -->` in `README.md`, `experiments/README.md`
+or `experiments/results/README.md`. `TABLES` says what is in each table: rows of text and of places in the
+JSON records of `experiments/results`. To add a table, add an entry here and its marks to a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import functools
+import itertools
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "experiments" / "results"
+FILES = (ROOT / "README.md", ROOT / "experiments" / "README.md", RESULTS / "README.md")
+
+Record = Mapping[str, Any]
+
+
+class Number(NamedTuple):
+    """One number of a table.
+
+    Attributes:
+        record: name of the record's file in `experiments/results`, without `.json`; or "published".
+        place: the keys that lead to the number inside the record.
+        style: how the number is written, one of `STYLES`.
+    """
+
+    record: str
+    place: tuple[str, ...]
+    style: str = "score"
+
+
+Cell = str | Number
+Row = tuple[Cell, ...]
+
+
+class Table(NamedTuple):
+    """What stands in a table.
+
+    Attributes:
+        header: the titles of the columns.
+        rows: the cells, row by row.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+# Published numbers of experiments whose records are not tables and so do not hold them.
+
+
+def _score(mean: float, std: float | None = None) -> Record:
+    return {"mean": mean, "std": std}
+
+
+PUBLISHED: Mapping[str, Record] = {
+    # Percent; DC, DSA, DM and their selections: arXiv 2006.05929, 2102.08259 and 2110.04181.
+    "mnist, 10 images per class": {
+        "random": _score(95.1, 0.9),
+        "herding": _score(93.7, 0.3),
+        "k_center": _score(84.4, 1.7),
+        "forgetting": _score(68.1, 3.3),
+        "DM": _score(97.5),
+    },
+    "fashion_mnist, 1 image per class": {"DC": _score(70.5, 0.6)},
+    "mnist, LeNet, 10 images per class": {"DC": _score(93.9, 0.6)},
+    # An outer step of the papers' PyTorch code on two such cores: milliseconds and peak MiB above start.
+    "W1": {"ms": 233, "mib": 105},
+    "W2": {"ms": 1070, "mib": 141},
+    "W3": {"ms": 143, "mib": 142},
+    "W4": {"ms": 5630, "mib": 2632},
+    "W5": {"ms": 9950, "mib": 682},
+    "W6": {"ms": 3680, "mib": 297},
+}
+
+
+# Records, and how a number of theirs is written.
+
+
+@functools.cache
+def record(name: str) -> Record:
+    """A record, with its cells by row and column and its points by value, so that keys lead everywhere."""
+    if name == "published":
+        return PUBLISHED
+    found = json.loads((RESULTS / f"{name}.json").read_text())
+    cells: dict[str, dict[str, Any]] = {}
+    for cell in found.get("cells", ()):
+        cells.setdefault(cell["row"], {})[cell["column"]] = cell
+    points = {str(point["value"]): point for point in found.get("points", ())}
+    return {**found, "cells": cells, "points": points}
+
+
+def look_up(number: Number) -> Any:
+    """What lies at a place of a record.
+
+    Raises:
+        KeyError: the record has no such place.
+    """
+    at: Any = record(number.record)
+    for key in number.place:
+        if key not in at:
+            raise KeyError(f"{number.record}.json: expected {' > '.join(number.place)}; found no {key!r}.")
+        at = at[key]
+    return at
+
+
+def mean_and_std(score: Record | None, digits: int = 1) -> str:
+    """`"79.5 ± 8.1"`; the mean alone where it has no deviation; nothing where there is no score."""
+    if score is None:
+        return ""
+    mean = f"{score['mean']:.{digits}f}"
+    is_alone = score["std"] is None or score.get("n") == 1
+    return mean if is_alone else f"{mean} ± {score['std']:.{digits}f}"
+
+
+def three_digits(value: float) -> str:
+    """`"2,180"`: a whole number of at most three significant digits."""
+    return f"{float(f'{value:.3g}'):,.0f}"
+
+
+def executed_share(item: Record) -> str:
+    """The operations that the compiled program executes, over its time, as a share of the machine's peak."""
+    per_second = item["flops"] / item["ms_per_step"]["median"] * 1000
+    return f"{100 * per_second / item['peak_flops_per_second']:.0f} %"
+
+
+STYLES: Mapping[str, Callable[[Any], str]] = {
+    "score": mean_and_std,
+    "bold": lambda score: f"**{mean_and_std(score)}**",
+    "n": lambda score: str(score["n"]),
+    "tenths": lambda value: f"{value:.1f}",
+    "hundredths": lambda value: f"{value:.2f}",
+    "whole": lambda value: f"{value:,.0f}",
+    "three digits": three_digits,
+    "share": lambda value: f"{100 * value:.0f} %",
+    "executed share": executed_share,
+    "mib": lambda value: f"{value / 2**20:,.0f}",
+}
+
+
+def text_of(cell: Cell) -> str:
+    """A cell as it is written."""
+    return cell if isinstance(cell, str) else STYLES[cell.style](look_up(cell))
+
+
+def markdown(table: Table) -> str:
+    """A table in Markdown."""
+    lines = [table.header, ("---",) * len(table.header), *(map(text_of, row) for row in table.rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+# Rows of one shape.
+
+
+def of_cells(name: str, title: str, row: str, *columns: str, style: str = "score") -> Row:
+    """A row that a record's own table has: ours and the published number for each of the columns."""
+    places = (("cells", row, column) for column in columns)
+    pairs = ((Number(name, (*p, "ours"), style), Number(name, (*p, "published"))) for p in places)
+    return (title, *itertools.chain.from_iterable(pairs))
+
+
+def headline(family: str, what: str, name: str, row: str, column: str) -> Row:
+    """A family's row in the README: ours, over how many networks, and the published number."""
+    ours = ("cells", row, column, "ours")
+    published = Number(name, ("cells", row, column, "published"))
+    return (family, what, Number(name, ours, "bold"), Number(name, ours, "n"), published)
+
+
+def single(title: str, name: str, *place: str, style: str = "score") -> Row:
+    """A score and how many networks are behind it."""
+    return (title, Number(name, place, style), Number(name, place, "n"))
+
+
+def beside(title: str, name: str, place: tuple[str, ...], published: tuple[str, ...] | None) -> Row:
+    """A score, how many networks are behind it, and a published number of `PUBLISHED`."""
+    there = "" if published is None else Number("published", published)
+    return (*single(title, name, *place), there)
+
+
+BASIC, CIFAR = "paper-basic-mnist-small", "paper-basic-cifar10-small"
+ADAPTATION, ATTACK = "paper-adaptation-mnist-small", "paper-attack-mnist-small"
+CONDENSED = "condense-mnist-1-small"
+HUNDRED, TEN, ONE = "mnist, 100 images", "mnist, 10 images", "mnist, 1 image per class"
+TO_USPS, TO_MNIST = "mnist to usps", "usps to mnist"
+
+_HEADLINE = (
+    headline("DD, fixed init", "MNIST, LeNet, 100 images, one known θ0", BASIC, "fixed init", HUNDRED),
+    headline("DD, random init", "MNIST, LeNet, 100 images", BASIC, "random init", HUNDRED),
+    headline(
+        "DD, random init", "CIFAR-10, AlexCifarNet, 100 images", CIFAR, "random init", "cifar10, 100 images"
+    ),
+    headline("DC", "MNIST, ConvNet-3, 10 images", CONDENSED, "DC", ONE),
+    headline("DSA", "MNIST, ConvNet-3, 10 images", CONDENSED, "DSA", ONE),
+    headline("DM", "MNIST, ConvNet-3, 10 images", CONDENSED, "DM", ONE),
+    headline("coreset, herding", "MNIST, ConvNet-3, 10 real images", CONDENSED, "herding", ONE),
+    headline("coreset, random", "MNIST, ConvNet-3, 10 real images", CONDENSED, "random", ONE),
+    headline(
+        "adaptation", "pretrained LeNets, MNIST to USPS, 100 images", ADAPTATION, "random pretrained", TO_USPS
+    ),
+    headline(
+        "adaptation",
+        "pretrained LeNets, USPS to MNIST, 100 images",
+        ADAPTATION,
+        "random pretrained",
+        TO_MNIST,
+    ),
+    headline(
+        "attack",
+        "trained LeNets, zeros taken for ones, 100 images",
+        ATTACK,
+        "distilled images",
+        "0 to 1: taken for it",
+    ),
+)
+
+_BASIC_ROWS = {
+    "random init": "**random init**, 50 unseen inits",
+    "class mean": "class means",
+    "optimized real": "optimized real, the best 10 of 50 random sets",
+    "k-means": "k-means of each class",
+    "random real": "random real",
+    "k-means, epochs tuned too": "k-means, 30 epochs",
+    "optimized real, epochs tuned too": "optimized real, 30 epochs",
+    "random real, epochs tuned too": "random real, 30 epochs",
+    "class mean, epochs tuned too": "class means, 30 epochs",
+    "k-NN, k-means": "*k-NN on k-means, no network*",
+    "k-NN, random real": "*k-NN on random real, no network*",
+    "all data": "*all 54,000 images instead*",
+}
+
+_ADAPTATION_ROWS = {
+    "fixed pretrained": "**one known network**, 3 of them",
+    "random pretrained": "**any of them**, 20 held out",
+    "random real": "random real",
+    "optimized real": "optimized real",
+    "k-means": "k-means of each class",
+    "class mean": "class means",
+    "no adaptation": "no step",
+    "all of the target, from scratch": "*all of the target, from scratch*",
+}
+
+_ABLATION_STEPS = (
+    "noise, class labels",
+    "noise, learned labels",
+    "k-means, class labels",
+    "k-means, learned labels",
+    "the same, M 2",
+    "the same, 200 steps of SGD",
+    "the same, 200 steps of Adam",
+    "the same, a window of 30 of them",
+    "the same, ending anywhere",
+    "that, from noise",
+    "that, with class labels",
+)
+
+
+def _ablation_row(step: str) -> Row:
+    name = "paper-ablation-mnist-small"
+    validation, test = (f"{part} accuracy, 400 outer steps" for part in ("validation", "test"))
+    return (
+        step,
+        Number(name, ("cells", step, validation, "ours")),
+        Number(name, ("cells", step, test, "ours")),
+        Number(name, ("cells", step, "seconds", "ours", "mean"), "whole"),
+    )
+
+
+def _attack_row(change: str, title: str, row: str) -> Row:
+    taken, right = (f"{change}: {what}" for what in ("taken for it", "other classes right"))
+    own = of_cells(ATTACK, title, row, taken)
+    return (change.replace("to", "→"), *own, Number(ATTACK, ("cells", row, right, "ours")))
+
+
+_ATTACKS = tuple(
+    _attack_row(change, title, row)
+    for change in ("0 to 1", "3 to 7", "4 to 9")
+    for title, row in (
+        ("distilled images", "distilled images"),
+        ("random real, wrong labels", "random real images"),
+    )
+)
+
+
+def _condensed_row(title: str, row: str) -> Row:
+    place = ("cells", row, ONE, "ours")
+    published = Number(CONDENSED, ("cells", row, ONE, "published"))
+    return (title, Number(CONDENSED, place), Number(CONDENSED, place, "n"), published)
+
+
+_CONDENSED_ROWS = {
+    "random": "random real",
+    "herding": "herding",
+    "k-center": "k-center",
+    "forgetting": "most forgotten",
+    "DC": "DC",
+    "DSA": "DSA",
+    "DM": "DM",
+    "DD, LeNet": "DD (unrolled), with LeNet",
+    "DC, LeNet": "DC, with LeNet",
+}
+
+_TEN_PER_CLASS = "mnist, 10 images per class"
+_SELECTIONS = {
+    "random": "random real",
+    "herding": "herding",
+    "k_center": "k-center",
+    "forgetting": "most forgotten",
+}
+
+_ARTIFACTS = {"DC": "dc-seed0", "DM": "dm-seed0", "unrolled, with LeNet": "dd"}
+_TRAINED = {"convnet": "ConvNet-3", "lenet": "LeNet", "mlp": "MLP", "resnet18": "ResNet-18"}
+_SEEN = ("2", "4", "6", "8", "10")
+_MEMORIES = {"random": "random", "herding": "herding", "distribution_matching": "distribution matching"}
+_PROXIES = {
+    "DM": "runs/dm/distilled.npz",
+    "random": "runs/coreset-digits-1/random.npz",
+    "herding": "runs/coreset-digits-1/herding.npz",
+}
+
+
+def _proxy_row(title: str, artifact: str) -> Row:
+    name = "architecture-search-digits"
+    place = ("proxies", artifact)
+    chosen = list(record(name)["whole"])[look_up(Number(name, (*place, "chosen")))]
+    return (title, Number(name, (*place, "rank_correlation"), "hundredths"), Number(name, ("whole", chosen)))
+
+
+def _sweep_column(axis: str, titles: Mapping[str, str]) -> list[Row]:
+    name = f"mnist-sweep-{axis}"
+    return [(title, Number(name, ("points", value, "test_accuracy"))) for value, title in titles.items()]
+
+
+_SWEEPS = (
+    _sweep_column("steps", {value: value for value in ("1", "2", "5", "10", "20")}),
+    _sweep_column("epochs", {value: value for value in ("1", "2", "3", "5", "10")}),
+    _sweep_column("images", {"1": "10", "2": "20", "5": "50", "10": "100"}),
+    _sweep_column(
+        "init",
+        {
+            "xavier_normal": "Xavier, normal",
+            "xavier_uniform": "Xavier, uniform",
+            "kaiming_normal": "Kaiming, normal",
+            "kaiming_uniform": "Kaiming, uniform",
+            "orthogonal": "orthogonal",
+        },
+    ),
+)
+_SWEEP_ROWS = tuple(
+    tuple(itertools.chain.from_iterable(pairs))
+    for pairs in itertools.zip_longest(*_SWEEPS, fillvalue=("", ""))
+)
+
+_OUTER_RECIPES = {
+    "original": ("none (`--original`: Adam 0.5, 0.999, halved)", "0.01", "0.01", "1"),
+    "clip1-0.03-0.03": ("1", "0.03", "0.03", "1"),
+    "clip0.2-0.03-0.03": ("0.2", "0.03", "0.03", "1"),
+    "clip1": ("1", "0.05", "0.01", "1"),
+    "default": ("0.2 (our default)", "0.05", "0.01", "1"),
+    "default-M2": ("0.2", "0.05", "0.01", "2"),
+}
+
+
+def _outer_recipe_row(name: str, settings: Row) -> Row:
+    file = f"mnist-outer-recipe-{name}"
+    scores = (Number(file, ("val_accuracy",), "tenths"), Number(file, ("seconds", "distil"), "whole"))
+    return (*settings, *scores, f"[json]({file}.json)")
+
+
+_WORK = {
+    "W1": "LeNet, S 10, E 3, N 1024, fixed init, M 1",
+    "W2": "the same, random init, M 4",
+    "W3": "LeNet, S 1, E 3, N 1024, fixed init, M 1",
+    "W4": "AlexCifarNet, CIFAR-10, S 10, E 3, N 1024",
+    "W5": "DC, ConvNet-3, 1 image per class, N 256 of each, all ten classes",
+    "W6": "DM, ConvNet-3, 1 image per class, N 256 of each, all ten classes",
+}
+
+
+def _work_row(item: str, title: str) -> Row:
+    name, place = "bench-cpu-targets", ("items", item)
+    return (
+        f"{item}: {title}",
+        Number(name, (*place, "ms_per_step", "median"), "three digits"),
+        Number(name, (*place, "ms_per_step"), "n"),
+        Number(name, (*place, "peak_rss_bytes"), "mib"),
+        Number("published", (item, "ms"), "whole"),
+        Number("published", (item, "mib"), "whole"),
+        Number(name, (*place, "part_of_peak"), "share"),
+        Number(name, place, "executed share"),
+    )
+
+
+_CONV_FORMS = ("im2col", "banded", "winograd")
+_CONV_ITEMS = {"W4": "W4: AlexCifarNet", "convnet3": "ConvNet-3 of 128 channels, two inner steps, N 32"}
+
+
+def _conv_row(item: str, title: str) -> Row:
+    places = (("items", f"{item} conv_form={form}", "ms_per_step", "median") for form in _CONV_FORMS)
+    return (title, *(Number("bench-cpu-conv", place, "three digits") for place in places))
+
+
+_MEMORY = {
+    "reverse": ("`reverse`", "weights and activations of every step", "nothing"),
+    "recompute": ("`recompute` (default on CPU)", "weights of every step", "each step"),
+    "sqrt": ("`sqrt`", "weights of every √T-th step", "each step, twice"),
+    "mixed": (
+        "`mixed`",
+        "weights of every step: second derivatives forward over reverse",
+        "each gradient, beside its derivative",
+    ),
+    "mixed_sqrt": ("`mixed_sqrt`", "weights of every √T-th step", "each step, twice"),
+}
+
+
+def _memory_row(strategy: str, what: Row) -> Row:
+    name, place = "bench-cpu-t300", ("items", f"T300 memory={strategy}")
+    return (
+        *what,
+        Number(name, (*place, "temporary_bytes"), "mib"),
+        Number(name, (*place, "ms_per_step", "median"), "whole"),
+    )
+
+
+_LINEAR = "paper-linear-mnist-small"
+_LINEAR_ROWS = {
+    "any initial weights": "any initial weights",
+    "an affine set of 2 dimension(s)": "an affine set of two dimensions",
+    "one set of initial weights": "a single θ0",
+}
+
+QUICKSTART, DIGITS_DM = "digits-quickstart", "digits-distribution-matching"
+
+TABLES: Mapping[str, Table] = {
+    "headline": Table(("family", "what", "ours", "n", "published"), _HEADLINE),
+    "quickstart": Table(
+        ("trained on", "test accuracy, %", "n"),
+        (
+            single("all 1,294 training images", QUICKSTART, "baselines", "all data"),
+            single("*k-NN on k-means of each class, no network*", QUICKSTART, "baselines", "k-NN, k-means"),
+            single("**ten distilled images**", QUICKSTART, "test_accuracy", style="bold"),
+            single("class means", QUICKSTART, "baselines", "class mean"),
+            single("k-means of each class", QUICKSTART, "baselines", "k-means"),
+            single("*k-NN on random real images, no network*", QUICKSTART, "baselines", "k-NN, random real"),
+            single("ten random real images", QUICKSTART, "baselines", "random real"),
+        ),
+    ),
+    "mnist": Table(
+        ("", "100 images", "the paper's", "10 images", "the paper's"),
+        (
+            of_cells(BASIC, "**fixed init**, 3 distilled θ0", "fixed init", HUNDRED, TEN, style="bold"),
+            *((*of_cells(BASIC, title, row, HUNDRED), "", "") for row, title in _BASIC_ROWS.items()),
+        ),
+    ),
+    "ablation": Table(("", "validation", "test", "seconds"), tuple(map(_ablation_row, _ABLATION_STEPS))),
+    "cifar10": Table(
+        ("", "100 images", "the paper's"),
+        tuple(
+            of_cells(CIFAR, title, row, "cifar10, 100 images", style="bold")
+            for row, title in (
+                ("fixed init", "**fixed init**, one distilled θ0, S 10, E 3"),
+                ("random init", "**random init**, 50 unseen inits"),
+            )
+        ),
+    ),
+    "adaptation": Table(
+        ("", "MNIST to USPS", "the paper's", "USPS to MNIST", "the paper's"),
+        tuple(of_cells(ADAPTATION, title, row, TO_USPS, TO_MNIST) for row, title in _ADAPTATION_ROWS.items()),
+    ),
+    "attack": Table(("", "", "taken for it", "the paper's", "other classes right"), _ATTACKS),
+    "condensation": Table(
+        ("", "ours", "n", "published"),
+        tuple(_condensed_row(title, row) for row, title in _CONDENSED_ROWS.items()),
+    ),
+    "coresets": Table(
+        ("", "ours", "n", "published"),
+        tuple(
+            beside(title, "coreset-mnist-10", ("baselines", row), (_TEN_PER_CLASS, row))
+            for row, title in _SELECTIONS.items()
+        ),
+    ),
+    "in part": Table(
+        ("", "ours", "n", "published"),
+        (
+            beside(
+                "MNIST, ten images per class: DM after 150 updates",
+                "mnist-distribution-matching-10",
+                ("test_accuracy",),
+                (_TEN_PER_CLASS, "DM"),
+            ),
+            beside(
+                "Fashion-MNIST, one image per class: DC after 300 updates",
+                "fashion-gradient-matching-1",
+                ("test_accuracy",),
+                ("fashion_mnist, 1 image per class", "DC"),
+            ),
+            beside(
+                "Fashion-MNIST, one image per class: DM after 500 updates",
+                "fashion-distribution-matching-1",
+                ("test_accuracy",),
+                None,
+            ),
+        ),
+    ),
+    "cross-architecture": Table(
+        ("", *_TRAINED.values()),
+        tuple(
+            (
+                title,
+                *(
+                    Number(
+                        "cross-architecture-mnist-1",
+                        ("matrix", f"runs/{CONDENSED}/{run}/distilled.npz", network),
+                    )
+                    for network in _TRAINED
+                ),
+            )
+            for title, run in _ARTIFACTS.items()
+        ),
+    ),
+    "continual": Table(
+        ("classes seen", *_SEEN),
+        tuple(
+            (title, *(Number("continual-digits", ("accuracy", memory, seen)) for seen in _SEEN))
+            for memory, title in _MEMORIES.items()
+        ),
+    ),
+    "architecture search": Table(
+        ("", "rank correlation", "the network chosen, trained on all"),
+        tuple(itertools.starmap(_proxy_row, _PROXIES.items())),
+    ),
+    "least squares": Table(
+        ("initial weights", "points that are needed", "the paper's"),
+        tuple(
+            (
+                title,
+                Number(_LINEAR, ("cells", row, "points that it needs", "ours", "mean"), "whole"),
+                Number(_LINEAR, ("cells", row, "points that it needs", "published")),
+            )
+            for row, title in _LINEAR_ROWS.items()
+        ),
+    ),
+    "sweeps": Table(
+        (
+            "S (with E 3)",
+            "",
+            "E (with S 10)",
+            "",
+            "images (S 1, E 10)",
+            "",
+            "initial weights (S 10, E 3)",
+            "",
+        ),
+        _SWEEP_ROWS,
+    ),
+    "digits, distribution matching": Table(
+        ("trained on", "test accuracy, %", "n"),
+        (
+            single("**ten distilled images**", DIGITS_DM, "test_accuracy", style="bold"),
+            single("k-means of each class", DIGITS_DM, "baselines", "k-means"),
+            single("class means", DIGITS_DM, "baselines", "class mean"),
+            single("ten random real images", DIGITS_DM, "baselines", "random real"),
+        ),
+    ),
+    "outer recipe": Table(
+        (
+            "bound on the gradient's norm",
+            "rate of the images",
+            "rate of the learning rates",
+            "M",
+            "validation accuracy",
+            "seconds",
+            "record",
+        ),
+        tuple(itertools.starmap(_outer_recipe_row, _OUTER_RECIPES.items())),
+    ),
+    "speed": Table(
+        (
+            "",
+            "ours, ms",
+            "n",
+            "MiB above start",
+            "the original's, ms",
+            "MiB",
+            "direct-convolution equivalent, of the peak",
+            "executed, of the peak",
+        ),
+        tuple(itertools.starmap(_work_row, _WORK.items())),
+    ),
+    "convolutions": Table(
+        ("", *(f"`{form}`" for form in _CONV_FORMS)), tuple(itertools.starmap(_conv_row, _CONV_ITEMS.items()))
+    ),
+    "memory": Table(
+        ("`--memory`", "keeps", "computes again", "MiB", "ms"),
+        tuple(itertools.starmap(_memory_row, _MEMORY.items())),
+    ),
+}
+
+
+# Launchers.
+
+LAUNCHER = re.compile(r"\blaunch\.main\(|^LAUNCHER = ", re.MULTILINE)
+
+
+class Head(NamedTuple):
+    """What a launcher's docstring says of it.
+
+    Attributes:
+        title: the first sentence.
+        claim: what the launcher shows, a number of a record; or "none" and why.
+        cost: what that took; or "not recorded".
+        records: the files with the numbers, relative to `experiments/`.
+        commands: examples of a command, without the line breaks.
+    """
+
+    title: str
+    claim: str
+    cost: str
+    records: tuple[str, ...]
+    commands: tuple[str, ...]
+
+
+def launchers() -> dict[str, Path]:
+    """The files of `experiments/` that start an experiment, by name."""
+    files = sorted((ROOT / "experiments").glob("*.py"))
+    return {file.stem: file for file in files if LAUNCHER.search(file.read_text())}
+
+
+def _field(text: str, name: str) -> str:
+    """The paragraph that starts with `name:`, up to the next field or an empty line."""
+    found = re.search(rf"^{name}: (.*?)(?=\n[A-Z][a-z]+: |\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+    return "" if found is None else " ".join(found[1].split())
+
+
+def head(file: Path) -> Head:
+    """What a launcher's docstring says.
+
+    Raises:
+        ValueError: there is no docstring, or no claim, cost or command in it.
+    """
+    text = ast.get_docstring(ast.parse(file.read_text())) or ""
+    lines = (" ".join(line.split()) for line in text.splitlines() if line.startswith("    "))
+    commands = tuple(line for line in lines if line.startswith(("python -m ", "bash ")))
+    found = Head(
+        " ".join(text.split("\n\n")[0].split()),
+        _field(text, "Claim"),
+        _field(text, "Cost"),
+        tuple(name for name in _field(text, "Records").split(", ") if name),
+        commands,
+    )
+    if not (found.title and found.claim and found.cost and found.commands):
+        raise ValueError(
+            f"{file.name}: expected a docstring with a title, `Claim: ...`, `Cost: ...` and an indented "
+            f"command; got {found}. Write what is missing; `Claim: none: ...` where nothing is claimed."
+        )
+    return found
+
+
+def wrapped(command: str) -> str:
+    """A command on lines of at most 108 characters, broken before flags only: a value may have blanks."""
+    flags = command.replace(" ", "\0").replace("\0--", " --")
+    lines = textwrap.wrap(flags, 106, break_long_words=False, break_on_hyphens=False)
+    return " \\\n  ".join(lines).replace("\0", " ")
+
+
+def section(name: str, what: Head) -> str:
+    """A launcher in `experiments/README.md`."""
+    links = ", ".join(f"[{Path(name).stem}]({name})" for name in what.records)
+    shown = f"\nRecords: {links}\n" if links else ""
+    commands = "\n".join(map(wrapped, what.commands))
+    return (
+        f"### {name}\n\n{what.title}\n\n"
+        f"**Claim:** {what.claim}\n\n**Cost:** {what.cost}\n{shown}\n```sh\n{commands}\n```\n"
+    )
+
+
+def launcher_list() -> str:
+    """All launchers: an index, then a section each."""
+    heads = {name: head(file) for name, file in launchers().items()}
+    index = [(f"[{name}](#{name})", what.title) for name, what in heads.items()]
+    sections = "\n".join(itertools.starmap(section, heads.items()))
+    return f"{markdown(Table(('launcher', 'what it does'), tuple(index)))}\n{sections}"
+
+
+# Files.
+
+
+def generated() -> dict[str, Callable[[], str]]:
+    """What stands between marks, by the name in the marks."""
+    tables = {name: functools.partial(markdown, table) for name, table in TABLES.items()}
+    return {**tables, "launchers": launcher_list}
+
+
+def with_tables(text: str) -> str:
+    """A file's text with everything between marks made anew."""
+    for name, make in generated().items():
+        begin, end = (re.escape(f"<!-- {name}: {which} -->\n") for which in ("begin", "end"))
+        text = re.sub(f"(?<={begin}).*?(?={end})", lambda _, make=make: make(), text, flags=re.DOTALL)
+    return text
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Write or check all files; 1 where `--check` finds a difference."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 on a difference")
+    is_check = parser.parse_args(None if arguments is None else list(arguments)).check
+    stale = [file for file in FILES if file.read_text() != with_tables(file.read_text())]
+    for file in stale:
+        if is_check:
+            print(f"{file.relative_to(ROOT)}: differs from the records; run python scripts/tables.py")
+        else:
+            file.write_text(with_tables(file.read_text()))
+            print(f"{file.relative_to(ROOT)}: written")
+    return int(is_check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
