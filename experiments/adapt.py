@@ -29,10 +29,11 @@ import jax.numpy as jnp
 from ddjax import baselines, inits
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, accuracies_as_they_are, chunks
+from ddjax.launch import results
+from ddjax.launch import run as launch
+from ddjax.launch.parts import Keys, Parts, load_pool, network_of, runs_at_once, unrolled_parts
+from ddjax.launch.settings import Unrolled, flag
 from ddjax.types import Network
-from experiments import launch, results
-from experiments.config import Unrolled, flag
-from experiments.parts import Keys, Parts, load_pool, network_of, runs_at_once, unrolled_parts
 
 REAL = ("random real", "optimized real", "k-means", "class mean")
 """The baselines of the 2018 paper's table."""

@@ -32,11 +32,13 @@ import numpy as np
 from jax.scipy import stats
 
 from ddjax import baselines, checks, figures, report
-from experiments import cross_architecture, launch, results
-from experiments.config import flag
+from ddjax.launch import results
+from ddjax.launch import run as launch
+from ddjax.launch.parts import Keys, runs_at_once
+from ddjax.launch.scores import Scores
+from ddjax.launch.settings import flag
+from experiments import cross_architecture
 from experiments.cross_architecture import Matrix
-from experiments.parts import Keys, runs_at_once
-from experiments.scores import Scores
 
 SPACE = tuple(
     f"convnet:depth={depth}:width={width}:norm={norm}:pooling={pooling}"

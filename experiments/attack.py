@@ -29,12 +29,13 @@ import numpy as np
 from ddjax import baselines, checks, inits
 from ddjax.data import Dataset, Split
 from ddjax.evaluate import Evaluation, accuracies, accuracies_as_they_are, chunks, scorer
+from ddjax.launch import results
+from ddjax.launch import run as launch
+from ddjax.launch.parts import Keys, Parts, load_pool, network_of, runs_at_once, unrolled_parts
+from ddjax.launch.settings import Unrolled, flag
 from ddjax.methods.unrolled import relabelled
 from ddjax.run import Run
 from ddjax.types import InitDistribution, Schedule
-from experiments import launch, results
-from experiments.config import Unrolled, flag
-from experiments.parts import Keys, Parts, load_pool, network_of, runs_at_once, unrolled_parts
 
 LEARNING_RATES = (0.001, *baselines.LEARNING_RATES, 1.0)
 """Constant learning rates that the real images with wrong labels choose from, on validation."""

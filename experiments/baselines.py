@@ -20,11 +20,9 @@ import jax
 
 from ddjax import baselines, checks, coresets, inits
 from ddjax.data import Dataset
-from ddjax.types import InitDistribution, Network, Recipe
-from ddjax.unroll import OPTIMIZERS
-from experiments import launch, results
-from experiments.config import DataChoice, flag, numbers
-from experiments.parts import (
+from ddjax.launch import results
+from ddjax.launch import run as launch
+from ddjax.launch.parts import (
     Keys,
     build_network,
     choose_network,
@@ -33,7 +31,10 @@ from experiments.parts import (
     network_of,
     runs_at_once,
 )
-from experiments.scores import Scores
+from ddjax.launch.scores import Scores
+from ddjax.launch.settings import DataChoice, flag, numbers
+from ddjax.types import InitDistribution, Network, Recipe
+from ddjax.unroll import OPTIMIZERS
 
 ALL_DATA = "all data"
 CHOICES = (*baselines.ALL, ALL_DATA)

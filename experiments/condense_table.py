@@ -17,8 +17,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from experiments import condensation, launch
-from experiments.config import flag
+from ddjax.launch import run as launch
+from ddjax.launch.settings import flag
+from experiments import condensation
 from experiments.regenerate import Settings, regenerate
 
 

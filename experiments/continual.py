@@ -31,11 +31,13 @@ import numpy as np
 import ddjax
 from ddjax import artifact, checks, coresets, figures, networks, report
 from ddjax.data import Dataset, with_classes
+from ddjax.launch import results
+from ddjax.launch import run as launch
+from ddjax.launch.parts import Keys, load_data
+from ddjax.launch.scores import Scores
+from ddjax.launch.settings import AUGMENTATIONS, ConfigT, DataChoice, flag, listed
 from ddjax.networks.ops import CONV_FORMS
-from experiments import coreset, distribution_matching, gradient_matching, launch, results
-from experiments.config import AUGMENTATIONS, ConfigT, DataChoice, flag, listed
-from experiments.parts import Keys, load_data
-from experiments.scores import Scores
+from experiments import coreset, distribution_matching, gradient_matching
 
 SELECTIONS = ("random", "herding", "k_center", "forgetting")
 """Memories of real images, as `experiments.coreset` calls them."""

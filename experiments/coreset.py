@@ -30,12 +30,13 @@ from ddjax import distilled as forms
 from ddjax.data import Dataset, to_device
 from ddjax.engine import compiler_options
 from ddjax.evaluate import Evaluation, accuracies, check_split, chunks
+from ddjax.launch import results
+from ddjax.launch import run as launch
+from ddjax.launch.parts import Keys, build_network, choose_network, load_data, runs_at_once, trained_recipe
+from ddjax.launch.scores import Scores
+from ddjax.launch.settings import AUGMENTATIONS, DataChoice, flag, listed
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
-from experiments import launch, results
-from experiments.config import AUGMENTATIONS, DataChoice, flag, listed
-from experiments.parts import Keys, build_network, choose_network, load_data, runs_at_once, trained_recipe
-from experiments.scores import Scores
 
 BY_FEATURES = {"herding": coresets.herding, "nearest": coresets.nearest, "k_center": coresets.k_center}
 """Selections that look at --features."""

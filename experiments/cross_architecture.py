@@ -27,12 +27,13 @@ import jax
 from ddjax import checks, inits, networks, report
 from ddjax.data import Dataset
 from ddjax.evaluate import check_fits, check_split, evaluate
+from ddjax.launch import results
+from ddjax.launch import run as launch
+from ddjax.launch.parts import Keys, runs_at_once, strategy
+from ddjax.launch.scores import Scores
+from ddjax.launch.settings import AUGMENTATIONS, DataChoice, flag, listed
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
 from experiments import evaluate as evaluation
-from experiments import launch, results
-from experiments.config import AUGMENTATIONS, DataChoice, flag, listed
-from experiments.parts import Keys, runs_at_once, strategy
-from experiments.scores import Scores
 
 OTHERWISE = "pytorch"
 """Initial weights for an artifact that does not say what it was distilled with."""
@@ -222,7 +223,7 @@ def check_unchanged(matrix: Matrix, workdir: Path, config: Any, *, experiment: s
         experiment: likewise.
 
     Raises:
-        ValueError: as said; or see `experiments.launch.check_workdir`.
+        ValueError: as said; or see `ddjax.launch.run.check_workdir`.
     """
     if not (workdir / "scores.json").exists():
         return

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from ddjax import methods
 from ddjax.data import Dataset
-from experiments import launch
-from experiments.config import Matching as Config
-from experiments.parts import Keys, Parts, matching_parts
+from ddjax.launch import run as launch
+from ddjax.launch.parts import Keys, Parts, matching_parts
+from ddjax.launch.settings import Matching as Config
 
 
 def build(config: Config, data: Dataset, keys: Keys) -> Parts:

@@ -14,10 +14,11 @@ from ddjax import artifact, checks, coresets, files, inits, networks, report
 from ddjax import pool as pools
 from ddjax.data import Dataset, load
 from ddjax.evaluate import evaluate
+from ddjax.launch import results
+from ddjax.launch import run as launch
+from ddjax.launch.parts import Keys, build_network, choose_network, in_form, runs_at_once
+from ddjax.launch.settings import DataChoice, flag
 from ddjax.types import Distilled, InitDistribution, Network
-from experiments import launch, results
-from experiments.config import DataChoice, flag
-from experiments.parts import Keys, build_network, choose_network, in_form, runs_at_once
 
 LARGEST = 65_536
 """Most units of a layer that an artifact's metadata may ask for."""

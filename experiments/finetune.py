@@ -18,11 +18,11 @@ import jax
 
 from ddjax import checks, weights
 from ddjax.data import Dataset
+from ddjax.launch import run as launch
+from ddjax.launch.parts import Keys, Parts, unrolled_parts
+from ddjax.launch.settings import Unrolled, flag
 from ddjax.networks.alexnet import from_torch
 from ddjax.types import InitDistribution, Network
-from experiments import launch
-from experiments.config import Unrolled, flag
-from experiments.parts import Keys, Parts, unrolled_parts
 
 LAST_LAYERS = {"alexnet": "fc3", "alexcifar": "fc3", "lenet": "fc3", "convnet": "classifier"}
 """The layer that depends on the number of classes."""

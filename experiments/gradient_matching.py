@@ -20,10 +20,10 @@ import dataclasses
 from ddjax import methods
 from ddjax.coresets import INITIAL_IMAGES
 from ddjax.data import Dataset
+from ddjax.launch import run as launch
+from ddjax.launch.parts import Keys, Parts, matching_parts
+from ddjax.launch.settings import Matching, flag
 from ddjax.methods import DISTANCES, Loops
-from experiments import launch
-from experiments.config import Matching, flag
-from experiments.parts import Keys, Parts, matching_parts
 
 NETWORKS = 1000
 """How many are drawn, as published."""

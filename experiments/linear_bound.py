@@ -20,9 +20,10 @@ import numpy as np
 
 from ddjax import figures, linear, report
 from ddjax.data import load
+from ddjax.launch import results
+from ddjax.launch import run as launch
+from ddjax.launch.settings import flag
 from ddjax.linear import Initials, Problem
-from experiments import launch, results
-from experiments.config import flag
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,8 +18,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from experiments import launch
-from experiments.config import flag
+from ddjax.launch import run as launch
+from ddjax.launch.settings import flag
 from experiments.regenerate import Settings, regenerate
 from experiments.tables import TABLES, Request
 

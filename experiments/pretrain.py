@@ -27,13 +27,14 @@ import numpy as np
 from ddjax import files, inits, pool, report
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, accuracies_as_they_are, check_split, chunks
+from ddjax.launch import results
+from ddjax.launch import run as launch
+from ddjax.launch.parts import build_network, choose_network, load_data
+from ddjax.launch.settings import DataChoice, flag
 from ddjax.pool import Pool
 from ddjax.pretrain import Training, pretrain
 from ddjax.types import InitDistribution, Network
 from ddjax.workdir import held
-from experiments import launch, results
-from experiments.config import DataChoice, flag
-from experiments.parts import build_network, choose_network, load_data
 
 
 @dataclasses.dataclass(frozen=True)

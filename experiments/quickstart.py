@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments import launch, random_init
-from experiments.config import Unrolled, flag
+from ddjax.launch import run as launch
+from ddjax.launch.settings import Unrolled, flag
+from experiments import random_init
 
 NEXT = """
 what to try next

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from ddjax import inits
 from ddjax.data import Dataset
-from experiments import launch
-from experiments.config import Unrolled as Config
-from experiments.parts import Keys, Parts, unrolled_parts
+from ddjax.launch import run as launch
+from ddjax.launch.parts import Keys, Parts, unrolled_parts
+from ddjax.launch.settings import Unrolled as Config
 
 
 def build(config: Config, data: Dataset, keys: Keys) -> Parts:

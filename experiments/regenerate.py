@@ -17,9 +17,9 @@ import numpy as np
 from absl import flags
 
 from ddjax import checks, files, report
-from experiments import config as settings
-from experiments import launch, results
-from experiments.config import flag
+from ddjax.launch import results, settings
+from ddjax.launch import run as launch
+from ddjax.launch.settings import flag
 
 BUDGETS = ("small", "full")
 """What two cores can do, and the published numbers of outer steps and initial weights."""

@@ -19,8 +19,10 @@ import numpy as np
 
 from ddjax import checks, figures, report
 from ddjax.evaluate import Evaluation
-from experiments import fixed_init, launch, random_init, results
-from experiments.config import Unrolled, flag, numbers
+from ddjax.launch import results
+from ddjax.launch import run as launch
+from ddjax.launch.settings import Unrolled, flag, numbers
+from experiments import fixed_init, random_init
 
 AXES = {
     "steps": "inner_steps",

@@ -70,13 +70,13 @@ from ddjax import (
 )
 from ddjax import data as real_data
 from ddjax.defaults import default_outer
+from ddjax.launch import run as launch
+from ddjax.launch.settings import flag
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.plan import COMPILE_ERRORS, Plan, Site, default_plan
 from ddjax.run import DivergedError
 from ddjax.types import Form, InitDistribution, Method, Network
 from ddjax.unroll import STRATEGIES
-from experiments import launch
-from experiments.config import flag
 
 Record = dict[str, Any]
 """What is known of one item, or of all; JSON."""

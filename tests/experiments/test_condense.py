@@ -14,7 +14,8 @@ import pytest
 from absl import flags
 from problems import CLASSES, write_npz
 
-from experiments import condensation, condense_table, config, coreset, regenerate
+from ddjax.launch import settings as config
+from experiments import condensation, condense_table, coreset, regenerate
 from experiments.condense_table import Config
 from experiments.regenerate import Cell, Published, Run, Table
 

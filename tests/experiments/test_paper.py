@@ -16,22 +16,11 @@ from test_launch import TINY
 
 from ddjax import inits, networks
 from ddjax import pool as pools
+from ddjax.launch import planning, results, scores
+from ddjax.launch import run as launch
+from ddjax.launch import settings as config
 from ddjax.pool import Pool
-from experiments import (
-    baselines,
-    config,
-    finetune,
-    fixed_init,
-    launch,
-    linear_bound,
-    paper,
-    planning,
-    regenerate,
-    results,
-    scores,
-    sweep,
-    tables,
-)
+from experiments import baselines, finetune, fixed_init, linear_bound, paper, regenerate, sweep, tables
 from experiments.regenerate import Cell, Published, Run, Table
 from experiments.tables import Request
 

@@ -22,13 +22,12 @@ from ddjax import artifact, coresets, figures, files, host_memory, parallel, rep
 from ddjax.data import Dataset, cache
 from ddjax.engine import Cost
 from ddjax.evaluate import scorer
+from ddjax.launch import planning, results, settings
+from ddjax.launch.parts import Build, Keys, Parts, default_for, load_data, runs_at_once
+from ddjax.launch.planning import Case
 from ddjax.plan import Estimate, Plan
 from ddjax.run import DivergedError, PreemptedError, Reporting, Run, Validation, distill
 from ddjax.workdir import LOCK, held, locked
-from experiments import config as settings
-from experiments import planning, results
-from experiments.parts import Build, Keys, Parts, default_for, load_data, runs_at_once
-from experiments.planning import Case
 
 EXIT_BAD_INPUT = 2
 EXIT_DIVERGED = 3

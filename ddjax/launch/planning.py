@@ -15,9 +15,9 @@ import jax
 from ddjax import parallel, plan
 from ddjax.data import Dataset, cache
 from ddjax.engine import Cost, Problem
+from ddjax.launch import settings
+from ddjax.launch.parts import Build, Keys, Parts, default_for, given
 from ddjax.plan import Change, Estimate, Lever, Plan, Site, Trial
-from experiments import config as settings
-from experiments.parts import Build, Keys, Parts, default_for, given
 
 TRIAL_SECONDS = 1.5
 """How long the steps of one candidate are timed, at least one step."""

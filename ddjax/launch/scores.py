@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ddjax import report
-from experiments import launch, results
+from ddjax.launch import results
+from ddjax.launch import run as launch
 
 
 class Scores:

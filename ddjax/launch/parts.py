@@ -16,13 +16,13 @@ from ddjax import pool as pools
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset, load, repeat_channels, resize
 from ddjax.defaults import CLIP_NORM, OUTER_LR
+from ddjax.launch import settings
 from ddjax.methods.unrolled import Objective
 from ddjax.methods.unrolled import cross_entropy as cross_entropy_objective
 from ddjax.plan import CHOICES, Plan, default_plan
 from ddjax.pool import Pool
 from ddjax.types import Form, InitDistribution, Method, Network, Recipe, Schedule
 from ddjax.unroll import STRATEGIES
-from experiments import config as settings
 
 STATISTICS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 """Mean and std of pixel / 255 that published weights expect, by the choices of `--pixels`."""
@@ -69,7 +69,7 @@ class Parts:
         eval_inits: p(θ0) of the final score where it is another one, e.g. the held-out members of a pool.
         score: `(config, data, keys, parts) -> (schedule -> percent)`, what the best φ is chosen by; by
             default accuracy on the validation split.
-        measure: what `result.json` holds, with the arguments of `experiments.results.measure`, which it is
+        measure: what `result.json` holds, with the arguments of `ddjax.launch.results.measure`, which it is
             by default.
     """
 

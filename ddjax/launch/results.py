@@ -14,10 +14,10 @@ import jax
 from ddjax import baselines, report
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, evaluate
+from ddjax.launch import settings
+from ddjax.launch.parts import Keys, Parts, runs_at_once
 from ddjax.run import Run
 from ddjax.types import InitDistribution, Network, Recipe
-from experiments import config as settings
-from experiments.parts import Keys, Parts, runs_at_once
 
 FULL_DATA = Recipe("train", lr=0.05, momentum=0.9, weight_decay=5e-4, epochs=6, batch_size=64)
 """How the ceiling is trained: the whole training split, a few epochs."""
