@@ -18,8 +18,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ddjax.launch import run as launch
-from ddjax.launch.settings import flag
+from ddjax.launch import Launcher, flag
 from experiments.regenerate import Settings, regenerate
 from experiments.tables import TABLES, Request
 
@@ -47,5 +46,7 @@ def run(config: Config) -> dict[str, Any]:
     return regenerate("paper", config, table, title=title, root=root)
 
 
+LAUNCHER = Launcher("paper", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    launch.main("paper", __doc__, Config, run)
+    LAUNCHER.main()
