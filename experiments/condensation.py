@@ -17,7 +17,7 @@ of DM, five repetitions of 20 networks each.
 | features of a ConvNet-3 of 32 channels, for the selections | of 128 |
 
 DD is ours of `experiments.tables`, 200 inner steps for unseen initial weights, with as many images. Whole is
-the recipe of all launchers (`experiments.results.FULL_DATA`), six epochs without augmentation.
+the recipe of all launchers (`ddjax.launch.results.FULL_DATA`), six epochs without augmentation.
 
 DM's published means on MNIST stand without their deviations.
 

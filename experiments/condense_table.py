@@ -23,8 +23,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from experiments import condensation, launch
-from experiments.config import flag
+from ddjax.launch import Launcher, flag
+from experiments import condensation
 from experiments.regenerate import Settings, regenerate
 
 
@@ -51,5 +51,7 @@ def run(config: Config) -> dict[str, Any]:
     return regenerate("condense_table", config, table, title=title, root=root)
 
 
+LAUNCHER = Launcher("condense_table", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    launch.main("condense_table", __doc__, Config, run)
+    LAUNCHER.main()

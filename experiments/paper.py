@@ -23,8 +23,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from experiments import launch
-from experiments.config import flag
+from ddjax.launch import Launcher, flag
 from experiments.regenerate import Settings, regenerate
 from experiments.tables import TABLES, Request
 
@@ -52,5 +51,7 @@ def run(config: Config) -> dict[str, Any]:
     return regenerate("paper", config, table, title=title, root=root)
 
 
+LAUNCHER = Launcher("paper", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    launch.main("paper", __doc__, Config, run)
+    LAUNCHER.main()

@@ -7,19 +7,16 @@ seed only, of several. Published numbers are percent, mean and standard deviatio
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import flags
 
-from ddjax import checks, files, report
-from experiments import config as settings
-from experiments import launch, results
-from experiments.config import flag
+from ddjax import checks, files, launch, report
+from ddjax.launch import Where, flag, flag_like, results
+from ddjax.launch.flags import command_line
 
 BUDGETS = ("small", "full")
 """What two cores can do, and the published numbers of outer steps and initial weights."""
@@ -33,7 +30,7 @@ class Settings:
 
     dataset: str = flag("mnist", "digits, a TFDS name such as mnist, or the path of an .npz")
     budget: str = flag("small", "what two cores can do, or the published one", choices=BUDGETS)
-    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
+    data_dir: str | None = flag_like(Where, "data_dir")
     workdir: str | None = flag(None, "directory of the runs; runs/TITLE by default")
     output: str = flag("experiments/results", "directory of the table")
     rows: str | None = flag(None, "only these rows, with semicolons between them; by default all")
@@ -117,11 +114,7 @@ def names_of(runs: Sequence[Run]) -> tuple[str, ...]:
 
 def command(run: Run, workdir: Path) -> list[str]:
     """The flags of a run as they stand on a command line."""
-    given = [
-        f"--{'' if value else 'no'}{name}" if isinstance(value, bool) else f"--{name}={value}"
-        for name, value in run.flags.items()
-    ]
-    return [*given, f"--workdir={workdir}"]
+    return command_line({**run.flags, "workdir": workdir})
 
 
 def carry_out(run: Run, workdir: Path, *, data_dir: str | None) -> dict[str, Any]:
@@ -133,12 +126,7 @@ def carry_out(run: Run, workdir: Path, *, data_dir: str | None) -> dict[str, Any
         DivergedError: likewise.
         PreemptedError: likewise.
     """
-    module: Any = importlib.import_module(f"experiments.{run.launcher}")
-    arguments = command(run, workdir) + ([] if data_dir is None else [f"--data_dir={data_dir}"])
-    config = settings.parse(module.Config, [run.launcher, *arguments], flags.FlagValues())
-    if hasattr(module, "build"):
-        return launch.run(run.launcher, config, module.build)
-    return module.run(config)
+    return launch.find(run.launcher).carry_out(run.flags, workdir, data_dir=data_dir)
 
 
 def found(cell: Cell, records: Mapping[str, Any]) -> dict[str, Any] | None:

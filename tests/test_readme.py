@@ -18,7 +18,7 @@ from absl import flags
 from problems import write_npz
 
 import ddjax
-from experiments import config as settings
+from ddjax.launch import parse
 from scripts import tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,7 +102,7 @@ def fields(launcher: str) -> set[str]:
 def test_documented_commands_have_only_flags_that_exist(place):
     for name, arguments in launches((TEXTS | LAUNCHERS)[place]):
         config = importlib.import_module(f"experiments.{name}").Config
-        settings.parse(config, [name, *arguments], flags.FlagValues())
+        parse(config, [name, *arguments], flags.FlagValues())
 
 
 @pytest.mark.parametrize("place", ["README.md", "experiments/README.md", "experiments/results/README.md"])
@@ -124,7 +124,7 @@ def test_a_record_s_command_can_be_given_again(name):
     command = json.loads(RECORDS[name].read_text())["command"]
     for launcher, arguments in launches(command if isinstance(command, str) else " ".join(command)):
         config = importlib.import_module(f"experiments.{launcher}").Config
-        settings.parse(config, [launcher, *arguments], flags.FlagValues())
+        parse(config, [launcher, *arguments], flags.FlagValues())
 
 
 def anchors(file: Path) -> set[str]:

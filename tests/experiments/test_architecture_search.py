@@ -11,11 +11,10 @@ from problems import write_npz
 from scipy import stats
 
 from ddjax import baselines, coresets, networks
-from experiments import architecture_search, coreset, launch
+from ddjax.launch import load_data, parse
+from experiments import architecture_search, coreset
 from experiments.architecture_search import SPACE, Config, agreement
-from experiments.config import parse
 from experiments.cross_architecture import network_of
-from experiments.parts import load_data
 
 SMALL = ("mlp:widths=2x", "mlp:widths=8x")
 
@@ -98,7 +97,7 @@ def test_the_space_fits_small_images_and_holds_each_network_once(asked):
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_compiles(asked, settings, message, monkeypatch, tmp_path):
-    monkeypatch.setattr(launch, "once", None)
+    monkeypatch.setattr(architecture_search, "once", None)
     with pytest.raises(ValueError, match=message):
         architecture_search.run(Config(**vars(asked) | settings))
     assert not (tmp_path / "run").exists()

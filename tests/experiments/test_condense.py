@@ -14,7 +14,8 @@ import pytest
 from absl import flags
 from problems import CLASSES, write_npz
 
-from experiments import condensation, condense_table, config, coreset, regenerate
+from ddjax.launch import parse
+from experiments import condensation, condense_table, coreset, regenerate
 from experiments.condense_table import Config
 from experiments.regenerate import Cell, Published, Run, Table
 
@@ -41,7 +42,7 @@ def test_the_runs_of_a_block_are_command_lines_that_parse(dataset, images_per_cl
     for run in table.runs:
         module = importlib.import_module(f"experiments.{run.launcher}")
         argv = [run.launcher, *regenerate.command(run, Path("runs") / run.name)]
-        parsed = config.parse(module.Config, argv, flags.FlagValues())
+        parsed = parse(module.Config, argv, flags.FlagValues())
         for name, value in run.flags.items():
             assert getattr(parsed, name) == value, (run.name, name)
         if run.launcher == "coreset":

@@ -13,9 +13,8 @@ from problems import CLASSES, SHAPE, write_npz
 
 import ddjax
 from ddjax import artifact, coresets, networks
-from experiments import coreset, launch
-from experiments.config import parse
-from experiments.parts import load_data
+from ddjax.launch import directory, load_data, parse
+from experiments import coreset
 
 TINY: dict[str, Any] = {
     "network": "mlp",
@@ -162,4 +161,4 @@ def test_the_flags_of_the_docstring_are_flags():
     command = command.replace("\\", " ").split()
     config = parse(coreset.Config, ["coreset", *command], flags.FlagValues())
     assert config.eval_augment == "dc_crop_scale_rotate"
-    assert launch.describe_settings(config, experiment="coreset")["feature_width"] == 32
+    assert directory.describe_settings(config, experiment="coreset")["feature_width"] == 32

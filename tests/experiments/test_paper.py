@@ -11,27 +11,14 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
+from launchers import TINY
 from problems import CLASSES, write_npz
-from test_launch import TINY
 
 from ddjax import inits, networks
 from ddjax import pool as pools
+from ddjax.launch import Scores, distillation, parse, planning, results
 from ddjax.pool import Pool
-from experiments import (
-    baselines,
-    config,
-    finetune,
-    fixed_init,
-    launch,
-    linear_bound,
-    paper,
-    planning,
-    regenerate,
-    results,
-    scores,
-    sweep,
-    tables,
-)
+from experiments import baselines, finetune, fixed_init, linear_bound, paper, regenerate, sweep, tables
 from experiments.regenerate import Cell, Published, Run, Table
 from experiments.tables import Request
 
@@ -84,15 +71,15 @@ def test_a_stopped_measurement_continues_with_what_is_missing(dataset, tmp_path,
     wanted = ("class mean", "k-NN, class mean", "k-NN, k-means")
     settings = {"baselines": "; ".join(wanted)}
     whole = baselines.run(quick(dataset, tmp_path / "whole", **settings))["baselines"]
-    add = scores.Scores.add
+    add = Scores.add
 
-    def stop(self: scores.Scores, name: str, score: Any) -> None:
+    def stop(self: Scores, name: str, score: Any) -> None:
         add(self, name, score)
         if name == wanted[1]:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(scores.Scores, "add", stop)
+        patch.setattr(Scores, "add", stop)
         with pytest.raises(KeyboardInterrupt):
             baselines.run(quick(dataset, tmp_path / "stopped", **settings))
     known = json.loads((tmp_path / "stopped" / "scores.json").read_text())
@@ -109,8 +96,8 @@ def test_the_fixed_theta_is_that_of_fixed_init(dataset, tmp_path):
     settings = quick(dataset, tmp_path / "run", theta="fixed", seed=3)
     data = baselines.load_data(settings)
     setting = baselines.setting_of(settings, data, baselines.Keys.of(3))
-    theirs = fixed_init.build(
-        fixed_init.Config(dataset=str(dataset), network="mlp", seed=3), data, baselines.Keys.of(3)
+    theirs = fixed_init.LAUNCHER.parts(
+        fixed_init.Config(dataset=str(dataset), network="mlp", seed=3), data
     ).inits
     key = jax.random.key(0)
     jax.tree.map(np.testing.assert_array_equal, setting.inits.sample(key), theirs.sample(key))
@@ -179,7 +166,7 @@ def test_a_sweep_continues_after_its_finished_runs(dataset, tmp_path, monkeypatc
     settings = swept(dataset, tmp_path / "sweep", axis="init", values="xavier_normal,orthogonal")
     first = sweep.run(settings)
     before = (tmp_path / "sweep" / "orthogonal-seed0" / "metrics.jsonl").stat().st_mtime_ns
-    monkeypatch.setattr(launch, "distil", None)
+    monkeypatch.setattr(distillation, "distil", None)
     assert sweep.run(settings)["points"] == first["points"]
     assert (tmp_path / "sweep" / "orthogonal-seed0" / "metrics.jsonl").stat().st_mtime_ns == before
     assert [point["value"] for point in first["points"]] == ["xavier_normal", "orthogonal"]
@@ -260,14 +247,14 @@ def tuned(large_images: Path, alexnet_file: Path, workdir: Path, **settings: Any
 
 def test_alexnet_is_fine_tuned_from_a_file_with_a_fresh_last_layer(large_images, alexnet_file, tmp_path):
     settings = tuned(large_images, alexnet_file, tmp_path / "run")
-    result = launch.run("finetune", settings, finetune.build)
+    result = finetune.LAUNCHER.run(settings)
     assert result["test_accuracy"]["n"] == 1
     assert result["init"] == "loaded(narrow)"
     assert result["layout"] == {"steps": 1, "epochs": 3, "images": CLASSES}
     with np.load(tmp_path / "run" / "distilled.npz") as file:
         assert file["images"].shape == (1, CLASSES, 64, 64, 3)
         assert file["mean"].tolist() == pytest.approx([0.485, 0.456, 0.406])
-    parts = launch.prepare("finetune", settings, finetune.build).parts
+    parts = distillation.prepare("finetune", settings, finetune.build).parts
     params = parts.inits.sample(jax.random.key(0))
     with np.load(alexnet_file) as file:
         np.testing.assert_array_equal(params["fc2"]["kernel"], file["fc2.kernel"])
@@ -280,7 +267,7 @@ def test_memory_of_a_fine_tuning_is_known_beforehand_and_what_lessens_it(
     monkeypatch.setenv("DDJAX_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(planning, "BUDGET_SECONDS", 15.0)
     settings = tuned(large_images, alexnet_file, tmp_path / "run", dry_run=True, memory="reverse")
-    assert launch.run("finetune", settings, finetune.build) == {}
+    assert finetune.LAUNCHER.run(settings) == {}
     told = capsys.readouterr().out
     (needed,) = re.findall(r"([\d.]+) MiB of [\d,.]+ MiB in all", told)
     assert not (tmp_path / "run").exists()
@@ -293,7 +280,7 @@ def test_memory_of_a_fine_tuning_is_known_beforehand_and_what_lessens_it(
         memory_limit=0.95 * float(needed) / 2**10,
     )
     with pytest.raises(ValueError, match="memory: expected outer steps that need at most"):
-        launch.run("finetune", tight, finetune.build)
+        finetune.LAUNCHER.run(tight)
     assert re.search(r"--(memory|batch_size|inner_epochs)=\S+: [\d.]+ MiB in all", capsys.readouterr().out)
 
 
@@ -311,9 +298,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(
     large_images, alexnet_file, tmp_path, settings, message
 ):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        launch.run(
-            "finetune", tuned(large_images, alexnet_file, tmp_path / "run", **settings), finetune.build
-        )
+        finetune.LAUNCHER.run(tuned(large_images, alexnet_file, tmp_path / "run", **settings))
     assert not (tmp_path / "run").exists()
 
 
@@ -369,7 +354,7 @@ def test_the_runs_of_every_table_are_command_lines_that_parse(name, asked):
     for run in table.runs:
         module: Any = __import__(f"experiments.{run.launcher}", fromlist=["Config"])
         argv = [run.launcher, *regenerate.command(run, Path("runs") / run.name)]
-        parsed = config.parse(module.Config, argv, flags.FlagValues())
+        parsed = parse(module.Config, argv, flags.FlagValues())
         for flag_name, value in run.flags.items():
             assert getattr(parsed, flag_name) == value, (run.name, flag_name)
 
@@ -435,7 +420,7 @@ def test_a_table_is_run_written_and_found_again(dataset, tmp_path, monkeypatch, 
     ]
     assert "–" in next(line for line in lines if line.startswith("absent"))
     capsys.readouterr()
-    monkeypatch.setattr(launch, "distil", None)
+    monkeypatch.setattr(distillation, "distil", None)
     paper.run(settings)
     assert capsys.readouterr().out.count("is finished") == 3
 
