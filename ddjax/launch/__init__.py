@@ -1,0 +1,1 @@
+"""The machinery of launchers: flags, settings, plan, work directory, exit codes, results, tables."""
