@@ -29,10 +29,22 @@ import jax.numpy as jnp
 from ddjax import baselines, inits
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, accuracies_as_they_are, chunks
+from ddjax.launch import (
+    Finished,
+    Hooks,
+    Keys,
+    Launcher,
+    Parts,
+    Plan,
+    Unrolled,
+    flag,
+    load_pool,
+    network_of,
+    results,
+    runs_at_once,
+    unrolled_parts,
+)
 from ddjax.types import Network
-from experiments import launch, results
-from experiments.config import Unrolled, flag
-from experiments.parts import Keys, Parts, load_pool, network_of, runs_at_once, unrolled_parts
 
 REAL = ("random real", "optimized real", "k-means", "class mean")
 """The baselines of the 2018 paper's table."""
@@ -50,7 +62,7 @@ class Config(Unrolled):
     member: int = flag(0, "which training member --fixed takes", low=0)
 
 
-def build(config: Config, data: Dataset, keys: Keys) -> Parts:
+def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     """p(θ0) is a pool's training members, or one; the score is over its held-out members, or that one."""
     del keys
     pool = load_pool(config.pool)
@@ -58,11 +70,12 @@ def build(config: Config, data: Dataset, keys: Keys) -> Parts:
     parts = unrolled_parts(
         config,
         data,
+        plan,
         lambda network: inits.pretrained(pool.fit(network), member=member),
         otherwise=network_of(pool),
     )
     others = parts.inits if config.fixed else inits.pretrained(pool.fit(parts.network), split="held_out")
-    return dataclasses.replace(parts, eval_inits=others, measure=measure)
+    return dataclasses.replace(parts, eval_inits=others, hooks=Hooks(measure=measure))
 
 
 def unadapted(network: Network, parts: Parts, data: Dataset) -> Evaluation:
@@ -76,12 +89,11 @@ def unadapted(network: Network, parts: Parts, data: Dataset) -> Evaluation:
     )
 
 
-def measure(
-    experiment: str, config: Config, data: Dataset, keys: Keys, *, parts: Parts, **rest: Any
-) -> dict[str, Any]:
+def measure(finished: Finished) -> dict[str, Any]:
     """The final score and the baselines: no step, real images, all of the target."""
-    plain = dataclasses.replace(config, baselines=False)
-    result = results.measure(experiment, plain, data, keys, parts=parts, **rest)
+    launch = finished.launch
+    config, data, parts = launch.config, launch.data, launch.parts
+    result = results.measure(finished, compare=False)
     result |= {"pool": dict(load_pool(config.pool).metadata)}
     compared: dict[str, Any] = {"no adaptation": unadapted(parts.network, parts, data).as_dict()}
     if config.baselines:
@@ -91,12 +103,12 @@ def measure(
             parts.network,
             parts.judged_inits,
             parts.method.recipe,
-            *parts.layout,
+            *parts.facts.layout,
             count,
             runs_at_once(count),
             dataclasses.replace(TUNING, inits=parts.inits),
         )
-        real_key, all_key, scratch_key = jax.random.split(keys.baselines, 3)
+        real_key, all_key, scratch_key = jax.random.split(launch.keys.baselines, 3)
         compared |= baselines.measure(
             setting, key=real_key, seed=config.seed, names=REAL, selection=SELECTION
         )
@@ -109,5 +121,7 @@ def measure(
     return result | {"baselines": compared}
 
 
+LAUNCHER = Launcher("adapt", __doc__, Config, build=build)
+
 if __name__ == "__main__":
-    launch.main("adapt", __doc__, Config, lambda config: launch.run("adapt", config, build))
+    LAUNCHER.main()

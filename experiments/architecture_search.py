@@ -32,11 +32,9 @@ import numpy as np
 from jax.scipy import stats
 
 from ddjax import baselines, checks, figures, report
-from experiments import cross_architecture, launch, results
-from experiments.config import flag
+from ddjax.launch import Keys, Launcher, Scores, flag, flag_like, once, results, runs_at_once
+from experiments import cross_architecture
 from experiments.cross_architecture import Matrix
-from experiments.parts import Keys, runs_at_once
-from experiments.scores import Scores
 
 SPACE = tuple(
     f"convnet:depth={depth}:width={width}:norm={norm}:pooling={pooling}"
@@ -54,12 +52,19 @@ class Config(cross_architecture.Config):
     """The settings of a comparison."""
 
     networks: str = flag(",".join(SPACE), "the space, each network as in experiments.cross_architecture")
-    num_nets: int = flag(3, "unseen initial weights behind each score on an artifact", low=1)
+    num_nets: int = flag_like(
+        cross_architecture.Config,
+        "num_nets",
+        default=3,
+        help="unseen initial weights behind each score on an artifact",
+    )
     whole_epochs: int = flag(6, "passes over the whole training split", low=1)
     whole_lr: float = flag(0.01, "learning rate of that training")
     num_whole_nets: int = flag(1, "initial weights behind each score of it", low=1)
-    workdir: str | None = flag(
-        None, "directory of the scores; runs/architecture_search-DATASET by default", recorded=False
+    workdir: str | None = flag_like(
+        cross_architecture.Config,
+        "workdir",
+        help="directory of the scores; runs/architecture_search-DATASET by default",
     )
 
 
@@ -177,7 +182,7 @@ def run(config: Config) -> dict[str, Any]:
     checks.at_least("networks of the space", len(matrix.columns), 2, remedy=remedy)
     workdir = Path(config.workdir or f"runs/architecture_search-{Path(matrix.data.name).stem}")
     cross_architecture.check_unchanged(matrix, workdir, config, experiment="architecture_search")
-    return launch.once(
+    return once(
         workdir,
         config,
         lambda: measure(config, matrix, workdir),
@@ -188,5 +193,7 @@ def run(config: Config) -> dict[str, Any]:
     )
 
 
+LAUNCHER = Launcher("architecture_search", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    launch.main("architecture_search", __doc__, Config, run)
+    LAUNCHER.main()

@@ -29,12 +29,25 @@ import numpy as np
 from ddjax import baselines, checks, inits
 from ddjax.data import Dataset, Split
 from ddjax.evaluate import Evaluation, accuracies, accuracies_as_they_are, chunks, scorer
+from ddjax.launch import (
+    Finished,
+    Hooks,
+    Keys,
+    Launch,
+    Launcher,
+    Parts,
+    Plan,
+    Unrolled,
+    flag,
+    flag_like,
+    load_pool,
+    network_of,
+    results,
+    runs_at_once,
+    unrolled_parts,
+)
 from ddjax.methods.unrolled import relabelled
-from ddjax.run import Run
 from ddjax.types import InitDistribution, Schedule
-from experiments import launch, results
-from experiments.config import Unrolled, flag
-from experiments.parts import Keys, Parts, load_pool, network_of, runs_at_once, unrolled_parts
 
 LEARNING_RATES = (0.001, *baselines.LEARNING_RATES, 1.0)
 """Constant learning rates that the real images with wrong labels choose from, on validation."""
@@ -50,12 +63,12 @@ class Config(Unrolled):
     pool: str = flag("", "pool.npz of well-trained networks, from experiments.pretrain")
     attacked: int = flag(0, "class that is to be taken for another", low=0)
     target: int = flag(1, "class that it is to be taken for", low=0)
-    inner_steps: int = flag(1, "S, gradient steps with images of their own", low=1)
-    inner_epochs: int = flag(1, "E, passes over those steps", low=1)
-    images_per_class_per_step: int = flag(10, "distilled images of one class in one step", low=1)
+    inner_steps: int = flag_like(Unrolled, "inner_steps", default=1)
+    inner_epochs: int = flag_like(Unrolled, "inner_epochs", default=1)
+    images_per_class_per_step: int = flag_like(Unrolled, "images_per_class_per_step", default=10)
 
 
-def build(config: Config, data: Dataset, keys: Keys) -> Parts:
+def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     """p(θ0) is a pool's training members; φ is chosen on them and scored on the held-out ones.
 
     Raises:
@@ -75,12 +88,13 @@ def build(config: Config, data: Dataset, keys: Keys) -> Parts:
     parts = unrolled_parts(
         config,
         data,
+        plan,
         lambda network: inits.pretrained(pool.fit(network)),
         otherwise=network_of(pool),
         objective=objective,
     )
     others = inits.pretrained(pool.fit(parts.network), split="held_out")
-    return dataclasses.replace(parts, eval_inits=others, score=score, measure=measure)
+    return dataclasses.replace(parts, eval_inits=others, hooks=Hooks(score, measure))
 
 
 def divided(split: Split, attacked: int, target: int) -> dict[str, Split]:
@@ -103,8 +117,9 @@ def divided(split: Split, attacked: int, target: int) -> dict[str, Split]:
     }
 
 
-def score(config: Config, data: Dataset, keys: Keys, parts: Parts) -> Callable[[Schedule], jax.Array]:
+def score(launch: Launch) -> Callable[[Schedule], jax.Array]:
     """`schedule -> percent`, half the attacked-to-target rate and half the accuracy on the other classes."""
+    config, data, parts = launch.config, launch.data, launch.parts
     halves = [
         scorer(
             parts.network,
@@ -113,7 +128,7 @@ def score(config: Config, data: Dataset, keys: Keys, parts: Parts) -> Callable[[
             parts.method.recipe,
             mean=data.mean,
             std=data.std,
-            key=keys.validation,
+            key=launch.keys.validation,
             num_inits=config.num_val_inits,
             runs_per_chunk=runs_at_once(config.num_val_inits),
         )
@@ -186,7 +201,11 @@ class _Comparison:
     def real(self) -> dict[str, Any]:
         """Random real images with wrong labels under a constant learning rate chosen on validation."""
         setting = baselines.Setting(
-            self.data, self.parts.network, self.parts.inits, self.parts.method.recipe, *self.parts.layout
+            self.data,
+            self.parts.network,
+            self.parts.inits,
+            self.parts.method.recipe,
+            *self.parts.facts.layout,
         )
         seed, count = self.config.seed, self.config.num_eval_inits
 
@@ -203,41 +222,29 @@ class _Comparison:
         return self.tested(poisoned(range(seed, seed + count), lr)) | {"lr": lr}
 
 
-def measure(
-    experiment: str, config: Config, data: Dataset, keys: Keys, *, parts: Parts, outcome: Run, began: float
-) -> dict[str, Any]:
+def measure(finished: Finished) -> dict[str, Any]:
     """Attacked-to-target rate and accuracy on the other classes, over held-out networks; the baselines."""
-    del keys
     evaluating = time.monotonic()
-    comparison = _Comparison(config, data, parts)
-    scores = comparison.tested([outcome.distilled.schedule])
+    config, data = finished.launch.config, finished.launch.data
+    comparison = _Comparison(config, data, finished.launch.parts)
+    scores = comparison.tested([finished.outcome.distilled.schedule])
     compared = {"no step": comparison.untouched()}
     if config.baselines:
         compared["random real images, wrong labels"] = comparison.real()
     names = [data.class_names[k] for k in (config.attacked, config.target)]
-    now = time.monotonic()
-    return {
-        "experiment": experiment,
-        "dataset": data.name,
-        "network": parts.network.name,
-        "init": parts.judged_inits.name,
-        "attacked": config.attacked,
-        "target": config.target,
-        "columns": {
-            "attacked_to_target": f"{names[0]} taken for {names[1]}, %",
-            "other_classes": "accuracy on the others, %",
-        },
-        **scores,
-        "val_accuracy": outcome.val_accuracy,
-        "baselines": compared,
-        "pool": dict(load_pool(config.pool).metadata),
-        "num_outer_steps": outcome.num_outer_steps,
-        "best_step": outcome.best_step,
-        "seconds": dict(outcome.seconds) | {"evaluate": now - evaluating, "total": now - began},
-        "seed": config.seed,
-        **results.made_on(),
+    columns = {
+        "attacked_to_target": f"{names[0]} taken for {names[1]}, %",
+        "other_classes": "accuracy on the others, %",
     }
+    return results.record_of_run(
+        finished,
+        {"attacked": config.attacked, "target": config.target, "columns": columns, **scores},
+        {"baselines": compared, "pool": dict(load_pool(config.pool).metadata)},
+        evaluating=evaluating,
+    )
 
+
+LAUNCHER = Launcher("attack", __doc__, Config, build=build)
 
 if __name__ == "__main__":
-    launch.main("attack", __doc__, Config, lambda config: launch.run("attack", config, build))
+    LAUNCHER.main()

@@ -13,42 +13,48 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from ddjax import baselines, checks, coresets, inits
 from ddjax.data import Dataset
-from ddjax.types import InitDistribution, Network, Recipe
-from ddjax.unroll import OPTIMIZERS
-from experiments import launch, results
-from experiments.config import DataChoice, flag, numbers
-from experiments.parts import (
+from ddjax.launch import (
+    DataChoice,
     Keys,
+    Launcher,
+    Layout,
+    Scores,
+    Where,
     build_network,
     choose_network,
+    flag,
+    flag_like,
     load_data,
     load_pool,
     network_of,
+    numbers,
+    once,
+    results,
     runs_at_once,
 )
-from experiments.scores import Scores
+from ddjax.types import InitDistribution, Network, Recipe
+from ddjax.unroll import OPTIMIZERS
 
 ALL_DATA = "all data"
 CHOICES = (*baselines.ALL, ALL_DATA)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(DataChoice):
+class Config(Where, DataChoice):
     """The settings of a comparison."""
 
-    dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
-    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
-    workdir: str | None = flag(
-        None, "directory of the scores; runs/baselines-DATASET by default", recorded=False
+    workdir: str | None = flag_like(
+        Where, "workdir", help="directory of the scores; runs/baselines-DATASET by default"
     )
-    seed: int = flag(0, "of everything random; the θ0 of --theta=fixed is that of fixed_init", low=0)
+    seed: int = flag_like(
+        Where, "seed", help="of everything random; the θ0 of --theta=fixed is that of fixed_init"
+    )
     theta: str = flag(
         "random", "initial weights: drawn anew, one θ0, or --pool's", choices=("random", "fixed", "pool")
     )
@@ -135,8 +141,8 @@ def run(config: Config) -> dict[str, Any]:
     data = load_data(config)
     setting = setting_of(config, data, keys)
     coresets.check_enough(data.train, setting.per_class, data.num_classes)
-    workdir = Path(config.workdir or f"runs/baselines-{Path(config.dataset).stem}")
-    return launch.once(
+    workdir = config.directory("baselines")
+    return once(
         workdir,
         config,
         lambda: measure(config, setting, wanted, selection, keys=keys, scores=Scores(workdir)),
@@ -180,19 +186,18 @@ def measure(
     )
     if ALL_DATA in wanted and ALL_DATA not in scores.known:
         scores.add(ALL_DATA, results.ceiling(setting, key=all_key).as_dict())
-    sizes = (setting.inner_steps, setting.inner_epochs, setting.per_class_per_step)
-    return {
-        "experiment": "baselines",
-        "dataset": setting.data.name,
+    layout = Layout(setting.inner_steps, setting.inner_epochs, setting.per_class_per_step)
+    found = {
         "network": setting.network.name,
         "init": setting.inits.name,
-        "layout": results.layout(sizes, setting.data.num_classes),
+        "layout": layout.as_dict(setting.data.num_classes),
         "baselines": {name: scores.known[name] for name in wanted},
-        "seconds": {"total": time.monotonic() - began},
-        "seed": config.seed,
-        **results.made_on(),
     }
+    seconds = {"total": time.monotonic() - began}
+    return results.record("baselines", setting.data.name, found, seconds=seconds, seed=config.seed)
 
+
+LAUNCHER = Launcher("baselines", __doc__, Config, run=run)
 
 if __name__ == "__main__":
-    launch.main("baselines", __doc__, Config, run)
+    LAUNCHER.main()

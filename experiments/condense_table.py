@@ -18,12 +18,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ddjax.launch import tables
+from ddjax.launch import Launcher, flag, tables
 from ddjax.launch.regenerate import Settings, regenerate
 from ddjax.launch.tables import Table
 from ddjax.methods.gradient_matching import PUBLISHED_LOOPS
-from experiments import launch
-from experiments.config import flag
 
 SIZES = tuple(PUBLISHED_LOOPS)
 """Images per class that there are published numbers for."""
@@ -76,5 +74,7 @@ def run(config: Config) -> dict[str, Any]:
     return regenerate("condense_table", config, table_of(config), title=title, root=root)
 
 
+LAUNCHER = Launcher("condense_table", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    launch.main("condense_table", __doc__, Config, run)
+    LAUNCHER.main()

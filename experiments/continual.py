@@ -31,18 +31,30 @@ import numpy as np
 import ddjax
 from ddjax import artifact, checks, coresets, figures, networks, report
 from ddjax.data import Dataset, with_classes
+from ddjax.launch import (
+    AUGMENTATIONS,
+    ConfigT,
+    DataChoice,
+    Keys,
+    Launcher,
+    Scores,
+    Where,
+    flag,
+    flag_like,
+    listed,
+    load_data,
+    once,
+    planning,
+    results,
+)
 from ddjax.networks.ops import CONV_FORMS
-from experiments import coreset, distribution_matching, gradient_matching, launch, results
-from experiments.config import AUGMENTATIONS, ConfigT, DataChoice, flag, listed
-from experiments.parts import Keys, load_data
-from experiments.scores import Scores
+from experiments import coreset, distribution_matching, gradient_matching
 
 SELECTIONS = ("random", "herding", "k_center", "forgetting")
 """Memories of real images, as `experiments.coreset` calls them."""
 
-DISTILLATIONS: Mapping[str, Any] = {
-    "distribution_matching": distribution_matching,
-    "gradient_matching": gradient_matching,
+DISTILLATIONS: Mapping[str, Launcher[Any]] = {
+    one.name: one for one in (distribution_matching.LAUNCHER, gradient_matching.LAUNCHER)
 }
 """Memories of synthetic images, and the launchers that they are distilled as by."""
 
@@ -50,15 +62,12 @@ MEMORIES = (*SELECTIONS, *DISTILLATIONS)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(DataChoice):
+class Config(Where, DataChoice):
     """The settings of a comparison of memories."""
 
-    dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
-    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
-    workdir: str | None = flag(
-        None, "directory of the memories and scores; runs/continual-DATASET by default", recorded=False
+    workdir: str | None = flag_like(
+        Where, "workdir", help="directory of the memories and scores; runs/continual-DATASET by default"
     )
-    seed: int = flag(0, "of everything random", low=0)
     memory: str = flag(
         "random,herding,distribution_matching", f"which, with commas between them: {', '.join(MEMORIES)}"
     )
@@ -66,7 +75,7 @@ class Config(DataChoice):
     shuffled: bool = flag(False, "classes come in an order drawn from the seed, not in that of their numbers")
     images_per_class: int = flag(10, "images of each class in the memory", low=1)
     network: str | None = flag("convnet", f"what is trained on the memory: {', '.join(networks.NAMES)}")
-    init: str = flag("pytorch", DataChoice.__dataclass_fields__["init"].metadata["help"])
+    init: str = flag_like(DataChoice, "init", default="pytorch")
     conv_form: str = flag("auto", "how convolutions are computed", choices=CONV_FORMS)
     num_outer_steps: int = flag(300, "outer steps of a distillation, for each task", low=1)
     batch_size: int = flag(64, "N, real images of each class in an outer step", low=1)
@@ -154,16 +163,18 @@ def distilled(name: str, config: Config, data: Dataset, workdir: Path) -> np.nda
         data: of the task.
         workdir: of its checkpoints.
     """
-    module, keys = DISTILLATIONS[name], Keys.of(config.seed)
-    parts = module.build(shared(config, module.Config), data, keys)
+    launcher, keys = DISTILLATIONS[name], Keys.of(config.seed)
+    settings = shared(config, launcher.config_class)
+    assert launcher.build is not None
+    parts = launcher.build(settings, data, keys, planning.default_for(settings))
     outcome = ddjax.distill(
         data,
         parts.method,
         key=keys.run,
-        num_outer_steps=parts.num_outer_steps,
+        num_outer_steps=parts.outer.num_outer_steps,
         form=parts.form,
-        optimizer=parts.optimizer,
-        clip_norm=parts.clip_norm,
+        optimizer=parts.outer.optimizer,
+        clip_norm=parts.outer.clip_norm,
         workdir=workdir,
     )
     images = np.asarray(outcome.distilled.schedule.inputs)
@@ -203,19 +214,16 @@ def measure(config: Config, stream: Stream, wanted: Sequence[str], workdir: Path
                 memory = coreset.Coreset([np.concatenate(pieces)])
                 found = coreset.score(task_of(config, data), memory)
                 scores.add(score_name(name, data.num_classes), found.as_dict())
-    result = {
-        "experiment": "continual",
-        "dataset": stream.data.name,
+    found = {
         "tasks": [list(map(int, classes)) for classes in stream.tasks],
         "images_per_class": config.images_per_class,
         "accuracy": {
             name: {str(d.num_classes): scores.known[score_name(name, d.num_classes)] for d in seen}
             for name in wanted
         },
-        "seconds": {"total": time.monotonic() - began},
-        "seed": config.seed,
-        **results.made_on(),
     }
+    seconds = {"total": time.monotonic() - began}
+    result = results.record("continual", stream.data.name, found, seconds=seconds, seed=config.seed)
     draw(workdir / "continual.png", result)
     return result
 
@@ -259,8 +267,8 @@ def run(config: Config) -> dict[str, Any]:
     """
     wanted, stream = memories(config), stream_of(config)
     task_of(config, stream.own(0))
-    workdir = Path(config.workdir or f"runs/continual-{Path(config.dataset).stem}")
-    return launch.once(
+    workdir = config.directory("continual")
+    return once(
         workdir,
         config,
         lambda: measure(config, stream, wanted, workdir),
@@ -272,5 +280,7 @@ def run(config: Config) -> dict[str, Any]:
     )
 
 
+LAUNCHER = Launcher("continual", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    launch.main("continual", __doc__, Config, run)
+    LAUNCHER.main()

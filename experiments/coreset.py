@@ -30,12 +30,27 @@ from ddjax import distilled as forms
 from ddjax.data import Dataset, to_device
 from ddjax.engine import compiler_options
 from ddjax.evaluate import Evaluation, accuracies, check_split, chunks
+from ddjax.launch import (
+    AUGMENTATIONS,
+    DataChoice,
+    Keys,
+    Launcher,
+    Layout,
+    Scores,
+    Where,
+    build_network,
+    choose_network,
+    flag,
+    flag_like,
+    listed,
+    load_data,
+    once,
+    results,
+    runs_at_once,
+    trained_recipe,
+)
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
-from experiments import launch, results
-from experiments.config import AUGMENTATIONS, DataChoice, flag, listed
-from experiments.parts import Keys, build_network, choose_network, load_data, runs_at_once, trained_recipe
-from experiments.scores import Scores
 
 BY_FEATURES = {"herding": coresets.herding, "nearest": coresets.nearest, "k_center": coresets.k_center}
 """Selections that look at --features."""
@@ -47,19 +62,16 @@ CALIBRATION_IMAGES = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(DataChoice):
+class Config(Where, DataChoice):
     """The settings of a comparison of coresets; the published ones where they apply."""
 
-    dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
-    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
-    workdir: str | None = flag(
-        None, "directory of the scores; runs/coreset-DATASET-IMAGES_PER_CLASS by default", recorded=False
+    workdir: str | None = flag_like(
+        Where, "workdir", help="directory of the scores; runs/coreset-DATASET-IMAGES_PER_CLASS by default"
     )
-    seed: int = flag(0, "of everything random", low=0)
     select: str = flag("random,herding,k_center", f"which, with commas between them: {', '.join(SELECTIONS)}")
     images_per_class: int = flag(1, "selected images of each class", low=1)
     network: str | None = flag("convnet", f"what is trained on them: {', '.join(networks.NAMES)}")
-    init: str = flag("pytorch", DataChoice.__dataclass_fields__["init"].metadata["help"])
+    init: str = flag_like(DataChoice, "init", default="pytorch")
     conv_form: str = flag("auto", "how convolutions are computed", choices=CONV_FORMS)
     features: str = flag("trained", f"what {', '.join(BY_FEATURES)} look at", choices=("trained", "pixels"))
     feature_network: str | None = flag(None, "the network of features and gradients; by default --network")
@@ -293,18 +305,16 @@ def measure(task: Task, wanted: Sequence[str], scores: Scores, workdir: Path) ->
             weights = found.weights if one == name else None
             own = {} if weights is None else {"weights": weights.tolist()}
             scores.add(one, {**score(task, found._replace(weights=weights)).as_dict(), **facts, **own})
-    return {
-        "experiment": "coreset",
-        "dataset": task.data.name,
+    layout = Layout(1, config.train_epochs, config.images_per_class)
+    found = {
         "network": task.network.name,
         "init": task.inits.name,
-        "layout": results.layout((1, config.train_epochs, config.images_per_class), task.data.num_classes),
+        "layout": layout.as_dict(task.data.num_classes),
         "recipe": dataclasses.asdict(task.recipe),
         "baselines": scores.known,
-        "seconds": {"total": time.monotonic() - began},
-        "seed": config.seed,
-        **results.made_on(),
     }
+    seconds = {"total": time.monotonic() - began}
+    return results.record("coreset", task.data.name, found, seconds=seconds, seed=config.seed)
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -316,7 +326,7 @@ def run(config: Config) -> dict[str, Any]:
     """
     wanted, task = selections(config), task_of(config, load_data(config))
     workdir = Path(config.workdir or f"runs/coreset-{Path(config.dataset).stem}-{config.images_per_class}")
-    return launch.once(
+    return once(
         workdir,
         config,
         lambda: measure(task, wanted, Scores(workdir), workdir),
@@ -327,5 +337,7 @@ def run(config: Config) -> dict[str, Any]:
     )
 
 
+LAUNCHER = Launcher("coreset", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    launch.main("coreset", __doc__, Config, run)
+    LAUNCHER.main()

@@ -27,12 +27,24 @@ import jax
 from ddjax import checks, inits, networks, report
 from ddjax.data import Dataset
 from ddjax.evaluate import check_fits, check_split, evaluate
+from ddjax.launch import (
+    AUGMENTATIONS,
+    DataChoice,
+    Keys,
+    Launcher,
+    Scores,
+    Where,
+    check_workdir,
+    flag,
+    flag_like,
+    listed,
+    once,
+    results,
+    runs_at_once,
+    strategy,
+)
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
 from experiments import evaluate as evaluation
-from experiments import launch, results
-from experiments.config import AUGMENTATIONS, DataChoice, flag, listed
-from experiments.parts import Keys, runs_at_once, strategy
-from experiments.scores import Scores
 
 OTHERWISE = "pytorch"
 """Initial weights for an artifact that does not say what it was distilled with."""
@@ -64,13 +76,13 @@ class Config:
         f"what initial weights are drawn from, {', '.join(inits.SCHEMES)}; by default as when distilling",
     )
     dataset: str | None = flag(None, "what to test on; by default the artifacts' own")
-    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
-    resize: int | None = flag(None, DataChoice.__dataclass_fields__["resize"].metadata["help"], low=1)
-    channels: int | None = flag(None, DataChoice.__dataclass_fields__["channels"].metadata["help"], low=1)
-    workdir: str | None = flag(
-        None, "directory of the scores; runs/cross_architecture-DATASET by default", recorded=False
+    data_dir: str | None = flag_like(Where, "data_dir")
+    resize: int | None = flag_like(DataChoice, "resize")
+    channels: int | None = flag_like(DataChoice, "channels")
+    workdir: str | None = flag_like(
+        Where, "workdir", help="directory of the scores; runs/cross_architecture-DATASET by default"
     )
-    seed: int = flag(0, "of the initial weights and of training", low=0)
+    seed: int = flag_like(Where, "seed", help="of the initial weights and of training")
 
 
 class Row(NamedTuple):
@@ -222,11 +234,11 @@ def check_unchanged(matrix: Matrix, workdir: Path, config: Any, *, experiment: s
         experiment: likewise.
 
     Raises:
-        ValueError: as said; or see `experiments.launch.check_workdir`.
+        ValueError: as said; or see `ddjax.launch.check_workdir`.
     """
     if not (workdir / "scores.json").exists():
         return
-    launch.check_workdir(workdir, config, experiment=experiment)
+    check_workdir(workdir, config, experiment=experiment)
     digests = {score.get("artifact"): score.get("sha256") for score in Scores(workdir).known.values()}
     for row in matrix.rows:
         if digests.get(row.path, row.digest) != row.digest:
@@ -255,9 +267,7 @@ def measure(config: Config, matrix: Matrix, scores: Scores) -> dict[str, Any]:
             )
             facts = {"artifact": row.path, "sha256": row.digest, "seconds": time.monotonic() - scoring}
             scores.add(name, {**score.as_dict(), **facts})
-    return {
-        "experiment": "cross_architecture",
-        "dataset": matrix.data.name,
+    found = {
         "protocol": config.protocol,
         "networks": {title: _num_weights(network) for title, network in matrix.columns.items()},
         "artifacts": {row.path: _facts(row) for row in matrix.rows},
@@ -265,10 +275,9 @@ def measure(config: Config, matrix: Matrix, scores: Scores) -> dict[str, Any]:
             row.path: {title: scores.known[cell_name(row, title)] for title in matrix.columns}
             for row in matrix.rows
         },
-        "seconds": {"total": time.monotonic() - began},
-        "seed": config.seed,
-        **results.made_on(),
     }
+    seconds = {"total": time.monotonic() - began}
+    return results.record("cross_architecture", matrix.data.name, found, seconds=seconds, seed=config.seed)
 
 
 def _num_weights(network: Network) -> int:
@@ -304,7 +313,7 @@ def run(config: Config) -> dict[str, Any]:
     matrix = prepare(config)
     workdir = Path(config.workdir or f"runs/cross_architecture-{Path(matrix.data.name).stem}")
     check_unchanged(matrix, workdir, config, experiment="cross_architecture")
-    return launch.once(
+    return once(
         workdir,
         config,
         lambda: measure(config, matrix, Scores(workdir)),
@@ -316,5 +325,7 @@ def run(config: Config) -> dict[str, Any]:
     )
 
 
+LAUNCHER = Launcher("cross_architecture", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    launch.main("cross_architecture", __doc__, Config, run)
+    LAUNCHER.main()

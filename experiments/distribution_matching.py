@@ -13,26 +13,23 @@ from __future__ import annotations
 
 from ddjax import methods
 from ddjax.data import Dataset
-from experiments import launch
-from experiments.config import Matching as Config
-from experiments.parts import Keys, Parts, matching_parts
+from ddjax.launch import Keys, Launcher, Parts, Plan, matching_parts
+from ddjax.launch import Matching as Config
 
 
-def build(config: Config, data: Dataset, keys: Keys) -> Parts:
+def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     """A thousand steps, unless the flags say otherwise; 20,000 were published."""
     del keys
     return matching_parts(
         config,
         data,
+        plan,
         lambda matched: methods.distribution_matching(**matched._asdict(), batch_size=config.batch_size),
         num_outer_steps=1000,
     )
 
 
+LAUNCHER = Launcher("distribution_matching", __doc__, Config, build=build)
+
 if __name__ == "__main__":
-    launch.main(
-        "distribution_matching",
-        __doc__,
-        Config,
-        lambda config: launch.run("distribution_matching", config, build),
-    )
+    LAUNCHER.main()

@@ -14,10 +14,20 @@ from ddjax import artifact, checks, coresets, files, inits, networks, report
 from ddjax import pool as pools
 from ddjax.data import Dataset, load
 from ddjax.evaluate import evaluate
+from ddjax.launch import (
+    DataChoice,
+    Keys,
+    Launcher,
+    Where,
+    build_network,
+    choose_network,
+    flag,
+    flag_like,
+    in_form,
+    results,
+    runs_at_once,
+)
 from ddjax.types import Distilled, InitDistribution, Network
-from experiments import launch, results
-from experiments.config import DataChoice, flag
-from experiments.parts import Keys, build_network, choose_network, in_form, runs_at_once
 
 LARGEST = 65_536
 """Most units of a layer that an artifact's metadata may ask for."""
@@ -32,9 +42,9 @@ class Config(DataChoice):
 
     artifact: str = flag("", "the distilled.npz to evaluate")
     dataset: str | None = flag(None, "what to test on; by default the artifact's own")
-    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
+    data_dir: str | None = flag_like(Where, "data_dir")
     num_eval_inits: int = flag(20, "unseen initial weights behind the score", low=1)
-    seed: int = flag(0, "of the initial weights", low=0)
+    seed: int = flag_like(Where, "seed", help="of the initial weights")
     pool: str | None = flag(None, "start from the held-out members of this pool.npz, each once")
     fixed: bool = flag(False, "evaluate at the one θ0 of a fixed_init run with this seed and init")
     baselines: bool = flag(True, "measure the baselines too")
@@ -184,5 +194,7 @@ def run(config: Config) -> dict[str, Any]:
     return result
 
 
+LAUNCHER = Launcher("evaluate", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    launch.main("evaluate", __doc__, Config, run)
+    LAUNCHER.main()

@@ -18,11 +18,9 @@ import jax
 
 from ddjax import checks, weights
 from ddjax.data import Dataset
+from ddjax.launch import Keys, Launcher, Parts, Plan, Unrolled, flag, flag_like, unrolled_parts
 from ddjax.networks.alexnet import from_torch
 from ddjax.types import InitDistribution, Network
-from experiments import launch
-from experiments.config import Unrolled, flag
-from experiments.parts import Keys, Parts, unrolled_parts
 
 LAST_LAYERS = {"alexnet": "fc3", "alexcifar": "fc3", "lenet": "fc3", "convnet": "classifier"}
 """The layer that depends on the number of classes."""
@@ -35,9 +33,9 @@ class Config(Unrolled):
     network: str | None = flag("alexnet", f"whose weights they are: {', '.join(LAST_LAYERS)}")
     weights: str = flag("", "the file of the weights, .npz or .safetensors")
     last_layer: str = flag("fresh", "the weights of the last dense layer", choices=("fresh", "loaded"))
-    inner_steps: int = flag(1, "S, gradient steps with images of their own", low=1)
-    inner_lr: float = flag(0.001, "the learned learning rates' start")
-    batch_size: int = flag(64, "N, real images in a minibatch", low=1)
+    inner_steps: int = flag_like(Unrolled, "inner_steps", default=1)
+    inner_lr: float = flag_like(Unrolled, "inner_lr", default=0.001)
+    batch_size: int = flag_like(Unrolled, "batch_size", default=64)
 
 
 def initial_weights(config: Config, network: Network, key: jax.Array) -> InitDistribution:
@@ -61,10 +59,12 @@ def initial_weights(config: Config, network: Network, key: jax.Array) -> InitDis
     )
 
 
-def build(config: Config, data: Dataset, keys: Keys) -> Parts:
+def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     """p(θ0) is the file's weights, the same at every outer step and in the evaluation."""
-    return unrolled_parts(config, data, lambda network: initial_weights(config, network, keys.theta))
+    return unrolled_parts(config, data, plan, lambda network: initial_weights(config, network, keys.theta))
 
+
+LAUNCHER = Launcher("finetune", __doc__, Config, build=build)
 
 if __name__ == "__main__":
-    launch.main("finetune", __doc__, Config, lambda config: launch.run("finetune", config, build))
+    LAUNCHER.main()

@@ -16,19 +16,21 @@ from __future__ import annotations
 
 from ddjax import inits
 from ddjax.data import Dataset
-from experiments import launch
-from experiments.config import Unrolled as Config
-from experiments.parts import Keys, Parts, unrolled_parts
+from ddjax.launch import Keys, Launcher, Parts, Plan, unrolled_parts
+from ddjax.launch import Unrolled as Config
 
 
-def build(config: Config, data: Dataset, keys: Keys) -> Parts:
+def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     """p(θ0) is a single draw of the init scheme, the same at every outer step and in the evaluation."""
     return unrolled_parts(
         config,
         data,
+        plan,
         lambda network: inits.fixed(network, keys.theta, scheme=config.init, gain=config.init_gain),
     )
 
 
+LAUNCHER = Launcher("fixed_init", __doc__, Config, build=build)
+
 if __name__ == "__main__":
-    launch.main("fixed_init", __doc__, Config, lambda config: launch.run("fixed_init", config, build))
+    LAUNCHER.main()

@@ -18,12 +18,9 @@ from __future__ import annotations
 import dataclasses
 
 from ddjax import methods
-from ddjax.coresets import INITIAL_IMAGES
 from ddjax.data import Dataset
+from ddjax.launch import Keys, Launcher, Matching, Parts, Plan, flag, flag_like, matching_parts
 from ddjax.methods import DISTANCES, Loops
-from experiments import launch
-from experiments.config import Matching, flag
-from experiments.parts import Keys, Parts, matching_parts
 
 NETWORKS = 1000
 """How many are drawn, as published."""
@@ -33,7 +30,7 @@ NETWORKS = 1000
 class Config(Matching):
     """The settings of gradient matching; the published ones where they apply."""
 
-    initial_images: str = flag("noise", "what the distilled images start from", choices=tuple(INITIAL_IMAGES))
+    initial_images: str = flag_like(Matching, "initial_images", default="noise")
     distance: str = flag("layerwise", "of two gradients", choices=tuple(DISTANCES))
     matches: int | None = flag(
         None, "outer steps before a new network is drawn; by default the published 1, 10 or 50", low=1
@@ -45,13 +42,14 @@ class Config(Matching):
     net_batch_size: int = flag(256, "distilled images in one of its steps", low=1)
 
 
-def build(config: Config, data: Dataset, keys: Keys) -> Parts:
+def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     """As many steps as match the published number of networks, unless the flags say otherwise."""
     del keys
     loops = choose_loops(config)
     return matching_parts(
         config,
         data,
+        plan,
         lambda matched: methods.gradient_matching(
             **matched._asdict(),
             batch_size=config.batch_size,
@@ -62,7 +60,7 @@ def build(config: Config, data: Dataset, keys: Keys) -> Parts:
             batch_train=config.net_batch_size,
         ),
         num_outer_steps=NETWORKS * loops.matches,
-        plan=loops._asdict(),
+        resolved=loops._asdict(),
     )
 
 
@@ -81,10 +79,7 @@ def choose_loops(config: Config) -> Loops:
     return Loops(config.matches or published.matches, config.net_epochs or published.epochs)
 
 
+LAUNCHER = Launcher("gradient_matching", __doc__, Config, build=build)
+
 if __name__ == "__main__":
-    launch.main(
-        "gradient_matching",
-        __doc__,
-        Config,
-        lambda config: launch.run("gradient_matching", config, build),
-    )
+    LAUNCHER.main()

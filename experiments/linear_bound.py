@@ -20,21 +20,17 @@ import numpy as np
 
 from ddjax import figures, linear, report
 from ddjax.data import load
+from ddjax.launch import Launcher, Where, flag, flag_like, once, results
 from ddjax.linear import Initials, Problem
-from experiments import launch, results
-from experiments.config import flag
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Where):
     """The settings of the analysis."""
 
-    dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
-    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
-    workdir: str | None = flag(
-        None, "directory of the run; runs/linear_bound-DATASET by default", recorded=False
+    workdir: str | None = flag_like(
+        Where, "workdir", help="directory of the run; runs/linear_bound-DATASET by default"
     )
-    seed: int = flag(0, "of everything random", low=0)
     num_features: int = flag(8, "D, principal components of the images", low=1)
     max_points: int | None = flag(None, "M goes from 1 to this; by default to D + 2", low=1)
     num_examples: int = flag(5000, "real images, at most", low=2)
@@ -137,7 +133,7 @@ def run(config: Config) -> dict[str, Any]:
         ValueError: settings that do not fit the data or the directory.
         FileNotFoundError: the data are missing.
     """
-    workdir = Path(config.workdir or f"runs/linear_bound-{Path(config.dataset).stem}")
+    workdir = config.directory("linear_bound")
     problem = problem_of(config)
 
     def analyse_and_draw() -> dict[str, Any]:
@@ -145,7 +141,7 @@ def run(config: Config) -> dict[str, Any]:
         draw(workdir / "linear_bound.png", result)
         return result
 
-    return launch.once(
+    return once(
         workdir,
         config,
         analyse_and_draw,
@@ -176,17 +172,15 @@ def analyse(config: Config, problem: Problem) -> dict[str, Any]:
                 "points": rows,
             }
     rows = [row for family in families.values() for row in family["points"]]
-    return {
-        "experiment": "linear_bound",
-        "dataset": Path(config.dataset).stem,
+    found = {
         "num_features": config.num_features,
         "num_examples": len(problem.targets),
         "largest_difference": max(abs(row["simulated"] - row["closed_form"]) for row in rows),
         "families": families,
-        "seconds": {"total": time.monotonic() - began},
-        "seed": config.seed,
-        **results.made_on(),
     }
+    seconds = {"total": time.monotonic() - began}
+    name = Path(config.dataset).stem
+    return results.record("linear_bound", name, found, seconds=seconds, seed=config.seed)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -203,5 +197,7 @@ def table(result: dict[str, Any]) -> str:
     return f"{report.table(rows, headers)}\n\n{difference}"
 
 
+LAUNCHER = Launcher("linear_bound", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    launch.main("linear_bound", __doc__, Config, run)
+    LAUNCHER.main()

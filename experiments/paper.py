@@ -19,11 +19,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ddjax.launch import tables
+from ddjax.launch import Launcher, flag, tables
 from ddjax.launch.regenerate import Settings, regenerate
 from ddjax.launch.tables import Table
-from experiments import launch
-from experiments.config import flag
 
 TABLES = tables.read(Path(__file__).with_name("published") / "wang2018.toml")
 """The tables by name."""
@@ -78,5 +76,7 @@ def run(config: Config) -> dict[str, Any]:
     return regenerate("paper", config, table_of(config, root), title=title, root=root)
 
 
+LAUNCHER = Launcher("paper", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    launch.main("paper", __doc__, Config, run)
+    LAUNCHER.main()

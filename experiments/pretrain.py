@@ -27,31 +27,41 @@ import numpy as np
 from ddjax import files, inits, pool, report
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, accuracies_as_they_are, check_split, chunks
+from ddjax.launch import (
+    DataChoice,
+    Launcher,
+    Where,
+    build_network,
+    choose_network,
+    flag,
+    flag_like,
+    load_data,
+    open_workdir,
+    read_object,
+    results,
+)
 from ddjax.pool import Pool
 from ddjax.pretrain import Training, pretrain
 from ddjax.types import InitDistribution, Network
 from ddjax.workdir import held
-from experiments import launch, results
-from experiments.config import DataChoice, flag
-from experiments.parts import build_network, choose_network, load_data
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(DataChoice):
+class Config(Where, DataChoice):
     """The settings of a pool."""
 
-    dataset: str = flag("mnist", "digits, a TFDS name such as mnist, or the path of an .npz")
-    workdir: str | None = flag(
-        None, "directory of the pool; runs/pretrain-DATASET by default", recorded=False
+    dataset: str = flag_like(Where, "dataset", default="mnist")
+    data_dir: str | None = flag_like(Where, "data_dir", recorded=False)
+    workdir: str | None = flag_like(
+        Where, "workdir", help="directory of the pool; runs/pretrain-DATASET by default"
     )
-    seed: int = flag(0, "of initial weights and orders of images", low=0)
+    seed: int = flag_like(Where, "seed", help="of initial weights and orders of images")
     num_train: int = flag(64, "networks to distil with", low=1)
     num_held_out: int = flag(20, "networks kept for evaluation", low=0)
     epochs: int = flag(2, "passes over the training split", low=1)
     batch_size: int = flag(64, "images in one step", low=1)
     lr: float = flag(1e-3, "Adam's learning rate at the start; it falls to zero along a cosine")
     nets_per_chunk: int = flag(4, "networks that are trained before the next save", low=1, recorded=False)
-    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default", recorded=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +108,7 @@ def prepare(config: Config) -> _Job:
     choice = choose_network(config, data)
     network = build_network(choice, data)
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
-    directory = Path(config.workdir or f"runs/pretrain-{Path(config.dataset).stem}")
+    directory = config.directory("pretrain")
     job = _Job(config, data, network, distribution, choice[1], directory)
     check_split(data.train, network)
     if len(data.train) < job.training.batch_size:
@@ -180,10 +190,10 @@ def run(config: Config) -> dict[str, Any]:
     began = time.monotonic()
     job = prepare(config)
     with held(job.directory):
-        launch.open_workdir(job.directory, config, experiment="pretrain")
+        open_workdir(job.directory, config, experiment="pretrain")
         path = job.directory / "result.json"
         if path.exists():
-            result = launch.read_object(path, remedy="Remove it, and the same command writes it again.")
+            result = read_object(path, remedy="Remove it, and the same command writes it again.")
             print(f"{job.directory} is finished.\n\n{describe(result)}")
             return result
         size = f"{len(job.data.train)} images of {job.data.name}"
@@ -198,5 +208,7 @@ def run(config: Config) -> dict[str, Any]:
     return result
 
 
+LAUNCHER = Launcher("pretrain", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    launch.main("pretrain", __doc__, Config, run)
+    LAUNCHER.main()

@@ -9,9 +9,10 @@ real images to 49.0 ± 5.9, class means to 65.8 ± 7.6. Cost: 30 s of two CPU co
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
-from experiments import launch, random_init
-from experiments.config import Unrolled, flag
+from ddjax.launch import Launcher, Unrolled, distillation, flag_like, tell
+from experiments import random_init
 
 NEXT = """
 what to try next
@@ -27,21 +28,27 @@ what to try next
 class Config(Unrolled):
     """The settings of `random_init`, small enough for a minute on two cores."""
 
-    workdir: str | None = flag("runs/quickstart", "directory of the run", recorded=False)
-    num_outer_steps: int | None = flag(300, "updates of the distilled images", low=1)
-    num_inits: int = flag(2, "M, initial weights in one outer step", low=1)
-    batch_size: int = flag(256, "N, real images in a minibatch", low=1)
-    inner_steps: int = flag(1, "S, gradient steps with images of their own", low=1)
-    inner_epochs: int = flag(5, "E, passes over those steps", low=1)
-    inner_lr: float = flag(0.05, "the learned learning rates' start")
-    validate_every: int = flag(50, "outer steps from one validation to the next", low=1)
+    workdir: str | None = flag_like(
+        Unrolled, "workdir", default="runs/quickstart", help="directory of the run"
+    )
+    num_outer_steps: int | None = flag_like(Unrolled, "num_outer_steps", default=300)
+    num_inits: int = flag_like(Unrolled, "num_inits", default=2)
+    batch_size: int = flag_like(Unrolled, "batch_size", default=256)
+    inner_steps: int = flag_like(Unrolled, "inner_steps", default=1)
+    inner_epochs: int = flag_like(Unrolled, "inner_epochs", default=5)
+    inner_lr: float = flag_like(Unrolled, "inner_lr", default=0.05)
+    validate_every: int = flag_like(Unrolled, "validate_every", default=50)
 
 
-def run(config: Config) -> None:
+def run(config: Config) -> dict[str, Any]:
     """The whole of it, and what to do then."""
-    if launch.run("quickstart", config, random_init.build):
-        launch.tell(NEXT.format(workdir=config.workdir))
+    result = distillation.run("quickstart", config, random_init.build)
+    if result:
+        tell(NEXT.format(workdir=config.workdir))
+    return result
 
+
+LAUNCHER = Launcher("quickstart", __doc__, Config, run=run)
 
 if __name__ == "__main__":
-    launch.main("quickstart", __doc__, Config, run)
+    LAUNCHER.main()

@@ -16,17 +16,19 @@ from __future__ import annotations
 
 from ddjax import inits
 from ddjax.data import Dataset
-from experiments import launch
-from experiments.config import Unrolled as Config
-from experiments.parts import Keys, Parts, unrolled_parts
+from ddjax.launch import Keys, Launcher, Parts, Plan, unrolled_parts
+from ddjax.launch import Unrolled as Config
 
 
-def build(config: Config, data: Dataset, keys: Keys) -> Parts:
+def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     """p(θ0) is the init scheme itself: every outer step draws its own weights."""
+    del keys
     return unrolled_parts(
-        config, data, lambda network: inits.random(network, scheme=config.init, gain=config.init_gain)
+        config, data, plan, lambda network: inits.random(network, scheme=config.init, gain=config.init_gain)
     )
 
 
+LAUNCHER = Launcher("random_init", __doc__, Config, build=build)
+
 if __name__ == "__main__":
-    launch.main("random_init", __doc__, Config, lambda config: launch.run("random_init", config, build))
+    LAUNCHER.main()

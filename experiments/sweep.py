@@ -19,8 +19,8 @@ import numpy as np
 
 from ddjax import checks, figures, report
 from ddjax.evaluate import Evaluation
-from experiments import fixed_init, launch, random_init, results
-from experiments.config import Unrolled, flag, numbers
+from ddjax.launch import Launcher, Unrolled, flag, flag_like, numbers, results, tell
+from experiments import fixed_init, random_init
 
 AXES = {
     "steps": "inner_steps",
@@ -37,7 +37,7 @@ LABELS = {
     "init": "distribution of the initial weights",
 }
 
-LAUNCHERS = {"random_init": random_init, "fixed_init": fixed_init}
+LAUNCHERS = {one.name: one for one in (random_init.LAUNCHER, fixed_init.LAUNCHER)}
 
 COMPARED = ("random real", "k-means", "class mean")
 """The baselines that are drawn, where the runs measured them."""
@@ -51,7 +51,9 @@ class Config(Unrolled):
     values: str = flag("1,2,3,5", "of the axis; for --axis=init schemes, e.g. xavier_normal,kaiming_normal")
     of: str = flag("random_init", "the launcher of the runs", choices=tuple(LAUNCHERS))
     seeds: str = flag("0", "a run for each; with --of=fixed_init each has a θ0 of its own")
-    baselines: bool = flag(False, "measure the baselines of each run too")
+    baselines: bool = flag_like(
+        Unrolled, "baselines", default=False, help="measure the baselines of each run too"
+    )
 
 
 class Cell(NamedTuple):
@@ -187,8 +189,8 @@ def run(config: Config) -> dict[str, Any]:
     launcher, workdir, records = LAUNCHERS[config.of], workdir_of(config), []
     wanted = cells(config)
     for index, cell in enumerate(wanted, start=1):
-        launch.tell(f"\n{config.axis} {cell.value}, seed {cell.seed} ({index} of {len(wanted)})")
-        record = launch.run(config.of, cell.config, launcher.build)
+        tell(f"\n{config.axis} {cell.value}, seed {cell.seed} ({index} of {len(wanted)})")
+        record = launcher.run(cell.config)
         if record:
             records.append((cell, record))
     if config.dry_run:
@@ -196,9 +198,11 @@ def run(config: Config) -> dict[str, Any]:
     result = gathered(config, records)
     draw(workdir / "sweep.png", result)
     report.write_json(workdir / "result.json", result)
-    launch.tell(f"\n{table(result)}\n\nwritten to {workdir}: sweep.png, result.json")
+    tell(f"\n{table(result)}\n\nwritten to {workdir}: sweep.png, result.json")
     return result
 
 
+LAUNCHER = Launcher("sweep", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    launch.main("sweep", __doc__, Config, run)
+    LAUNCHER.main()

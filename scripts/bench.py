@@ -70,13 +70,12 @@ from ddjax import (
 )
 from ddjax import data as real_data
 from ddjax.defaults import default_outer
+from ddjax.launch import Launcher, flag
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.plan import COMPILE_ERRORS, Plan, Site, default_plan
 from ddjax.run import DivergedError
 from ddjax.types import Form, InitDistribution, Method, Network
 from ddjax.unroll import STRATEGIES
-from experiments import launch
-from experiments.config import flag
 
 Record = dict[str, Any]
 """What is known of one item, or of all; JSON."""
@@ -613,11 +612,12 @@ def in_this_process(config: Config) -> Record:
         return {"failed": str(error).partition("\n")[0] or type(error).__name__}
 
 
-def run(config: Config) -> None:
-    """One phase, a comparison, or the benchmark."""
+def run(config: Config) -> Record:
+    """One phase, a comparison, or the benchmark; the last record."""
     if config.phase is not None:
-        print(json.dumps(in_this_process(config)))
-        return
+        record = in_this_process(config)
+        print(json.dumps(record))
+        return record
     records = [read(path) for path in config.compare.split(",")] if config.compare else []
     if len(records) > 2:
         raise ValueError(f"compare: expected OLD or OLD,NEW; got {len(records)} files.")
@@ -628,7 +628,8 @@ def run(config: Config) -> None:
         print(ratios(*records))
     if any("failed" in item for item in records[-1]["items"].values()):
         sys.exit(1)
+    return records[-1]
 
 
 if __name__ == "__main__":
-    launch.main("bench", __doc__, Config, run)
+    Launcher("bench", __doc__, Config, run=run).main()

@@ -14,9 +14,10 @@ from scipy import ndimage
 from ddjax import augment, inits, methods, networks
 from ddjax.augment import Augmentation, Color, Operation, Pair
 from ddjax.data import minibatch, to_device
+from ddjax.launch import parts
+from ddjax.launch.settings import Unrolled
 from ddjax.types import Recipe, Schedule
-from experiments import distribution_matching, parts
-from experiments.config import Unrolled
+from experiments import distribution_matching
 
 DSA = "color_crop_cutout_flip_scale_rotate"
 ALL = DSA.replace("_", "+")

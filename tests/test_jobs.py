@@ -13,7 +13,9 @@ import pytest
 import yaml
 from absl import flags
 
-from experiments import config, launch, random_init
+from ddjax.launch import run as launch
+from ddjax.launch import settings as config
+from experiments import random_init
 
 ROOT = Path(__file__).resolve().parents[1]
 JOBS = ROOT / "scripts" / "jobs"

@@ -21,7 +21,9 @@ from problems import write_npz
 
 from ddjax import parallel, report
 from ddjax.checkpoint import Store
-from experiments import config, launch, random_init
+from ddjax.launch import run as launch
+from ddjax.launch import settings as config
+from experiments import random_init
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 180  # seconds, so that a deadlock fails

@@ -16,7 +16,7 @@ import pytest
 from absl import flags
 from problems import write_npz
 
-from experiments import config as settings
+from ddjax.launch import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -44,7 +44,9 @@ from ddjax import (
 )
 from ddjax.checkpoint import Store
 from ddjax.evaluate import scorer
-from experiments import config, evaluate, launch, random_init
+from ddjax.launch import run as launch
+from ddjax.launch import settings as config
+from experiments import evaluate, random_init
 
 
 class Good:

@@ -21,8 +21,9 @@ import survivor
 from problems import write_npz
 
 from ddjax.checkpoint import Store
+from ddjax.launch import run as launch
 from ddjax.workdir import locked
-from experiments import launch, random_init
+from experiments import random_init
 
 TESTS = Path(__file__).resolve().parent
 KILLS = 20

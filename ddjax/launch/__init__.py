@@ -1,1 +1,117 @@
-"""The machinery of launchers: flags, settings, plan, work directory, exit codes, results, tables."""
+"""The machinery of launchers: flags, settings, plan, work directory, exit codes, results, tables.
+
+A launcher is an object, `LAUNCHER = Launcher(name, __doc__, Config, build=build)`, that the shell, tables,
+sweeps and tests carry out alike. One of a distillation says only how its parts are built from its settings.
+"""
+
+from ddjax.launch.choices import (
+    augmentation,
+    augmentations,
+    build_network,
+    choose_network,
+    in_form,
+    initial_images,
+    load_data,
+    load_pool,
+    network_of,
+    runs_at_once,
+    strategy,
+    trained_recipe,
+)
+from ddjax.launch.directory import (
+    Scores,
+    check_workdir,
+    finished,
+    once,
+    open_workdir,
+    read_object,
+)
+from ddjax.launch.flags import ConfigT, flag, flag_like, listed, numbers, parse, recorded
+from ddjax.launch.launcher import Launcher, find
+from ddjax.launch.matching import Matched, matching_parts
+from ddjax.launch.process import EXIT_BAD_INPUT, EXIT_DISK, EXIT_DIVERGED, EXIT_PREEMPTED, guarded, tell
+from ddjax.launch.results import ceiling, measure_baselines, record, record_of_run
+from ddjax.launch.settings import (
+    AUGMENTATIONS,
+    Common,
+    DataChoice,
+    Matching,
+    NetworkChoice,
+    Unrolled,
+    Where,
+)
+from ddjax.launch.types import (
+    Build,
+    Case,
+    Facts,
+    Finished,
+    Hooks,
+    Keys,
+    Launch,
+    Layout,
+    Outer,
+    Parts,
+)
+from ddjax.launch.unrolling import unrolled_parts
+from ddjax.plan import Plan
+
+__all__ = [
+    "AUGMENTATIONS",
+    "EXIT_BAD_INPUT",
+    "EXIT_DISK",
+    "EXIT_DIVERGED",
+    "EXIT_PREEMPTED",
+    "Build",
+    "Case",
+    "Common",
+    "ConfigT",
+    "DataChoice",
+    "Facts",
+    "Finished",
+    "Hooks",
+    "Keys",
+    "Launch",
+    "Launcher",
+    "Layout",
+    "Matched",
+    "Matching",
+    "NetworkChoice",
+    "Outer",
+    "Parts",
+    "Plan",
+    "Scores",
+    "Unrolled",
+    "Where",
+    "augmentation",
+    "augmentations",
+    "build_network",
+    "ceiling",
+    "check_workdir",
+    "choose_network",
+    "find",
+    "finished",
+    "flag",
+    "flag_like",
+    "guarded",
+    "in_form",
+    "initial_images",
+    "listed",
+    "load_data",
+    "load_pool",
+    "matching_parts",
+    "measure_baselines",
+    "network_of",
+    "numbers",
+    "once",
+    "open_workdir",
+    "parse",
+    "read_object",
+    "record",
+    "record_of_run",
+    "recorded",
+    "runs_at_once",
+    "strategy",
+    "tell",
+    "trained_recipe",
+    "unrolled_parts",
+]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 from ddjax import files, report
+from ddjax.launch import results
+from ddjax.launch.flags import command_line, flag, flag_like
+from ddjax.launch.launcher import find
+from ddjax.launch.settings import Where
 from ddjax.launch.tables import Cell, Run, Table, only, rows_and_columns
-from experiments import config as settings
-from experiments import launch, results
-from experiments.config import flag
 
 BUDGETS = ("small", "full")
 """What two cores can do, and the published numbers of outer steps and initial weights."""
@@ -28,7 +27,7 @@ class Settings:
 
     dataset: str = flag("mnist", "digits, a TFDS name such as mnist, or the path of an .npz")
     budget: str = flag("small", "what two cores can do, or the published one", choices=BUDGETS)
-    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default")
+    data_dir: str | None = flag_like(Where, "data_dir")
     workdir: str | None = flag(None, "directory of the runs; runs/TITLE by default")
     output: str = flag("experiments/results", "directory of the table")
     rows: str | None = flag(None, "only these rows, with semicolons between them; by default all")
@@ -37,11 +36,7 @@ class Settings:
 
 def command(run: Run, workdir: Path) -> list[str]:
     """The flags of a run as they stand on a command line."""
-    given = [
-        f"--{'' if value else 'no'}{name}" if isinstance(value, bool) else f"--{name}={value}"
-        for name, value in run.flags.items()
-    ]
-    return [*given, f"--workdir={workdir}"]
+    return command_line({**run.flags, "workdir": workdir})
 
 
 def carry_out(run: Run, workdir: Path, *, data_dir: str | None) -> dict[str, Any]:
@@ -58,12 +53,7 @@ def carry_out(run: Run, workdir: Path, *, data_dir: str | None) -> dict[str, Any
         DivergedError: see `ddjax.distill`.
         PreemptedError: the process was asked to stop; the same command continues.
     """
-    module: Any = importlib.import_module(f"experiments.{run.launcher}")
-    arguments = command(run, workdir) + ([] if data_dir is None else [f"--data_dir={data_dir}"])
-    config = settings.parse(module.Config, [run.launcher, *arguments], flags.FlagValues())
-    if hasattr(module, "build"):
-        return launch.run(run.launcher, config, module.build)
-    return module.run(config)
+    return find(run.launcher).carry_out(run.flags, workdir, data_dir=data_dir)
 
 
 def found(cell: Cell, records: Mapping[str, Any]) -> dict[str, Any] | None:

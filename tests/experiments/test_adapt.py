@@ -20,10 +20,12 @@ from test_launch import start
 from ddjax import artifact, inits, pool
 from ddjax.data import load, resize
 from ddjax.evaluate import evaluate
+from ddjax.launch import results
+from ddjax.launch import run as launch
+from ddjax.launch.parts import build_network
 from ddjax.types import Schedule
-from experiments import adapt, attack, launch, pretrain, results
+from experiments import adapt, attack, pretrain
 from experiments import evaluate as evaluate_launcher
-from experiments.parts import build_network
 
 TINY: dict[str, Any] = {
     "num_outer_steps": 4,

@@ -11,11 +11,12 @@ from problems import write_npz
 from scipy import stats
 
 from ddjax import baselines, coresets, networks
-from experiments import architecture_search, coreset, launch
+from ddjax.launch import run as launch
+from ddjax.launch.parts import load_data
+from ddjax.launch.settings import parse
+from experiments import architecture_search, coreset
 from experiments.architecture_search import SPACE, Config, agreement
-from experiments.config import parse
 from experiments.cross_architecture import network_of
-from experiments.parts import load_data
 
 SMALL = ("mlp:widths=2x", "mlp:widths=8x")
 

@@ -14,10 +14,10 @@ import pytest
 from absl import flags
 from problems import CLASSES, write_npz
 
-from ddjax.launch import regenerate, tables
+from ddjax.launch import parse, regenerate, tables
 from ddjax.launch.tables import Cell, Published, Run, Table
 from ddjax.methods.gradient_matching import PUBLISHED_LOOPS
-from experiments import condense_table, config, coreset
+from experiments import condense_table, coreset
 from experiments.condense_table import Config
 
 SELECTED: dict[str, Any] = {
@@ -47,7 +47,7 @@ def test_the_runs_of_a_block_are_command_lines_that_parse(dataset, images_per_cl
     for run in table.runs:
         module = importlib.import_module(f"experiments.{run.launcher}")
         argv = [run.launcher, *regenerate.command(run, Path("runs") / run.name)]
-        parsed = config.parse(module.Config, argv, flags.FlagValues())
+        parsed = parse(module.Config, argv, flags.FlagValues())
         for name, value in run.flags.items():
             assert getattr(parsed, name) == value, (run.name, name)
         if run.launcher == "coreset":

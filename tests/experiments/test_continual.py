@@ -11,7 +11,8 @@ import pytest
 
 from ddjax import artifact, data
 from ddjax.data import with_classes
-from experiments import continual, coreset, launch
+from ddjax.launch import run as launch
+from experiments import continual, coreset
 from experiments.baselines import Scores
 from experiments.continual import Config
 

@@ -13,9 +13,10 @@ from problems import CLASSES, SHAPE, write_npz
 
 import ddjax
 from ddjax import artifact, coresets, networks
-from experiments import coreset, launch
-from experiments.config import parse
-from experiments.parts import load_data
+from ddjax.launch import run as launch
+from ddjax.launch.parts import load_data
+from ddjax.launch.settings import parse
+from experiments import coreset
 
 TINY: dict[str, Any] = {
     "network": "mlp",

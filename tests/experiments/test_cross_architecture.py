@@ -14,11 +14,11 @@ from problems import CLASSES, SHAPE, write_npz
 
 import ddjax
 from ddjax import artifact, forms, inits
+from ddjax.launch.parts import Keys
 from ddjax.types import Distilled, Recipe, Schedule
 from experiments import cross_architecture, evaluate
 from experiments.baselines import Scores
 from experiments.cross_architecture import Config
-from experiments.parts import Keys
 
 MLP, CONVNET = "mlp:widths=8x", "convnet:depth=1:width=4:norm=none"
 

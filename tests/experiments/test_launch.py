@@ -18,7 +18,9 @@ from absl import flags
 from problems import write_npz
 
 from ddjax import report
-from experiments import config, distribution_matching, evaluate, fixed_init, launch, random_init
+from ddjax.launch import run as launch
+from ddjax.launch import settings as config
+from experiments import distribution_matching, evaluate, fixed_init, random_init
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {

@@ -17,22 +17,10 @@ from test_launch import TINY
 
 from ddjax import inits, networks
 from ddjax import pool as pools
-from ddjax.launch import regenerate
+from ddjax.launch import Scores, distillation, parse, planning, regenerate, results
 from ddjax.launch.tables import Cell, Published, Run, Table
 from ddjax.pool import Pool
-from experiments import (
-    baselines,
-    config,
-    finetune,
-    fixed_init,
-    launch,
-    linear_bound,
-    paper,
-    planning,
-    results,
-    scores,
-    sweep,
-)
+from experiments import baselines, finetune, fixed_init, linear_bound, paper, sweep
 
 QUICK: dict[str, Any] = {
     "network": "mlp",
@@ -83,15 +71,15 @@ def test_a_stopped_measurement_continues_with_what_is_missing(dataset, tmp_path,
     wanted = ("class mean", "k-NN, class mean", "k-NN, k-means")
     settings = {"baselines": "; ".join(wanted)}
     whole = baselines.run(quick(dataset, tmp_path / "whole", **settings))["baselines"]
-    add = scores.Scores.add
+    add = Scores.add
 
-    def stop(self: scores.Scores, name: str, score: Any) -> None:
+    def stop(self: Scores, name: str, score: Any) -> None:
         add(self, name, score)
         if name == wanted[1]:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(scores.Scores, "add", stop)
+        patch.setattr(Scores, "add", stop)
         with pytest.raises(KeyboardInterrupt):
             baselines.run(quick(dataset, tmp_path / "stopped", **settings))
     known = json.loads((tmp_path / "stopped" / "scores.json").read_text())
@@ -106,17 +94,16 @@ def test_a_stopped_measurement_continues_with_what_is_missing(dataset, tmp_path,
 
 def test_the_fixed_theta_is_that_of_fixed_init(dataset, tmp_path):
     settings = quick(dataset, tmp_path / "run", theta="fixed", seed=3)
-    data = baselines.load_data(settings)
-    setting = baselines.setting_of(settings, data, baselines.Keys.of(3))
-    theirs = fixed_init.build(
-        fixed_init.Config(dataset=str(dataset), network="mlp", seed=3), data, baselines.Keys.of(3)
-    ).inits
+    data = load_data(settings)
+    setting = baselines.setting_of(settings, data, Keys.of(3))
+    config = fixed_init.Config(dataset=str(dataset), network="mlp", seed=3)
+    theirs = fixed_init.build(config, data, Keys.of(3), planning.default_for(config)).inits
     key = jax.random.key(0)
     jax.tree.map(np.testing.assert_array_equal, setting.inits.sample(key), theirs.sample(key))
 
 
 def test_a_pool_s_held_out_members_are_scored(dataset, tmp_path):
-    data = baselines.load_data(quick(dataset, tmp_path / "run"))
+    data = load_data(quick(dataset, tmp_path / "run"))
     network = networks.mlp(data.image_shape, CLASSES, widths=(6,))
     params = jax.vmap(inits.random(network).sample)(jax.random.split(jax.random.key(0), 5))
     facts = {"dataset": "spots", "network": "mlp", "network_settings": {"widths": [6]}}
@@ -178,7 +165,7 @@ def test_a_sweep_continues_after_its_finished_runs(dataset, tmp_path, monkeypatc
     settings = swept(dataset, tmp_path / "sweep", axis="init", values="xavier_normal,orthogonal")
     first = sweep.run(settings)
     before = (tmp_path / "sweep" / "orthogonal-seed0" / "metrics.jsonl").stat().st_mtime_ns
-    monkeypatch.setattr(launch, "distil", None)
+    monkeypatch.setattr(distillation, "distil", None)
     assert sweep.run(settings)["points"] == first["points"]
     assert (tmp_path / "sweep" / "orthogonal-seed0" / "metrics.jsonl").stat().st_mtime_ns == before
     assert [point["value"] for point in first["points"]] == ["xavier_normal", "orthogonal"]
@@ -259,14 +246,14 @@ def tuned(large_images: Path, alexnet_file: Path, workdir: Path, **settings: Any
 
 def test_alexnet_is_fine_tuned_from_a_file_with_a_fresh_last_layer(large_images, alexnet_file, tmp_path):
     settings = tuned(large_images, alexnet_file, tmp_path / "run")
-    result = launch.run("finetune", settings, finetune.build)
+    result = distillation.run("finetune", settings, finetune.build)
     assert result["test_accuracy"]["n"] == 1
     assert result["init"] == "loaded(narrow)"
     assert result["layout"] == {"steps": 1, "epochs": 3, "images": CLASSES}
     with np.load(tmp_path / "run" / "distilled.npz") as file:
         assert file["images"].shape == (1, CLASSES, 64, 64, 3)
         assert file["mean"].tolist() == pytest.approx([0.485, 0.456, 0.406])
-    parts = launch.prepare("finetune", settings, finetune.build).parts
+    parts = distillation.prepare("finetune", settings, finetune.build).parts
     params = parts.inits.sample(jax.random.key(0))
     with np.load(alexnet_file) as file:
         np.testing.assert_array_equal(params["fc2"]["kernel"], file["fc2.kernel"])
@@ -279,7 +266,7 @@ def test_memory_of_a_fine_tuning_is_known_beforehand_and_what_lessens_it(
     monkeypatch.setenv("DDJAX_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(planning, "BUDGET_SECONDS", 15.0)
     settings = tuned(large_images, alexnet_file, tmp_path / "run", dry_run=True, memory="reverse")
-    assert launch.run("finetune", settings, finetune.build) == {}
+    assert distillation.run("finetune", settings, finetune.build) == {}
     told = capsys.readouterr().out
     (needed,) = re.findall(r"([\d.]+) MiB of [\d,.]+ MiB in all", told)
     assert not (tmp_path / "run").exists()
@@ -292,7 +279,7 @@ def test_memory_of_a_fine_tuning_is_known_beforehand_and_what_lessens_it(
         memory_limit=0.95 * float(needed) / 2**10,
     )
     with pytest.raises(ValueError, match="memory: expected outer steps that need at most"):
-        launch.run("finetune", tight, finetune.build)
+        distillation.run("finetune", tight, finetune.build)
     assert re.search(r"--(memory|batch_size|inner_epochs)=\S+: [\d.]+ MiB in all", capsys.readouterr().out)
 
 
@@ -310,7 +297,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(
     large_images, alexnet_file, tmp_path, settings, message
 ):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        launch.run(
+        distillation.run(
             "finetune", tuned(large_images, alexnet_file, tmp_path / "run", **settings), finetune.build
         )
     assert not (tmp_path / "run").exists()
@@ -378,7 +365,7 @@ def test_the_runs_of_every_table_are_command_lines_that_parse(which, budget):
     for run in table.runs:
         module: Any = __import__(f"experiments.{run.launcher}", fromlist=["Config"])
         argv = [run.launcher, *regenerate.command(run, Path("runs") / run.name)]
-        parsed = config.parse(module.Config, argv, flags.FlagValues())
+        parsed = parse(module.Config, argv, flags.FlagValues())
         for flag_name, value in run.flags.items():
             assert getattr(parsed, flag_name) == value, (run.name, flag_name)
 
@@ -472,7 +459,7 @@ def test_a_table_is_run_written_and_found_again(dataset, tmp_path, monkeypatch, 
     ]
     assert "–" in next(line for line in lines if line.startswith("absent"))
     capsys.readouterr()
-    monkeypatch.setattr(launch, "distil", None)
+    monkeypatch.setattr(distillation, "distil", None)
     paper.run(settings)
     assert capsys.readouterr().out.count("is finished") == 3
 

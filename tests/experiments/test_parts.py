@@ -8,9 +8,9 @@ import pytest
 
 from ddjax import coresets, inits
 from ddjax.data import load
+from ddjax.launch import parts
+from ddjax.launch.settings import Unrolled
 from ddjax.networks import norms
-from experiments import parts
-from experiments.config import Unrolled
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,11 @@ from test_parallel import finish, launcher, two
 from ddjax import artifact, plan
 from ddjax.data import to_device
 from ddjax.engine import compile_dispatch, init_state
+from ddjax.launch import planning
+from ddjax.launch import run as launch
+from ddjax.launch import settings as config
 from ddjax.plan import Plan, Site
-from experiments import config, distribution_matching, launch, planning, random_init
+from experiments import distribution_matching, random_init
 
 TINY: dict[str, Any] = {
     "network": "mlp",

@@ -13,11 +13,11 @@ from problems import CLASSES, SHAPE, relative, small_form, three_digits
 
 import ddjax
 from ddjax import augment, data, forms, inits, methods, networks
+from ddjax.launch.parts import Keys, Parts
 from ddjax.methods.gradient_matching import DISTANCES, NetworkState
 from ddjax.types import InitDistribution, Method, Network, Schedule
 from ddjax.unroll import cross_entropy
 from experiments import gradient_matching as launcher
-from experiments.parts import Keys, Parts
 
 LAYERS = {f"conv{i}": (f"features.{4 * i - 4}", "kernel") for i in (1, 2, 3)}
 LAYERS |= {f"norm{i}": (f"features.{4 * i - 3}", "scale") for i in (1, 2, 3)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ from typing import Any
 import jax
 
 from ddjax import parallel, plan
-from ddjax.data import Dataset, cache
+from ddjax.data import cache
 from ddjax.engine import Cost, Problem
+from ddjax.launch.flags import of_the_step
+from ddjax.launch.settings import Common
+from ddjax.launch.types import Case
 from ddjax.plan import Change, Estimate, Lever, Plan, Site, Trial
-from experiments import config as settings
-from experiments.parts import Build, Keys, Parts, default_for, given
 
 TRIAL_SECONDS = 1.5
 """How long the steps of one candidate are timed, at least one step."""
@@ -25,58 +25,44 @@ TRIAL_SECONDS = 1.5
 BUDGET_SECONDS = 180.0
 """After so long nothing further is compiled, to be timed or as a lever."""
 
-SAME_STEP = frozenset(
-    {
-        *("workdir", "data_dir", "seed", "num_outer_steps", "validate_every", "record_every", "save_seconds"),
-        *("num_eval_inits", "num_val_inits", "baselines", "tensorboard", "clip_norm"),
-        *("init_gain", "inner_lr", "outer_lr", "outer_lr_of_lrs", "train_epochs", "train_lr", "eval_augment"),
-    }
-)
-"""Settings that make no outer step faster or larger: runs that differ in these share a tuned plan."""
+
+def given(config: Common) -> dict[str, Any]:
+    """The choices of a plan that the flags make."""
+    values = {name: getattr(config, name, None) for name in plan.CHOICES}
+    return {name: value for name, value in values.items() if value not in (None, "auto")}
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """What a plan is made for.
+def default_for(config: Common) -> Plan:
+    """The backend's default plan, but for what the flags say."""
+    unrolls = config.differentiated_steps() is not None
+    usual = plan.default_plan(jax.default_backend(), num_inits=config.num_inits, unrolls=unrolls)
+    return dataclasses.replace(usual, **given(config))
 
-    Attributes:
-        config: the settings as the user gave them.
-        data: the real data.
-        keys: of the seed.
-        build: the launcher's parts.
-    """
 
-    config: settings.Common
-    data: Dataset
-    keys: Keys
-    build: Build
+def problem_of(case: Case, chosen: Plan) -> Problem:
+    """What one outer step of a case computes under a plan."""
+    parts = case.parts(chosen)
+    return Problem(
+        parts.method,
+        parts.form,
+        parts.outer.optimizer,
+        case.config.num_inits,
+        parts.outer.clip_norm,
+        chosen.slots_per_chunk,
+    )
 
-    def parts(self, chosen: Plan) -> Parts:
-        """The parts under a plan."""
-        return self.build(dataclasses.replace(self.config, **chosen.as_dict()), self.data, self.keys)
 
-    def problem(self, chosen: Plan) -> Problem:
-        """What one outer step computes under a plan."""
-        parts = self.parts(chosen)
-        return Problem(
-            parts.method,
-            parts.form,
-            parts.optimizer,
-            self.config.num_inits,
-            parts.clip_norm,
-            chosen.slots_per_chunk,
-        )
+def site_of(case: Case) -> Site:
+    """The devices and data that the outer steps of a case run on."""
+    assets = case.parts(case.start).method.assets
+    return Site.of(case.data, case.keys.run, num_inits=case.config.num_inits, assets=assets)
 
-    def site(self) -> Site:
-        """Where the outer steps run."""
-        assets = self.parts(default_for(self.config)).method.assets
-        return Site.of(self.data, self.keys.run, num_inits=self.config.num_inits, assets=assets)
 
-    def limit(self) -> int | None:
-        """Bytes on one device: what the settings say, else what the device says."""
-        if self.config.memory_limit is not None:
-            return int(self.config.memory_limit * 2**30)
-        return plan.device_memory(parallel.default_devices(self.config.num_inits))
+def limit_of(config: Common) -> int | None:
+    """Bytes on one device: what the settings say, else what the device says."""
+    if config.memory_limit is not None:
+        return int(config.memory_limit * 2**30)
+    return plan.device_memory(parallel.default_devices(config.num_inits))
 
 
 def resolve(case: Case) -> dict[str, Any]:
@@ -89,21 +75,21 @@ def resolve(case: Case) -> dict[str, Any]:
     Raises:
         ValueError: tuning with several processes, or no plan that fits.
     """
-    start, explicit = default_for(case.config), given(case.config)
+    start, explicit = case.start, given(case.config)
     free = [name for name in start.as_dict() if name not in explicit]
     key = plan.problem_key(facts(case), parallel.default_devices(case.config.num_inits))
     found = plan.recall(cache.directory(), key) if free else None
     if found is not None:
-        return record(found, explicit, "remembered")
+        return described(found, explicit, "remembered")
     if not free or not case.config.tune:
-        return record(start, explicit, "default")
+        return described(start, explicit, "default")
     trials = tune(case, start, free)
     plan.remember(cache.directory(), key, trials)
-    tuned = record(plan.choose(trials).plan, explicit, "tuned")
+    tuned = described(plan.choose(trials).plan, explicit, "tuned")
     return tuned | {"trials": [one.as_dict() for one in trials]}
 
 
-def record(chosen: Plan, explicit: Mapping[str, Any], otherwise: str) -> dict[str, Any]:
+def described(chosen: Plan, explicit: Mapping[str, Any], otherwise: str) -> dict[str, Any]:
     """A plan for `plan.json`, with how each choice was made."""
     how = {name: "flag" if name in explicit else otherwise for name in chosen.as_dict()}
     return {**chosen.as_dict(), "chosen": how}
@@ -111,7 +97,7 @@ def record(chosen: Plan, explicit: Mapping[str, Any], otherwise: str) -> dict[st
 
 def facts(case: Case) -> dict[str, Any]:
     """All that the speed and size of an outer step depend on."""
-    kept = {name: value for name, value in settings.recorded(case.config).items() if name not in SAME_STEP}
+    kept = of_the_step(case.config)
     if case.config.memory_limit is not None:
         kept["memory_limit"] = case.config.memory_limit
     data = case.data
@@ -131,11 +117,11 @@ def tune(case: Case, start: Plan, free: Sequence[str]) -> list[Trial]:
         )
     print("tuning: timing the candidates for this problem on this machine", flush=True)
     trials = plan.tune(
-        case.problem,
+        lambda tried: problem_of(case, tried),
         start,
-        case.site(),
+        site_of(case),
         free=free,
-        limit=case.limit(),
+        limit=limit_of(case.config),
         seconds=TRIAL_SECONDS,
         budget_seconds=BUDGET_SECONDS,
         listener=lambda one: print(f"  {describe_trial(one)}", flush=True),
@@ -204,14 +190,14 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
 
     Args:
         case: the run.
-        resolved: its plan.
+        resolved: the plan of the run.
 
     Raises:
         ValueError: it does not fit.
     """
-    chosen, limit, site = Plan.from_dict(resolved), case.limit(), case.site()
+    chosen, limit, site = Plan.from_dict(resolved), limit_of(case.config), site_of(case)
     print(describe(resolved), flush=True)
-    estimate = measure(case.problem(chosen), site, limit)
+    estimate = measure(problem_of(case, chosen), site, limit)
     if estimate is not None and estimate.fits:
         print("it fits" if limit is not None else "how much there is, this device does not say")
         return
@@ -248,16 +234,13 @@ def measure(problem: Problem, site: Site, limit: int | None) -> Estimate | None:
     return Estimate.of(cost, limit)
 
 
-def extent(config: settings.Common, site: Site) -> dict[str, Any]:
+def extent(config: Common, site: Site) -> dict[str, Any]:
     """How large a run is in what `ddjax.plan.changes` can lessen."""
-    num_steps = None
-    if isinstance(config, settings.Unrolled):
-        num_steps = min(config.inner_steps * config.inner_epochs, config.window or sys.maxsize)
     return {
         "num_slots": config.num_inits // site.mesh.size,
         "num_devices": site.mesh.size,
         "batch_size": config.batch_size,
-        "num_steps": num_steps,
+        "num_steps": config.differentiated_steps(),
     }
 
 
@@ -267,7 +250,7 @@ def cost_of(case: Case, chosen: Plan, site: Site, changed: Mapping[str, Any]) ->
     theirs = {name: value for name, value in changed.items() if name not in (*plan.CHOICES, "devices")}
     share = case.config.num_inits * site.mesh.size // changed.get("devices", site.mesh.size)
     other = dataclasses.replace(case, config=dataclasses.replace(case.config, num_inits=share, **theirs))
-    _, cost = site.compile(other.problem(dataclasses.replace(chosen, **ours)))
+    _, cost = site.compile(problem_of(other, dataclasses.replace(chosen, **ours)))
     return cost
 
 

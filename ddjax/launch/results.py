@@ -14,10 +14,9 @@ import jax
 from ddjax import baselines, report
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, evaluate
-from ddjax.run import Run
+from ddjax.launch.choices import runs_at_once
+from ddjax.launch.types import Finished
 from ddjax.types import InitDistribution, Network, Recipe
-from experiments import config as settings
-from experiments.parts import Keys, Parts, runs_at_once
 
 FULL_DATA = Recipe("train", lr=0.05, momentum=0.9, weight_decay=5e-4, epochs=6, batch_size=64)
 """How the ceiling is trained: the whole training split, a few epochs."""
@@ -41,15 +40,15 @@ def measure_baselines(
     """The baselines of a setting and the ceiling, for `result.json`.
 
     Args:
-        data: real data.
-        network: to train.
+        data: the real data.
+        network: the network to train.
         distribution: p(θ0).
-        recipe: of φ.
+        recipe: the recipe of φ.
         layout: S, E and images of one class in one step.
-        num_inits: behind each score; the ceiling gets three at most.
-        seed: of the random sets.
+        num_inits: initial weights behind each score; the ceiling gets three at most.
+        seed: the seed of the random sets.
         key: draws the initial weights. Consumed.
-        tuning: how the learning rates are chosen; by default as `ddjax.baselines` does.
+        tuning: the learning rates to choose from; by default those of `ddjax.baselines`.
     """
     few_key, all_key = jax.random.split(key)
     at_once = runs_at_once(num_inits)
@@ -108,62 +107,96 @@ def tuned(score: Mapping[str, Any]) -> str:
     return ", ".join(f"{text} {score[key]:g}" for key, text in names.items() if score.get(key))
 
 
-def measure(
-    experiment: str,
-    config: settings.Common,
-    data: Dataset,
-    keys: Keys,
-    *,
-    parts: Parts,
-    outcome: Run,
-    began: float,
-) -> dict[str, Any]:
-    """The final score, on the test split and unseen initial weights; the baselines; what it was made on."""
+def measure(finished: Finished, *, compare: bool | None = None) -> dict[str, Any]:
+    """The final score, on the test split and unseen initial weights; the baselines; what it was made on.
+
+    Args:
+        finished: the run.
+        compare: whether the baselines are measured; by default as the settings say.
+    """
     evaluating = time.monotonic()
+    launch, outcome = finished.launch, finished.outcome
+    config, data, parts = launch.config, launch.data, launch.parts
     score = evaluate(
         outcome.distilled,
         parts.network,
         parts.judged_inits,
         data.test,
-        key=keys.test,
+        key=launch.keys.test,
         num_inits=config.num_eval_inits,
         runs_per_chunk=runs_at_once(config.num_eval_inits),
     )
     compared = None
-    if config.baselines:
+    if config.baselines if compare is None else compare:
         compared = measure_baselines(
             data,
             parts.network,
             parts.judged_inits,
             parts.method.recipe,
             tuning=baselines.Tuning(inits=None if parts.eval_inits is None else parts.inits),
-            layout=parts.layout,
+            layout=parts.facts.layout,
             num_inits=len(score.values),
             seed=config.seed,
-            key=keys.baselines,
+            key=launch.keys.baselines,
         )
-    now = time.monotonic()
+    layout = parts.facts.layout.as_dict(data.num_classes)
+    return record_of_run(
+        finished,
+        {"layout": layout, "test_accuracy": score.as_dict()},
+        {"baselines": compared},
+        evaluating=evaluating,
+    )
+
+
+def record_of_run(
+    finished: Finished, scores: Mapping[str, Any], compared: Mapping[str, Any], *, evaluating: float
+) -> dict[str, Any]:
+    """The record of a distillation.
+
+    Args:
+        finished: the run.
+        scores: what was measured of φ.
+        compared: what was measured beside φ.
+        evaluating: when the measuring began, on the monotonic clock.
+    """
+    launch, outcome, now = finished.launch, finished.outcome, time.monotonic()
+    return record(
+        launch.experiment,
+        launch.data.name,
+        {
+            "network": launch.parts.network.name,
+            "init": launch.parts.judged_inits.name,
+            **scores,
+            "val_accuracy": outcome.val_accuracy,
+            **compared,
+            "num_outer_steps": outcome.num_outer_steps,
+            "best_step": outcome.best_step,
+        },
+        seconds=dict(outcome.seconds) | {"evaluate": now - evaluating, "total": now - finished.began},
+        seed=launch.config.seed,
+    )
+
+
+def record(
+    experiment: str, dataset: str, found: Mapping[str, Any], *, seconds: Mapping[str, float], seed: int
+) -> dict[str, Any]:
+    """What `result.json` holds: what was found, between the facts that every record has.
+
+    Args:
+        experiment: the launcher's name.
+        dataset: the name of the data set.
+        found: what the launcher found.
+        seconds: how long each part of the work took.
+        seed: the seed of everything random.
+    """
     return {
         "experiment": experiment,
-        "dataset": data.name,
-        "network": parts.network.name,
-        "init": parts.judged_inits.name,
-        "layout": layout(parts.layout, data.num_classes),
-        "test_accuracy": score.as_dict(),
-        "val_accuracy": outcome.val_accuracy,
-        "baselines": compared,
-        "num_outer_steps": outcome.num_outer_steps,
-        "best_step": outcome.best_step,
-        "seconds": dict(outcome.seconds) | {"evaluate": now - evaluating, "total": now - began},
-        "seed": config.seed,
+        "dataset": dataset,
+        **found,
+        "seconds": dict(seconds),
+        "seed": seed,
         **made_on(),
     }
-
-
-def layout(sizes: tuple[int, int, int], num_classes: int) -> dict[str, int]:
-    """S, E and the images of one class in one step, for a record: S, E and all images."""
-    steps, epochs, per_class = sizes
-    return {"steps": steps, "epochs": epochs, "images": steps * per_class * num_classes}
 
 
 def made_on() -> dict[str, Any]:

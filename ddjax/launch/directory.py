@@ -1,0 +1,167 @@
+"""The work directory of a launcher: whose it is, what is there already, what is measured once and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ddjax import files, report
+from ddjax.launch import results
+from ddjax.launch.flags import recorded
+from ddjax.launch.process import tell
+from ddjax.workdir import LOCK, locked
+
+
+def describe_settings(config: Any, *, experiment: str) -> dict[str, Any]:
+    """What `config.json` holds."""
+    return {"experiment": experiment, **recorded(config)}
+
+
+def check_workdir(workdir: Path, config: Any, *, experiment: str) -> bool:
+    """Whether the work directory is already this run's own; nothing is written.
+
+    Raises:
+        ValueError: it holds another experiment, or the same with other settings; the fields are listed.
+    """
+    path = workdir / "config.json"
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"workdir: expected a directory; {workdir} is a file. Choose another place.")
+    if not path.exists():
+        # A start that was killed may have left its lock and a config.json without its name.
+        if any(p.name != LOCK and not files.is_temporary(p) for p in _inside(workdir)):
+            raise ValueError(
+                f"workdir: expected an empty directory or one of this experiment; {workdir} holds other "
+                "files. Give --workdir another directory."
+            )
+        return False
+    wanted = describe_settings(config, experiment=experiment)
+    found = read_object(path, remedy="Put it back, or give --workdir another directory.")
+    differing = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+    if differing:
+        lines = "; ".join(f"{k} was {found.get(k)!r}, is {wanted.get(k)!r}" for k in differing)
+        raise ValueError(
+            f"workdir: expected this experiment's own directory; {workdir} was started with other settings: "
+            f"{lines}. Give --workdir another directory, or the settings it was started with."
+        )
+    return True
+
+
+def _inside(workdir: Path) -> list[Path]:
+    return list(workdir.iterdir()) if workdir.is_dir() else []
+
+
+def read_object(path: Path, *, remedy: str) -> dict[str, Any]:
+    """A JSON object that an earlier start wrote.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: expected JSON that a run wrote; got {error}. {remedy}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected a JSON object; got {type(found).__name__}. {remedy}")
+    return found
+
+
+def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
+    """Make the work directory this run's own, or see that it already is.
+
+    Raises:
+        ValueError: see `check_workdir`.
+    """
+    if check_workdir(workdir, config, experiment=experiment):
+        return
+    files.make_directory(workdir)
+    report.write_json(workdir / "config.json", describe_settings(config, experiment=experiment))
+
+
+def finished(
+    workdir: Path, config: Any, *, experiment: str, table: Callable[[dict[str, Any]], str] = results.table
+) -> dict[str, Any] | None:
+    """The result in the work directory, where the run is finished; nothing is written.
+
+    Args:
+        workdir: where to look.
+        config: the settings that it must be of.
+        experiment: likewise.
+        table: of a result; what it cannot show is damaged.
+
+    Raises:
+        ValueError: see `check_workdir`; or the result is damaged.
+    """
+    check_workdir(workdir, config, experiment=experiment)
+    path = workdir / "result.json"
+    if not path.exists():
+        return None
+    remedy = "Remove it, and the same command measures again."
+    result = read_object(path, remedy=remedy)
+    try:
+        table(result)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected the result of a run; got {error!r}. {remedy}") from error
+    return result
+
+
+def once(
+    workdir: Path,
+    config: Any,
+    measure: Callable[[], dict[str, Any]],
+    *,
+    experiment: str,
+    what: str,
+    written: str,
+    table: Callable[[dict[str, Any]], str] = results.table,
+) -> dict[str, Any]:
+    """A measurement that is kept in its work directory, or found there; for one process.
+
+    Args:
+        workdir: where; its lock is held meanwhile.
+        config: the settings.
+        measure: what `result.json` holds; it may write more beside it.
+        experiment: the launcher's name.
+        what: told before.
+        written: the files, told after.
+        table: of a result.
+
+    Raises:
+        ValueError: see `open_workdir` and `finished`.
+    """
+    result = finished(workdir, config, experiment=experiment, table=table)
+    if result is not None:
+        tell(f"{workdir} is finished.\n\n{table(result)}")
+        return result
+    tell(f"{what}\nwork directory: {workdir}")
+    with locked(workdir):
+        open_workdir(workdir, config, experiment=experiment)
+        result = measure()
+        report.write_json(workdir / "result.json", result)
+    tell(f"\n{table(result)}\n\nwritten to {workdir}: {written}")
+    return result
+
+
+class Scores:
+    """Scores by name, written to the work directory as soon as each is known.
+
+    Args:
+        workdir: an existing directory.
+
+    Raises:
+        ValueError: what an earlier start wrote there is damaged.
+    """
+
+    def __init__(self, workdir: Path):
+        self._path = workdir / "scores.json"
+        remedy = "Remove it, and the same command measures again."
+        self.known = read_object(self._path, remedy=remedy) if self._path.exists() else {}
+
+    def add(self, name: str, score: Mapping[str, Any]) -> None:
+        """Keep a score and tell it."""
+        self.known[name] = dict(score)
+        report.write_json(self._path, self.known)
+        chosen = results.tuned(score)
+        accuracy = report.format_mean_std(score["values"])
+        print(f"{name}: {accuracy} %{chosen and f' ({chosen})'}", flush=True)

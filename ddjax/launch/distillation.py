@@ -1,0 +1,281 @@
+"""A distillation from its settings to a work directory with artifact, pictures and result."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddjax import artifact, coresets, figures, files, parallel, report
+from ddjax.data import Dataset
+from ddjax.engine import Cost
+from ddjax.evaluate import scorer
+from ddjax.launch import planning, results
+from ddjax.launch.choices import load_data, runs_at_once
+from ddjax.launch.directory import check_workdir, finished, open_workdir
+from ddjax.launch.process import tell
+from ddjax.launch.settings import Common
+from ddjax.launch.types import Build, Case, Finished, Keys, Launch
+from ddjax.plan import Estimate, Plan
+from ddjax.run import Reporting, Run, Validation, distill
+from ddjax.workdir import held
+
+
+def join_processes(config: Common) -> None:
+    """Start JAX's runtime for several processes where the settings ask for it, before any other use of JAX.
+
+    Raises:
+        ValueError: `--distributed` and the flags that go with it do not fit each other.
+    """
+    if config.dry_run and config.distributed:
+        raise ValueError(
+            "dry_run: expected one process; got --distributed. Leave it out, and give --num_inits the share "
+            "of one process: memory is counted for one device."
+        )
+    names = ("coordinator_address", "num_processes", "process_id")
+    given = [name for name in names if getattr(config, name) is not None]
+    if given and not config.distributed:
+        raise ValueError(f"{given[0]}: expected --distributed with it; got none. Add --distributed.")
+    if given and len(given) < len(names):
+        raise ValueError(
+            f"distributed: expected all or none of {', '.join(names)}; got {', '.join(given)} alone. Give "
+            "all, or none inside Slurm, Open MPI, Kubernetes or Cloud TPU."
+        )
+    if config.distributed:
+        parallel.start(config.coordinator_address, config.num_processes, config.process_id)
+
+
+def prepare(experiment: str, config: Common, build: Build) -> Launch:
+    """Load the data and build the parts; nothing is compiled and nothing written.
+
+    Raises:
+        ValueError: settings that do not fit each other or the data.
+        FileNotFoundError: the data are missing.
+    """
+    data = load_data(config)
+    plan = planning.default_for(config)
+    case = Case(config, data, Keys.of(config.seed), build, plan)
+    parts = case.parts(plan)
+    steps, _, per_class = parts.facts.layout
+    coresets.check_enough(data.train, steps * per_class, data.num_classes)
+    return Launch(experiment, case, plan, parts, config.directory(experiment))
+
+
+def claim(launch: Launch) -> dict[str, Any] | None:
+    """Open the work directory, whose lock is held; the result in it, where the run is finished.
+
+    Raises:
+        ValueError: see `open_workdir` and `finished`.
+    """
+    open_workdir(launch.workdir, launch.config, experiment=launch.experiment)
+    files.remove_temporaries(launch.workdir)
+    return finished(launch.workdir, launch.config, experiment=launch.experiment)
+
+
+def write_plan(launch: Launch) -> dict[str, Any]:
+    """Every automatic choice, resolved at the first start and never again.
+
+    Returns:
+        What `plan.json` holds.
+
+    Raises:
+        ValueError: see `planning.resolve` and `planning.read`.
+    """
+    path = launch.workdir / "plan.json"
+    if path.exists():
+        return planning.read(path)
+    config, parts = launch.config, launch.parts
+    plan = {
+        "network": parts.network.name,
+        "init": parts.inits.name,
+        "num_outer_steps": parts.outer.num_outer_steps,
+        "clip_norm": parts.outer.clip_norm,
+        **planning.resolve(launch.case),
+        "devices": [device.device_kind for device in parallel.default_devices(config.num_inits)],
+        **parts.facts.plan,
+    }
+    report.write_json(path, plan)
+    return plan
+
+
+def settle(launch: Launch) -> Launch:
+    """The launch with the plan of its work directory, which process 0 decides on for all. Collective."""
+    resolved = parallel.lead(lambda: write_plan(launch))
+    tell(planning.describe(resolved))
+    plan = Plan.from_dict(resolved)
+    return dataclasses.replace(launch, plan=plan, parts=launch.case.parts(plan))
+
+
+def rehearse(launch: Launch) -> None:
+    """`--dry_run`: what the run would do and take; the work directory is neither made nor written.
+
+    Raises:
+        ValueError: the work directory is another run's, or the run does not fit the memory.
+    """
+    check_workdir(launch.workdir, launch.config, experiment=launch.experiment)
+    tell(describe(launch))
+    path = launch.workdir / "plan.json"
+    planning.rehearse(launch.case, planning.read(path) if path.exists() else planning.resolve(launch.case))
+
+
+def validation(launch: Launch) -> Validation:
+    """Accuracy on the validation split, over initial weights kept for it."""
+    config, data, parts = launch.config, launch.data, launch.parts
+    if parts.hooks.score is not None:
+        return Validation(parts.hooks.score(launch), config.validate_every)
+    score = scorer(
+        parts.network,
+        parts.inits,
+        data.validation,
+        parts.method.recipe,
+        mean=data.mean,
+        std=data.std,
+        key=launch.keys.validation,
+        num_inits=config.num_val_inits,
+        runs_per_chunk=runs_at_once(config.num_val_inits),
+    )
+    return Validation(lambda schedule: score(schedule).mean(), config.validate_every)
+
+
+def describe(launch: Launch) -> str:
+    """What the run will do."""
+    config, data, parts = launch.config, launch.data, launch.parts
+    schedule = jax.eval_shape(lambda key: parts.form.unfold(parts.form.init(key)), jax.random.key(0))
+    steps, images = schedule.inputs.shape[:2]
+    weights = jax.eval_shape(parts.network.init, jax.random.key(0))
+    size = sum(leaf.size for leaf in jax.tree.leaves(weights))
+    epochs = "" if schedule.lrs is None else f", {len(schedule.lrs)} epoch(s), learned learning rates"
+    lines = (
+        f"{parts.method.name} on {data.name}: {data.num_classes} classes, {len(data.train)} training images, "
+        f"{len(data.validation)} for validation",
+        f"distilled: {steps * images} images, {steps} step(s) of {images}{epochs}",
+        f"network: {parts.network.name}, {size:,} weights from {parts.inits.name}, "
+        f"{config.num_inits} at a time",
+        f"outer loop: {parts.outer.num_outer_steps} steps of {config.batch_size} real images, "
+        f"on {jax.default_backend()}",
+        f"work directory: {launch.workdir}",
+    )
+    return "\n".join(lines)
+
+
+def announce(cost: Cost, limit: int | None) -> None:
+    """What the run takes, once that is known, and a warning where there is less."""
+    print(planning.describe_cost(cost, limit), flush=True)
+    if not Estimate.of(cost, limit).fits:
+        print("warning: this may not fit; --dry_run tells what would", file=sys.stderr, flush=True)
+
+
+def distil(launch: Launch) -> Run:
+    """The outer loop, with progress on the terminal and checkpoints in the work directory."""
+    config, parts, limit = launch.config, launch.parts, planning.limit_of(launch.config)
+    with report.Progress(parts.outer.num_outer_steps) as progress:
+        return distill(
+            launch.data,
+            parts.method,
+            key=launch.keys.run,
+            num_outer_steps=parts.outer.num_outer_steps,
+            form=parts.form,
+            num_inits=config.num_inits,
+            optimizer=parts.outer.optimizer,
+            clip_norm=parts.outer.clip_norm,
+            slots_per_chunk=launch.plan.slots_per_chunk,
+            validation=validation(launch),
+            workdir=launch.workdir,
+            save_seconds=config.save_seconds,
+            save_every=config.save_every,
+            on_nonfinite="rollback" if config.on_nonfinite == "rollback" else "stop",
+            max_rollbacks=config.max_rollbacks,
+            reporting=Reporting(
+                every=config.record_every,
+                listener=lambda record: show(progress, record),
+                announce=lambda cost: announce(cost, limit),
+                tensorboard=config.tensorboard,
+            ),
+            metadata={
+                "experiment": launch.experiment,
+                "network": parts.network.name,
+                "network_settings": dict(parts.facts.network_settings),
+                "init": parts.inits.name,
+            },
+        )
+
+
+def show(progress: report.Progress, record: Mapping[str, Any]) -> None:
+    """A record of the metrics as a progress line."""
+    progress.update(
+        record["step"], loss=record["loss"], lrs=record.get("lrs"), val_accuracy=record.get("val_accuracy")
+    )
+
+
+def write_artifact(workdir: Path, outcome: Run, data: Dataset) -> None:
+    """`distilled.npz` and the two pictures."""
+    distilled = outcome.distilled
+    artifact.save(workdir / "distilled.npz", distilled)
+    schedule = jax.device_get(distilled.schedule)
+    figures.image_grid(
+        workdir / "distilled.png",
+        schedule.inputs,
+        schedule.labels,
+        mean=np.asarray(distilled.mean),
+        std=np.asarray(distilled.std),
+        class_names=data.class_names,
+    )
+    figures.curves(workdir / "curves.png", report.read_metrics(workdir / "metrics.jsonl"))
+
+
+def run(experiment: str, config: Common, build: Build) -> dict[str, Any]:
+    """A whole run: distil, evaluate, compare, write everything; or find it finished.
+
+    Args:
+        experiment: the launcher's name.
+        config: the settings.
+        build: the function that makes the launcher's parts.
+
+    Returns:
+        What `result.json` holds; nothing where another process than the first writes it, or nothing does.
+
+    Raises:
+        ValueError: settings that do not fit the data or the directory; nothing was compiled.
+        FileNotFoundError: the data are missing.
+        DivergedError: see `ddjax.distill`.
+        PreemptedError: see `ddjax.distill`.
+        PeerError: another process raised one of these before the run began.
+    """
+    began = time.monotonic()
+    join_processes(config)
+    launch = parallel.together(lambda: prepare(experiment, config, build))
+    if config.dry_run:
+        rehearse(launch)
+        return {}
+    result = parallel.lead(lambda: finished(launch.workdir, config, experiment=experiment))
+    if result is None:
+        with held(launch.workdir):
+            # Another process may have finished it before this one had the lock.
+            result = parallel.lead(lambda: claim(launch))
+            if result is None:
+                return carry_out(launch, began)
+    tell(f"{launch.workdir} is finished.\n\n{results.table(result)}")
+    return result
+
+
+def carry_out(launch: Launch, began: float) -> dict[str, Any]:
+    """The work of a run in a directory that is its own; see `run`."""
+    tell(describe(launch))
+    launch = settle(launch)
+    outcome = distil(launch)
+    parallel.part()
+    if not parallel.is_lead():
+        return {}
+    write_artifact(launch.workdir, outcome, launch.data)
+    measure = launch.parts.hooks.measure or results.measure
+    result = measure(Finished(launch, outcome, began))
+    report.write_json(launch.workdir / "result.json", result)
+    written = "distilled.npz, distilled.png, curves.png, result.json"
+    print(f"\n{results.table(result)}\n\nwritten to {launch.workdir}: {written}")
+    return result

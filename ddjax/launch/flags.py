@@ -1,0 +1,196 @@
+"""Settings as frozen dataclasses: each field is a typed, documented absl flag and a line of `config.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from absl import flags
+
+from ddjax import checks
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
+
+
+def flag(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    choices: Sequence[str] | None = None,
+    recorded: bool = True,
+    same_step: bool = False,
+) -> Any:
+    """A field that becomes `--name=default`.
+
+    Args:
+        default: the value of the setting where the flag is not given.
+        help: one line for `--help`.
+        low: the least value of a number.
+        choices: the only values of a string.
+        recorded: whether the setting is part of what a run is; one that is not may change from one start of
+            the run to the next.
+        same_step: whether the setting makes no outer step faster or larger: runs that differ in such settings
+            alone share a tuned plan.
+    """
+    metadata = {
+        "help": help,
+        "low": low,
+        "choices": choices,
+        "recorded": recorded,
+        "same_step": same_step,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def flag_like(config_class: type, name: str, **changed: Any) -> Any:
+    """The flag of another dataclass of settings, with another default or other properties.
+
+    Args:
+        config_class: the dataclass that has the flag.
+        name: the name of its field.
+        changed: the arguments of `flag` that differ.
+    """
+    (field,) = (one for one in dataclasses.fields(config_class) if one.name == name)
+    return flag(**({"default": field.default} | dict(field.metadata) | changed))
+
+
+def recorded(config: Any) -> dict[str, Any]:
+    """The settings that make a run what it is, for `config.json`."""
+    values = dataclasses.asdict(config)
+    return {
+        field.name: values[field.name] for field in dataclasses.fields(config) if field.metadata["recorded"]
+    }
+
+
+def of_the_step(config: Any) -> dict[str, Any]:
+    """The recorded settings that the speed and size of an outer step may depend on."""
+    same = {field.name for field in dataclasses.fields(config) if field.metadata["same_step"]}
+    return {name: value for name, value in recorded(config).items() if name not in same}
+
+
+def _define(name: str, kind: type, default: Any, settings: Any, values: flags.FlagValues) -> None:
+    text = settings["help"]
+    if kind is bool:
+        flags.DEFINE_bool(name, default, text, flag_values=values)
+    elif kind is int:
+        flags.DEFINE_integer(name, default, text, lower_bound=settings["low"], flag_values=values)
+    elif kind is float:
+        flags.DEFINE_float(name, default, text, lower_bound=settings["low"], flag_values=values)
+    elif settings["choices"]:
+        flags.DEFINE_enum(name, default, settings["choices"], text, flag_values=values)
+    else:
+        flags.DEFINE_string(name, default, text, flag_values=values)
+
+
+def define_flags(config_class: type, values: flags.FlagValues = flags.FLAGS) -> None:
+    """Define one flag for each field of a dataclass made of `flag` fields."""
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        kind = hints[field.name]
+        if isinstance(kind, types.UnionType):  # `int | None`: None stands for a choice made from the data
+            (kind,) = (one for one in typing.get_args(kind) if one is not type(None))
+        _define(field.name, kind, field.default, field.metadata, values)
+
+
+def from_flags(config_class: type[ConfigT], values: flags.FlagValues = flags.FLAGS) -> ConfigT:
+    """The dataclass with the values that the flags were given."""
+    names = [field.name for field in dataclasses.fields(config_class)]
+    return config_class(**{name: values[name].value for name in names})
+
+
+def parse(
+    config_class: type[ConfigT], argv: Sequence[str], values: flags.FlagValues = flags.FLAGS
+) -> ConfigT:
+    """Settings from a command line.
+
+    Args:
+        config_class: a frozen dataclass made of `flag` fields.
+        argv: the command line, program first.
+        values: the registry that the flags are defined in.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ValueError: an unknown flag, a value of another type or out of range, or an argument that is no flag.
+    """
+    define_flags(config_class, values)
+    try:
+        rest = values(argv)
+    except flags.Error as error:
+        raise ValueError(f"{error}. See --help for the flags.") from error
+    if len(rest) > 1:
+        raise ValueError(f"arguments: expected only flags, --name=value; got {' '.join(rest[1:])}.")
+    return from_flags(config_class, values)
+
+
+def command_line(given: Mapping[str, Any]) -> list[str]:
+    """Flags as they stand on a command line.
+
+    Args:
+        given: the values by the names of the flags.
+    """
+    return [
+        f"--{'' if value else 'no'}{name}" if isinstance(value, bool) else f"--{name}={value}"
+        for name, value in given.items()
+    ]
+
+
+def numbers(name: str, text: str, kind: type) -> tuple[Any, ...]:
+    """The numbers that a flag lists, `1,2,3`.
+
+    Args:
+        name: the name of the flag.
+        text: the value of the flag.
+        kind: the type of a number, int or float.
+
+    Raises:
+        ValueError: a part of the text is no such number.
+    """
+    try:
+        return tuple(kind(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: expected numbers, e.g. 1,2,3; got {text!r}. Separate by commas."
+        ) from error
+
+
+def listed(name: str, text: str, choices: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The names that a flag lists, `a,b,c`.
+
+    Args:
+        name: the name of the flag.
+        text: the value of the flag.
+        choices: the only names that may be listed; None for no such bound.
+
+    Raises:
+        ValueError: nothing is listed, something twice, or something that is no choice.
+    """
+    values = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not values or len(set(values)) < len(values):
+        among = f" of {', '.join(choices)}" if choices else ""
+        raise ValueError(
+            f"{name}: expected one or more{among}, each once; got {text!r}. Separate them by commas."
+        )
+    for value in values:
+        if choices:
+            checks.choice(name, value, choices, remedy="Separate them by commas.")
+    return values
+
+
+def usage(docstring: str, config_class: type) -> str:
+    """The text of `--help`: what the experiment is, then its flags with their defaults."""
+    lines = [docstring.strip(), "", "flags:"]
+    for field in dataclasses.fields(config_class):
+        default = "" if field.default is None else f" (default: {field.default})"
+        choices = field.metadata["choices"]
+        among = f": {', '.join(choices)}" if choices else ""
+        lines.append(f"  --{field.name}: {field.metadata['help']}{among}{default}")
+    return "\n".join(lines)

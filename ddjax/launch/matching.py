@@ -1,0 +1,102 @@
+"""The family of launchers whose method matches real and distilled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ddjax import distilled as forms
+from ddjax import inits, optimizers
+from ddjax.augment import Augmentation
+from ddjax.data import Dataset
+from ddjax.launch.choices import (
+    augmentation,
+    augmentations,
+    build_network,
+    choose_network,
+    initial_images,
+    outer_rate,
+    trained_recipe,
+)
+from ddjax.launch.settings import Matching
+from ddjax.launch.types import Facts, Layout, Outer, Parts
+from ddjax.plan import Plan
+from ddjax.types import Form, InitDistribution, Method, Network, Recipe
+
+
+class Matched(NamedTuple):
+    """What a matching method is built from.
+
+    Attributes:
+        network: the network to compare images under.
+        inits: p(θ0).
+        recipe: how to train on the result.
+        augmentation: the augmentation of real and distilled images alike; None for none.
+    """
+
+    network: Network
+    inits: InitDistribution
+    recipe: Recipe
+    augmentation: Augmentation | None
+
+
+def pixels(config: Matching, data: Dataset) -> Form:
+    """Images of the data's shape, all in one step, without learning rates."""
+    count = config.images_per_class
+    return forms.pixels(
+        data.image_shape,
+        data.num_classes,
+        inner_steps=1,
+        images_per_class_per_step=count,
+        inner_lr=None,
+        initial_images=initial_images(
+            config.initial_images, data, steps=1, per_class_per_step=count, seed=config.seed
+        ),
+    )
+
+
+def published_outer(config: Matching, *, num_outer_steps: int, lr: float) -> Outer:
+    """SGD with momentum at the method's own rate, unbounded, but for what the flags say."""
+    lr = outer_rate(config.outer_lr, lr)
+    plan = {"outer_optimizer": "sgd, momentum 0.5", "outer_lr": lr}
+    steps = config.num_outer_steps or num_outer_steps
+    return Outer(optimizers.sgd_momentum(lr=lr), steps, config.clip_norm or None, plan)
+
+
+def matching_parts(
+    config: Matching,
+    data: Dataset,
+    plan: Plan,
+    method_of: Callable[[Matched], Method],
+    *,
+    num_outer_steps: int,
+    resolved: Mapping[str, Any] | None = None,
+) -> Parts:
+    """The parts of an experiment that matches: all images in one step, moved by SGD with momentum.
+
+    Args:
+        config: the settings.
+        data: the real data.
+        plan: the form of convolutions.
+        method_of: the function that makes the method.
+        num_outer_steps: the number of outer steps where the flags say none.
+        resolved: what else was chosen for the method, for `plan.json`.
+    """
+    choice = choose_network(config, data)
+    network = build_network(choice, data, conv_form=plan.conv_form)
+    recipe = trained_recipe(
+        data,
+        train_lr=config.train_lr,
+        train_epochs=config.train_epochs,
+        eval_augment=config.eval_augment,
+    )
+    distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
+    method = method_of(Matched(network, distribution, recipe, augmentation(config.augment, data)))
+    outer = published_outer(config, num_outer_steps=num_outer_steps, lr=method.outer_lr)
+    chosen = {
+        **outer.plan,
+        **(resolved or {}),
+        **augmentations(data, augmentation=config.augment, eval_augmentation=config.eval_augment),
+    }
+    facts = Facts(Layout(1, 1, config.images_per_class), chosen, choice[1])
+    return Parts(network, distribution, method, pixels(config, data), outer, facts)

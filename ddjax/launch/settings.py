@@ -1,0 +1,176 @@
+"""The settings that launchers share, as dataclasses of flags to build on."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from ddjax.coresets import INITIAL_IMAGES
+from ddjax.defaults import OUTER_LR_OF_LRS
+from ddjax.inits import SCHEMES
+from ddjax.launch.flags import flag, flag_like
+from ddjax.methods.unrolled import HORIZONS
+from ddjax.networks import NAMES, norms
+from ddjax.networks.ops import CONV_FORMS
+from ddjax.unroll import OPTIMIZERS, STRATEGIES
+
+AUGMENTATIONS = "a strategy such as pad_crop_flip or color_crop, or dsa for DSA's for these data"
+"""What a flag for an augmentation may be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """Which data, which directory, which seed: the flags that nearly all launchers have."""
+
+    dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
+    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default", same_step=True)
+    workdir: str | None = flag(
+        None, "directory of the run; runs/EXPERIMENT-DATASET by default", recorded=False, same_step=True
+    )
+    seed: int = flag(0, "of everything random", low=0, same_step=True)
+
+    def directory(self, experiment: str) -> Path:
+        """The work directory: that of the flag, else `runs/EXPERIMENT-DATASET`."""
+        return Path(self.workdir or f"runs/{experiment}-{Path(self.dataset).stem}")
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkChoice:
+    """Which network, from which initial weights."""
+
+    network: str | None = flag(None, f"{', '.join(NAMES)}; by default what fits the images")
+    width: int | None = flag(None, "channels of a convnet's layers; by default the network's own", low=1)
+    depth: int | None = flag(None, "blocks of a convnet; by default what fits the images", low=1)
+    norm: str | None = flag(
+        None, "of a convnet, vgg11 or resnet18; by default the network's own", choices=norms.NORMS
+    )
+    init: str = flag("xavier_normal", f"what initial weights are drawn from: {', '.join(SCHEMES)}")
+    init_gain: float = flag(1.0, "factor on the initial weights", same_step=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataChoice(NetworkChoice):
+    """In which form the images come."""
+
+    resize: int | None = flag(None, "height and width that all images are brought to, bilinear", low=1)
+    channels: int | None = flag(None, "channels that grey images are repeated to", low=1)
+    pixels: str | None = flag(
+        None, "whose pixels' mean and std normalise; by default the data's own", choices=("imagenet",)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Common(Where, DataChoice):
+    """The settings that every distillation has."""
+
+    num_outer_steps: int | None = flag(None, "updates of the distilled images", low=1, same_step=True)
+    num_inits: int = flag(1, "M, initial weights in one outer step", low=1)
+    slots_per_chunk: int | None = flag(
+        None, "how many of the M train at once; by default as tuned, else 1 on CPU, all elsewhere", low=1
+    )
+    conv_form: str = flag("auto", "how convolutions are computed", choices=CONV_FORMS)
+    tune: bool = flag(
+        False, "at the first start, time what is left to auto and remember the fastest", recorded=False
+    )
+    dry_run: bool = flag(
+        False, "print the plan and its memory, and what would make it fit; run nothing", recorded=False
+    )
+    memory_limit: float | None = flag(
+        None, "GiB that one device has; by default what it says", low=0, recorded=False
+    )
+    batch_size: int = flag(1024, "N, real images in a minibatch", low=1)
+    clip_norm: float | None = flag(None, "bound on the gradient's norm; 0 for none", low=0, same_step=True)
+    outer_lr: float | None = flag(
+        None, "learning rate of the distilled images at the start, above zero", same_step=True
+    )
+    num_eval_inits: int = flag(20, "unseen initial weights behind the final score", low=1, same_step=True)
+    num_val_inits: int = flag(4, "initial weights behind each validation", low=1, same_step=True)
+    validate_every: int = flag(100, "outer steps from one validation to the next", low=1, same_step=True)
+    record_every: int = flag(
+        10, "outer steps from one record of the metrics to the next", low=1, same_step=True
+    )
+    save_seconds: float = flag(30.0, "seconds between checkpoints", low=0, same_step=True)
+    save_every: int | None = flag(
+        None, "outer steps between checkpoints, beside --save_seconds", low=1, recorded=False
+    )
+    on_nonfinite: str = flag(
+        "stop",
+        "where something is not finite: stop, or rollback to a good state, with smaller steps",
+        choices=("stop", "rollback"),
+    )
+    max_rollbacks: int = flag(3, "after so many the run stops all the same", low=0)
+    baselines: bool = flag(True, "measure the baselines too", same_step=True)
+    tensorboard: bool = flag(
+        False, "write TensorBoard files to WORKDIR/tensorboard (needs tensorboardX)", same_step=True
+    )
+    distributed: bool = flag(
+        False,
+        "this is one process of several; Slurm, Open MPI, Kubernetes and Cloud TPU are found out",
+        recorded=False,
+    )
+    coordinator_address: str | None = flag(
+        None, "HOST:PORT of process 0, where no cluster is found", recorded=False
+    )
+    num_processes: int | None = flag(
+        None, "processes in all, where no cluster is found", low=1, recorded=False
+    )
+    process_id: int | None = flag(
+        None, "which of them this is, from 0, where no cluster is found", low=0, recorded=False
+    )
+
+    def differentiated_steps(self) -> int | None:
+        """The inner steps that an outer step differentiates through; None where the method unrolls none."""
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Unrolled(Common):
+    """The settings of the methods that differentiate through training."""
+
+    inner_steps: int = flag(10, "S, gradient steps with images of their own", low=1)
+    inner_epochs: int = flag(3, "E, passes over those steps", low=1)
+    images_per_class_per_step: int = flag(1, "distilled images of one class in one step", low=1)
+    initial_images: str = flag("noise", "what the distilled images start from", choices=tuple(INITIAL_IMAGES))
+    label_confidence: float | None = flag(
+        None, "learn the labels too; the probability of its own class that an image's label starts with"
+    )
+    inner_lr: float = flag(0.02, "the learned learning rates' start", same_step=True)
+    outer_lr_of_lrs: float = flag(
+        OUTER_LR_OF_LRS,
+        "learning rate of the learned learning rates; not used by --original",
+        low=0,
+        same_step=True,
+    )
+    inner_optimizer: str = flag("sgd", "whose updates the learning rates scale", choices=tuple(OPTIMIZERS))
+    memory: str = flag("auto", "how the unroll is differentiated", choices=("auto", *STRATEGIES))
+    window: int | None = flag(None, "differentiate the last so many inner steps only", low=1)
+    horizon: str = flag(
+        "full", "where training on φ ends: after all steps, or, with --window, anywhere", choices=HORIZONS
+    )
+    augment: str | None = flag(None, f"augmentation of each real image; {AUGMENTATIONS}")
+    original: bool = flag(False, "the 2018 paper's outer optimiser and schedule instead of ours")
+
+    def differentiated_steps(self) -> int | None:
+        """The steps of an unroll, or of its window where that is smaller."""
+        return min(self.inner_steps * self.inner_epochs, self.window or sys.maxsize)
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching(Common):
+    """The settings of the methods that match real and distilled images; φ is trained on in epochs."""
+
+    network: str | None = flag("convnet", ", ".join(NAMES))
+    init: str = flag_like(NetworkChoice, "init", default="pytorch")
+    images_per_class: int = flag(1, "distilled images of each class", low=1)
+    batch_size: int = flag(256, "N, real images of each class in a minibatch", low=1)
+    initial_images: str = flag_like(Unrolled, "initial_images", default="real")
+    augment: str | None = flag(None, f"augmentation of real and distilled images alike; {AUGMENTATIONS}")
+    train_epochs: int = flag(
+        300, "epochs that a network trains on the distilled images in the end", low=1, same_step=True
+    )
+    train_lr: float = flag(0.01, "learning rate of that training", same_step=True)
+    eval_augment: str | None = flag(
+        None, f"augmentation of each image in that training; {AUGMENTATIONS}", same_step=True
+    )
+    validate_every: int = flag_like(Common, "validate_every", default=250)
