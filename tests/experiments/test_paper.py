@@ -17,7 +17,7 @@ from test_launch import TINY
 
 from ddjax import inits, networks
 from ddjax import pool as pools
-from ddjax.launch import Scores, distillation, parse, planning, regenerate, results
+from ddjax.launch import Keys, Scores, distillation, load_data, parse, planning, regenerate, results
 from ddjax.launch.tables import Cell, Published, Run, Table
 from ddjax.pool import Pool
 from experiments import baselines, finetune, fixed_init, linear_bound, paper, sweep
