@@ -2,7 +2,8 @@
 
 Random, herding, k-center, forgetting, DC, DSA, DM and all images with a ConvNet-3; for MNIST and CIFAR-10 DD
 and DC too, with the network of the 2018 paper. `--budget=full` is the published protocol, `small` what two
-CPU cores can do; what differs is said where the rows are defined and in every run's record. Each run has a
+CPU cores can do; what differs stands at the head of experiments/published/condensation.toml and
+in every run's record. Each run has a
 directory of its own inside --workdir: a finished run is found finished, a stopped one continues. The table
 goes to --output as JSON and as text, the pictures beside it.
 
@@ -23,32 +24,60 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ddjax.launch import Launcher, flag
-from experiments import condensation
-from experiments.regenerate import Settings, regenerate
+from ddjax.launch import Launcher, flag, tables
+from ddjax.launch.regenerate import Settings, regenerate
+from ddjax.launch.tables import Table
+from ddjax.methods.gradient_matching import PUBLISHED_LOOPS
+
+SIZES = tuple(PUBLISHED_LOOPS)
+"""Images per class that there are published numbers for."""
+
+_PUBLISHED = Path(__file__).with_name("published")
+SHEET = tables.read(_PUBLISHED / "wang2018.toml", _PUBLISHED / "condensation.toml")["block"]
+"""Every block: its rows, flags and published numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Settings):
     """The settings of a block."""
 
-    images_per_class: int = flag(1, f"images of each class: {', '.join(map(str, condensation.SIZES))}", low=1)
+    images_per_class: int = flag(1, f"images of each class: {', '.join(map(str, SIZES))}", low=1)
     workdir: str | None = flag(
         None, "directory of the runs; runs/condense-DATASET-IMAGES_PER_CLASS-BUDGET by default"
     )
 
 
 def title_of(config: Config) -> str:
-    """Of the table's files."""
+    """Title of the table's files."""
     return f"condense-{Path(config.dataset).stem}-{config.images_per_class}-{config.budget}"
 
 
+def table_of(config: Config) -> Table:
+    """The rows of one data set and one number of images.
+
+    Raises:
+        ValueError: a number of images that nothing was published for.
+    """
+    number = config.images_per_class
+    if number not in SIZES:
+        raise ValueError(
+            f"images_per_class: expected {', '.join(map(str, SIZES))}, for which there are published "
+            f"numbers; got {number}. Give one of them."
+        )
+    return tables.expand(
+        SHEET,
+        dataset=config.dataset,
+        budget=config.budget,
+        words=(f"{number}-per-class",),
+        values={"images_per_class": number, "images": f"{number} image{'s' if number > 1 else ''}"},
+    )
+
+
 def run(config: Config) -> dict[str, Any]:
-    """All runs of a block, one after the other, then the table; see `experiments.regenerate`."""
+    """All runs of a block, one after the other, then the table; see `ddjax.launch.regenerate`."""
     title = title_of(config)
-    table = condensation.block(config.dataset, config.images_per_class, config.budget)
     root = Path(config.workdir or f"runs/{title}")
-    return regenerate("condense_table", config, table, title=title, root=root)
+    return regenerate("condense_table", config, table_of(config), title=title, root=root)
 
 
 LAUNCHER = Launcher("condense_table", __doc__, Config, run=run)

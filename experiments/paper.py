@@ -3,7 +3,7 @@
 Each run has a directory of its own inside --workdir: a finished run is found finished, a stopped one
 continues. The table, with the whole record of every run, goes to --output as JSON and as text, the pictures
 beside it. `--budget=small` is what two CPU cores do in an hour or two, `full` the paper's numbers of outer
-steps and of held-out initial weights.
+steps and of held-out initial weights. Rows, flags and published numbers: experiments/published/wang2018.toml.
 
 Claim: MNIST, LeNet, 100 images: fixed init 98.0 ± 0.0 (the paper's 96.6), random init 93.9 ± 0.6
 (79.5 ± 8.1).
@@ -23,9 +23,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ddjax.launch import Launcher, flag
-from experiments.regenerate import Settings, regenerate
-from experiments.tables import TABLES, Request
+from ddjax.launch import Launcher, flag, tables
+from ddjax.launch.regenerate import Settings, regenerate
+from ddjax.launch.tables import Table
+
+TABLES = tables.read(Path(__file__).with_name("published") / "wang2018.toml")
+"""The tables by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +42,42 @@ class Config(Settings):
 
 
 def title_of(config: Config) -> str:
-    """Of the table's files."""
+    """Title of the table's files."""
     return f"paper-{config.table}-{Path(config.dataset).stem}-{config.budget}"
 
 
+def table_of(config: Config, root: Path) -> Table:
+    """The runs and cells that are asked for.
+
+    Args:
+        config: the settings.
+        root: directory of the runs' directories.
+
+    Raises:
+        ValueError: the table needs other data.
+    """
+    sheet, others = TABLES[config.table], {"usps": config.usps, "svhn": config.svhn}
+    given = {name: where for name, where in others.items() if where}
+    table = tables.expand(
+        sheet,
+        dataset=config.dataset,
+        budget=config.budget,
+        words=tuple(given),
+        values={"root": str(root), **given},
+    )
+    if not table.cells:
+        raise ValueError(
+            f"table: expected {sheet.needs} for {config.table}; got {config.dataset}, usps {config.usps}, "
+            f"svhn {config.svhn}. Give what there is."
+        )
+    return table
+
+
 def run(config: Config) -> dict[str, Any]:
-    """All runs of a table, one after the other, then the table; see `experiments.regenerate`."""
+    """All runs of a table, one after the other, then the table; see `ddjax.launch.regenerate`."""
     title = title_of(config)
     root = Path(config.workdir or f"runs/{title}")
-    table = TABLES[config.table](Request(config.dataset, config.budget, root, config.usps, config.svhn))
-    return regenerate("paper", config, table, title=title, root=root)
+    return regenerate("paper", config, table_of(config, root), title=title, root=root)
 
 
 LAUNCHER = Launcher("paper", __doc__, Config, run=run)

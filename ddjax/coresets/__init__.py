@@ -7,10 +7,16 @@ A selection looks at a row of numbers for each image: its pixels, the features o
     points = coresets.embeddings(network, params, data.train)
     rows = coresets.by_class(coresets.herding, points, data.train, per_class=10)
 
+`select` does all of that for a name:
+
+    learned = coresets.Learned(data.train, network, inits, theta_key, key, epochs=10, lr=0.05)
+    images = coresets.select("herding", learned, per_class=10, seed=0).sets[0]
+
 The same points give the same rows. CRAIG is `facility_location` on gradients, with `cluster_sizes` as the
 weights of what a network is trained on (`weighted_schedule`).
 """
 
+from ddjax.coresets.by_name import BY_FEATURES, SELECTIONS, Coreset, Learned, select
 from ddjax.coresets.features import embeddings, last_layer_gradients
 from ddjax.coresets.forgetting import Forgetting, forgetting
 from ddjax.coresets.images import (
@@ -34,8 +40,12 @@ from ddjax.coresets.selection import (
 from ddjax.coresets.weighted import weighted_schedule
 
 __all__ = [
+    "BY_FEATURES",
     "INITIAL_IMAGES",
+    "SELECTIONS",
+    "Coreset",
     "Forgetting",
+    "Learned",
     "by_class",
     "check_enough",
     "class_means",
@@ -52,5 +62,6 @@ __all__ = [
     "nearest",
     "random_real",
     "real_images",
+    "select",
     "weighted_schedule",
 ]

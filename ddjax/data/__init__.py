@@ -1,14 +1,16 @@
-"""The real data: sources, the validation split, some classes, minibatches drawn inside jit."""
+"""The real data: sources, the validation split, tasks of classes, minibatches drawn inside jit."""
 
 from ddjax.data.classes import with_classes
 from ddjax.data.dataset import Dataset, Split, from_arrays
 from ddjax.data.device import class_minibatch, minibatch, to_device
 from ddjax.data.resize import repeat_channels, resize
 from ddjax.data.sources import known_names, load
+from ddjax.data.tasks import Stream, stream
 
 __all__ = [
     "Dataset",
     "Split",
+    "Stream",
     "class_minibatch",
     "from_arrays",
     "known_names",
@@ -16,6 +18,7 @@ __all__ = [
     "minibatch",
     "repeat_channels",
     "resize",
+    "stream",
     "to_device",
     "with_classes",
 ]

@@ -1,4 +1,4 @@
-"""The machinery of launchers: flags, settings, plan, work directory, exit codes, results.
+"""The machinery of launchers: flags, settings, plan, work directory, exit codes, results, tables.
 
 A launcher is an object, `LAUNCHER = Launcher(name, __doc__, Config, build=build)`, that the shell, tables,
 sweeps and tests carry out alike. One of a distillation says only how its parts are built from its settings.

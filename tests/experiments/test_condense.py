@@ -14,10 +14,11 @@ import pytest
 from absl import flags
 from problems import CLASSES, write_npz
 
-from ddjax.launch import parse
-from experiments import condensation, condense_table, coreset, regenerate
+from ddjax.launch import parse, regenerate, tables
+from ddjax.launch.tables import Cell, Published, Run, Table
+from ddjax.methods.gradient_matching import PUBLISHED_LOOPS
+from experiments import condense_table, coreset
 from experiments.condense_table import Config
-from experiments.regenerate import Cell, Published, Run, Table
 
 SELECTED: dict[str, Any] = {
     "select": "random,k_center",
@@ -28,12 +29,16 @@ SELECTED: dict[str, Any] = {
 }
 
 
+def block(dataset: str, images_per_class: int, budget: str) -> Table:
+    return condense_table.table_of(Config(dataset=dataset, images_per_class=images_per_class, budget=budget))
+
+
 @pytest.mark.parametrize(
     ("dataset", "images_per_class", "budget"),
     [*itertools.product(("mnist", "svhn_cropped", "cifar10", "digits"), (1, 10), regenerate.BUDGETS)],
 )
 def test_the_runs_of_a_block_are_command_lines_that_parse(dataset, images_per_class, budget):
-    table = condensation.block(dataset, images_per_class, budget)
+    table = block(dataset, images_per_class, budget)
     named = [name for cell in table.cells for name in cell.runs]
     assert sorted(named) == sorted(
         run.name for run in table.runs for _ in range(4 if run.launcher == "coreset" else 1)
@@ -46,11 +51,11 @@ def test_the_runs_of_a_block_are_command_lines_that_parse(dataset, images_per_cl
         for name, value in run.flags.items():
             assert getattr(parsed, name) == value, (run.name, name)
         if run.launcher == "coreset":
-            assert coreset.selections(parsed) == tuple(condensation.SELECTIONS.values())
+            assert coreset.selections(parsed) == ("random", "herding", "k_center", "forgetting")
 
 
 def test_rows_stand_beside_what_was_published():
-    table = condensation.block("mnist", 10, "small")
+    table = block("mnist", 10, "small")
     assert {cell.row: cell.published for cell in table.cells} == {
         "random": Published(95.1, 0.9),
         "herding": Published(93.7, 0.3),
@@ -64,29 +69,45 @@ def test_rows_stand_beside_what_was_published():
         "DC, LeNet": Published(93.9, 0.6),
         "whole, LeNet": Published(99.5),
     }
-    for dataset, rows in condensation.PUBLISHED.items():
-        ours = {cell.row for cell in condensation.block(dataset, 1, "small").cells}
-        assert set(rows) <= ours, dataset
-        assert all(len(numbers) == len(condensation.SIZES) for numbers in rows.values())
-    assert condensation.published("mnist", "DD, LeNet", 1) is None
-    assert condensation.published("digits", "DC", 1) is None
+    by_row = {cell.row: cell.published for cell in block("mnist", 1, "small").cells}
+    assert by_row["DD, LeNet"] is None
+    assert {cell.published for cell in block("digits", 1, "small").cells} == {None}
+
+
+def test_every_published_number_stands_in_some_block():
+    listed = {
+        (row, column): tuple(number)
+        for numbers in condense_table.SHEET.published
+        for row, there in numbers.numbers.items()
+        for column, number in zip(numbers.columns, there, strict=True)
+        if number
+    }
+    shown = {
+        (cell.row, cell.column): tuple(value for value in cell.published if value is not None)
+        for dataset in ("mnist", "fashion_mnist", "svhn_cropped", "cifar10")
+        for images_per_class in condense_table.SIZES
+        for cell in block(dataset, images_per_class, "full").cells
+        if cell.published is not None
+    }
+    assert shown == listed
+    assert len(shown) == 102
 
 
 def test_some_rows_need_their_own_runs_only():
-    table = condensation.block("mnist", 1, "small")
-    some = regenerate.only(table, "herding; DD, LeNet")
+    table = block("mnist", 1, "small")
+    some = tables.only(table, "herding; DD, LeNet")
     assert [cell.row for cell in some.cells] == ["herding", "DD, LeNet"]
     assert [run.name for run in some.runs] == ["coreset-seed0", "dd"]
-    assert regenerate.only(table, None) is table
+    assert tables.only(table, None) is table
     needed = table._replace(runs=[Run("pool", "pretrain", {}), *table.runs])
-    assert [run.name for run in regenerate.only(needed, "DM").runs] == ["pool", "dm-seed0"]
+    assert [run.name for run in tables.only(needed, "DM").runs] == ["pool", "dm-seed0"]
     for wrong in ("herdng", ";"):
         with pytest.raises(ValueError, match=r"rows: expected one of .*herding.*Separate them by semicolons"):
-            regenerate.only(table, wrong)
+            tables.only(table, wrong)
 
 
 def test_the_full_budget_is_the_published_one():
-    by_name = {run.name: run.flags for run in condensation.block("mnist", 10, "full").runs}
+    by_name = {run.name: run.flags for run in block("mnist", 10, "full").runs}
     assert [name for name in by_name if name.startswith("dsa")] == [f"dsa-seed{seed}" for seed in range(5)]
     dc, dsa, dm = (by_name[f"{name}-seed4"] for name in ("dc", "dsa", "dm"))
     assert [flags["num_outer_steps"] for flags in (dc, dsa, dm)] == [10_000, 10_000, 20_000]
@@ -99,17 +120,19 @@ def test_the_full_budget_is_the_published_one():
     assert (dc["initial_images"], dsa["initial_images"], dm["initial_images"]) == ("noise", "real", "real")
     assert "feature_network" not in by_name["coreset-seed0"]
     assert by_name["dd"]["num_outer_steps"] == 23_600
-    cifar = {run.name: run.flags for run in condensation.block("cifar10", 50, "full").runs}
+    cifar = {run.name: run.flags for run in block("cifar10", 50, "full").runs}
     assert (cifar["dc-seed0"]["train_epochs"], cifar["dsa-seed0"]["train_epochs"]) == (300, 1000)
     assert "eval_augment" not in cifar["dc-seed0"]
-    assert cifar["dc-seed0"]["num_outer_steps"] == 50_000
+    for images_per_class, loops in PUBLISHED_LOOPS.items():
+        runs = {run.name: run.flags for run in block("cifar10", images_per_class, "full").runs}
+        assert runs["dc-seed0"]["num_outer_steps"] == 1000 * loops.matches
     assert (cifar["dd"]["inner_steps"], cifar["dd"]["inner_epochs"]) == (50, 4)
     assert (cifar["dd"]["network"], cifar["dc-old-seed0"]["network"]) == ("alexcifar", "alexnet32")
 
 
 def test_the_small_budget_trains_as_published_on_one_image_per_class_alone():
     for images_per_class, epochs in ((1, 1000), (10, 300)):
-        runs = condensation.block("mnist", images_per_class, "small").runs
+        runs = block("mnist", images_per_class, "small").runs
         flags = {run.name: run.flags for run in runs if "train_epochs" in run.flags}
         assert {name: run["train_epochs"] for name, run in flags.items()} == dict.fromkeys(flags, epochs)
         assert flags["dc-seed0"]["num_outer_steps"] == 1000
@@ -136,23 +159,23 @@ def test_a_block_is_run_written_and_found_again(tmp_path, rng, monkeypatch, caps
     dataset = write_npz(tmp_path / "spots.npz", rng)
     asked = []
 
-    def made_up(*block: Any) -> Table:
-        asked.append(block)
+    def made_up(config: Config) -> Table:
+        asked.append(config)
         runs = [
             Run(f"coreset-seed{seed}", "coreset", {**SELECTED, "dataset": str(dataset), "seed": seed})
             for seed in (0, 1)
         ]
-        names = regenerate.names_of(runs)
+        names = tuple(run.name for run in runs)
         cells = [
             Cell("random", "spots", names, ("baselines", "random"), Published(64.9, 3.5)),
             Cell("k-center", "spots", names, ("baselines", "k_center")),
         ]
         return Table(runs, cells, source="published")
 
-    monkeypatch.setattr(condensation, "block", made_up)
+    monkeypatch.setattr(condense_table, "table_of", made_up)
     settings = Config(dataset=str(dataset), workdir=str(tmp_path / "runs"), output=str(tmp_path / "results"))
     records = condense_table.run(settings)
-    assert asked == [(str(dataset), 1, "small")]
+    assert asked == [settings]
     record = json.loads((tmp_path / "results" / "condense-spots-1-small.json").read_text())
     assert (record["experiment"], record["images_per_class"]) == ("condense_table", 1)
     values = np.array([one["baselines"]["k_center"]["values"] for one in records.values()])

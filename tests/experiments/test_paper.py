@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -16,11 +17,10 @@ from problems import CLASSES, write_npz
 
 from ddjax import inits, networks
 from ddjax import pool as pools
-from ddjax.launch import Scores, distillation, parse, planning, results
+from ddjax.launch import Keys, Scores, distillation, load_data, parse, planning, regenerate, results
+from ddjax.launch.tables import Cell, Published, Run, Table
 from ddjax.pool import Pool
-from experiments import baselines, finetune, fixed_init, linear_bound, paper, regenerate, sweep, tables
-from experiments.regenerate import Cell, Published, Run, Table
-from experiments.tables import Request
+from experiments import baselines, finetune, fixed_init, linear_bound, paper, sweep
 
 QUICK: dict[str, Any] = {
     "network": "mlp",
@@ -94,17 +94,16 @@ def test_a_stopped_measurement_continues_with_what_is_missing(dataset, tmp_path,
 
 def test_the_fixed_theta_is_that_of_fixed_init(dataset, tmp_path):
     settings = quick(dataset, tmp_path / "run", theta="fixed", seed=3)
-    data = baselines.load_data(settings)
-    setting = baselines.setting_of(settings, data, baselines.Keys.of(3))
-    theirs = fixed_init.LAUNCHER.parts(
-        fixed_init.Config(dataset=str(dataset), network="mlp", seed=3), data
-    ).inits
+    data = load_data(settings)
+    setting = baselines.setting_of(settings, data, Keys.of(3))
+    config = fixed_init.Config(dataset=str(dataset), network="mlp", seed=3)
+    theirs = fixed_init.LAUNCHER.parts(config, data).inits
     key = jax.random.key(0)
     jax.tree.map(np.testing.assert_array_equal, setting.inits.sample(key), theirs.sample(key))
 
 
 def test_a_pool_s_held_out_members_are_scored(dataset, tmp_path):
-    data = baselines.load_data(quick(dataset, tmp_path / "run"))
+    data = load_data(quick(dataset, tmp_path / "run"))
     network = networks.mlp(data.image_shape, CLASSES, widths=(6,))
     params = jax.vmap(inits.random(network).sample)(jax.random.split(jax.random.key(0), 5))
     facts = {"dataset": "spots", "network": "mlp", "network_settings": {"widths": [6]}}
@@ -333,21 +332,31 @@ def test_the_linear_analysis_is_measured_and_drawn(tmp_path, capsys):
 # Tables.
 
 
-def requests() -> list[tuple[str, Request]]:
-    root = Path("runs")
-    return [
-        (name, Request(dataset, budget, root, usps="usps.npz", svhn="svhn_cropped"))
-        for budget in regenerate.BUDGETS
-        for name, dataset in (
-            *(("basic", "mnist"), ("basic", "cifar10"), ("basic", "digits")),
-            *(("adaptation", "mnist"), ("attack", "mnist"), ("attack", "cifar10"), ("linear", "mnist")),
-        )
-    ]
+def asked_for(table: str, dataset: str, budget: str) -> Table:
+    config = paper.Config(
+        table=table, dataset=dataset, budget=budget, usps="usps.npz", svhn="svhn_cropped", workdir="runs"
+    )
+    return paper.table_of(config, Path("runs"))
 
 
-@pytest.mark.parametrize(("name", "asked"), requests())
-def test_the_runs_of_every_table_are_command_lines_that_parse(name, asked):
-    table = tables.TABLES[name](asked)
+# Runs and cells, small and full.
+SIZES: dict[tuple[str, str], tuple[tuple[int, int], tuple[int, int]]] = {
+    ("basic", "mnist"): ((9, 16), (9, 16)),
+    ("basic", "cifar10"): ((4, 15), (6, 15)),
+    ("basic", "digits"): ((9, 16), (9, 16)),
+    ("adaptation", "mnist"): ((15, 24), (15, 24)),
+    ("attack", "mnist"): ((4, 12), (4, 12)),
+    ("attack", "cifar10"): ((4, 12), (4, 12)),
+    ("ablation", "mnist"): ((11, 33), (11, 33)),
+    ("linear", "mnist"): ((1, 12), (1, 12)),
+}
+
+
+@pytest.mark.parametrize(("which", "budget"), [*itertools.product(SIZES, regenerate.BUDGETS)])
+def test_the_runs_of_every_table_are_command_lines_that_parse(which, budget):
+    name, dataset = which
+    table = asked_for(name, dataset, budget)
+    assert (len(table.runs), len(table.cells)) == SIZES[which][regenerate.BUDGETS.index(budget)]
     assert {name for cell in table.cells for name in cell.runs} <= {run.name for run in table.runs}
     assert len({(cell.row, cell.column) for cell in table.cells}) == len(table.cells)
     assert len({run.name for run in table.runs}) == len(table.runs)
@@ -360,19 +369,47 @@ def test_the_runs_of_every_table_are_command_lines_that_parse(name, asked):
 
 
 def test_the_full_budget_is_the_paper_s():
-    table = tables.basic(Request("mnist", "full", Path("runs")))
+    table = asked_for("basic", "mnist", "full")
     steps = {run.flags.get("num_outer_steps") for run in table.runs if run.launcher != "baselines"}
     assert steps == {23_600}
     by_name = {run.name: run for run in table.runs}
     assert by_name["random-100"].flags["num_eval_inits"] == 200
     assert by_name["baselines"].flags["num_eval_inits"] == 200
-    cifar = tables.basic(Request("cifar10", "full", Path("runs")))
+    cifar = asked_for("basic", "cifar10", "full")
     assert {run.flags.get("num_outer_steps") for run in cifar.runs} == {19_600, None}
 
 
 def test_adaptation_needs_data_to_adapt_to():
     with pytest.raises(ValueError, match=r"--usps=path/to/usps\.npz"):
-        tables.adaptation(Request("mnist", "small", Path("runs")))
+        paper.table_of(paper.Config(table="adaptation"), Path("runs"))
+
+
+def test_flags_stand_on_the_command_line_as_they_always_did():
+    told = {
+        (*which, run.name): " ".join(regenerate.command(run, Path("w")))
+        for which in (("basic", "cifar10", "small"), ("adaptation", "mnist", "full"))
+        for run in asked_for(*which).runs
+    }
+    assert told["basic", "cifar10", "small", "random-100"] == (
+        "--dataset=cifar10 --nobaselines --initial_images=k_means --label_confidence=0.9 --inner_epochs=10 "
+        "--inner_optimizer=adam --inner_lr=0.001 --window=20 --horizon=random --batch_size=256 --num_inits=1 "
+        "--outer_lr=0.03 --num_val_inits=4 --num_outer_steps=600 --num_eval_inits=50 --validate_every=50 "
+        "--record_every=5 --workdir=w"
+    )
+    assert told["adaptation", "mnist", "full", "mnist-to-usps-fixed2"] == (
+        "--pool=runs/pretrain-mnist/pool.npz --dataset=usps.npz --initial_images=k_means "
+        "--label_confidence=0.9 --resize=28 --inner_epochs=10 --inner_optimizer=momentum --inner_lr=0.01 "
+        "--batch_size=512 --outer_lr=0.03 --fixed --nobaselines --num_outer_steps=23600 "
+        "--augment=scale+rotate --member=2 --workdir=w"
+    )
+
+
+def test_the_linear_table_is_of_the_launcher_s_defaults():
+    config, table = linear_bound.Config(), asked_for("linear", "mnist", "small")
+    assert table.unit == f"D = {config.num_features}"
+    names = list(linear_bound.distributions(config.num_features, config.seed))
+    assert list(dict.fromkeys(cell.row for cell in table.cells)) == names
+    assert table.cells[0].published == Published(config.num_features)
 
 
 def made_up(*_: Any) -> Table:
@@ -394,7 +431,7 @@ def made_up(*_: Any) -> Table:
 
 def test_a_table_is_run_written_and_found_again(dataset, tmp_path, monkeypatch, capsys):
     made_up.dataset = str(dataset)
-    monkeypatch.setattr(paper, "TABLES", {"basic": made_up})
+    monkeypatch.setattr(paper, "table_of", made_up)
     settings = paper.Config(
         dataset=str(dataset), workdir=str(tmp_path / "runs"), output=str(tmp_path / "results")
     )

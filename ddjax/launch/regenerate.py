@@ -1,8 +1,4 @@
-"""Regenerate a published table: carry out the runs that its cells come from, write ours beside the published.
-
-A run is a launcher with flags; a cell is a place in the results of one run or, where each knows one θ0 or one
-seed only, of several. Published numbers are percent, mean and standard deviation over initial weights.
-"""
+"""Regenerate a published table: carry out the runs of its cells, write our numbers beside the published."""
 
 from __future__ import annotations
 
@@ -10,18 +6,19 @@ import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ddjax import checks, files, launch, report
-from ddjax.launch import Where, flag, flag_like, results
-from ddjax.launch.flags import command_line
+from ddjax import files, report
+from ddjax.launch import results
+from ddjax.launch.flags import command_line, flag, flag_like
+from ddjax.launch.launcher import find
+from ddjax.launch.settings import Where
+from ddjax.launch.tables import Cell, Run, Table, only, rows_and_columns
 
 BUDGETS = ("small", "full")
 """What two cores can do, and the published numbers of outer steps and initial weights."""
-
-Flags = dict[str, str | int | float | bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,81 +34,6 @@ class Settings:
     dry_run: bool = flag(False, "print the runs and their flags; run nothing")
 
 
-class Published(NamedTuple):
-    """A number of a paper.
-
-    Attributes:
-        mean: percent, or a count.
-        std: percent; None where the paper gives none.
-    """
-
-    mean: float
-    std: float | None = None
-
-
-class Run(NamedTuple):
-    """A launcher with its flags, in a directory of its own.
-
-    Attributes:
-        name: of the directory; later runs may name files in it.
-        launcher: the module in `experiments`.
-        flags: by name; `--workdir` is added.
-        is_pictured: whether its pictures belong to the table.
-    """
-
-    name: str
-    launcher: str
-    flags: Mapping[str, str | int | float | bool]
-    is_pictured: bool = False
-
-
-class Cell(NamedTuple):
-    """A number of ours beside the published one.
-
-    Attributes:
-        row: of the table.
-        column: of the table.
-        runs: names; the values of several are pooled.
-        place: keys into `result.json`, to a score (`mean`, `std`, `values`) or a number.
-        published: None where there is none.
-    """
-
-    row: str
-    column: str
-    runs: tuple[str, ...]
-    place: tuple[str | int, ...]
-    published: Published | None = None
-
-
-class Table(NamedTuple):
-    """A table.
-
-    Attributes:
-        runs: in the order in which they need each other.
-        cells: row by row.
-        unit: of all numbers.
-        digits: after the point.
-        source: title of the published numbers.
-    """
-
-    runs: Sequence[Run]
-    cells: Sequence[Cell]
-    unit: str = "%"
-    digits: int = 1
-    source: str = "the paper's"
-
-
-def rows_and_columns(cells: Sequence[Cell]) -> tuple[list[str], list[str]]:
-    """The titles, in their order, each once."""
-    rows, columns = dict.fromkeys(c.row for c in cells), dict.fromkeys(c.column for c in cells)
-    return list(rows), list(columns)
-
-
-def names_of(runs: Sequence[Run]) -> tuple[str, ...]:
-    """What cells call them."""
-    return tuple(run.name for run in runs)
-
-
 def command(run: Run, workdir: Path) -> list[str]:
     """The flags of a run as they stand on a command line."""
     return command_line({**run.flags, "workdir": workdir})
@@ -120,13 +42,18 @@ def command(run: Run, workdir: Path) -> list[str]:
 def carry_out(run: Run, workdir: Path, *, data_dir: str | None) -> dict[str, Any]:
     """The result of one run: as its own command would make it, or find it made.
 
+    Args:
+        run: the launcher and its flags.
+        workdir: directory of the run.
+        data_dir: directory of TFDS data; None for that of the environment.
+
     Raises:
-        ValueError: as the launcher.
-        FileNotFoundError: likewise.
-        DivergedError: likewise.
-        PreemptedError: likewise.
+        ValueError: the launcher refuses its settings, the data or the directory.
+        FileNotFoundError: the data are missing.
+        DivergedError: see `ddjax.distill`.
+        PreemptedError: the process was asked to stop; the same command continues.
     """
-    return launch.find(run.launcher).carry_out(run.flags, workdir, data_dir=data_dir)
+    return find(run.launcher).carry_out(run.flags, workdir, data_dir=data_dir)
 
 
 def found(cell: Cell, records: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -212,31 +139,6 @@ def write(
     return text
 
 
-def only(table: Table, rows: str | None) -> Table:
-    """Some rows of a table, and the runs that they need.
-
-    Args:
-        table: all of it.
-        rows: titles, with semicolons between them; None for all.
-
-    Returns:
-        The same without the cells of other rows, and without the runs that only those have.
-
-    Raises:
-        ValueError: there is no such row, or none is named.
-    """
-    if rows is None:
-        return table
-    there, _ = rows_and_columns(table.cells)
-    wanted = {title.strip() for title in rows.split(";") if title.strip()}
-    for title in wanted or {""}:
-        checks.choice("rows", title, there, remedy="Separate them by semicolons.")
-    cells = [cell for cell in table.cells if cell.row in wanted]
-    left_out = {name for cell in table.cells for name in cell.runs}
-    left_out -= {name for cell in cells for name in cell.runs}
-    return table._replace(cells=cells, runs=[run for run in table.runs if run.name not in left_out])
-
-
 def _line(run: Run, root: Path) -> list[str]:
     return ["python", "-m", f"experiments.{run.launcher}", *command(run, root / run.name)]
 
@@ -258,7 +160,7 @@ def regenerate(experiment: str, config: Settings, table: Table, *, title: str, r
         ValueError: settings that do not fit each other, the data or the directories; or no such row.
         FileNotFoundError: the data are missing.
         DivergedError: see `ddjax.distill`.
-        PreemptedError: likewise; the same command continues.
+        PreemptedError: the process was asked to stop; the same command continues.
     """
     table, records = only(table, config.rows), {}
     for index, one in enumerate(table.runs, start=1):
