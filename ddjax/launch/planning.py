@@ -197,7 +197,7 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
     """
     chosen, limit, site = Plan.from_dict(resolved), limit_of(case.config), site_of(case)
     print(describe(resolved), flush=True)
-    estimate = measure(problem_of(case, chosen), site, limit)
+    estimate = estimate_of(problem_of(case, chosen), site, limit)
     if estimate is not None and estimate.fits:
         print("it fits" if limit is not None else "how much there is, this device does not say")
         return
@@ -223,7 +223,7 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
     )
 
 
-def measure(problem: Problem, site: Site, limit: int | None) -> Estimate | None:
+def estimate_of(problem: Problem, site: Site, limit: int | None) -> Estimate | None:
     """Compile outer steps and tell what they take; None where they do not compile."""
     try:
         _, cost = site.compile(problem)
