@@ -88,11 +88,14 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     if schedule.lrs is not None:
         arrays["lrs"] = schedule.lrs
     arrays |= {f"{_ENCODING}{name}": part for name, part in parts.items()} if version == 3 else parts
+    recipe = recipes.as_dict(distilled.recipe)
+    if recipe.get("augmentation") == "":
+        del recipe["augmentation"]  # a key that version 1 does not have
     metadata = {
         **distilled.metadata,
         "format_version": version,
         "ddjax_version": __version__,
-        "recipe": recipes.as_dict(distilled.recipe),
+        "recipe": recipe,
     }
     if version == 3:
         metadata["encoding"] = distilled.encoding.kind

@@ -173,6 +173,7 @@ _LEGACY: Mapping[str, Any] = {
     "epochs": 300,
     "batch_size": 256,
     "optimizer": "sgd",
+    "augmentation": "",
 }
 """What the files of versions 1 and 2 say of both kinds, whether a kind uses it or not."""
 
@@ -205,15 +206,13 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
 
     Returns:
         What `from_dict` reads. The two kinds of the first artifacts bring the settings of both, as those
-        files do, so that the same φ gives the same bytes; an empty augmentation is left out.
+        files do, so that the same φ gives the same bytes.
     """
     checks.choice("recipe: kind", recipe.kind, KINDS)
     assert dataclasses.is_dataclass(recipe)
     own = dataclasses.asdict(recipe)
     if recipe.kind in ("schedule", "train"):
         own = {**_LEGACY, **own}
-    if not own.get("augmentation", True):
-        del own["augmentation"]
     return {"kind": recipe.kind, **own}
 
 
@@ -236,7 +235,7 @@ def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where:
     remedy = "Install a newer ddjax."
     checks.choice(f"{where}: the recipe's kind", kind, KINDS, remedy=remedy)
     names = {field.name for field in dataclasses.fields(KINDS[kind])}
-    for name in given.keys() - names - {*_LEGACY, "augmentation"}:
+    for name in given.keys() - names - {*_LEGACY}:
         checks.choice(f"{where}: the recipe's settings", name, names, remedy=remedy)
     _check_numbers(given, where)
     _check_augmentation(given.get("augmentation", ""), input_shape, where, is_known="augmentation" in names)

@@ -30,11 +30,10 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ddjax import baselines, inits
 from ddjax.data import Dataset
-from ddjax.evaluate import Evaluation, accuracies_as_they_are, chunks
+from ddjax.evaluate import Evaluation, Judge
 from ddjax.launch import Finished, Hooks, Keys, Launcher, Parts, Plan, Unrolled, flag, results, unrolled_parts
 from ddjax.launch.choices import load_pool, network_of, runs_at_once
 from ddjax.types import Network
@@ -76,10 +75,7 @@ def unadapted(network: Network, parts: Parts, data: Dataset) -> Evaluation:
     params = parts.judged_inits.pool
     if params is None:  # one member alone
         params = jax.tree.map(lambda leaf: leaf[None], parts.judged_inits.sample(jax.random.key(0)))
-    mean, std = jnp.asarray(data.mean), jnp.asarray(data.std)
-    return Evaluation.of(
-        accuracies_as_they_are(params, chunks(data.test), mean=mean, std=std, network=network)
-    )
+    return Evaluation.of(Judge(network, parts.judged_inits, parts.method.recipe, data.test).untrained(params))
 
 
 def measure(finished: Finished) -> dict[str, Any]:

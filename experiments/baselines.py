@@ -23,13 +23,13 @@ from typing import Any
 
 import jax
 
-from ddjax import baselines, checks, coresets, inits
+from ddjax import Recipe, baselines, checks, coresets, inits
 from ddjax.data import Dataset
 from ddjax.launch import Keys, Launcher, Layout, Scores, once, results
 from ddjax.launch.choices import build_network, choose_network, load_data, load_pool, network_of, runs_at_once
 from ddjax.launch.flags import flag, flag_like, numbers
 from ddjax.launch.settings import DataChoice, Where
-from ddjax.types import InitDistribution, Network, Recipe
+from ddjax.types import InitDistribution, Network
 from ddjax.unroll import OPTIMIZERS
 
 ALL_DATA = "all data"

@@ -28,8 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import artifact, checks, coresets, inits, networks
-from ddjax import distilled as forms
+from ddjax import artifact, checks, coresets, forms, inits, networks
 from ddjax.data import Dataset, to_device
 from ddjax.engine import compiler_options
 from ddjax.evaluate import Evaluation, accuracies, check_split, chunks
@@ -133,7 +132,7 @@ class Learned:
         """`[n, F]`, what herding and k-center look at."""
         train = self.task.data.train
         if self.task.config.features == "pixels":
-            return train.normalised().reshape(len(train), -1)
+            return train.encoded().reshape(len(train), -1)
         return coresets.embeddings(self.task.feature_network, self.training.params, train)
 
     @functools.cached_property

@@ -29,13 +29,14 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ddjax import checks, inits, networks, report
+from ddjax import checks, inits, networks, recipes, report
 from ddjax.data import Dataset
 from ddjax.evaluate import check_fits, check_split, evaluate
 from ddjax.launch import Keys, Launcher, Scores, check_workdir, once, results
 from ddjax.launch.choices import runs_at_once, strategy
 from ddjax.launch.flags import flag, flag_like, listed
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
+from ddjax.recipes import Train
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
 from experiments import evaluate as evaluation
 
@@ -154,8 +155,8 @@ def _value(text: str) -> int | str | tuple[int, ...]:
 
 def recipe_of(config: Config, own: Recipe, data: Dataset) -> Recipe:
     """What is followed for an artifact with a recipe of its own."""
-    recipe = Recipe("train") if config.protocol == "train" else own
-    if recipe.kind == "schedule":
+    recipe = Train() if config.protocol == "train" else own
+    if not isinstance(recipe, Train):
         return recipe
     if config.train_epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=config.train_epochs)
@@ -192,7 +193,7 @@ def prepare(config: Config) -> Matrix:
         rows.append(row_of(config, path, distilled, data))
     assert data is not None
     given = [name for name in ("train_epochs", "eval_augment") if getattr(config, name) is not None]
-    if given and all(row.distilled.recipe.kind == "schedule" for row in rows):
+    if given and not any(isinstance(row.distilled.recipe, Train) for row in rows):
         raise ValueError(
             f"{given[0]}: expected an artifact that networks are trained on; got schedules alone, which are "
             "replayed as they are. Leave it out, or give --protocol=train."
@@ -282,7 +283,7 @@ def _facts(row: Row) -> dict[str, Any]:
     """What the record says of an artifact."""
     steps, images = row.distilled.schedule.inputs.shape[:2]
     own = {name: row.distilled.metadata.get(name) for name in ("experiment", "method", "network")}
-    recipe = dataclasses.asdict(row.distilled.recipe)
+    recipe = recipes.as_dict(row.distilled.recipe)
     return {**own, "images": steps * images, "init": row.scheme, "recipe": recipe, "sha256": row.digest}
 
 

@@ -27,11 +27,12 @@ import numpy as np
 
 from ddjax import files, inits, pool, report
 from ddjax.data import Dataset
-from ddjax.evaluate import Evaluation, accuracies_as_they_are, check_split, chunks
+from ddjax.evaluate import Evaluation, Judge, check_split
 from ddjax.launch import DataChoice, Launcher, Where, flag, flag_like, open_workdir, read_object, results
 from ddjax.launch.choices import build_network, choose_network, load_data
 from ddjax.pool import Pool
 from ddjax.pretrain import Training, pretrain
+from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Network
 from ddjax.workdir import held
 
@@ -114,13 +115,7 @@ def train_some(job: _Job, first: int, count: int) -> Pool:
     numbers = jnp.arange(first, first + count)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(job.config.seed), numbers)
     params = pretrain(job.network, job.inits, job.data.train, job.training, keys=keys)
-    percent = accuracies_as_they_are(
-        params,
-        chunks(job.data.test),
-        mean=jnp.asarray(job.data.mean),
-        std=jnp.asarray(job.data.std),
-        network=job.network,
-    )
+    percent = Judge(job.network, job.inits, Train(), job.data.test).untrained(params)
     return Pool(jax.device_get(params), count, np.asarray(percent, np.float32), job.facts)
 
 

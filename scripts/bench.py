@@ -59,8 +59,8 @@ from jax.sharding import Mesh
 from ddjax import (
     augment,
     checks,
-    distilled,
     engine,
+    forms,
     host_memory,
     inits,
     methods,
@@ -69,7 +69,6 @@ from ddjax import (
     report,
 )
 from ddjax import data as real_data
-from ddjax.defaults import default_outer
 from ddjax.launch import Launcher, flag
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.plan import COMPILE_ERRORS, Plan, Site, default_plan
@@ -248,14 +247,20 @@ def unrolled_parts(item: Item, plan: Plan, network: Network, distribution: InitD
     """Of an item that differentiates through training."""
     memory = STRATEGIES[plan.memory or "reverse"]
     method = methods.unrolled(network, distribution, batch_size=item.batch_size, memory=memory)
-    form = distilled.pixels(
+    form = forms.pixels(
         network.image_shape,
         network.num_classes,
         inner_steps=item.inner_steps,
         inner_epochs=item.inner_epochs,
         inner_lr=item.inner_lr,
     )
-    return method, form, *default_outer(method, HORIZON)
+    return method, form, *outer_of(method, form)
+
+
+def outer_of(method: Method, form: Form) -> tuple[optax.GradientTransformation, float | None]:
+    """The method's own outer optimiser for this form, and its bound on the gradient."""
+    outer = method.outer(HORIZON)
+    return forms.optimizer_for(form, outer), outer.clip_norm
 
 
 def matching_parts(item: Item, plan: Plan, network: Network, distribution: InitDistribution) -> ItemParts:
@@ -268,8 +273,8 @@ def matching_parts(item: Item, plan: Plan, network: Network, distribution: InitD
         method = methods.distribution_matching(
             network, distribution, batch_size=item.batch_size, augmentation=augmentation
         )
-    form = distilled.pixels(network.image_shape, network.num_classes, inner_steps=1, inner_lr=None)
-    return method, form, *default_outer(method, HORIZON)
+    form = forms.pixels(network.image_shape, network.num_classes, inner_steps=1, inner_lr=None)
+    return method, form, *outer_of(method, form)
 
 
 def measure(config: Config) -> Record:

@@ -24,7 +24,6 @@ import numpy as np
 
 from ddjax import data, forms, inits, methods, networks, parallel, recovery
 from ddjax.checkpoint import Saver, Store
-from ddjax.defaults import default_outer
 from ddjax.engine import Problem, compile_dispatch, init_state
 from ddjax.run import Best, Snapshot
 from ddjax.unroll import STRATEGIES
@@ -58,8 +57,9 @@ def w1() -> Setting:
     distribution = inits.fixed(network, theta_key)
     method = methods.unrolled(network, distribution, batch_size=1024, memory=STRATEGIES["recompute"])
     form = forms.pixels(dataset.image_shape, dataset.num_classes, inner_steps=10, inner_epochs=3)
-    optimizer, clip_norm = default_outer(method, 1000)
-    problem = Problem(method, form, recovery.scalable(optimizer), clip_norm=clip_norm)
+    outer = method.outer(1000)
+    optimizer = recovery.scalable(forms.optimizer_for(form, outer))
+    problem = Problem(method, form, optimizer, clip_norm=outer.clip_norm)
     return Setting(problem, data.to_device(dataset.train), key)
 
 

@@ -25,7 +25,7 @@ def learned_of(split: data.Split, **settings: Any) -> coresets.Learned:
 
 def test_every_name_gives_so_many_images_of_each_class(split):
     learned = learned_of(split)
-    real = split.normalised().reshape(len(split), -1)
+    real = split.encoded().reshape(len(split), -1)
     for name in coresets.SELECTIONS:
         found = coresets.select(name, learned, per_class=1, seed=0, num_sets=2)
         assert len(found.sets) == (2 if name == "random" else 1)
@@ -44,13 +44,13 @@ def test_pixels_need_no_training(split, monkeypatch):
     monkeypatch.setattr(by_name, "forgetting", None)
     found = coresets.select("herding", learned_of(split, from_pixels=True), per_class=2, seed=0)
     assert found.facts == {"features": "pixels"}
-    points = split.normalised().reshape(len(split), -1)
+    points = split.encoded().reshape(len(split), -1)
     rows = coresets.by_class(coresets.herding, points, split, per_class=2)
     np.testing.assert_array_equal(found.sets[0], coresets.images_at(split, rows))
 
 
 def test_what_cannot_be_selected_is_refused(split):
-    with pytest.raises(ValueError, match="selection: expected one of .*Did you mean 'herding'"):
+    with pytest.raises(ValueError, match=r"selection: expected one of .*Did you mean 'herding'"):
         coresets.select("herdng", learned_of(split), per_class=1, seed=0)
     with pytest.raises(ValueError, match="images per class: expected at most"):
         coresets.select("random", learned_of(split), per_class=1000, seed=0)

@@ -87,7 +87,7 @@ class Learned:
     def points(self) -> np.ndarray:
         """`[n, F]`, the features of all images."""
         if self.from_pixels:
-            return self.split.normalised().reshape(len(self.split), -1)
+            return self.split.encoded().reshape(len(self.split), -1)
         return embeddings(self.network, self.training.params, self.split)
 
     @functools.cached_property

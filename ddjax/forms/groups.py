@@ -73,9 +73,10 @@ def optimizer_for(form: Form, outer: Outer) -> optax.GradientTransformation:
     if isinstance(outer.optimizer, optax.GradientTransformation):
         if not frozen:
             return outer.optimizer
-        each: dict[Hashable, optax.GradientTransformation] = {REST: outer.optimizer}
+        given = {REST: outer.optimizer}
     else:
-        each = dict(outer.optimizer)
+        given = outer.optimizer
+    each: dict[Hashable, optax.GradientTransformation] = dict(given.items())
     there = sorted(set(jax.tree.leaves(groups_of(form, params))) - {FROZEN, *each})
     if there and REST not in each:
         raise ValueError(

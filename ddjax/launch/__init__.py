@@ -49,7 +49,6 @@ from ddjax.launch.types import (
     Keys,
     Launch,
     Layout,
-    Outer,
     Parts,
 )
 from ddjax.launch.unrolling import unrolled_parts
@@ -76,7 +75,6 @@ __all__ = [
     "Matched",
     "Matching",
     "NetworkChoice",
-    "Outer",
     "Parts",
     "Plan",
     "Scores",

@@ -9,14 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddjax import augment, checks, coresets, networks
-from ddjax import distilled as forms
+from ddjax import augment, checks, coresets, forms, networks
 from ddjax import pool as pools
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset, load, repeat_channels, resize
+from ddjax.encodings import Channels
 from ddjax.launch.settings import DataChoice, NetworkChoice
 from ddjax.pool import Pool
-from ddjax.types import Network, Recipe
+from ddjax.recipes import Train
+from ddjax.types import Network, Outer
 
 STATISTICS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 """Mean and std of pixel / 255 that published weights expect, by the choices of `--pixels`."""
@@ -57,9 +58,7 @@ def normalised_as(data: Dataset, mean: Sequence[float], std: Sequence[float]) ->
     """
     channels = data.image_shape[2]
     checks.equal("pixels: channels", channels, len(mean), remedy="Repeat grey images to 3 with --channels=3.")
-    same = {"mean": np.array(mean, np.float32), "std": np.array(std, np.float32)}
-    parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
-    return dataclasses.replace(data, **{name: dataclasses.replace(p, **same) for name, p in parts.items()})
+    return data.encoded_by(Channels(np.array(mean, np.float32), np.array(std, np.float32)))
 
 
 def choose_network(
@@ -148,15 +147,14 @@ def runs_at_once(num_inits: int) -> int:
     return 1 if jax.default_backend() == "cpu" else num_inits
 
 
-def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_augment: str | None) -> Recipe:
+def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_augment: str | None) -> Train:
     """An ordinary training on a few images, by the flags of those names.
 
     Raises:
         ValueError: an unknown augmentation, or images that are too small for it.
     """
-    recipe = Recipe("train", lr=train_lr, epochs=train_epochs, augmentation=strategy(eval_augment, data))
-    augment.of_recipe(recipe, data.image_shape)
-    return recipe
+    augmentation(eval_augment, data)
+    return Train(lr=train_lr, epochs=train_epochs, augmentation=strategy(eval_augment, data))
 
 
 def initial_images(
@@ -182,17 +180,25 @@ def initial_images(
     return forms.by_step(images, steps)
 
 
-def outer_rate(given: float | None, otherwise: float) -> float:
-    """The images' learning rate at the start.
+def outer_rate(given: float | None) -> float | None:
+    """The images' learning rate at the start; None for the method's own.
 
     Args:
         given: the value of `--outer_lr`; None where the flag is not given.
-        otherwise: the rate that is taken then.
 
     Raises:
         ValueError: the given rate is not above zero.
     """
-    if given is None:
-        return otherwise
-    checks.positive("outer_lr", given)
+    if given is not None:
+        checks.positive("outer_lr", given)
     return given
+
+
+def bounded(outer: Outer, clip_norm: float | None) -> Outer:
+    """How φ moves, under the bound of a flag.
+
+    Args:
+        outer: the method's own way.
+        clip_norm: the value of `--clip_norm`; None for the method's own bound, 0 for none.
+    """
+    return outer if clip_norm is None else dataclasses.replace(outer, clip_norm=clip_norm or None)

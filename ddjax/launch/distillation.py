@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from ddjax import artifact, coresets, figures, files, parallel, report
 from ddjax.data import Dataset
 from ddjax.engine import Cost
-from ddjax.evaluate import scorer
+from ddjax.evaluate import Judge
 from ddjax.launch import planning, results
 from ddjax.launch.choices import load_data, runs_at_once
 from ddjax.launch.directory import check_workdir, finished, open_workdir
@@ -24,6 +23,7 @@ from ddjax.launch.settings import Common
 from ddjax.launch.types import Build, Case, Finished, Keys, Launch
 from ddjax.plan import Estimate, Plan
 from ddjax.run import Reporting, Run, Validation, distill
+from ddjax.types import Schedule
 from ddjax.workdir import held
 
 
@@ -98,7 +98,7 @@ def write_plan(launch: Launch) -> dict[str, Any]:
     plan = {
         "network": parts.network.name,
         "init": parts.inits.name,
-        "num_outer_steps": parts.outer.num_outer_steps,
+        "num_outer_steps": parts.num_outer_steps,
         "clip_norm": parts.outer.clip_norm,
         **planning.resolve(launch.case),
         "devices": [device.device_kind for device in parallel.default_devices(config.num_inits)],
@@ -133,18 +133,13 @@ def validation(launch: Launch) -> Validation:
     config, data, parts = launch.config, launch.data, launch.parts
     if parts.hooks.score is not None:
         return Validation(parts.hooks.score(launch), config.validate_every)
-    score = scorer(
-        parts.network,
-        parts.inits,
-        data.validation,
-        parts.method.recipe,
-        mean=data.mean,
-        std=data.std,
-        key=launch.keys.validation,
-        num_inits=config.num_val_inits,
-        runs_per_chunk=runs_at_once(config.num_val_inits),
-    )
-    return Validation(lambda schedule: score(schedule).mean(), config.validate_every)
+    at_once = runs_at_once(config.num_val_inits)
+    judge = Judge(parts.network, parts.inits, parts.method.recipe, data.validation, at_once)
+
+    def score(schedule: Schedule) -> jax.Array:
+        return judge.score(schedule, key=launch.keys.validation, num_inits=config.num_val_inits).mean()
+
+    return Validation(score, config.validate_every)
 
 
 def describe(launch: Launch) -> str:
@@ -161,7 +156,7 @@ def describe(launch: Launch) -> str:
         f"distilled: {steps * images} images, {steps} step(s) of {images}{epochs}",
         f"network: {parts.network.name}, {size:,} weights from {parts.inits.name}, "
         f"{config.num_inits} at a time",
-        f"outer loop: {parts.outer.num_outer_steps} steps of {config.batch_size} real images, "
+        f"outer loop: {parts.num_outer_steps} steps of {config.batch_size} real images, "
         f"on {jax.default_backend()}",
         f"work directory: {launch.workdir}",
     )
@@ -178,12 +173,12 @@ def announce(cost: Cost, limit: int | None) -> None:
 def distil(launch: Launch) -> Run:
     """The outer loop, with progress on the terminal and checkpoints in the work directory."""
     config, parts, limit = launch.config, launch.parts, planning.limit_of(launch.config)
-    with report.Progress(parts.outer.num_outer_steps) as progress:
+    with report.Progress(parts.num_outer_steps) as progress:
         return distill(
             launch.data,
             parts.method,
             key=launch.keys.run,
-            num_outer_steps=parts.outer.num_outer_steps,
+            num_outer_steps=parts.num_outer_steps,
             form=parts.form,
             num_inits=config.num_inits,
             optimizer=parts.outer.optimizer,
@@ -226,8 +221,7 @@ def write_artifact(workdir: Path, outcome: Run, data: Dataset) -> None:
         workdir / "distilled.png",
         schedule.inputs,
         schedule.labels,
-        mean=np.asarray(distilled.mean),
-        std=np.asarray(distilled.std),
+        encoding=jax.device_get(distilled.encoding),
         class_names=data.class_names,
     )
     figures.curves(workdir / "curves.png", report.read_metrics(workdir / "metrics.jsonl"))

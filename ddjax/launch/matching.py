@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ddjax import distilled as forms
-from ddjax import inits, optimizers
+from ddjax import forms, inits
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset
 from ddjax.launch.choices import (
     augmentation,
     augmentations,
+    bounded,
     build_network,
     choose_network,
     initial_images,
@@ -19,7 +19,7 @@ from ddjax.launch.choices import (
     trained_recipe,
 )
 from ddjax.launch.settings import Matching
-from ddjax.launch.types import Facts, Layout, Outer, Parts
+from ddjax.launch.types import Facts, Layout, Parts
 from ddjax.plan import Plan
 from ddjax.types import Form, InitDistribution, Method, Network, Recipe
 
@@ -55,14 +55,6 @@ def pixels(config: Matching, data: Dataset) -> Form:
     )
 
 
-def published_outer(config: Matching, *, num_outer_steps: int, lr: float) -> Outer:
-    """SGD with momentum at the method's own rate, unbounded, but for what the flags say."""
-    lr = outer_rate(config.outer_lr, lr)
-    plan = {"outer_optimizer": "sgd, momentum 0.5", "outer_lr": lr}
-    steps = config.num_outer_steps or num_outer_steps
-    return Outer(optimizers.sgd_momentum(lr=lr), steps, config.clip_norm or None, plan)
-
-
 def matching_parts(
     config: Matching,
     data: Dataset,
@@ -92,11 +84,12 @@ def matching_parts(
     )
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     method = method_of(Matched(network, distribution, recipe, augmentation(config.augment, data)))
-    outer = published_outer(config, num_outer_steps=num_outer_steps, lr=method.outer_lr)
+    steps = config.num_outer_steps or num_outer_steps
+    outer = bounded(method.outer(steps, lr=outer_rate(config.outer_lr)), config.clip_norm)
     chosen = {
-        **outer.plan,
+        **outer.facts,
         **(resolved or {}),
         **augmentations(data, augmentation=config.augment, eval_augmentation=config.eval_augment),
     }
     facts = Facts(Layout(1, 1, config.images_per_class), chosen, choice[1])
-    return Parts(network, distribution, method, pixels(config, data), outer, facts)
+    return Parts(network, distribution, method, pixels(config, data), outer, steps, facts)

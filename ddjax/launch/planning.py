@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from ddjax import parallel, plan
+from ddjax import forms, parallel, plan
 from ddjax.data import cache
 from ddjax.engine import Cost, Problem
 from ddjax.launch.flags import of_the_step
@@ -45,7 +45,7 @@ def problem_of(case: Case, chosen: Plan) -> Problem:
     return Problem(
         parts.method,
         parts.form,
-        parts.outer.optimizer,
+        forms.optimizer_for(parts.form, parts.outer),
         case.config.num_inits,
         parts.outer.clip_norm,
         chosen.slots_per_chunk,

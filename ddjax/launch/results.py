@@ -16,9 +16,10 @@ from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, evaluate
 from ddjax.launch.choices import runs_at_once
 from ddjax.launch.types import Finished
+from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Network, Recipe
 
-FULL_DATA = Recipe("train", lr=0.05, momentum=0.9, weight_decay=5e-4, epochs=6, batch_size=64)
+FULL_DATA = Train(lr=0.05, momentum=0.9, weight_decay=5e-4, epochs=6, batch_size=64)
 """How the ceiling is trained: the whole training split, a few epochs."""
 
 FINE_TUNING = dataclasses.replace(FULL_DATA, lr=0.01)

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 from ddjax.coresets import INITIAL_IMAGES
-from ddjax.defaults import OUTER_LR_OF_LRS
 from ddjax.inits import SCHEMES
 from ddjax.launch.flags import flag, flag_like
 from ddjax.methods.unrolled import HORIZONS
 from ddjax.networks import NAMES, norms
 from ddjax.networks.ops import CONV_FORMS
+from ddjax.optimizers import LR_OF_LRS
 from ddjax.unroll import OPTIMIZERS, STRATEGIES
 
 AUGMENTATIONS = "a strategy such as pad_crop_flip or color_crop, or dsa for DSA's for these data"
@@ -137,7 +137,7 @@ class Unrolled(Common):
     )
     inner_lr: float = flag(0.02, "the learned learning rates' start", same_step=True)
     outer_lr_of_lrs: float = flag(
-        OUTER_LR_OF_LRS,
+        LR_OF_LRS,
         "learning rate of the learned learning rates; not used by --original",
         low=0,
         same_step=True,

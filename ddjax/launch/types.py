@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import optax
 
 from ddjax.data import Dataset
 from ddjax.launch.settings import Common
 from ddjax.plan import Plan
 from ddjax.run import Run
-from ddjax.types import Form, InitDistribution, Method, Network, Schedule
+from ddjax.types import Form, InitDistribution, Method, Network, Outer, Schedule
 
 
 class Keys(NamedTuple):
@@ -38,22 +37,6 @@ class Keys(NamedTuple):
     def of(cls, seed: int) -> Keys:
         """Split a seed."""
         return cls(*jax.random.split(jax.random.key(seed), len(cls._fields)))
-
-
-class Outer(NamedTuple):
-    """How φ moves.
-
-    Attributes:
-        optimizer: the optimiser of φ.
-        num_outer_steps: the number of updates of φ.
-        clip_norm: the bound on the gradient's norm; None for no bound.
-        plan: the optimiser in words and numbers, for `plan.json`.
-    """
-
-    optimizer: optax.GradientTransformation
-    num_outer_steps: int
-    clip_norm: float | None
-    plan: Mapping[str, Any]
 
 
 class Layout(NamedTuple):
@@ -112,6 +95,7 @@ class Parts:
         method: the loss.
         form: the parametrisation of φ.
         outer: how φ moves.
+        num_outer_steps: the number of updates of φ.
         facts: what files say of all this.
         eval_inits: p(θ0) of the final score where it is another one, e.g. the held-out members of a pool.
         hooks: what is done in the launcher's own way.
@@ -122,6 +106,7 @@ class Parts:
     method: Method
     form: Form
     outer: Outer
+    num_outer_steps: int
     facts: Facts
     eval_inits: InitDistribution | None = None
     hooks: Hooks = dataclasses.field(default_factory=Hooks)

@@ -6,42 +6,42 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ddjax import distilled as forms
-from ddjax import methods, optimizers
+from ddjax import forms, methods, optimizers
 from ddjax.data import Dataset
-from ddjax.defaults import CLIP_NORM, OUTER_LR
 from ddjax.launch.choices import (
     augmentation,
     augmentations,
+    bounded,
     build_network,
     choose_network,
     initial_images,
     outer_rate,
 )
 from ddjax.launch.settings import Unrolled
-from ddjax.launch.types import Facts, Layout, Outer, Parts
+from ddjax.launch.types import Facts, Layout, Parts
 from ddjax.methods.unrolled import Objective
 from ddjax.methods.unrolled import cross_entropy as cross_entropy_objective
 from ddjax.plan import Plan
-from ddjax.types import Form, InitDistribution, Network
+from ddjax.types import Form, InitDistribution, Method, Network, Outer
 from ddjax.unroll import STRATEGIES, Memory
 
 
-def our_outer(config: Unrolled) -> Outer:
-    """Adam on a cosine, the gradient's norm bounded; see "How the outer recipe was chosen" in the README."""
-    steps, lr = config.num_outer_steps or 1000, outer_rate(config.outer_lr, OUTER_LR)
-    clip_norm = CLIP_NORM if config.clip_norm is None else config.clip_norm or None
-    plan = {"outer_optimizer": "adam, cosine to 0", "outer_lr": lr, "outer_lr_of_lrs": config.outer_lr_of_lrs}
-    optimizer = optimizers.adam_cosine(steps, lr=lr, lr_of_lrs=config.outer_lr_of_lrs)
-    return Outer(optimizer, steps, clip_norm, plan)
+def outer_of(config: Unrolled, method: Method, num_images: int) -> tuple[Outer, int]:
+    """How φ moves, and how often: the method's own way, or with `--original` that of the 2018 paper.
 
-
-def original_outer(config: Unrolled, num_images: int) -> Outer:
-    """The 2018 paper's: Adam (0.5, 0.999) at 0.01, halved every 40 of 400 epochs, no bound."""
-    epoch = max(1, num_images // config.batch_size)
-    steps, lr = config.num_outer_steps or 400 * epoch, outer_rate(config.outer_lr, 0.01)
-    plan = {"outer_optimizer": f"adam(0.5, 0.999), halved every {40 * epoch} steps", "outer_lr": lr}
-    return Outer(optimizers.adam_halving(40 * epoch, lr=lr), steps, config.clip_norm or None, plan)
+    Args:
+        config: the settings.
+        method: the method that φ is distilled by.
+        num_images: the number of training images; the 2018 paper halved its rate every 40 of 400 epochs.
+    """
+    lr = outer_rate(config.outer_lr)
+    if config.original:
+        epoch = max(1, num_images // config.batch_size)
+        steps, outer = config.num_outer_steps or 400 * epoch, optimizers.original_outer(40 * epoch, lr=lr)
+    else:
+        steps = config.num_outer_steps or 1000
+        outer = method.outer(steps, lr=lr, lr_of_lrs=config.outer_lr_of_lrs)
+    return bounded(outer, config.clip_norm), steps
 
 
 def pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
@@ -88,7 +88,6 @@ def unrolled_parts(
     choice = choose_network(config, data, otherwise=otherwise)
     network = build_network(choice, data, conv_form=plan.conv_form)
     distribution = inits_of(network)
-    outer = original_outer(config, len(data.train)) if config.original else our_outer(config)
     layout = Layout(config.inner_steps, config.inner_epochs, config.images_per_class_per_step)
     form = pixels(config, data, layout)
     method = methods.unrolled(
@@ -101,5 +100,6 @@ def unrolled_parts(
         objective=objective,
         augmentation=augmentation(config.augment, data),
     )
-    resolved = {**outer.plan, **augmentations(data, augmentation=config.augment)}
-    return Parts(network, distribution, method, form, outer, Facts(layout, resolved, choice[1]))
+    outer, steps = outer_of(config, method, len(data.train))
+    resolved = {**outer.facts, **augmentations(data, augmentation=config.augment)}
+    return Parts(network, distribution, method, form, outer, steps, Facts(layout, resolved, choice[1]))
