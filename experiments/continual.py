@@ -44,7 +44,6 @@ from ddjax.launch import (
     listed,
     load_data,
     once,
-    planning,
     results,
 )
 from ddjax.networks.ops import CONV_FORMS
@@ -163,14 +162,12 @@ def distilled(name: str, config: Config, data: Dataset, workdir: Path) -> np.nda
         data: of the task.
         workdir: of its checkpoints.
     """
-    launcher, keys = DISTILLATIONS[name], Keys.of(config.seed)
-    settings = shared(config, launcher.config_class)
-    assert launcher.build is not None
-    parts = launcher.build(settings, data, keys, planning.default_for(settings))
+    launcher = DISTILLATIONS[name]
+    parts = launcher.parts(shared(config, launcher.config_class), data)
     outcome = ddjax.distill(
         data,
         parts.method,
-        key=keys.run,
+        key=Keys.of(config.seed).run,
         num_outer_steps=parts.outer.num_outer_steps,
         form=parts.form,
         optimizer=parts.outer.optimizer,

@@ -306,7 +306,7 @@ def measure(task: Task, wanted: Sequence[str], scores: Scores, workdir: Path) ->
             own = {} if weights is None else {"weights": weights.tolist()}
             scores.add(one, {**score(task, found._replace(weights=weights)).as_dict(), **facts, **own})
     layout = Layout(1, config.train_epochs, config.images_per_class)
-    found = {
+    measured = {
         "network": task.network.name,
         "init": task.inits.name,
         "layout": layout.as_dict(task.data.num_classes),
@@ -314,7 +314,7 @@ def measure(task: Task, wanted: Sequence[str], scores: Scores, workdir: Path) ->
         "baselines": scores.known,
     }
     seconds = {"total": time.monotonic() - began}
-    return results.record("coreset", task.data.name, found, seconds=seconds, seed=config.seed)
+    return results.record("coreset", task.data.name, measured, seconds=seconds, seed=config.seed)
 
 
 def run(config: Config) -> dict[str, Any]:

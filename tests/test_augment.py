@@ -14,8 +14,7 @@ from scipy import ndimage
 from ddjax import augment, inits, methods, networks
 from ddjax.augment import Augmentation, Color, Operation, Pair
 from ddjax.data import minibatch, to_device
-from ddjax.launch import parts
-from ddjax.launch.settings import Unrolled
+from ddjax.launch import Plan, Unrolled, unrolled_parts
 from ddjax.types import Recipe, Schedule
 from experiments import distribution_matching
 
@@ -366,10 +365,13 @@ def test_the_unrolled_method_augments_its_real_images_one_by_one(toy):
 )
 def test_flags_choose_augmentations(digits, flag, strategy):
     config = distribution_matching.Config(width=4, depth=1, eval_augment=flag, augment=flag)
-    chosen = distribution_matching.build(config, digits, parts.Keys.of(0))
+    chosen = distribution_matching.LAUNCHER.parts(config, digits)
     assert chosen.method.recipe.augmentation == strategy
-    unrolled = parts.unrolled_parts(Unrolled(augment=flag), digits, inits.random)
-    recorded = [{name: made.plan[name] for name in made.plan if "aug" in name} for made in (chosen, unrolled)]
+    unrolled = unrolled_parts(Unrolled(augment=flag), digits, Plan(), inits.random)
+    recorded = [
+        {name: made.facts.plan[name] for name in made.facts.plan if "aug" in name}
+        for made in (chosen, unrolled)
+    ]
     named = {"augmentation": strategy} if flag else {}
     assert recorded == [{**named, **({"eval_augmentation": strategy} if flag else {})}, named]
 
@@ -379,6 +381,6 @@ def test_a_flag_of_another_augmentation_is_refused(digits):
     for name in ("augment", "eval_augment"):
         config = dataclasses.replace(small, **{name: "dc"})
         with pytest.raises(ValueError, match="got 'dc'"):
-            distribution_matching.build(config, digits, parts.Keys.of(0))
+            distribution_matching.LAUNCHER.parts(config, digits)
     with pytest.raises(ValueError, match="got 'dc'"):
-        parts.unrolled_parts(Unrolled(augment="dc"), digits, inits.random)
+        unrolled_parts(Unrolled(augment="dc"), digits, Plan(), inits.random)

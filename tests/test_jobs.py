@@ -13,8 +13,7 @@ import pytest
 import yaml
 from absl import flags
 
-from ddjax.launch import run as launch
-from ddjax.launch import settings as config
+from ddjax.launch import parse, process
 from experiments import random_init
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,7 +141,7 @@ def test_the_jobset_starts_again_unless_it_would_end_the_same():
     assert job["completionMode"] == "Indexed"
     assert job["backoffLimit"] == 0
     (rule,) = job["podFailurePolicy"]["rules"]
-    never_again = {launch.EXIT_BAD_INPUT, launch.EXIT_DIVERGED}
+    never_again = {process.EXIT_BAD_INPUT, process.EXIT_DIVERGED}
     assert (rule["action"], set(rule["onExitCodes"]["values"])) == ("FailJob", never_again)
     pod = job["template"]["spec"]
     assert pod["restartPolicy"] == "Never"  # what podFailurePolicy needs
@@ -162,7 +161,7 @@ def test_the_jobset_s_flags_are_those_of_the_experiment():
     assert "JOB_COMPLETION_INDEX" in names
     module, *rest = [argument.replace("$(JOB_COMPLETION_INDEX)", "1") for argument in container["args"]]
     assert module == "experiments.random_init"
-    settings = config.parse(random_init.Config, ["program", *rest], flags.FlagValues())
+    settings = parse(random_init.Config, ["program", *rest], flags.FlagValues())
     assert settings.distributed
     assert (settings.num_processes, settings.process_id) == (job["completions"], 1)
     assert job["parallelism"] == job["completions"]

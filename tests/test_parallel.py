@@ -21,8 +21,7 @@ from problems import write_npz
 
 from ddjax import parallel, report
 from ddjax.checkpoint import Store
-from ddjax.launch import run as launch
-from ddjax.launch import settings as config
+from ddjax.launch import distillation, recorded
 from experiments import random_init
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,7 +110,7 @@ def run_alone(dataset: Path, workdir: Path, **settings: Any) -> None:
     """The same in this process."""
     places: dict[str, Any] = {"dataset": str(dataset), "workdir": str(workdir)}
     everything = SETTINGS | places | settings
-    launch.run("random_init", random_init.Config(**everything), random_init.build)
+    random_init.LAUNCHER.run(random_init.Config(**everything))
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
@@ -192,7 +191,7 @@ def test_an_error_of_one_process_ends_both(dataset, tmp_path, cache):
 )
 def test_flags_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        launch.join_processes(random_init.Config(**settings))
+        distillation.join_processes(random_init.Config(**settings))
 
 
 def test_where_a_run_runs_is_no_part_of_what_it_is():
@@ -200,8 +199,8 @@ def test_where_a_run_runs_is_no_part_of_what_it_is():
     there = random_init.Config(
         seed=3, distributed=True, coordinator_address="a:1", num_processes=2, process_id=1
     )
-    assert config.recorded(here) == config.recorded(there)
-    assert config.recorded(here)["seed"] == 3
+    assert recorded(here) == recorded(there)
+    assert recorded(here)["seed"] == 3
 
 
 def test_one_process_agrees_with_itself():

@@ -44,8 +44,7 @@ from ddjax import (
 )
 from ddjax.checkpoint import Store
 from ddjax.evaluate import scorer
-from ddjax.launch import run as launch
-from ddjax.launch import settings as config
+from ddjax.launch import distillation, parse, process
 from experiments import evaluate, random_init
 
 
@@ -122,8 +121,8 @@ class Good:
         """What a launcher does with a command line before anything is computed."""
         dataset = self.spots()
         flags_given = [f"--dataset={dataset}", f"--workdir={self.workdir}", *arguments]
-        parsed = config.parse(random_init.Config, ["program", *flags_given], flags.FlagValues())
-        return launch.prepare("random_init", parsed, random_init.build)
+        parsed = parse(random_init.Config, ["program", *flags_given], flags.FlagValues())
+        return distillation.prepare("random_init", parsed, random_init.build)
 
 
 def _in_use(good: Good) -> None:
@@ -847,8 +846,8 @@ def test_bad_input_is_refused(dataset, tmp_path, monkeypatch, case):
     assert "expected" in message or "flag" in message
     assert contents(good.workdir) == {}
     # The same, as a launcher tells it.
-    code = launch.guarded(act)
-    assert code == launch.EXIT_BAD_INPUT
+    code = process.guarded(act)
+    assert code == process.EXIT_BAD_INPUT
 
 
 DAMAGED = {
@@ -866,10 +865,10 @@ def test_a_damaged_work_directory_is_refused_and_left_alone(tmp_path, capsys, ca
     name, text, message = DAMAGED[case]
     good = Good(tmp_path, three_digits())
     settings = random_init.Config(dataset=good.spots(), workdir=str(good.workdir))
-    launch.claim(launch.prepare("random_init", settings, random_init.build))
+    distillation.claim(distillation.prepare("random_init", settings, random_init.build))
     (good.workdir / name).write_text(text)
     before = contents(good.workdir)
-    assert launch.guarded(lambda: launch.run("random_init", settings, random_init.build)) == 2
+    assert process.guarded(lambda: random_init.LAUNCHER.run(settings)) == 2
     assert message in capsys.readouterr().err
     assert contents(good.workdir) == before
 
@@ -881,7 +880,7 @@ def test_the_parts_that_the_table_spoils_are_good(dataset, tmp_path):
     assert artifact.load(artifact.save(tmp_path / "a.npz", run.distilled)).metadata["dataset"]
     assert 0 <= good.evaluate().mean <= 100
     assert jax.tree.leaves(good.train())
-    assert good.launch().parts.num_outer_steps == 1000
+    assert good.launch().parts.outer.num_outer_steps == 1000
 
 
 def test_the_table_is_long_enough_and_each_case_is_its_own():

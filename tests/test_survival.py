@@ -21,7 +21,7 @@ import survivor
 from problems import write_npz
 
 from ddjax.checkpoint import Store
-from ddjax.launch import run as launch
+from ddjax.launch import directory
 from ddjax.workdir import locked
 from experiments import random_init
 
@@ -362,7 +362,7 @@ def test_what_a_first_start_left_when_it_was_killed_is_no_other_run_s(tmp_path):
     (workdir / ".lock").touch()
     (workdir / ".config.json.0123abcd.tmp").write_bytes(b"{")
     config = random_init.Config(workdir=str(workdir))
-    assert not launch.check_workdir(workdir, config, experiment="random_init")
+    assert not directory.check_workdir(workdir, config, experiment="random_init")
     (workdir / "mine").touch()
     with pytest.raises(ValueError, match="holds other files"):
-        launch.check_workdir(workdir, config, experiment="random_init")
+        directory.check_workdir(workdir, config, experiment="random_init")

@@ -51,6 +51,11 @@ def join_processes(config: Common) -> None:
         parallel.start(config.coordinator_address, config.num_processes, config.process_id)
 
 
+def case_of(config: Common, data: Dataset, build: Build) -> Case:
+    """What a plan is made for, with the plan that the flags and the backend's default make."""
+    return Case(config, data, Keys.of(config.seed), build, planning.default_for(config))
+
+
 def prepare(experiment: str, config: Common, build: Build) -> Launch:
     """Load the data and build the parts; nothing is compiled and nothing written.
 
@@ -59,12 +64,11 @@ def prepare(experiment: str, config: Common, build: Build) -> Launch:
         FileNotFoundError: the data are missing.
     """
     data = load_data(config)
-    plan = planning.default_for(config)
-    case = Case(config, data, Keys.of(config.seed), build, plan)
-    parts = case.parts(plan)
+    case = case_of(config, data, build)
+    parts = case.parts(case.start)
     steps, _, per_class = parts.facts.layout
     coresets.check_enough(data.train, steps * per_class, data.num_classes)
-    return Launch(experiment, case, plan, parts, config.directory(experiment))
+    return Launch(experiment, case, case.start, parts, config.directory(experiment))
 
 
 def claim(launch: Launch) -> dict[str, Any] | None:

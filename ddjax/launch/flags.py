@@ -58,7 +58,8 @@ def flag_like(config_class: type, name: str, **changed: Any) -> Any:
         changed: the arguments of `flag` that differ.
     """
     (field,) = (one for one in dataclasses.fields(config_class) if one.name == name)
-    return flag(**({"default": field.default} | dict(field.metadata) | changed))
+    arguments: dict[str, Any] = {"default": field.default, **field.metadata, **changed}
+    return flag(**arguments)
 
 
 def recorded(config: Any) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from typing import Any, Final, Generic, NoReturn
 from absl import flags as absl_flags
 
 from ddjax import host_memory
+from ddjax.data import Dataset
 from ddjax.launch import distillation
 from ddjax.launch.flags import ConfigT, command_line, parse, usage
 from ddjax.launch.process import ended_by_signals, fail_fast, guarded, keep_compilations
-from ddjax.launch.types import Build
+from ddjax.launch.types import Build, Parts
 
 
 class Launcher(Generic[ConfigT]):
@@ -68,6 +69,21 @@ class Launcher(Generic[ConfigT]):
     def _distil(self, config: Any) -> dict[str, Any]:
         assert self.build is not None
         return distillation.run(self.name, config, self.build)
+
+    def parts(self, config: Any, data: Dataset) -> Parts:
+        """The parts of a distillation under the plan that the flags and the backend's default make.
+
+        Args:
+            config: the settings.
+            data: the real data.
+
+        Raises:
+            ValueError: this is no distillation, or settings that do not fit each other or the data.
+        """
+        if self.build is None:
+            raise ValueError(f"launcher {self.name}: expected a distillation; it has no build. Give another.")
+        case = distillation.case_of(config, data, self.build)
+        return case.parts(case.start)
 
     def carry_out(
         self, given: Mapping[str, Any], workdir: Path, *, data_dir: str | None = None

@@ -14,15 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from launchers import start
 from problems import CLASSES, write_npz
-from test_launch import start
 
 from ddjax import artifact, inits, pool
 from ddjax.data import load, resize
 from ddjax.evaluate import evaluate
-from ddjax.launch import results
-from ddjax.launch import run as launch
-from ddjax.launch.parts import build_network
+from ddjax.launch import EXIT_PREEMPTED, build_network, results
+from ddjax.launch.distillation import prepare
 from ddjax.types import Schedule
 from experiments import adapt, attack, pretrain
 from experiments import evaluate as evaluate_launcher
@@ -110,7 +109,7 @@ def test_a_killed_pretraining_continues_to_the_same_pool(folder, tmp_path):
 
     assert interrupt(signal.SIGKILL, 1) == -signal.SIGKILL
     first = (tmp_path / "killed" / "parts" / "000000.npz").stat().st_mtime_ns
-    assert interrupt(signal.SIGTERM, 3) == launch.EXIT_PREEMPTED
+    assert interrupt(signal.SIGTERM, 3) == EXIT_PREEMPTED
     assert not (tmp_path / "killed" / "result.json").exists()
     for name in ("killed", "whole"):
         process = start("pretrain", *arguments(tmp_path / name, 1))
@@ -122,7 +121,7 @@ def test_a_killed_pretraining_continues_to_the_same_pool(folder, tmp_path):
 
 
 def test_an_adaptation_is_scored_on_each_held_out_member_once(folder, tmp_path, capsys):
-    result = launch.run("adapt", adaptation(folder, tmp_path / "run"), adapt.build)
+    result = adapt.LAUNCHER.run(adaptation(folder, tmp_path / "run"))
     members = pool.load(folder / POOL_FILE)
     data = load(folder / "target.npz")
     network = build_network(("mlp", {}), data)
@@ -153,12 +152,12 @@ def test_an_adaptation_is_scored_on_each_held_out_member_once(folder, tmp_path, 
     told = capsys.readouterr().out
     assert "weights from pretrained(source, train)" in told
     assert "no adaptation" in told
-    assert launch.run("adapt", adaptation(folder, tmp_path / "run"), adapt.build) == result
+    assert adapt.LAUNCHER.run(adaptation(folder, tmp_path / "run")) == result
 
 
 def test_one_known_member_is_adapted_and_scored(folder, tmp_path):
     settings = adaptation(folder, tmp_path / "run", fixed=True, member=2, baselines=False)
-    result = launch.run("adapt", settings, adapt.build)
+    result = adapt.LAUNCHER.run(settings)
     assert result["init"] == "pretrained(source, train 2)"
     assert result["test_accuracy"]["n"] == result["baselines"]["no adaptation"]["n"] == 1
     network = build_network(("mlp", {}), load(folder / "target.npz"))
@@ -174,18 +173,18 @@ def test_images_of_another_size_are_brought_to_the_pool_s(folder, tmp_path):
     with pytest.raises(
         ValueError, match=r"image shape .*expected \[12, 10, 1\]; got \[8, 8, 1\]. .*--resize"
     ):
-        launch.prepare("adapt", adaptation(folder, tmp_path / "run", **given), adapt.build)
+        prepare("adapt", adaptation(folder, tmp_path / "run", **given), adapt.build)
     assert not (tmp_path / "run").exists()
-    ready = launch.prepare("adapt", adaptation(folder, tmp_path / "run", **given, resize=8), adapt.build)
+    ready = prepare("adapt", adaptation(folder, tmp_path / "run", **given, resize=8), adapt.build)
     assert ready.data.image_shape == (8, 8, 1)
     assert np.array_equal(ready.data.mean, resize(load(tmp_path / "large.npz"), 8).mean)
     colour = adaptation(folder, tmp_path / "run", **given, resize=8, channels=3)
     with pytest.raises(ValueError, match="image shape"):
-        launch.prepare("adapt", colour, adapt.build)
+        prepare("adapt", colour, adapt.build)
 
 
 def test_an_attack_counts_what_it_says(folder, tmp_path, capsys):
-    result = launch.run("attack", attacking(folder, tmp_path / "run", attacked=2, target=0), attack.build)
+    result = attack.LAUNCHER.run(attacking(folder, tmp_path / "run", attacked=2, target=0))
     data = load(folder / "source.npz")
     network = build_network(("mlp", {}), data)
     members = pool.load(folder / POOL_FILE).fit(network)
@@ -213,7 +212,7 @@ def test_an_attack_counts_what_it_says(folder, tmp_path, capsys):
             assert row["other_classes"]["values"][member] == pytest.approx(float(others), abs=1e-3)
     assert result["baselines"]["random real images, wrong labels"]["lr"] in attack.LEARNING_RATES
     assert "2 taken for 0, %" in capsys.readouterr().out
-    again = launch.run("attack", attacking(folder, tmp_path / "run", attacked=2, target=0), attack.build)
+    again = attack.LAUNCHER.run(attacking(folder, tmp_path / "run", attacked=2, target=0))
     assert again == result
 
 
@@ -221,7 +220,7 @@ def test_an_attack_is_learnt(folder, tmp_path):
     settings = attacking(
         folder, tmp_path / "run", num_outer_steps=150, validate_every=25, batch_size=64, baselines=False
     )
-    result = launch.run("attack", settings, attack.build)
+    result = attack.LAUNCHER.run(settings)
     before = result["baselines"]["no step"]
     assert before["attacked_to_target"]["mean"] < 20
     assert result["attacked_to_target"]["mean"] > 60
@@ -246,7 +245,7 @@ def test_wrong_labels_are_given_to_the_attacked_class_alone():
 )
 def test_bad_adaptations_are_refused_before_anything_is_written(folder, tmp_path, settings, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        launch.prepare("adapt", adaptation(folder, tmp_path / "run", **settings), adapt.build)
+        prepare("adapt", adaptation(folder, tmp_path / "run", **settings), adapt.build)
     assert not (tmp_path / "run").exists()
 
 
@@ -263,7 +262,7 @@ def test_bad_attacks_are_refused_before_anything_is_written(folder, tmp_path, se
     if "dataset" in settings:
         settings = {"dataset": str(folder / f"{settings['dataset']}.npz")}
     with pytest.raises(ValueError, match=message):
-        launch.prepare("attack", attacking(folder, tmp_path / "run", **settings), attack.build)
+        prepare("attack", attacking(folder, tmp_path / "run", **settings), attack.build)
     assert not (tmp_path / "run").exists()
 
 
@@ -299,14 +298,14 @@ def test_digits_teach_networks_that_adapt_to_mnist(tmp_path):
         validate_every=50,
         baselines=False,
     )
-    result = launch.run("adapt", settings, adapt.build)
+    result = adapt.LAUNCHER.run(settings)
     assert result["baselines"]["no adaptation"]["mean"] < 60
     assert result["test_accuracy"]["mean"] > result["baselines"]["no adaptation"]["mean"] + 5
     assert "distilled images" in results.table(result)
 
 
 def test_an_artifact_is_evaluated_on_a_pool(folder, tmp_path):
-    result = launch.run("adapt", adaptation(folder, tmp_path / "run", baselines=False), adapt.build)
+    result = adapt.LAUNCHER.run(adaptation(folder, tmp_path / "run", baselines=False))
     settings = evaluate_launcher.Config(
         artifact=str(tmp_path / "run" / "distilled.npz"),
         dataset=str(folder / "target.npz"),

@@ -11,9 +11,7 @@ from problems import write_npz
 from scipy import stats
 
 from ddjax import baselines, coresets, networks
-from ddjax.launch import run as launch
-from ddjax.launch.parts import load_data
-from ddjax.launch.settings import parse
+from ddjax.launch import load_data, parse
 from experiments import architecture_search, coreset
 from experiments.architecture_search import SPACE, Config, agreement
 from experiments.cross_architecture import network_of
@@ -99,7 +97,7 @@ def test_the_space_fits_small_images_and_holds_each_network_once(asked):
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_compiles(asked, settings, message, monkeypatch, tmp_path):
-    monkeypatch.setattr(launch, "once", None)
+    monkeypatch.setattr(architecture_search, "once", None)
     with pytest.raises(ValueError, match=message):
         architecture_search.run(Config(**vars(asked) | settings))
     assert not (tmp_path / "run").exists()

@@ -11,7 +11,6 @@ import pytest
 
 from ddjax import artifact, data
 from ddjax.data import with_classes
-from ddjax.launch import run as launch
 from experiments import continual, coreset
 from experiments.baselines import Scores
 from experiments.continual import Config
@@ -130,7 +129,7 @@ def test_classes_that_are_not_there_are_refused(dataset, classes):
 def test_what_cannot_be_is_refused_before_anything_is_written(
     dataset, tmp_path, monkeypatch, settings, message
 ):
-    monkeypatch.setattr(launch, "once", None)
+    monkeypatch.setattr(continual, "once", None)
     with pytest.raises(ValueError, match=message):
         continual.run(tiny(dataset, tmp_path / "run", **settings))
     assert not (tmp_path / "run").exists()

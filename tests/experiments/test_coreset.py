@@ -13,9 +13,7 @@ from problems import CLASSES, SHAPE, write_npz
 
 import ddjax
 from ddjax import artifact, coresets, networks
-from ddjax.launch import run as launch
-from ddjax.launch.parts import load_data
-from ddjax.launch.settings import parse
+from ddjax.launch import directory, load_data, parse
 from experiments import coreset
 
 TINY: dict[str, Any] = {
@@ -163,4 +161,4 @@ def test_the_flags_of_the_docstring_are_flags():
     command = command.replace("\\", " ").split()
     config = parse(coreset.Config, ["coreset", *command], flags.FlagValues())
     assert config.eval_augment == "dc_crop_scale_rotate"
-    assert launch.describe_settings(config, experiment="coreset")["feature_width"] == 32
+    assert directory.describe_settings(config, experiment="coreset")["feature_width"] == 32

@@ -14,7 +14,7 @@ from problems import CLASSES, SHAPE, write_npz
 
 import ddjax
 from ddjax import artifact, forms, inits
-from ddjax.launch.parts import Keys
+from ddjax.launch import Keys
 from ddjax.types import Distilled, Recipe, Schedule
 from experiments import cross_architecture, evaluate
 from experiments.baselines import Scores

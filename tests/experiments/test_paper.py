@@ -12,12 +12,12 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
+from launchers import TINY
 from problems import CLASSES, write_npz
-from test_launch import TINY
 
 from ddjax import inits, networks
 from ddjax import pool as pools
-from ddjax.launch import Keys, Scores, distillation, load_data, parse, planning, regenerate, results
+from ddjax.launch import Scores, distillation, parse, planning, regenerate, results
 from ddjax.launch.tables import Cell, Published, Run, Table
 from ddjax.pool import Pool
 from experiments import baselines, finetune, fixed_init, linear_bound, paper, sweep
@@ -94,16 +94,17 @@ def test_a_stopped_measurement_continues_with_what_is_missing(dataset, tmp_path,
 
 def test_the_fixed_theta_is_that_of_fixed_init(dataset, tmp_path):
     settings = quick(dataset, tmp_path / "run", theta="fixed", seed=3)
-    data = load_data(settings)
-    setting = baselines.setting_of(settings, data, Keys.of(3))
-    config = fixed_init.Config(dataset=str(dataset), network="mlp", seed=3)
-    theirs = fixed_init.build(config, data, Keys.of(3), planning.default_for(config)).inits
+    data = baselines.load_data(settings)
+    setting = baselines.setting_of(settings, data, baselines.Keys.of(3))
+    theirs = fixed_init.LAUNCHER.parts(
+        fixed_init.Config(dataset=str(dataset), network="mlp", seed=3), data
+    ).inits
     key = jax.random.key(0)
     jax.tree.map(np.testing.assert_array_equal, setting.inits.sample(key), theirs.sample(key))
 
 
 def test_a_pool_s_held_out_members_are_scored(dataset, tmp_path):
-    data = load_data(quick(dataset, tmp_path / "run"))
+    data = baselines.load_data(quick(dataset, tmp_path / "run"))
     network = networks.mlp(data.image_shape, CLASSES, widths=(6,))
     params = jax.vmap(inits.random(network).sample)(jax.random.split(jax.random.key(0), 5))
     facts = {"dataset": "spots", "network": "mlp", "network_settings": {"widths": [6]}}
@@ -246,7 +247,7 @@ def tuned(large_images: Path, alexnet_file: Path, workdir: Path, **settings: Any
 
 def test_alexnet_is_fine_tuned_from_a_file_with_a_fresh_last_layer(large_images, alexnet_file, tmp_path):
     settings = tuned(large_images, alexnet_file, tmp_path / "run")
-    result = distillation.run("finetune", settings, finetune.build)
+    result = finetune.LAUNCHER.run(settings)
     assert result["test_accuracy"]["n"] == 1
     assert result["init"] == "loaded(narrow)"
     assert result["layout"] == {"steps": 1, "epochs": 3, "images": CLASSES}
@@ -266,7 +267,7 @@ def test_memory_of_a_fine_tuning_is_known_beforehand_and_what_lessens_it(
     monkeypatch.setenv("DDJAX_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(planning, "BUDGET_SECONDS", 15.0)
     settings = tuned(large_images, alexnet_file, tmp_path / "run", dry_run=True, memory="reverse")
-    assert distillation.run("finetune", settings, finetune.build) == {}
+    assert finetune.LAUNCHER.run(settings) == {}
     told = capsys.readouterr().out
     (needed,) = re.findall(r"([\d.]+) MiB of [\d,.]+ MiB in all", told)
     assert not (tmp_path / "run").exists()
@@ -279,7 +280,7 @@ def test_memory_of_a_fine_tuning_is_known_beforehand_and_what_lessens_it(
         memory_limit=0.95 * float(needed) / 2**10,
     )
     with pytest.raises(ValueError, match="memory: expected outer steps that need at most"):
-        distillation.run("finetune", tight, finetune.build)
+        finetune.LAUNCHER.run(tight)
     assert re.search(r"--(memory|batch_size|inner_epochs)=\S+: [\d.]+ MiB in all", capsys.readouterr().out)
 
 
@@ -297,9 +298,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(
     large_images, alexnet_file, tmp_path, settings, message
 ):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        distillation.run(
-            "finetune", tuned(large_images, alexnet_file, tmp_path / "run", **settings), finetune.build
-        )
+        finetune.LAUNCHER.run(tuned(large_images, alexnet_file, tmp_path / "run", **settings))
     assert not (tmp_path / "run").exists()
 
 

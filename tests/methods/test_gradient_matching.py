@@ -13,7 +13,7 @@ from problems import CLASSES, SHAPE, relative, small_form, three_digits
 
 import ddjax
 from ddjax import augment, data, forms, inits, methods, networks
-from ddjax.launch.parts import Keys, Parts
+from ddjax.launch import Parts
 from ddjax.methods.gradient_matching import DISTANCES, NetworkState
 from ddjax.types import InitDistribution, Method, Network, Schedule
 from ddjax.unroll import cross_entropy
@@ -309,17 +309,21 @@ def test_images_that_are_not_ordered_by_class_are_refused(labels):
 
 def parts(**settings: Any) -> Parts:
     sizes = {"dataset": "digits", "depth": 1, "width": 4}
-    return launcher.build(launcher.Config(**sizes, **settings), data.load("digits"), Keys.of(0))
+    return launcher.LAUNCHER.parts(launcher.Config(**sizes, **settings), data.load("digits"))
 
 
 def test_the_launcher_does_what_was_published():
     one, ten = parts(), parts(images_per_class=10)
-    assert (one.num_outer_steps, one.plan["matches"]) == (1000, 1)
-    assert (ten.num_outer_steps, ten.plan["matches"], ten.plan["epochs"]) == (10_000, 10, 50)
-    assert one.plan["outer_lr"] == 0.1
+    assert (one.outer.num_outer_steps, one.facts.plan["matches"]) == (1000, 1)
+    assert (ten.outer.num_outer_steps, ten.facts.plan["matches"], ten.facts.plan["epochs"]) == (
+        10_000,
+        10,
+        50,
+    )
+    assert one.facts.plan["outer_lr"] == 0.1
     siamese = parts(initial_images="real", augment="dsa", eval_augment="dsa")
-    assert siamese.plan["augmentation"] == "color_crop_cutout_scale_rotate"
-    assert siamese.method.recipe.augmentation == siamese.plan["eval_augmentation"]
+    assert siamese.facts.plan["augmentation"] == "color_crop_cutout_scale_rotate"
+    assert siamese.method.recipe.augmentation == siamese.facts.plan["eval_augmentation"]
     images = siamese.form.init(jax.random.key(0)).images
     pixels = data.load("digits").train.normalised()
     assert all((pixels == image).all((1, 2, 3)).any() for image in np.asarray(images[0]))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,25 +13,12 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
+from launchers import TINY, start
 from problems import write_npz
 
 from ddjax import report
-from ddjax.launch import run as launch
-from ddjax.launch import settings as config
+from ddjax.launch import directory, distillation, parse, process
 from experiments import distribution_matching, evaluate, fixed_init, random_init
-
-ROOT = Path(__file__).resolve().parents[2]
-TINY: dict[str, Any] = {
-    "network": "mlp",
-    "num_outer_steps": 4,
-    "inner_steps": 2,
-    "inner_epochs": 1,
-    "batch_size": 16,
-    "num_eval_inits": 3,
-    "num_val_inits": 2,
-    "validate_every": 2,
-    "record_every": 1,
-}
 
 
 @pytest.fixture
@@ -52,7 +37,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def test_a_run_leaves_what_was_promised(dataset, tmp_path, capsys):
     workdir = tmp_path / "run"
-    result = launch.run("random_init", tiny(dataset, workdir), random_init.build)
+    result = random_init.LAUNCHER.run(tiny(dataset, workdir))
     names = {path.name for path in workdir.iterdir()}
     assert names == {
         "checkpoints",
@@ -81,9 +66,9 @@ def test_a_run_leaves_what_was_promised(dataset, tmp_path, capsys):
 
 
 def test_a_finished_run_is_found_finished(dataset, tmp_path, capsys):
-    first = launch.run("random_init", tiny(dataset, tmp_path / "run"), random_init.build)
+    first = random_init.LAUNCHER.run(tiny(dataset, tmp_path / "run"))
     before = contents(tmp_path / "run")
-    again = launch.run("random_init", tiny(dataset, tmp_path / "run"), random_init.build)
+    again = random_init.LAUNCHER.run(tiny(dataset, tmp_path / "run"))
     assert again == first
     assert contents(tmp_path / "run") == before
     assert "is finished" in capsys.readouterr().out
@@ -91,7 +76,7 @@ def test_a_finished_run_is_found_finished(dataset, tmp_path, capsys):
 
 def test_fixed_init_knows_one_theta(dataset, tmp_path):
     settings = fixed_init.Config(**TINY, dataset=str(dataset), workdir=str(tmp_path / "run"))
-    result = launch.run("fixed_init", settings, fixed_init.build)
+    result = fixed_init.LAUNCHER.run(settings)
     assert result["test_accuracy"]["n"] == 1
     assert result["init"] == "fixed(xavier_normal)"
     again = evaluate.Config(
@@ -113,7 +98,7 @@ def test_distribution_matching_then_evaluation_on_another_network(dataset, tmp_p
         num_val_inits=1,
         images_per_class=2,
     )
-    launch.run("distribution_matching", settings, distribution_matching.build)
+    distribution_matching.LAUNCHER.run(settings)
     with np.load(tmp_path / "run" / "distilled.npz") as file:
         assert "lrs" not in file.files
         assert file["images"].shape == (1, 6, 8, 8, 1)
@@ -134,10 +119,13 @@ def test_distribution_matching_then_evaluation_on_another_network(dataset, tmp_p
 
 def test_the_original_s_settings_are_one_flag(dataset, tmp_path):
     settings = tiny(dataset, tmp_path / "run", original=True, num_outer_steps=None)
-    parts = launch.prepare("random_init", settings, random_init.build).parts
-    assert parts.num_outer_steps == 400 * (108 // 16)
-    assert parts.clip_norm is None
-    assert parts.plan == {"outer_optimizer": "adam(0.5, 0.999), halved every 240 steps", "outer_lr": 0.01}
+    parts = distillation.prepare("random_init", settings, random_init.build).parts
+    assert parts.outer.num_outer_steps == 400 * (108 // 16)
+    assert parts.outer.clip_norm is None
+    assert parts.facts.plan == {
+        "outer_optimizer": "adam(0.5, 0.999), halved every 240 steps",
+        "outer_lr": 0.01,
+    }
 
 
 def test_every_field_is_a_flag_that_is_checked():
@@ -149,7 +137,7 @@ def test_every_field_is_a_flag_that_is_checked():
         "--original",
         "--nobaselines",
     ]
-    parsed = config.parse(random_init.Config, argv, flags.FlagValues())
+    parsed = parse(random_init.Config, argv, flags.FlagValues())
     assert parsed == random_init.Config(
         num_outer_steps=7, outer_lr=0.5, dataset="mnist", original=True, baselines=False
     )
@@ -171,7 +159,7 @@ def test_every_field_is_a_flag_that_is_checked():
 )
 def test_bad_flags_are_refused(argument, message):
     with pytest.raises(ValueError, match=message):
-        config.parse(random_init.Config, ["program", argument], flags.FlagValues())
+        parse(random_init.Config, ["program", argument], flags.FlagValues())
 
 
 @pytest.mark.parametrize(
@@ -192,20 +180,20 @@ def test_bad_flags_are_refused(argument, message):
 def test_bad_settings_are_refused_before_anything_is_written(dataset, tmp_path, settings, message):
     workdir = tmp_path / "run"
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        launch.prepare("random_init", tiny(dataset, workdir, **settings), random_init.build)
+        distillation.prepare("random_init", tiny(dataset, workdir, **settings), random_init.build)
     assert not workdir.exists()
 
 
 def test_another_experiment_s_directory_is_refused(dataset, tmp_path):
     workdir = tmp_path / "run"
-    launch.open_workdir(workdir, tiny(dataset, workdir), experiment="random_init")
+    directory.open_workdir(workdir, tiny(dataset, workdir), experiment="random_init")
     before = contents(workdir)
     with pytest.raises(ValueError, match="seed was 0, is 1"):
-        launch.open_workdir(workdir, tiny(dataset, workdir, seed=1), experiment="random_init")
+        directory.open_workdir(workdir, tiny(dataset, workdir, seed=1), experiment="random_init")
     with pytest.raises(ValueError, match="experiment was 'random_init', is 'fixed_init'"):
-        launch.open_workdir(workdir, tiny(dataset, workdir), experiment="fixed_init")
+        directory.open_workdir(workdir, tiny(dataset, workdir), experiment="fixed_init")
     with pytest.raises(ValueError, match="holds other files"):
-        launch.open_workdir(tmp_path, tiny(dataset, tmp_path), experiment="random_init")
+        directory.open_workdir(tmp_path, tiny(dataset, tmp_path), experiment="random_init")
     assert contents(workdir) == before
 
 
@@ -214,31 +202,19 @@ def test_errors_become_the_documented_exit_codes(capsys):
         def action():
             raise error
 
-        return launch.guarded(action)
+        return process.guarded(action)
 
-    assert launch.guarded(lambda: None) == 0
+    assert process.guarded(lambda: None) == 0
     assert raising(ValueError("expected, got")) == 2
     assert raising(FileNotFoundError("no file")) == 2
-    assert raising(launch.DivergedError("at step 3")) == 3
-    assert raising(launch.PreemptedError("saved")) == 75
+    assert raising(process.DivergedError("at step 3")) == 3
+    assert raising(process.PreemptedError("saved")) == 75
     assert capsys.readouterr().err.splitlines() == [
         "error: expected, got",
         "error: no file",
         "diverged: at step 3",
         "preempted: saved",
     ]
-
-
-def start(module: str, *arguments: str) -> subprocess.Popen:
-    environment = os.environ | {"XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", f"experiments.{module}", *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize(
@@ -305,10 +281,10 @@ def test_compilations_are_kept_where_the_user_has_not_said_otherwise(tmp_path, m
     before = jax.config.values["jax_compilation_cache_dir"]
     try:
         jax.config.update("jax_compilation_cache_dir", None)
-        launch.keep_compilations()
+        process.keep_compilations()
         assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "xla")
         jax.config.update("jax_compilation_cache_dir", "elsewhere")
-        launch.keep_compilations()
+        process.keep_compilations()
         assert jax.config.values["jax_compilation_cache_dir"] == "elsewhere"
     finally:
         jax.config.update("jax_compilation_cache_dir", before)

@@ -11,16 +11,14 @@ from typing import Any
 import jax
 import pytest
 from absl import flags
+from launchers import start
 from problems import write_npz
-from test_launch import start
 from test_parallel import finish, launcher, two
 
 from ddjax import artifact, plan
 from ddjax.data import to_device
 from ddjax.engine import compile_dispatch, init_state
-from ddjax.launch import planning
-from ddjax.launch import run as launch
-from ddjax.launch import settings as config
+from ddjax.launch import distillation, parse, planning, process
 from ddjax.plan import Plan, Site
 from experiments import distribution_matching, random_init
 
@@ -69,15 +67,15 @@ def tiny(dataset: Path, workdir: Path, **settings: Any) -> random_init.Config:
 
 def settled(dataset: Path, workdir: Path, **settings: Any) -> dict[str, Any]:
     """What a first start writes to `plan.json`, before its first outer step."""
-    wanted = launch.prepare("random_init", tiny(dataset, workdir, **settings), random_init.build)
-    launch.claim(wanted)
-    launch.settle(wanted)
+    wanted = distillation.prepare("random_init", tiny(dataset, workdir, **settings), random_init.build)
+    distillation.claim(wanted)
+    distillation.settle(wanted)
     return json.loads((workdir / "plan.json").read_text())
 
 
 def test_the_defaults_are_resolved_once_and_the_question_is_recorded(dataset, tmp_path, capsys):
     workdir = tmp_path / "run"
-    launch.run("random_init", tiny(dataset, workdir, **CONVNET), random_init.build)
+    random_init.LAUNCHER.run(tiny(dataset, workdir, **CONVNET))
     resolved = json.loads((workdir / "plan.json").read_text())
     assert {name: resolved[name] for name in plan.CHOICES} == {
         "conv_form": "auto",
@@ -132,20 +130,20 @@ def test_a_resumed_run_never_tunes_again(dataset, tmp_path, cache, monkeypatch):
     for name in ("tune", "recall", "trial"):
         monkeypatch.setattr(plan, name, refuse)
     for tune in (True, False):
-        launch.run("random_init", tiny(dataset, workdir, tune=tune), random_init.build)
+        random_init.LAUNCHER.run(tiny(dataset, workdir, tune=tune))
         (workdir / "result.json").unlink()
     assert json.loads((workdir / "plan.json").read_text()) == before
 
 
 def test_the_plan_is_what_runs(dataset, tmp_path):
     workdir = tmp_path / "run"
-    wanted = launch.prepare(
+    wanted = distillation.prepare(
         "random_init", tiny(dataset, workdir, **CONVNET, memory="mixed_sqrt"), random_init.build
     )
-    launch.claim(wanted)
-    resolved = launch.write_plan(wanted)
+    distillation.claim(wanted)
+    resolved = distillation.write_plan(wanted)
     (workdir / "plan.json").write_text(json.dumps(resolved | {"conv_form": "im2col", "slots_per_chunk": 2}))
-    ready = launch.settle(wanted)
+    ready = distillation.settle(wanted)
     assert ready.plan == Plan("im2col", "mixed_sqrt", 2)
     params = ready.parts.network.init(jax.random.key(0))
     text = jax.jit(ready.parts.network.apply).lower(params, ready.data.test.normalised()[:2]).as_text()
@@ -184,11 +182,11 @@ def test_two_processes_do_not_tune(dataset, tmp_path, cache):
 def test_a_dry_run_says_what_the_compiled_program_takes_and_leaves_nothing(dataset, tmp_path, capsys):
     workdir = tmp_path / "runs" / "run"
     settings = tiny(dataset, workdir, dry_run=True)
-    assert launch.guarded(lambda: launch.run("random_init", settings, random_init.build)) == 0
+    assert process.guarded(lambda: random_init.LAUNCHER.run(settings)) == 0
     assert not workdir.parent.exists()
     told = capsys.readouterr().out
-    ready = launch.prepare("random_init", settings, random_init.build)
-    problem, site = ready.case.problem(ready.plan), ready.case.site()
+    ready = distillation.prepare("random_init", settings, random_init.build)
+    problem, site = planning.problem_of(ready.case, ready.plan), planning.site_of(ready.case)
     state = init_state(problem, jax.random.key(0))
     _, cost = compile_dispatch(problem, site.mesh, state, to_device(ready.data.train), jax.random.key(0))
     assert cost.temporary_bytes > 0
@@ -200,12 +198,12 @@ def test_a_dry_run_says_what_the_compiled_program_takes_and_leaves_nothing(datas
 
 def test_a_dry_run_that_does_not_fit_says_what_would(dataset, tmp_path, capsys):
     sizes = {"batch_size": 128, "inner_steps": 8}
-    wanted = launch.prepare("random_init", tiny(dataset, tmp_path / "run", **sizes), random_init.build)
-    site: Site = wanted.case.site()
-    _, now = site.compile(wanted.case.problem(wanted.plan))
+    wanted = distillation.prepare("random_init", tiny(dataset, tmp_path / "run", **sizes), random_init.build)
+    site: Site = planning.site_of(wanted.case)
+    _, now = site.compile(planning.problem_of(wanted.case, wanted.plan))
     limit = 0.7 * sum(now[1:])
     rehearsal = tiny(dataset, tmp_path / "run", dry_run=True, memory_limit=limit / 2**30, **sizes)
-    code = launch.guarded(lambda: launch.run("random_init", rehearsal, random_init.build))
+    code = process.guarded(lambda: random_init.LAUNCHER.run(rehearsal))
     assert code == 2
     assert not (tmp_path / "run").exists()
     told, refused = capsys.readouterr()
@@ -215,10 +213,10 @@ def test_a_dry_run_that_does_not_fit_says_what_would(dataset, tmp_path, capsys):
     for change, size, fits in (found[0], found[-1], that_fit[0]):
         settings = dict(one.removeprefix("--").split("=") for one in change.split(" "))
         changed = {k: v if k == "memory" else int(v) for k, v in settings.items()}
-        other = launch.prepare(
+        other = distillation.prepare(
             "random_init", tiny(dataset, tmp_path / "run", **(sizes | changed)), random_init.build
         )
-        _, cost = site.compile(other.case.problem(other.plan))
+        _, cost = site.compile(planning.problem_of(other.case, other.plan))
         needed = sum(cost[1:])
         assert size == f"{needed / 2**20:,.1f}", change
         assert (fits == "fits") == (needed <= limit), change
@@ -230,15 +228,15 @@ def test_no_unroll_no_strategy(dataset, tmp_path, capsys):
     places: dict[str, Any] = {"dataset": str(dataset), "workdir": str(workdir)}
     sizes: dict[str, Any] = {"depth": 1, "width": 4, "batch_size": 8, "num_inits": 8, "slots_per_chunk": 2}
     settings = distribution_matching.Config(**places, **sizes)
-    wanted = launch.prepare("distribution_matching", settings, distribution_matching.build)
-    launch.claim(wanted)
-    assert launch.settle(wanted).plan == Plan("auto", None, 2)
+    wanted = distillation.prepare("distribution_matching", settings, distribution_matching.build)
+    distillation.claim(wanted)
+    assert distillation.settle(wanted).plan == Plan("auto", None, 2)
     resolved = json.loads((workdir / "plan.json").read_text())
     assert "memory" not in resolved
     assert resolved["chosen"] == {"conv_form": "default", "slots_per_chunk": "flag"}
     rehearsal = distribution_matching.Config(**places, **sizes, dry_run=True, memory_limit=SMALL)
     with pytest.raises(ValueError, match=r"memory: expected outer steps that need at most 0\.0 MiB"):
-        launch.run("distribution_matching", rehearsal, distribution_matching.build)
+        distribution_matching.LAUNCHER.run(rehearsal)
     told = capsys.readouterr().out
     assert len(jax.devices()) == 4  # with two θ0 each
     for change in ("--slots_per_chunk=1", "on 8 devices"):
@@ -246,7 +244,7 @@ def test_no_unroll_no_strategy(dataset, tmp_path, capsys):
         assert re.search(line, told), change
     assert "--memory" not in told
     with pytest.raises(ValueError, match="Unknown command line flag 'memory'"):
-        config.parse(distribution_matching.Config, ["program", "--memory=mixed"], flags.FlagValues())
+        parse(distribution_matching.Config, ["program", "--memory=mixed"], flags.FlagValues())
 
 
 def test_a_dry_run_of_a_begun_run_reads_its_plan(dataset, tmp_path, capsys, no_trials):
@@ -261,13 +259,13 @@ def test_a_dry_run_of_a_begun_run_reads_its_plan(dataset, tmp_path, capsys, no_t
 
 
 def dry(settings: random_init.Config, capsys: pytest.CaptureFixture) -> str:
-    assert launch.run("random_init", settings, random_init.build) == {}
+    assert random_init.LAUNCHER.run(settings) == {}
     return capsys.readouterr().out
 
 
 def test_a_run_that_may_not_fit_is_warned_of(dataset, tmp_path, capsys):
     settings = tiny(dataset, tmp_path / "run", memory_limit=SMALL, tune=False)
-    assert launch.run("random_init", settings, random_init.build)["num_outer_steps"] == 2
+    assert random_init.LAUNCHER.run(settings)["num_outer_steps"] == 2
     assert "warning: this may not fit; --dry_run tells what would" in capsys.readouterr().err
 
 
@@ -279,7 +277,7 @@ def test_a_run_that_may_not_fit_is_warned_of(dataset, tmp_path, capsys):
     ],
 )
 def test_every_choice_is_a_flag(arguments, expected):
-    parsed = config.parse(random_init.Config, ["program", *arguments], flags.FlagValues())
+    parsed = parse(random_init.Config, ["program", *arguments], flags.FlagValues())
     assert (parsed.conv_form, parsed.memory, parsed.slots_per_chunk) == expected
     assert not parsed.tune
     assert not parsed.dry_run
@@ -297,7 +295,7 @@ def test_every_choice_is_a_flag(arguments, expected):
 )
 def test_a_choice_that_there_is_not_is_refused(argument, message):
     with pytest.raises(ValueError, match=message):
-        config.parse(random_init.Config, ["program", argument], flags.FlagValues())
+        parse(random_init.Config, ["program", argument], flags.FlagValues())
 
 
 def test_a_process_that_only_rehearses(dataset, tmp_path):
@@ -317,4 +315,4 @@ def test_a_process_that_only_rehearses(dataset, tmp_path):
 def test_several_processes_do_not_rehearse(dataset, tmp_path):
     settings = tiny(dataset, tmp_path / "run", dry_run=True, distributed=True)
     with pytest.raises(ValueError, match="dry_run: expected one process; got --distributed"):
-        launch.run("random_init", settings, random_init.build)
+        random_init.LAUNCHER.run(settings)

@@ -8,8 +8,7 @@ import pytest
 
 from ddjax import coresets, inits
 from ddjax.data import load
-from ddjax.launch import parts
-from ddjax.launch.settings import Unrolled
+from ddjax.launch import Parts, Plan, Unrolled, build_network, choose_network, unrolled_parts
 from ddjax.networks import norms
 
 
@@ -18,8 +17,8 @@ def digits():
     return load("digits")
 
 
-def build(digits, **flags) -> parts.Parts:
-    return parts.unrolled_parts(Unrolled(**flags), digits, inits.random)
+def build(digits, **flags) -> Parts:
+    return unrolled_parts(Unrolled(**flags), digits, Plan(), inits.random)
 
 
 @pytest.mark.parametrize("start", ["real", "k_means"])
@@ -56,9 +55,9 @@ def test_a_random_horizon_needs_a_window(digits):
 
 def test_the_norm_of_the_flags_is_the_network_s(digits):
     config = Unrolled(network="convnet", width=4, norm="batch")
-    name, own = parts.choose_network(config, digits)
+    name, own = choose_network(config, digits)
     assert (name, own["norm"], own["width"]) == ("convnet", "batch", 4)
-    assert norms.has_batch_norm(parts.build_network((name, own), digits))
-    choice = parts.choose_network(Unrolled(network="mlp", norm="batch"), digits)
+    assert norms.has_batch_norm(build_network((name, own), digits))
+    choice = choose_network(Unrolled(network="mlp", norm="batch"), digits)
     with pytest.raises(ValueError, match=r"settings of mlp: expected one of .*; got 'norm'"):
-        parts.build_network(choice, digits)
+        build_network(choice, digits)

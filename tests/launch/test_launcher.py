@@ -1,0 +1,116 @@
+"""Launchers as objects."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from launchers import ROOT, TINY
+from problems import write_npz
+
+from ddjax import launch
+from ddjax.launch import Launcher, Unrolled, Where, flag
+from experiments import continual, random_init, sweep
+
+NO_LAUNCHERS = {"__init__", "condensation", "regenerate", "tables"}
+NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem not in NO_LAUNCHERS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_of_experiments_is_a_launcher_of_its_own_name(name):
+    found = launch.find(name)
+    assert found.name == name
+    assert found.docstring
+    assert (
+        (ROOT / "experiments" / f"{name}.py")
+        .read_text()
+        .endswith('\n\nif __name__ == "__main__":\n    LAUNCHER.main()\n')
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("random", "launcher: expected a module of experiments; got 'random'"),
+        (
+            "tables",
+            r"launcher: expected a module with LAUNCHER = Launcher\(...\); experiments.tables has none",
+        ),
+    ],
+)
+def test_a_launcher_that_there_is_not_is_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        launch.find(name)
+
+
+@pytest.mark.parametrize(("given", "got"), [({}, "neither"), ({"build": len, "run": len}, "both")])
+def test_a_launcher_builds_or_runs(given, got):
+    with pytest.raises(ValueError, match=f"expected either build or run; got {got}"):
+        Launcher("mine", None, Where, **given)
+
+
+def test_what_is_no_distillation_has_no_parts(digits):
+    with pytest.raises(ValueError, match="launcher sweep: expected a distillation"):
+        sweep.LAUNCHER.parts(sweep.Config(), digits)
+
+
+def test_a_command_is_carried_out_as_the_shell_would(tmp_path, rng):
+    dataset = write_npz(tmp_path / "spots.npz", rng)
+    given = TINY | {"dataset": str(dataset), "baselines": False}
+    result = random_init.LAUNCHER.carry_out(given, tmp_path / "run")
+    assert result == json.loads((tmp_path / "run" / "result.json").read_text())
+    assert random_init.LAUNCHER.carry_out(given, tmp_path / "run") == result
+    with pytest.raises(ValueError, match="Unknown command line flag 'sede'"):
+        random_init.LAUNCHER.carry_out({"sede": 1}, tmp_path / "other")
+
+
+def test_a_launcher_of_ones_own_needs_nothing_but_the_package(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Config(Where):
+        size: int = flag(2, "a size", low=1)
+
+    def run(config: Config) -> dict:
+        return launch.once(
+            config.directory("mine"),
+            config,
+            lambda: {"size": config.size},
+            experiment="mine",
+            what="a size",
+            written="result.json",
+            table=str,
+        )
+
+    mine = Launcher("mine", "A launcher of one's own.", Config, run=run)
+    assert mine.carry_out({"size": 5}, tmp_path / "run") == {"size": 5}
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert written == {"experiment": "mine", "dataset": "digits", "data_dir": None, "seed": 0, "size": 5}
+
+
+def test_those_who_carry_out_others_hold_objects():
+    assert set(sweep.LAUNCHERS) == {"random_init", "fixed_init"}
+    assert all(
+        isinstance(one, Launcher) for one in (*sweep.LAUNCHERS.values(), *continual.DISTILLATIONS.values())
+    )
+
+
+def test_a_family_says_itself_what_it_differentiates():
+    assert launch.Matching().differentiated_steps() is None
+    assert Unrolled(inner_steps=4, inner_epochs=5).differentiated_steps() == 20
+    assert Unrolled(inner_steps=4, inner_epochs=5, window=3).differentiated_steps() == 3
+
+
+def test_importing_the_machinery_touches_no_device():
+    code = (
+        "import ddjax, sys\n"
+        "assert 'ddjax.launch' not in sys.modules\n"
+        "import ddjax.launch\n"
+        "heavy = {'tensorflow', 'tensorflow_datasets', 'matplotlib', 'sklearn', 'PIL', 'experiments'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "from jax._src import xla_bridge\n"
+        "assert not xla_bridge._backends, 'a backend was initialised'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
