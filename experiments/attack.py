@@ -47,6 +47,7 @@ from ddjax.launch import (
     unrolled_parts,
 )
 from ddjax.methods.unrolled import relabelled
+from ddjax.poisoning import rates, wrongly_labelled
 from ddjax.types import InitDistribution, Schedule
 
 LEARNING_RATES = (0.001, *baselines.LEARNING_RATES, 1.0)
@@ -97,31 +98,12 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     return dataclasses.replace(parts, eval_inits=others, hooks=Hooks(score, measure))
 
 
-def divided(split: Split, attacked: int, target: int) -> dict[str, Split]:
-    """The attacked images under the label that they are to get, and all others under their own."""
-    is_attacked = split.labels == attacked
-    if not is_attacked.any() or is_attacked.all():
-        raise ValueError(
-            f"attacked: expected images of class {attacked} and of others; got {is_attacked.sum()} of "
-            f"{len(split)}. Give another --attacked."
-        )
-    return {
-        "attacked_to_target": dataclasses.replace(
-            split,
-            images=split.images[is_attacked],
-            labels=np.full(is_attacked.sum(), target, split.labels.dtype),
-        ),
-        "other_classes": dataclasses.replace(
-            split, images=split.images[~is_attacked], labels=split.labels[~is_attacked]
-        ),
-    }
-
-
 def score(launch: Launch) -> Callable[[Schedule], jax.Array]:
     """`schedule -> percent`, half the attacked-to-target rate and half the accuracy on the other classes."""
     config, data, parts = launch.config, launch.data, launch.parts
-    halves = [
-        scorer(
+
+    def scored(part: Split) -> Callable[[Schedule], jax.Array]:
+        return scorer(
             parts.network,
             parts.inits,
             part,
@@ -132,16 +114,9 @@ def score(launch: Launch) -> Callable[[Schedule], jax.Array]:
             num_inits=config.num_val_inits,
             runs_per_chunk=runs_at_once(config.num_val_inits),
         )
-        for part in divided(data.validation, config.attacked, config.target).values()
-    ]
+
+    halves = rates(scored, data.validation, attacked=config.attacked, target=config.target).values()
     return lambda schedule: sum((half(schedule).mean() for half in halves), jnp.zeros(())) / len(halves)
-
-
-def wrongly_labelled(schedule: Schedule, attacked: int, target: int) -> Schedule:
-    """Real images whose attacked class bears the target's label."""
-    is_attacked = jnp.argmax(schedule.labels, -1) == attacked
-    wrong = jax.nn.one_hot(target, schedule.labels.shape[-1], dtype=schedule.labels.dtype)
-    return schedule._replace(labels=jnp.where(is_attacked[..., None], wrong, schedule.labels))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,14 +132,15 @@ class _Comparison:
     ) -> dict[str, np.ndarray]:
         """Both scores of so many members, each after the next of the schedules."""
         members = jnp.arange(count) % (distribution.size or count)
-        return {
-            name: np.asarray(
+        # Nothing is drawn: members and steps are given.
+        keys = jax.random.split(jax.random.key(0), count)
+
+        def measured(part: Split) -> np.ndarray:
+            return np.asarray(
                 accuracies(
                     schedules,
                     jnp.arange(count) % len(schedules),
-                    jax.random.split(
-                        jax.random.key(0), count
-                    ),  # nothing is drawn: members and steps are given
+                    keys,
                     chunks(part),
                     mean=jnp.asarray(self.data.mean),
                     std=jnp.asarray(self.data.std),
@@ -175,8 +151,8 @@ class _Comparison:
                     members=members,
                 )
             )
-            for name, part in divided(split, self.config.attacked, self.config.target).items()
-        }
+
+        return rates(measured, split, attacked=self.config.attacked, target=self.config.target)
 
     def tested(self, schedules: Sequence[Schedule]) -> dict[str, Any]:
         """Both scores on the test split, over the held-out members."""
@@ -187,16 +163,15 @@ class _Comparison:
 
     def untouched(self) -> dict[str, Any]:
         """Both scores of the held-out members before any step."""
-        parts = divided(self.data.test, self.config.attacked, self.config.target)
         mean, std, network = jnp.asarray(self.data.mean), jnp.asarray(self.data.std), self.parts.network
         count = self.config.num_eval_inits
         held_out = jax.tree.map(lambda leaf: leaf[:count], self.parts.judged_inits.pool)
-        return {
-            name: Evaluation.of(
-                accuracies_as_they_are(held_out, chunks(part), mean=mean, std=std, network=network)
-            ).as_dict()
-            for name, part in parts.items()
-        }
+
+        def measured(part: Split) -> dict[str, Any]:
+            values = accuracies_as_they_are(held_out, chunks(part), mean=mean, std=std, network=network)
+            return Evaluation.of(values).as_dict()
+
+        return rates(measured, self.data.test, attacked=self.config.attacked, target=self.config.target)
 
     def real(self) -> dict[str, Any]:
         """Random real images with wrong labels under a constant learning rate chosen on validation."""
@@ -211,7 +186,10 @@ class _Comparison:
 
         def poisoned(seeds: Sequence[int], lr: float) -> list[Schedule]:
             schedules = (baselines.lay_out(s, setting, lr=lr) for s in baselines.real_sets(setting, seeds))
-            return [wrongly_labelled(one, self.config.attacked, self.config.target) for one in schedules]
+            return [
+                wrongly_labelled(one, attacked=self.config.attacked, target=self.config.target)
+                for one in schedules
+            ]
 
         def on_validation(lr: float) -> float:
             sets = poisoned(range(seed + 1_000_000, seed + 1_000_000 + TUNING_INITS), lr)

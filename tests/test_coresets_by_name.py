@@ -50,7 +50,7 @@ def test_pixels_need_no_training(split, monkeypatch):
 
 
 def test_what_cannot_be_selected_is_refused(split):
-    with pytest.raises(ValueError, match="selection: expected one of .*Did you mean 'herding'"):
+    with pytest.raises(ValueError, match=r"selection: expected one of .*Did you mean 'herding'"):
         coresets.select("herdng", learned_of(split), per_class=1, seed=0)
     with pytest.raises(ValueError, match="images per class: expected at most"):
         coresets.select("random", learned_of(split), per_class=1000, seed=0)
