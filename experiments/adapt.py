@@ -29,21 +29,8 @@ import jax.numpy as jnp
 from ddjax import baselines, inits
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, accuracies_as_they_are, chunks
-from ddjax.launch import (
-    Finished,
-    Hooks,
-    Keys,
-    Launcher,
-    Parts,
-    Plan,
-    Unrolled,
-    flag,
-    load_pool,
-    network_of,
-    results,
-    runs_at_once,
-    unrolled_parts,
-)
+from ddjax.launch import Finished, Hooks, Keys, Launcher, Parts, Plan, Unrolled, flag, results, unrolled_parts
+from ddjax.launch.choices import load_pool, network_of, runs_at_once
 from ddjax.types import Network
 
 REAL = ("random real", "optimized real", "k-means", "class mean")

@@ -29,23 +29,10 @@ import numpy as np
 from ddjax import baselines, checks, inits
 from ddjax.data import Dataset, Split
 from ddjax.evaluate import Evaluation, accuracies, accuracies_as_they_are, chunks, scorer
-from ddjax.launch import (
-    Finished,
-    Hooks,
-    Keys,
-    Launch,
-    Launcher,
-    Parts,
-    Plan,
-    Unrolled,
-    flag,
-    flag_like,
-    load_pool,
-    network_of,
-    results,
-    runs_at_once,
-    unrolled_parts,
-)
+from ddjax.launch import Finished, Hooks, Keys, Launch, Launcher, Parts, Plan, results, unrolled_parts
+from ddjax.launch.choices import load_pool, network_of, runs_at_once
+from ddjax.launch.flags import flag, flag_like
+from ddjax.launch.settings import Unrolled
 from ddjax.methods.unrolled import relabelled
 from ddjax.poisoning import rates, wrongly_labelled
 from ddjax.types import InitDistribution, Schedule

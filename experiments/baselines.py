@@ -19,25 +19,10 @@ import jax
 
 from ddjax import baselines, checks, coresets, inits
 from ddjax.data import Dataset
-from ddjax.launch import (
-    DataChoice,
-    Keys,
-    Launcher,
-    Layout,
-    Scores,
-    Where,
-    build_network,
-    choose_network,
-    flag,
-    flag_like,
-    load_data,
-    load_pool,
-    network_of,
-    numbers,
-    once,
-    results,
-    runs_at_once,
-)
+from ddjax.launch import Keys, Launcher, Layout, Scores, once, results
+from ddjax.launch.choices import build_network, choose_network, load_data, load_pool, network_of, runs_at_once
+from ddjax.launch.flags import flag, flag_like, numbers
+from ddjax.launch.settings import DataChoice, Where
 from ddjax.types import InitDistribution, Network, Recipe
 from ddjax.unroll import OPTIMIZERS
 

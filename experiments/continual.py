@@ -31,21 +31,10 @@ import numpy as np
 import ddjax
 from ddjax import artifact, checks, coresets, figures, networks, report
 from ddjax.data import Dataset, Stream, in_tasks
-from ddjax.launch import (
-    AUGMENTATIONS,
-    ConfigT,
-    DataChoice,
-    Keys,
-    Launcher,
-    Scores,
-    Where,
-    flag,
-    flag_like,
-    listed,
-    load_data,
-    once,
-    results,
-)
+from ddjax.launch import Keys, Launcher, Scores, once, results
+from ddjax.launch.choices import load_data
+from ddjax.launch.flags import ConfigT, flag, flag_like, listed
+from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
 from ddjax.networks.ops import CONV_FORMS
 from experiments import coreset, distribution_matching, gradient_matching
 

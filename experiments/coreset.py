@@ -28,25 +28,10 @@ from ddjax import distilled as forms
 from ddjax.coresets import BY_FEATURES, SELECTIONS, Coreset, Learned
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, accuracies, check_split, chunks
-from ddjax.launch import (
-    AUGMENTATIONS,
-    DataChoice,
-    Keys,
-    Launcher,
-    Layout,
-    Scores,
-    Where,
-    build_network,
-    choose_network,
-    flag,
-    flag_like,
-    listed,
-    load_data,
-    once,
-    results,
-    runs_at_once,
-    trained_recipe,
-)
+from ddjax.launch import Keys, Launcher, Layout, Scores, once, results
+from ddjax.launch.choices import build_network, choose_network, load_data, runs_at_once, trained_recipe
+from ddjax.launch.flags import flag, flag_like, listed
+from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
 

@@ -27,22 +27,10 @@ import jax
 from ddjax import checks, inits, networks, report
 from ddjax.data import Dataset
 from ddjax.evaluate import check_fits, check_split, evaluate
-from ddjax.launch import (
-    AUGMENTATIONS,
-    DataChoice,
-    Keys,
-    Launcher,
-    Scores,
-    Where,
-    check_workdir,
-    flag,
-    flag_like,
-    listed,
-    once,
-    results,
-    runs_at_once,
-    strategy,
-)
+from ddjax.launch import Keys, Launcher, Scores, check_workdir, once, results
+from ddjax.launch.choices import runs_at_once, strategy
+from ddjax.launch.flags import flag, flag_like, listed
+from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
 from experiments import evaluate as evaluation
 

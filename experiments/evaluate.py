@@ -14,19 +14,8 @@ from ddjax import artifact, checks, coresets, files, inits, networks, report
 from ddjax import pool as pools
 from ddjax.data import Dataset, load
 from ddjax.evaluate import evaluate
-from ddjax.launch import (
-    DataChoice,
-    Keys,
-    Launcher,
-    Where,
-    build_network,
-    choose_network,
-    flag,
-    flag_like,
-    in_form,
-    results,
-    runs_at_once,
-)
+from ddjax.launch import DataChoice, Keys, Launcher, Where, flag, flag_like, results
+from ddjax.launch.choices import build_network, choose_network, in_form, runs_at_once
 from ddjax.types import Distilled, InitDistribution, Network
 
 LARGEST = 65_536

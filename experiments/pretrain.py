@@ -27,19 +27,8 @@ import numpy as np
 from ddjax import files, inits, pool, report
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, accuracies_as_they_are, check_split, chunks
-from ddjax.launch import (
-    DataChoice,
-    Launcher,
-    Where,
-    build_network,
-    choose_network,
-    flag,
-    flag_like,
-    load_data,
-    open_workdir,
-    read_object,
-    results,
-)
+from ddjax.launch import DataChoice, Launcher, Where, flag, flag_like, open_workdir, read_object, results
+from ddjax.launch.choices import build_network, choose_network, load_data
 from ddjax.pool import Pool
 from ddjax.pretrain import Training, pretrain
 from ddjax.types import InitDistribution, Network

@@ -85,10 +85,10 @@ def finished(
     """The result in the work directory, where the run is finished; nothing is written.
 
     Args:
-        workdir: where to look.
-        config: the settings that it must be of.
-        experiment: likewise.
-        table: of a result; what it cannot show is damaged.
+        workdir: the directory to look in.
+        config: the settings that the directory must be of.
+        experiment: the name of the launcher that the directory must be of.
+        table: the function that shows a result as text; a result that it cannot show is damaged.
 
     Raises:
         ValueError: see `check_workdir`; or the result is damaged.
@@ -119,13 +119,13 @@ def once(
     """A measurement that is kept in its work directory, or found there; for one process.
 
     Args:
-        workdir: where; its lock is held meanwhile.
+        workdir: the directory of the result; its lock is held meanwhile.
         config: the settings.
-        measure: what `result.json` holds; it may write more beside it.
+        measure: the function that returns what `result.json` holds; it may write other files there too.
         experiment: the launcher's name.
-        what: told before.
-        written: the files, told after.
-        table: of a result.
+        what: a line that says what is measured, told before.
+        written: the names of the files, told after.
+        table: the function that shows a result as text.
 
     Raises:
         ValueError: see `open_workdir` and `finished`.

@@ -76,16 +76,18 @@ def of_the_step(config: Any) -> dict[str, Any]:
     return {name: value for name, value in recorded(config).items() if name not in same}
 
 
-def _define(name: str, kind: type, default: Any, settings: Any, values: flags.FlagValues) -> None:
-    text = settings["help"]
+def _define(
+    name: str, kind: type, default: Any, metadata: Mapping[str, Any], values: flags.FlagValues
+) -> None:
+    text = metadata["help"]
     if kind is bool:
         flags.DEFINE_bool(name, default, text, flag_values=values)
     elif kind is int:
-        flags.DEFINE_integer(name, default, text, lower_bound=settings["low"], flag_values=values)
+        flags.DEFINE_integer(name, default, text, lower_bound=metadata["low"], flag_values=values)
     elif kind is float:
-        flags.DEFINE_float(name, default, text, lower_bound=settings["low"], flag_values=values)
-    elif settings["choices"]:
-        flags.DEFINE_enum(name, default, settings["choices"], text, flag_values=values)
+        flags.DEFINE_float(name, default, text, lower_bound=metadata["low"], flag_values=values)
+    elif metadata["choices"]:
+        flags.DEFINE_enum(name, default, metadata["choices"], text, flag_values=values)
     else:
         flags.DEFINE_string(name, default, text, flag_values=values)
 

@@ -135,7 +135,7 @@ def tune(case: Case, start: Plan, free: Sequence[str]) -> list[Trial]:
 
 
 def describe_trial(one: Trial) -> str:
-    """One line."""
+    """What was found of a plan that was tried, in one line."""
     text = " ".join(f"{name}={value}" for name, value in one.plan.as_dict().items())
     if one.milliseconds is None or one.cost is None:
         return f"{text}: {one.passed_over}"
@@ -197,7 +197,7 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
     """
     chosen, limit, site = Plan.from_dict(resolved), limit_of(case.config), site_of(case)
     print(describe(resolved), flush=True)
-    estimate = measure(problem_of(case, chosen), site, limit)
+    estimate = estimate_of(problem_of(case, chosen), site, limit)
     if estimate is not None and estimate.fits:
         print("it fits" if limit is not None else "how much there is, this device does not say")
         return
@@ -223,7 +223,7 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
     )
 
 
-def measure(problem: Problem, site: Site, limit: int | None) -> Estimate | None:
+def estimate_of(problem: Problem, site: Site, limit: int | None) -> Estimate | None:
     """Compile outer steps and tell what they take; None where they do not compile."""
     try:
         _, cost = site.compile(problem)
@@ -246,16 +246,16 @@ def extent(config: Common, site: Site) -> dict[str, Any]:
 
 def cost_of(case: Case, chosen: Plan, site: Site, changed: Mapping[str, Any]) -> Cost:
     """What the outer steps take under changed settings; of more devices, what one with its share takes."""
-    ours = {name: value for name, value in changed.items() if name in plan.CHOICES}
-    theirs = {name: value for name, value in changed.items() if name not in (*plan.CHOICES, "devices")}
+    of_plan = {name: value for name, value in changed.items() if name in plan.CHOICES}
+    of_flags = {name: value for name, value in changed.items() if name not in (*plan.CHOICES, "devices")}
     share = case.config.num_inits * site.mesh.size // changed.get("devices", site.mesh.size)
-    other = dataclasses.replace(case, config=dataclasses.replace(case.config, num_inits=share, **theirs))
-    _, cost = site.compile(problem_of(other, dataclasses.replace(chosen, **ours)))
+    other = dataclasses.replace(case, config=dataclasses.replace(case.config, num_inits=share, **of_flags))
+    _, cost = site.compile(problem_of(other, dataclasses.replace(chosen, **of_plan)))
     return cost
 
 
 def describe_change(change: Change) -> str:
-    """As flags."""
+    """A change as flags."""
     return " ".join(
         f"on {value} devices" if name == "devices" else f"--{name}={value}"
         for name, value in change.settings.items()
@@ -263,7 +263,7 @@ def describe_change(change: Change) -> str:
 
 
 def describe_lever(lever: Lever) -> str:
-    """One line."""
+    """What a change would save, in one line."""
     return (
         f"{describe_change(lever.change)}: {mebibytes(lever.estimate.needed_bytes)} in all, "
         f"{'fits' if lever.estimate.fits else 'does not fit'} (the gradient: {lever.change.gradient})"

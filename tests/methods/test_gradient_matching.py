@@ -332,4 +332,4 @@ def test_the_launcher_does_what_was_published():
 def test_the_launcher_needs_loops_for_other_numbers_of_images():
     with pytest.raises(ValueError, match=r"got 5\. .* The flags are --matches and --net_epochs"):
         parts(images_per_class=5, matches=2)
-    assert parts(images_per_class=5, matches=2, net_epochs=3).num_outer_steps == 2000
+    assert parts(images_per_class=5, matches=2, net_epochs=3).outer.num_outer_steps == 2000
