@@ -61,8 +61,8 @@ def divided(split: Split, *, attacked: int, target: int) -> Divided:
         )
     wanted = np.full(is_attacked.sum(), target, split.labels.dtype)
     return Divided(
-        dataclasses.replace(split, images=split.images[is_attacked], labels=wanted),
-        dataclasses.replace(split, images=split.images[~is_attacked], labels=split.labels[~is_attacked]),
+        dataclasses.replace(split.at(is_attacked), labels=wanted),
+        split.at(~is_attacked),
     )
 
 

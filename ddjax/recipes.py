@@ -231,12 +231,12 @@ def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where:
         ValueError: another kind, an unknown setting, or a number that no training can be done with.
     """
     given = dict(record)
-    kind = given.pop("kind", None)
+    kind = given.pop("kind", Replay.kind)
     remedy = "Install a newer ddjax."
     checks.choice(f"{where}: the recipe's kind", kind, KINDS, remedy=remedy)
     names = {field.name for field in dataclasses.fields(KINDS[kind])}
     for name in given.keys() - names - {*_LEGACY}:
-        checks.choice(f"{where}: the recipe's settings", name, names, remedy=remedy)
+        checks.choice(f"{where}: expected a recipe as ddjax writes it: settings", name, names, remedy=remedy)
     _check_numbers(given, where)
     _check_augmentation(given.get("augmentation", ""), input_shape, where, is_known="augmentation" in names)
     return KINDS[kind](**{name: value for name, value in given.items() if name in names})

@@ -27,15 +27,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jax.scipy import stats
-
 from ddjax import baselines, checks, figures, report
 from ddjax.launch import Keys, Launcher, Scores, flag, flag_like, once, results, runs_at_once
+from ddjax.ranking import agreement
 from experiments import cross_architecture
 from experiments.cross_architecture import Matrix
 
@@ -95,28 +93,6 @@ def whole_name(title: str) -> str:
     return f"{WHOLE} on {title}"
 
 
-def agreement(proxy: Sequence[float], whole: Sequence[float]) -> dict[str, Any]:
-    """How well one list of accuracies stands for another.
-
-    Args:
-        proxy: of each network, percent of the validation split.
-        whole: of each network, percent of the test split, what they should be ordered as.
-
-    Returns:
-        `rank_correlation`: Spearman's ρ, the correlation of the ranks; None where all accuracies of one list
-        are equal. `chosen`: the position of the network that the proxy holds to be the best. `loss`: by how
-        many percent that one stays behind the best of `whole`.
-    """
-    constant = len(set(proxy)) == 1 or len(set(whole)) == 1
-    ranks = np.asarray(stats.rankdata(np.array([proxy, whole]), axis=1))
-    chosen = int(np.argmax(proxy))
-    return {
-        "rank_correlation": None if constant else float(np.corrcoef(ranks)[0, 1]),
-        "chosen": chosen,
-        "loss": float(np.max(whole) - whole[chosen]),
-    }
-
-
 def measure(config: Config, matrix: Matrix, workdir: Path) -> dict[str, Any]:
     """What `result.json` holds."""
     began, scores = time.monotonic(), Scores(workdir)
@@ -126,7 +102,9 @@ def measure(config: Config, matrix: Matrix, workdir: Path) -> dict[str, Any]:
     measure_whole(config, matrix, scores)
     whole = {title: scores.known[whole_name(title)] for title in matrix.columns}
     proxies = {
-        path: agreement([row[t]["mean"] for t in whole], [score["mean"] for score in whole.values()])
+        path: agreement(
+            [row[t]["mean"] for t in whole], [score["mean"] for score in whole.values()]
+        )._asdict()
         | {"seconds": sum(row[title]["seconds"] for title in whole)}
         for path, row in result["matrix"].items()
     }

@@ -21,6 +21,7 @@ Records: results/paper-attack-mnist-small.json
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,12 +32,13 @@ import numpy as np
 
 from ddjax import baselines, checks, inits
 from ddjax.data import Dataset, Split
-from ddjax.evaluate import Evaluation, accuracies, accuracies_as_they_are, chunks, scorer
+from ddjax.evaluate import Evaluation, Judge
 from ddjax.launch import Finished, Hooks, Keys, Launch, Launcher, Parts, Plan, results, unrolled_parts
 from ddjax.launch.choices import load_pool, network_of, runs_at_once
 from ddjax.launch.flags import flag, flag_like
 from ddjax.launch.settings import Unrolled
 from ddjax.methods.unrolled import relabelled
+from ddjax.poisoning import rates, wrongly_labelled
 from ddjax.types import InitDistribution, Schedule
 
 LEARNING_RATES = (0.001, *baselines.LEARNING_RATES, 1.0)
@@ -87,51 +89,17 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     return dataclasses.replace(parts, eval_inits=others, hooks=Hooks(score, measure))
 
 
-def divided(split: Split, attacked: int, target: int) -> dict[str, Split]:
-    """The attacked images under the label that they are to get, and all others under their own."""
-    is_attacked = split.labels == attacked
-    if not is_attacked.any() or is_attacked.all():
-        raise ValueError(
-            f"attacked: expected images of class {attacked} and of others; got {is_attacked.sum()} of "
-            f"{len(split)}. Give another --attacked."
-        )
-    return {
-        "attacked_to_target": dataclasses.replace(
-            split,
-            images=split.images[is_attacked],
-            labels=np.full(is_attacked.sum(), target, split.labels.dtype),
-        ),
-        "other_classes": dataclasses.replace(
-            split, images=split.images[~is_attacked], labels=split.labels[~is_attacked]
-        ),
-    }
-
-
 def score(launch: Launch) -> Callable[[Schedule], jax.Array]:
     """`schedule -> percent`, half the attacked-to-target rate and half the accuracy on the other classes."""
     config, data, parts = launch.config, launch.data, launch.parts
-    halves = [
-        scorer(
-            parts.network,
-            parts.inits,
-            part,
-            parts.method.recipe,
-            mean=data.mean,
-            std=data.std,
-            key=launch.keys.validation,
-            num_inits=config.num_val_inits,
-            runs_per_chunk=runs_at_once(config.num_val_inits),
-        )
-        for part in divided(data.validation, config.attacked, config.target).values()
-    ]
+
+    def scored(part: Split) -> Callable[[Schedule], jax.Array]:
+        at_once = runs_at_once(config.num_val_inits)
+        judge = Judge(parts.network, parts.inits, parts.method.recipe, part, at_once)
+        return functools.partial(judge.score, key=launch.keys.validation, num_inits=config.num_val_inits)
+
+    halves = rates(scored, data.validation, attacked=config.attacked, target=config.target).values()
     return lambda schedule: sum((half(schedule).mean() for half in halves), jnp.zeros(())) / len(halves)
-
-
-def wrongly_labelled(schedule: Schedule, attacked: int, target: int) -> Schedule:
-    """Real images whose attacked class bears the target's label."""
-    is_attacked = jnp.argmax(schedule.labels, -1) == attacked
-    wrong = jax.nn.one_hot(target, schedule.labels.shape[-1], dtype=schedule.labels.dtype)
-    return schedule._replace(labels=jnp.where(is_attacked[..., None], wrong, schedule.labels))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,26 +115,16 @@ class _Comparison:
     ) -> dict[str, np.ndarray]:
         """Both scores of so many members, each after the next of the schedules."""
         members = jnp.arange(count) % (distribution.size or count)
-        return {
-            name: np.asarray(
-                accuracies(
-                    schedules,
-                    jnp.arange(count) % len(schedules),
-                    jax.random.split(
-                        jax.random.key(0), count
-                    ),  # nothing is drawn: members and steps are given
-                    chunks(part),
-                    mean=jnp.asarray(self.data.mean),
-                    std=jnp.asarray(self.data.std),
-                    network=self.parts.network,
-                    inits=distribution,
-                    recipe=self.parts.method.recipe,
-                    runs_per_chunk=runs_at_once(count),
-                    members=members,
-                )
-            )
-            for name, part in divided(split, self.config.attacked, self.config.target).items()
-        }
+        # Nothing is drawn: members and steps are given.
+        keys = jax.random.split(jax.random.key(0), count)
+
+        def measured(part: Split) -> np.ndarray:
+            recipe, at_once = self.parts.method.recipe, runs_at_once(count)
+            judge = Judge(self.parts.network, distribution, recipe, part, at_once)
+            which = jnp.arange(count) % len(schedules)
+            return np.asarray(judge.accuracies(schedules, which, keys, members=members))
+
+        return rates(measured, split, attacked=self.config.attacked, target=self.config.target)
 
     def tested(self, schedules: Sequence[Schedule]) -> dict[str, Any]:
         """Both scores on the test split, over the held-out members."""
@@ -177,16 +135,14 @@ class _Comparison:
 
     def untouched(self) -> dict[str, Any]:
         """Both scores of the held-out members before any step."""
-        parts = divided(self.data.test, self.config.attacked, self.config.target)
-        mean, std, network = jnp.asarray(self.data.mean), jnp.asarray(self.data.std), self.parts.network
-        count = self.config.num_eval_inits
-        held_out = jax.tree.map(lambda leaf: leaf[:count], self.parts.judged_inits.pool)
-        return {
-            name: Evaluation.of(
-                accuracies_as_they_are(held_out, chunks(part), mean=mean, std=std, network=network)
-            ).as_dict()
-            for name, part in parts.items()
-        }
+        parts, count = self.parts, self.config.num_eval_inits
+        held_out = jax.tree.map(lambda leaf: leaf[:count], parts.judged_inits.pool)
+
+        def measured(part: Split) -> dict[str, Any]:
+            judge = Judge(parts.network, parts.judged_inits, parts.method.recipe, part)
+            return Evaluation.of(judge.untrained(held_out)).as_dict()
+
+        return rates(measured, self.data.test, attacked=self.config.attacked, target=self.config.target)
 
     def real(self) -> dict[str, Any]:
         """Random real images with wrong labels under a constant learning rate chosen on validation."""
@@ -201,7 +157,10 @@ class _Comparison:
 
         def poisoned(seeds: Sequence[int], lr: float) -> list[Schedule]:
             schedules = (baselines.lay_out(s, setting, lr=lr) for s in baselines.real_sets(setting, seeds))
-            return [wrongly_labelled(one, self.config.attacked, self.config.target) for one in schedules]
+            return [
+                wrongly_labelled(one, attacked=self.config.attacked, target=self.config.target)
+                for one in schedules
+            ]
 
         def on_validation(lr: float) -> float:
             sets = poisoned(range(seed + 1_000_000, seed + 1_000_000 + TUNING_INITS), lr)

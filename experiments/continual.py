@@ -26,13 +26,13 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import ddjax
 from ddjax import artifact, checks, coresets, figures, networks, report
-from ddjax.data import Dataset, with_classes
+from ddjax.data import Dataset, Stream, in_tasks
 from ddjax.launch import Keys, Launcher, Scores, once, results
 from ddjax.launch.choices import load_data
 from ddjax.launch.flags import ConfigT, flag, flag_like, listed
@@ -77,26 +77,6 @@ class Config(Where, DataChoice):
     num_eval_inits: int = flag(5, "initial weights behind each score", low=1)
 
 
-class Stream(NamedTuple):
-    """What comes when.
-
-    Attributes:
-        data: all of it.
-        tasks: numbers of the classes of each task, in the order in which they come.
-    """
-
-    data: Dataset
-    tasks: Sequence[Sequence[int]]
-
-    def own(self, task: int) -> Dataset:
-        """What is there during a task, `task` from 0."""
-        return with_classes(self.data, self.tasks[task])
-
-    def seen(self, task: int) -> Dataset:
-        """All that has been there up to and with a task; to test on."""
-        return with_classes(self.data, [k for classes in self.tasks[: task + 1] for k in classes])
-
-
 def memories(config: Config) -> tuple[str, ...]:
     """The memories of the flag.
 
@@ -118,15 +98,9 @@ def stream_of(config: Config) -> Stream:
         FileNotFoundError: the data are missing.
     """
     data = load_data(config)
-    remedy = f"{data.name} has {data.num_classes} classes: give a --num_tasks that divides them."
-    checks.equal("num_tasks: classes left over", data.num_classes % config.num_tasks, 0, remedy=remedy)
-    remedy = "A task of one class teaches no features: give fewer --num_tasks."
-    checks.at_least("classes of a task", data.num_classes // config.num_tasks, 2, remedy=remedy)
+    tasks = in_tasks(data, config.num_tasks, seed=config.seed if config.shuffled else None)
     coresets.check_enough(data.train, config.images_per_class, data.num_classes)
-    order = np.arange(data.num_classes)
-    if config.shuffled:
-        order = np.random.default_rng(config.seed).permutation(order)
-    return Stream(data, order.reshape(config.num_tasks, -1).tolist())
+    return tasks
 
 
 def shared(config: Config, other: type[ConfigT]) -> ConfigT:
@@ -159,7 +133,7 @@ def distilled(name: str, config: Config, data: Dataset, workdir: Path) -> np.nda
         data,
         parts.method,
         key=Keys.of(config.seed).run,
-        num_outer_steps=parts.outer.num_outer_steps,
+        num_outer_steps=parts.num_outer_steps,
         form=parts.form,
         optimizer=parts.outer.optimizer,
         clip_norm=parts.outer.clip_norm,
@@ -180,7 +154,7 @@ def kept(name: str, config: Config, stream: Stream, task: int, workdir: Path) ->
         images = distilled(name, config, own, workdir / f"{name}-{task + 1}")
     else:
         one = settings._replace(config=dataclasses.replace(settings.config, num_eval_inits=1))
-        images = coreset.coreset(name, one, coreset.Learned(one)).sets[0]
+        images = coreset.coreset(name, one, coreset.learned_of(one)).sets[0]
     coreset.write_artifact(path, name, settings, coreset.Coreset([images]))
     return images
 

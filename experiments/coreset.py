@@ -18,7 +18,6 @@ Records: results/condense-mnist-1-small.json, results/coreset-mnist-10.json
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,12 +25,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ddjax import artifact, checks, coresets, forms, inits, networks
-from ddjax.data import Dataset, to_device
-from ddjax.engine import compiler_options
-from ddjax.evaluate import Evaluation, accuracies, check_split, chunks
+from ddjax import artifact, checks, coresets, forms, inits, networks, recipes
+from ddjax.coresets import BY_FEATURES, SELECTIONS, Coreset, Learned
+from ddjax.data import Dataset
+from ddjax.evaluate import Evaluation, Judge, check_split
 from ddjax.launch import Keys, Launcher, Layout, Scores, once, results
 from ddjax.launch.choices import build_network, choose_network, load_data, runs_at_once, trained_recipe
 from ddjax.launch.flags import flag, flag_like, listed
@@ -39,13 +37,7 @@ from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
 
-BY_FEATURES = {"herding": coresets.herding, "nearest": coresets.nearest, "k_center": coresets.k_center}
-"""Selections that look at --features."""
-
-SELECTIONS = ("random", "class_mean", "k_means", *BY_FEATURES, "forgetting", "craig")
 UNWEIGHTED = "craig, equal weights"
-CALIBRATION_IMAGES = 1024
-"""Training images that a batch norm's statistics are measured on before features are taken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,50 +89,6 @@ class Task(NamedTuple):
     feature_network: Network
     settings: Mapping[str, Any]
     keys: Keys
-
-
-@dataclasses.dataclass(frozen=True)
-class Learned:
-    """What one training on all images tells of them; nothing is computed before it is asked for.
-
-    Attributes:
-        task: the settings.
-    """
-
-    task: Task
-
-    @functools.cached_property
-    def training(self) -> coresets.Forgetting:
-        """The network of the features, trained."""
-        task, network, train = self.task, self.task.feature_network, self.task.data.train
-        distribution = inits.random(network, scheme=task.config.init, gain=task.config.init_gain)
-        count = functools.partial(
-            coresets.forgetting,
-            network,
-            epochs=task.config.feature_epochs,
-            batch_size=min(64, len(train)),
-            lr=task.config.feature_lr,
-        )
-        arguments = jax.jit(distribution.sample)(task.keys.theta), to_device(train), task.keys.run
-        options = compiler_options(jax.default_backend())
-        found = jax.jit(count).lower(*arguments).compile(options)(*arguments)
-        images = coresets.images_at(train, np.arange(min(CALIBRATION_IMAGES, len(train))))
-        return found._replace(params=networks.calibrate(network, found.params, jnp.asarray(images)))
-
-    @functools.cached_property
-    def points(self) -> np.ndarray:
-        """`[n, F]`, what herding and k-center look at."""
-        train = self.task.data.train
-        if self.task.config.features == "pixels":
-            return train.encoded().reshape(len(train), -1)
-        return coresets.embeddings(self.task.feature_network, self.training.params, train)
-
-    @functools.cached_property
-    def gradients(self) -> np.ndarray:
-        """`[n, K]`, what CRAIG looks at."""
-        return coresets.last_layer_gradients(
-            self.task.feature_network, self.training.params, self.task.data.train
-        )
 
 
 def selections(config: Config) -> tuple[str, ...]:
@@ -195,71 +143,46 @@ def feature_choice(
     return name, {**settings, **width}
 
 
-class Coreset(NamedTuple):
-    """Images for one score.
-
-    Attributes:
-        sets: `[K, m, H, W, C]` each, normalised; the runs take turns with them.
-        weights: `[K, m]`, of each image's loss; None for equal ones.
-        facts: of the selection, for the record.
-    """
-
-    sets: list[np.ndarray]
-    weights: np.ndarray | None = None
-    facts: Mapping[str, Any] = {}
+def learned_of(task: Task) -> Learned:
+    """What one training on all images is to tell the selections; nothing is computed yet."""
+    config, network = task.config, task.feature_network
+    return Learned(
+        task.data.train,
+        network,
+        inits.random(network, scheme=config.init, gain=config.init_gain),
+        task.keys.theta,
+        task.keys.run,
+        epochs=config.feature_epochs,
+        lr=config.feature_lr,
+        from_pixels=config.features == "pixels",
+    )
 
 
 def coreset(name: str, task: Task, learned: Learned) -> Coreset:
-    """The images that a selection takes.
+    """The images that a selection takes: as many random sets as there are scores, one set of any other.
 
     Args:
-        name: of the selection.
+        name: name of the selection.
         task: the settings.
-        learned: what it may look at.
+        learned: what the selection may look at.
     """
-    config, split = task.config, task.data.train
-    count = {"per_class": config.images_per_class, "num_classes": split.num_classes}
-    by_class = functools.partial(coresets.by_class, split=split, per_class=config.images_per_class)
-    if name == "random":
-        seeds = range(config.seed, config.seed + config.num_eval_inits)
-        return Coreset([coresets.real_images(split, **count, seed=seed) for seed in seeds])
-    if name == "class_mean":
-        return Coreset([coresets.class_means(split, num_classes=split.num_classes)])
-    if name == "k_means":
-        return Coreset([coresets.k_means(split, **count, seed=config.seed)])
-    weights = None
-    if name == "craig":
-        rows = by_class(coresets.facility_location, learned.gradients)
-        weights = coresets.cluster_sizes(learned.gradients, split, rows)
-    elif name == "forgetting":
-        select = functools.partial(coresets.most_forgotten, seed=config.seed)
-        rows = by_class(select, learned.training.scores)
-    else:
-        rows = by_class(BY_FEATURES[name], learned.points)
-    facts: dict[str, Any] = {"features": "pixels"}
-    if config.features == "trained" or name in ("craig", "forgetting"):
-        accuracy = [round(float(value), 2) for value in learned.training.accuracy]
-        facts = {"features": task.feature_network.name, "training_accuracy": accuracy}
-    return Coreset([coresets.images_at(split, rows)], weights, facts)
+    config = task.config
+    return coresets.select(
+        name,
+        learned,
+        per_class=config.images_per_class,
+        seed=config.seed,
+        num_sets=config.num_eval_inits,
+    )
 
 
 def score(task: Task, found: Coreset) -> Evaluation:
     """Test accuracy of networks trained on the images."""
     count = task.config.num_eval_inits
     schedules = [coresets.weighted_schedule(images, found.weights) for images in found.sets]
-    values = accuracies(
-        schedules,
-        jnp.arange(count, dtype=jnp.int32) % len(schedules),
-        jax.random.split(task.keys.test, count),
-        chunks(task.data.test),
-        mean=jnp.asarray(task.data.mean),
-        std=jnp.asarray(task.data.std),
-        network=task.network,
-        inits=task.inits,
-        recipe=task.recipe,
-        runs_per_chunk=runs_at_once(count),
-    )
-    return Evaluation.of(values)
+    judge = Judge(task.network, task.inits, task.recipe, task.data.test, runs_at_once(count))
+    which = jnp.arange(count, dtype=jnp.int32) % len(schedules)
+    return Evaluation.of(judge.accuracies(schedules, which, jax.random.split(task.keys.test, count)))
 
 
 def write_artifact(path: Path, name: str, task: Task, found: Coreset) -> None:
@@ -273,13 +196,13 @@ def write_artifact(path: Path, name: str, task: Task, found: Coreset) -> None:
         "network_settings": dict(task.settings),
         "class_names": list(task.data.class_names),
     }
-    mean, std = jnp.asarray(task.data.mean), jnp.asarray(task.data.std)
-    artifact.save(path, Distilled(schedule, forms.constant(schedule), mean, std, task.recipe, metadata))
+    encoding = task.data.encoding
+    artifact.save(path, Distilled(schedule, forms.constant(schedule), encoding, task.recipe, metadata))
 
 
 def measure(task: Task, wanted: Sequence[str], scores: Scores, workdir: Path) -> dict[str, Any]:
     """What `result.json` holds; each score is added to the known ones as it comes."""
-    began, learned, config = time.monotonic(), Learned(task), task.config
+    began, learned, config = time.monotonic(), learned_of(task), task.config
     for name in wanted:
         names = (name, UNWEIGHTED) if name == "craig" else (name,)
         if all(one in scores.known for one in names):
@@ -297,7 +220,7 @@ def measure(task: Task, wanted: Sequence[str], scores: Scores, workdir: Path) ->
         "network": task.network.name,
         "init": task.inits.name,
         "layout": layout.as_dict(task.data.num_classes),
-        "recipe": dataclasses.asdict(task.recipe),
+        "recipe": recipes.as_dict(task.recipe),
         "baselines": scores.known,
     }
     seconds = {"total": time.monotonic() - began}

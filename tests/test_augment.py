@@ -15,6 +15,7 @@ from ddjax import Recipe, augment, inits, methods, networks
 from ddjax.augment import Augmentation, Color, Operation, Pair
 from ddjax.data import minibatch, to_device
 from ddjax.launch import Plan, Unrolled, unrolled_parts
+from ddjax.recipes import Train
 from ddjax.types import Schedule
 from experiments import distribution_matching
 
@@ -294,13 +295,11 @@ def test_images_too_small_to_be_mirrored_are_refused():
         augment.by_name("flip", (8, 4))  # type: ignore[arg-type]
 
 
-def test_a_recipe_says_its_augmentation_and_a_schedule_has_none():
-    assert augment.of_recipe(Recipe("train"), SHAPE) is None
-    found = augment.of_recipe(Recipe("train", augmentation="flip"), SHAPE)
-    assert found is not None
-    assert found.name == "flip"
-    with pytest.raises(ValueError, match="expected train; got schedule"):
-        augment.of_recipe(Recipe("schedule", augmentation="flip"), SHAPE)
+def test_a_schedule_has_no_augmentation():
+    with pytest.raises(
+        ValueError, match="settings of 'schedule': expected one of optimizer; got 'augmentation'"
+    ):
+        Recipe("schedule", augmentation="flip")
 
 
 # What the methods and the launchers make of it.
@@ -366,6 +365,7 @@ def test_the_unrolled_method_augments_its_real_images_one_by_one(toy):
 def test_flags_choose_augmentations(digits, flag, strategy):
     config = distribution_matching.Config(width=4, depth=1, eval_augment=flag, augment=flag)
     chosen = distribution_matching.LAUNCHER.parts(config, digits)
+    assert isinstance(chosen.method.recipe, Train)
     assert chosen.method.recipe.augmentation == strategy
     unrolled = unrolled_parts(Unrolled(augment=flag), digits, Plan(), inits.random)
     recorded = [

@@ -354,7 +354,7 @@ NAN = np.full((4, 2), np.nan)
             r"weights.shape: expected \(3, 2\); got \(6,\)",
         ),
         (
-            lambda g: coresets.weighted_schedule(np.zeros((3, 8, 8, 1))),
+            lambda g: coresets.weighted_schedule(np.zeros((3, 8))),
             "images: expected .* m images of each",
         ),
         (

@@ -46,7 +46,7 @@ def test_a_slot_that_is_not_finite_on_one_device_stops_all_of_them():
         problem().method,
         init=lambda key: (jnp.zeros(()), jnp.zeros((), jnp.int32)),
         loss=lambda schedule, state, batch, key: (jnp.sum(schedule.inputs**2), ()),
-        advance=lambda schedule, state, key: (state[0] + spoiled(key, state[1]), state[1] + 1),
+        advance=lambda schedule, state, batch, info, key: (state[0] + spoiled(key, state[1]), state[1] + 1),
     )
 
     def spoiled(key: jax.Array, steps: jax.Array) -> jax.Array:

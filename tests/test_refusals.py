@@ -645,7 +645,7 @@ BAD: dict[str, tuple[Callable[[Good], Any], str, str]] = {
     "a learning rate of steps": (lambda g: optimizers.adam_cosine(0), "got 0", "1 or more"),
     "a negative learning rate": (lambda g: optimizers.adam_cosine(9, lr=-0.1), "got -0.1", "greater than"),
     "a negative rate of rates": (
-        lambda g: optimizers.adam_cosine(9, lr_of_lrs=-0.1),
+        lambda g: optimizers.unrolled_outer(9, lr_of_lrs=-0.1),
         "lr_of_lrs: expected a finite number >= 0; got -0.1",
         "0 or more",
     ),

@@ -5,7 +5,7 @@ from ddjax.data.dataset import Dataset, Split, from_arrays
 from ddjax.data.device import class_minibatch, minibatch, to_device
 from ddjax.data.resize import repeat_channels, resize
 from ddjax.data.sources import known_names, load
-from ddjax.data.tasks import Stream, stream
+from ddjax.data.tasks import Stream, in_tasks
 
 __all__ = [
     "Dataset",
@@ -13,12 +13,12 @@ __all__ = [
     "Stream",
     "class_minibatch",
     "from_arrays",
+    "in_tasks",
     "known_names",
     "load",
     "minibatch",
     "repeat_channels",
     "resize",
-    "stream",
     "to_device",
     "with_classes",
 ]

@@ -40,7 +40,7 @@ class Stream(NamedTuple):
         return with_classes(self.data, [k for classes in self.tasks[: task + 1] for k in classes])
 
 
-def stream(data: Dataset, num_tasks: int, *, seed: int | None = None) -> Stream:
+def in_tasks(data: Dataset, num_tasks: int, *, seed: int | None = None) -> Stream:
     """The classes of a data set, divided evenly into tasks.
 
     Args:

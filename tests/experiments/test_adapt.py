@@ -22,7 +22,6 @@ from ddjax.data import load, resize
 from ddjax.evaluate import evaluate
 from ddjax.launch import EXIT_PREEMPTED, build_network, results
 from ddjax.launch.distillation import prepare
-from ddjax.types import Schedule
 from experiments import adapt, attack, pretrain
 from experiments import evaluate as evaluate_launcher
 
@@ -225,13 +224,6 @@ def test_an_attack_is_learnt(folder, tmp_path):
     assert before["attacked_to_target"]["mean"] < 20
     assert result["attacked_to_target"]["mean"] > 60
     assert result["other_classes"]["mean"] > 60
-
-
-def test_wrong_labels_are_given_to_the_attacked_class_alone():
-    labels = jnp.eye(3)[jnp.array([0, 1, 2, 1])][None]
-    schedule = attack.wrongly_labelled(Schedule(jnp.zeros((1, 4, 2, 2, 1)), labels, None), 1, 2)
-    assert np.argmax(schedule.labels, -1).tolist() == [[0, 2, 2, 2]]
-    assert np.array_equal(schedule.labels.sum(-1), np.ones((1, 4)))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from problems import CLASSES, SHAPE, write_npz
 
 import ddjax
 from ddjax import artifact, coresets, networks
+from ddjax.coresets import by_name
 from ddjax.launch import directory, load_data, parse
+from ddjax.recipes import Train
 from experiments import coreset
 
 TINY: dict[str, Any] = {
@@ -58,7 +60,7 @@ def test_all_selections_are_measured_kept_and_found(dataset, tmp_path, capsys):
 
     saved = artifact.load(tmp_path / "run" / "k_center.npz")
     assert saved.schedule.inputs.shape == (1, 2 * CLASSES, *SHAPE)
-    assert (saved.recipe.kind, saved.recipe.epochs) == ("train", 20)
+    assert saved.recipe == Train(epochs=20)
     assert (saved.metadata["method"], saved.metadata["network"]) == ("k_center", "mlp")
     np.testing.assert_array_equal(saved.schedule.labels[0].argmax(-1), [0, 0, 1, 1, 2, 2])
     real = train.encoded().reshape(len(train), -1)
@@ -88,8 +90,8 @@ def test_a_stopped_run_continues_with_what_is_missing(dataset, tmp_path, monkeyp
 def test_runs_take_turns_with_random_sets_and_pixels_need_no_training(dataset, tmp_path, monkeypatch):
     settings = tiny(dataset, tmp_path / "run", select="random,herding,k_center", features="pixels")
     task = coreset.task_of(settings, load_data(settings))
-    monkeypatch.setattr(coresets, "forgetting", None)
-    learned = coreset.Learned(task)
+    monkeypatch.setattr(by_name, "forgetting", None)
+    learned = coreset.learned_of(task)
     random = coreset.coreset("random", task, learned)
     assert len(random.sets) == 2
     first, second = random.sets
@@ -108,7 +110,7 @@ def test_another_network_gives_the_features_and_a_batch_norm_is_calibrated(datas
     shapes = jax.eval_shape(task.feature_network.init, jax.random.key(0))
     assert shapes["conv1"]["kernel"].shape == (3, 3, 1, 4)
     normed = networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="batch", conv_form="lax")
-    learned = coreset.Learned(task._replace(feature_network=normed))
+    learned = coreset.learned_of(task._replace(feature_network=normed))
     params = learned.training.params
     assert params["norm1"]["mean"].shape == (4,)
     assert normed.embed is not None
@@ -121,7 +123,7 @@ def test_the_score_is_that_of_evaluate(dataset, tmp_path, name):
     """CRAIG's weights are in the artifact too."""
     settings = tiny(dataset, tmp_path / "run")
     task = coreset.task_of(settings, load_data(settings))
-    found = coreset.coreset(name, task, coreset.Learned(task))
+    found = coreset.coreset(name, task, coreset.learned_of(task))
     coreset.write_artifact(tmp_path / "a.npz", name, task, found)
     saved = artifact.load(tmp_path / "a.npz")
     assert (len(np.unique(saved.schedule.labels.sum(-1))) > 1) == (name == "craig")

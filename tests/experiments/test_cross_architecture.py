@@ -13,7 +13,8 @@ import pytest
 from problems import CLASSES, SHAPE, write_npz
 
 import ddjax
-from ddjax import Recipe, artifact, forms, inits
+from ddjax import Recipe, artifact, forms, inits, types
+from ddjax.encodings import Channels
 from ddjax.launch import Keys
 from ddjax.types import Distilled, Schedule
 from experiments import cross_architecture, evaluate
@@ -23,14 +24,16 @@ from experiments.cross_architecture import Config
 MLP, CONVNET = "mlp:widths=8x", "convnet:depth=1:width=4:norm=none"
 
 
-def write_artifact(path: Path, rng: np.random.Generator, recipe: Recipe, *, lrs: Any, init: str = "") -> Path:
+def write_artifact(
+    path: Path, rng: np.random.Generator, recipe: types.Recipe, *, lrs: Any, init: str = ""
+) -> Path:
     """Noise with soft labels."""
     labels = rng.dirichlet(np.ones(CLASSES), (2, CLASSES)).astype(np.float32)
     images = rng.normal(size=(2, CLASSES, *SHAPE)).astype(np.float32)
     schedule = Schedule(jnp.asarray(images), jnp.asarray(labels), lrs)
     facts = {"init": init} if init else {}
     distilled = Distilled(
-        schedule, forms.constant(schedule), jnp.full(1, 0.5), jnp.full(1, 0.3), recipe, facts
+        schedule, forms.constant(schedule), Channels(jnp.full(1, 0.5), jnp.full(1, 0.3)), recipe, facts
     )
     return artifact.save(path, distilled)
 

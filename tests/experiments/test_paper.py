@@ -103,7 +103,7 @@ def test_the_fixed_theta_is_that_of_fixed_init(dataset, tmp_path):
 
 
 def test_a_pool_s_held_out_members_are_scored(dataset, tmp_path):
-    data = load_data(quick(dataset, tmp_path / "run"))
+    data = baselines.load_data(quick(dataset, tmp_path / "run"))
     network = networks.mlp(data.image_shape, CLASSES, widths=(6,))
     params = jax.vmap(inits.random(network).sample)(jax.random.split(jax.random.key(0), 5))
     facts = {"dataset": "spots", "network": "mlp", "network_settings": {"widths": [6]}}

@@ -120,7 +120,7 @@ def test_distribution_matching_then_evaluation_on_another_network(dataset, tmp_p
 def test_the_original_s_settings_are_one_flag(dataset, tmp_path):
     settings = tiny(dataset, tmp_path / "run", original=True, num_outer_steps=None)
     parts = distillation.prepare("random_init", settings, random_init.build).parts
-    assert parts.outer.num_outer_steps == 400 * (108 // 16)
+    assert parts.num_outer_steps == 400 * (108 // 16)
     assert parts.outer.clip_norm is None
     assert parts.facts.plan == {
         "outer_optimizer": "adam(0.5, 0.999), halved every 240 steps",

@@ -15,6 +15,7 @@ import ddjax
 from ddjax import augment, data, forms, inits, methods, networks
 from ddjax.launch import Parts
 from ddjax.methods.gradient_matching import DISTANCES, NetworkState
+from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Method, Network, Schedule
 from ddjax.unroll import cross_entropy
 from experiments import gradient_matching as launcher
@@ -314,8 +315,8 @@ def parts(**settings: Any) -> Parts:
 
 def test_the_launcher_does_what_was_published():
     one, ten = parts(), parts(images_per_class=10)
-    assert (one.outer.num_outer_steps, one.facts.plan["matches"]) == (1000, 1)
-    assert (ten.outer.num_outer_steps, ten.facts.plan["matches"], ten.facts.plan["epochs"]) == (
+    assert (one.num_outer_steps, one.facts.plan["matches"]) == (1000, 1)
+    assert (ten.num_outer_steps, ten.facts.plan["matches"], ten.facts.plan["epochs"]) == (
         10_000,
         10,
         50,
@@ -323,6 +324,7 @@ def test_the_launcher_does_what_was_published():
     assert one.facts.plan["outer_lr"] == 0.1
     siamese = parts(initial_images="real", augment="dsa", eval_augment="dsa")
     assert siamese.facts.plan["augmentation"] == "color_crop_cutout_scale_rotate"
+    assert isinstance(siamese.method.recipe, Train)
     assert siamese.method.recipe.augmentation == siamese.facts.plan["eval_augmentation"]
     images = siamese.form.init(jax.random.key(0)).images
     pixels = data.load("digits").train.encoded()
@@ -332,4 +334,4 @@ def test_the_launcher_does_what_was_published():
 def test_the_launcher_needs_loops_for_other_numbers_of_images():
     with pytest.raises(ValueError, match=r"got 5\. .* The flags are --matches and --net_epochs"):
         parts(images_per_class=5, matches=2)
-    assert parts(images_per_class=5, matches=2, net_epochs=3).outer.num_outer_steps == 2000
+    assert parts(images_per_class=5, matches=2, net_epochs=3).num_outer_steps == 2000
