@@ -9,12 +9,14 @@
 """
 
 from ddjax.forms.decoded import DecodedParams, decoded
-from ddjax.forms.groups import freeze, groups_of, has_frozen, optimizer_for
+from ddjax.forms.groups import FROZEN, REST, freeze, groups_of, has_frozen, optimizer_for
 from ddjax.forms.labels import LabelParams, labels, onto_simplex
 from ddjax.forms.pixels import PixelParams, by_step, inverse_softplus, pixels
 from ddjax.forms.schedule import constant
 
 __all__ = [
+    "FROZEN",
+    "REST",
     "DecodedParams",
     "LabelParams",
     "PixelParams",

@@ -1,0 +1,150 @@
+"""The contract of `ddjax.types.Form`: what every form of φ promises, as checks that a user's own can run."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ddjax import artifact, checks, forms
+from ddjax.testing.report import Checks, all_finite, distance, require, run, shapes
+from ddjax.types import Distilled, Encoding, Form, Outer, PyTree, Recipe
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FormCase:
+    """A form, and what its result is saved with.
+
+    Attributes:
+        form: the form.
+        encoding: the encoding of the form's inputs.
+        recipe: a recipe that trains on the form's schedule.
+    """
+
+    form: Form
+    encoding: Encoding
+    recipe: Recipe
+
+    def start(self) -> PyTree:
+        """Parameters to try the form on."""
+        return self.form.init(jax.random.key(0))
+
+
+def unfolds_into_a_schedule(case: FormCase) -> None:
+    """`unfold` gives a finite `Schedule` whose shapes fit each other, the same under jit."""
+    params = case.start()
+    schedule = case.form.unfold(params)
+    try:
+        checks.schedule(schedule)
+    except ValueError as error:
+        require(False, "a Schedule", found=error, remedy="See ddjax.types.Schedule for the shapes.")
+    remedy = "Start and decode with finite numbers."
+    require(all_finite(schedule), "a finite schedule", found="NaN or infinity", remedy=remedy)
+    jitted = distance(jax.jit(case.form.unfold)(params), schedule)
+    remedy = "unfold must be a pure function of the parameters."
+    require(jitted < 1e-5, "the same schedule under jit", found=f"a distance of {jitted:.1e}", remedy=remedy)
+
+
+def starts_from_its_key(case: FormCase) -> None:
+    """`init` is a function of its key."""
+    found = distance(case.form.init(jax.random.key(0)), case.start())
+    remedy = "Draw everything from the key."
+    require(found == 0, "the same start from the same key", found="another", remedy=remedy)
+
+
+def names_a_group_for_every_leaf(case: FormCase) -> None:
+    """`groups` has the structure of the parameters, and a name in the place of every leaf."""
+    params = case.start()
+    groups = forms.groups_of(case.form, params)
+    structures = jax.tree.structure(groups), jax.tree.structure(params)
+    remedy = "groups must return a tree like the parameters."
+    require(structures[0] == structures[1], f"{structures[1]}", found=structures[0], remedy=remedy)
+    names = jax.tree.leaves(groups)
+    texts = all(isinstance(name, str) for name in names)
+    require(texts, "names as groups", found=names, remedy='Use "data", "labels", "lrs" or "frozen".')
+
+
+def learns_what_is_not_frozen(case: FormCase) -> None:
+    """Every leaf that is not frozen has a gradient, and an update leaves the frozen ones as they are."""
+    params = case.start()
+
+    def loss(params: PyTree) -> jax.Array:
+        leaves = jax.tree.leaves(case.form.unfold(forms.freeze(case.form, params)))
+        rows = (jax.random.normal(jax.random.key(i), leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves))
+        # Not a plain sum, in which what a softmax gives to one class it takes from another.
+        return jnp.sum(jnp.stack([jnp.sum(row * leaf) for row, leaf in zip(rows, leaves, strict=True)]))
+
+    grads = jax.jit(jax.grad(loss))(params)
+    optimizer = forms.optimizer_for(case.form, Outer(optax.sgd(1.0)))
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    moved = optax.apply_updates(params, updates)
+    groups = jax.tree.leaves(forms.groups_of(case.form, params))
+    for group, grad, old, new in zip(groups, *map(jax.tree.leaves, (grads, params, moved)), strict=True):
+        if group == forms.FROZEN:
+            same = np.array_equal(old, new)
+            require(same, "frozen leaves that stay", found="an update", remedy="Leave their gradient alone.")
+            continue
+        remedy = "unfold must be differentiable in every leaf; a leaf that stays is in the group frozen."
+        moves = all_finite(grad) and float(jnp.linalg.norm(grad)) > 0
+        require(moves, f"a gradient of the group {group}", found="zeros or NaN", remedy=remedy)
+
+
+def projects_once(case: FormCase) -> None:
+    """`project` keeps structure, shapes and dtypes; projecting twice is projecting once; a start stays."""
+    if case.form.project is None:
+        return
+    noisy = jax.tree.map(
+        lambda leaf: leaf + jax.random.normal(jax.random.key(3), leaf.shape, leaf.dtype), case.start()
+    )
+    once = case.form.project(noisy)
+    remedy = "project must return parameters like those that come in."
+    require(shapes(once) == shapes(noisy), f"{shapes(noisy)}", found=shapes(once), remedy=remedy)
+    again = distance(case.form.project(once), once)
+    remedy = "A projection leaves alone what it has projected."
+    require(again < 1e-5, "the same after a second projection", found=f"{again:.1e}", remedy=remedy)
+    start = distance(case.form.project(case.start()), case.start())
+    remedy = "Start where the projection leaves the parameters."
+    require(start < 1e-5, "a start that a projection leaves alone", found=f"{start:.1e}", remedy=remedy)
+
+
+def survives_an_artifact(case: FormCase) -> None:
+    """What is saved and loaded trains on the same schedule."""
+    phi = Distilled(case.start(), case.form, case.encoding, case.recipe)
+    with tempfile.TemporaryDirectory(prefix="ddjax-testing-") as folder:
+        loaded = artifact.load(artifact.save(Path(folder) / "distilled.npz", phi))
+    found = distance(loaded.schedule, phi.schedule)
+    remedy = "Unfold into float32, which artifacts hold."
+    require(
+        found < 1e-6, "the same schedule from its file", found=f"a distance of {found:.1e}", remedy=remedy
+    )
+
+
+FORM_CHECKS: Checks[FormCase] = {
+    check.__name__: check
+    for check in (
+        unfolds_into_a_schedule,
+        starts_from_its_key,
+        names_a_group_for_every_leaf,
+        learns_what_is_not_frozen,
+        projects_once,
+        survives_an_artifact,
+    )
+}
+"""Every promise of a form, by name."""
+
+
+def check_form(case: FormCase) -> None:
+    """Try every promise of a form.
+
+    Args:
+        case: the form and what its result is saved with.
+
+    Raises:
+        ContractError: a promise that is not kept.
+    """
+    run(FORM_CHECKS, case)

@@ -1,0 +1,289 @@
+"""The contract of `ddjax.types.Method`: what every method promises, as checks that a user's own can run."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddjax.data import Dataset, to_device
+from ddjax.run import Reporting, distill
+from ddjax.testing.report import Checks, all_finite, distance, require, run, shapes
+from ddjax.types import Batch, Form, Method, PyTree
+
+TOLERANCE = 1e-12
+"""The relative distance of two results in float64 that must be the same."""
+
+DIFFERENCE_TOLERANCE = 1e-6
+"""The relative distance of a derivative from its finite differences, with steps of 1e-5."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MethodCase:
+    """A method, and what it is tried on.
+
+    Attributes:
+        method: the method.
+        form: a form of φ that the method accepts, small.
+        data: the real data, small.
+        smooth: the same method with a network without kinks (tanh instead of ReLU), for finite differences;
+            the method itself by default.
+        refused_form: a form that the method cannot use; by default the same form with or without learning
+            rates, as the method does not want them.
+    """
+
+    method: Method
+    form: Form
+    data: Dataset
+    smooth: Method | None = None
+    refused_form: Form | None = None
+
+    def loss(self, method: Method) -> tuple[Callable[[PyTree], Any], PyTree]:
+        """`params -> (loss, info)` of one slot, and a φ."""
+        params, state = self.form.init(jax.random.key(1)), method.init(jax.random.key(2))
+        batch = method.sample(to_device(self.data.train), jax.random.key(3))
+
+        def loss(params: PyTree) -> Any:
+            return method.loss(self.form.unfold(params), state, batch, jax.random.key(4))
+
+        return loss, params
+
+    @functools.cached_property
+    def differentiated(self) -> tuple[Any, PyTree]:
+        """`((loss, info), gradient)` under jit."""
+        loss, params = self.loss(self.method)
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+
+    def distilled(self, *, devices: int, slots_per_chunk: int) -> PyTree:
+        """φ after three outer steps of four slots."""
+        done = distill(
+            self.data,
+            self.method,
+            key=jax.random.key(0),
+            num_outer_steps=3,
+            form=self.form,
+            num_inits=4,
+            slots_per_chunk=slots_per_chunk,
+            devices=jax.devices()[:devices],
+        )
+        return done.distilled.params
+
+    @functools.cached_property
+    def scanned(self) -> PyTree:
+        """φ after three outer steps on one device, slot by slot."""
+        return self.distilled(devices=1, slots_per_chunk=1)
+
+
+def is_finite_and_differentiable(case: MethodCase) -> None:
+    """Loss, diagnostics and the gradient of every leaf are finite, and no gradient is zero."""
+    (value, info), grads = case.differentiated
+    remedy = "Look for divisions by zero, roots and logarithms; a where around them needs one inside too."
+    require(all_finite(value), "a finite loss", found=value, remedy=remedy)
+    require(all_finite(info), "finite diagnostics", found=info, remedy=remedy)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
+        name = jax.tree_util.keystr(path)
+        require(all_finite(leaf), f"a finite gradient at {name}", found="NaN or infinity", remedy=remedy)
+        moves = float(jnp.linalg.norm(leaf)) > 0
+        require(
+            moves,
+            f"a gradient at {name}",
+            found="zeros",
+            remedy="The loss does not depend on this leaf, or its derivative is stopped.",
+        )
+
+
+def agrees_with_finite_differences(case: MethodCase) -> None:
+    """The gradient is the loss's slope along a random direction, in float64."""
+    method = case.smooth or case.method
+    with jax.enable_x64(True):
+        loss, params = case.loss(method)
+        grads = jax.jit(jax.grad(lambda p: loss(p)[0]))(params)
+        leaves, structure = jax.tree.flatten(params)
+        keys = jax.random.split(jax.random.key(5), len(leaves))
+        draws = [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+        direction, size = structure.unflatten(draws), 1e-5
+        value = jax.jit(lambda p: loss(p)[0])
+        ahead, behind = (
+            float(value(jax.tree.map(lambda p, d, s=s: p + s * size * d, params, direction))) for s in (1, -1)
+        )
+        slopes = jax.tree.map(lambda g, d: jnp.sum(g * d), grads, direction)
+    expected, found = (ahead - behind) / (2 * size), float(sum(jax.tree.leaves(slopes)))
+    require(
+        abs(found - expected) <= DIFFERENCE_TOLERANCE * abs(expected),
+        f"the directional derivative {expected:.9g} of finite differences",
+        found=f"{found:.9g} from the gradient",
+        remedy="A custom derivative is wrong, or the loss has kinks: give the case a smooth method.",
+    )
+
+
+def is_the_same_without_jit(case: MethodCase) -> None:
+    """Loss, diagnostics and gradient are the same with and without jit, in float64."""
+    with jax.enable_x64(True):
+        loss, params = case.loss(case.method)
+        plain = jax.value_and_grad(loss, has_aux=True)(params)
+        jitted = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+        found = distance(jitted, plain)
+    remedy = "Something in the loss is decided while tracing, or drawn outside its key."
+    require(
+        found < TOLERANCE, "the same results under jit", found=f"a distance of {found:.1e}", remedy=remedy
+    )
+
+
+def is_the_same_on_several_devices(case: MethodCase) -> None:
+    """Four slots on four devices (or as many as there are) give the φ of one device, in float64."""
+    devices = max(n for n in (1, 2, 4) if n <= len(jax.devices()))
+    with jax.enable_x64(True):
+        found = distance(case.distilled(devices=devices, slots_per_chunk=1), case.scanned)
+    require(
+        found < TOLERANCE,
+        f"the same φ on {devices} devices as on one",
+        found=f"a distance of {found:.1e}",
+        remedy="Draw what a slot draws from its own key, and sum over slots nowhere.",
+    )
+
+
+def is_the_same_in_batches_of_slots(case: MethodCase) -> None:
+    """Slots that are vmapped two and four at a time give the φ of slots one after the other, in float64."""
+    with jax.enable_x64(True):
+        for size in (2, 4):
+            found = distance(case.distilled(devices=1, slots_per_chunk=size), case.scanned)
+            require(
+                found < TOLERANCE,
+                f"the same φ with {size} slots vmapped as with one",
+                found=f"a distance of {found:.1e}",
+                remedy="Keep Python's branches out of what depends on a slot's values.",
+            )
+
+
+def advances_in_shape(case: MethodCase) -> None:
+    """`advance` returns a state of the shapes and dtypes that `init` made, from batch and diagnostics too."""
+    method, schedule = case.method, case.form.unfold(case.form.init(jax.random.key(1)))
+    state, batch = (
+        method.init(jax.random.key(2)),
+        method.sample(to_device(case.data.train), jax.random.key(3)),
+    )
+    _, info = jax.eval_shape(method.loss, schedule, state, batch, jax.random.key(4))
+    advanced = jax.eval_shape(method.advance, schedule, state, batch, info, jax.random.key(5))
+    before = shapes(jax.eval_shape(lambda: state))
+    require(
+        shapes(advanced) == before,
+        f"a state {before}",
+        found=shapes(advanced),
+        remedy="advance must return what init makes, leaf by leaf.",
+    )
+
+
+def resumes_bit_for_bit(case: MethodCase) -> None:
+    """A run that is stopped and started again ends with the bits of one that was not."""
+    with tempfile.TemporaryDirectory(prefix="ddjax-testing-") as folder:
+        whole = _run(case, Path(folder) / "whole")
+        with contextlib.suppress(_StoppedError):
+            _run(case, Path(folder) / "halves", listener=_stop_at_five)
+        halves = _run(case, Path(folder) / "halves")
+    same = [
+        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(halves), jax.tree.leaves(whole), strict=True)
+    ]
+    require(
+        all(same),
+        "the same bits after a stop and a new start",
+        found=f"other numbers in {same.count(False)} of {len(same)} leaves",
+        remedy="All that a slot needs must be in its state; nothing may be kept outside.",
+    )
+
+
+class _StoppedError(Exception):
+    """The run has gone far enough."""
+
+
+def _stop_at_five(record: Mapping[str, Any]) -> None:
+    if record["step"] == 5:
+        raise _StoppedError
+
+
+def _run(case: MethodCase, workdir: Path, *, listener: Callable[..., None] | None = None) -> PyTree:
+    done = distill(
+        case.data,
+        case.method,
+        key=jax.random.key(0),
+        num_outer_steps=9,
+        form=case.form,
+        num_inits=2,
+        workdir=workdir,
+        save_seconds=0,
+        reporting=Reporting(every=1, listener=listener),
+    )
+    return done.distilled.params
+
+
+def refuses_other_rates(case: MethodCase) -> None:
+    """A form with the wrong learning rates, or the case's own, is refused before anything compiles."""
+    form = case.refused_form or _with_other_rates(case.form)
+    try:
+        distill(case.data, case.method, key=jax.random.key(0), num_outer_steps=1, form=form)
+    except ValueError:
+        return
+    require(
+        False,
+        "a ValueError for a form that the method cannot use",
+        found="a run",
+        remedy="Say needs_lrs by the method's recipe, or give check_labels.",
+    )
+
+
+def _with_other_rates(form: Form) -> Form:
+    """The form with learning rates where it has none, and without where it has some."""
+
+    def unfold(params: PyTree) -> Any:
+        schedule = form.unfold(params)
+        rates = jnp.full((1, len(schedule.inputs)), 0.1) if schedule.lrs is None else None
+        return schedule._replace(lrs=rates)
+
+    return dataclasses.replace(form, unfold=unfold)
+
+
+def samples_are_shared_and_pure(case: MethodCase) -> None:
+    """`sample` is a function of data and key: the same key gives the same examples, another key others."""
+    data = to_device(case.data.train)
+    first, again, other = (case.method.sample(data, jax.random.key(seed)) for seed in (0, 0, 1))
+    remedy = "Draw everything from the key that is given, and nothing from elsewhere."
+    require(distance(again, first) == 0, "the same examples from the same key", found="others", remedy=remedy)
+    if isinstance(first, Batch) and len(case.data.train) > 1:
+        different = distance(other, first) > 0
+        require(different, "other examples from another key", found="the same", remedy=remedy)
+
+
+METHOD_CHECKS: Checks[MethodCase] = {
+    check.__name__: check
+    for check in (
+        is_finite_and_differentiable,
+        agrees_with_finite_differences,
+        is_the_same_without_jit,
+        is_the_same_on_several_devices,
+        is_the_same_in_batches_of_slots,
+        advances_in_shape,
+        samples_are_shared_and_pure,
+        resumes_bit_for_bit,
+        refuses_other_rates,
+    )
+}
+"""Every promise of a method, by name."""
+
+
+def check_method(case: MethodCase) -> None:
+    """Try every promise of a method.
+
+    Args:
+        case: the method and what it is tried on.
+
+    Raises:
+        ContractError: a promise that is not kept.
+    """
+    run(METHOD_CHECKS, case)

@@ -1,0 +1,99 @@
+"""The contract of `ddjax.types.Network`: what every network promises, as checks that a user's own can run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from ddjax.networks import norms
+from ddjax.testing.report import Checks, all_finite, distance, require, run
+from ddjax.types import Network, Params
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NetworkCase:
+    """A network.
+
+    Attributes:
+        network: the network; it has weights, and is not known by a kernel alone.
+    """
+
+    network: Network
+
+    def parts(self) -> tuple[Params, jax.Array]:
+        """Weights, and four inputs of noise."""
+        inputs = jax.random.normal(jax.random.key(1), (4, *self.network.input_shape))
+        return self.network.init(jax.random.key(0)), inputs
+
+
+def starts_from_its_key(case: NetworkCase) -> None:
+    """`init` is a function of its key, and another key gives other weights."""
+    first, again, other = (case.network.init(jax.random.key(seed)) for seed in (0, 0, 1))
+    remedy = "Draw the weights from the key."
+    require(distance(again, first) == 0, "the same weights from the same key", found="others", remedy=remedy)
+    require(distance(other, first) > 0, "other weights from another key", found="the same", remedy=remedy)
+
+
+def gives_a_score_for_each_class(case: NetworkCase) -> None:
+    """`apply` maps `[n, *input_shape]` to finite `[n, K]`, `embed` to `[n, F]`."""
+    params, inputs = case.parts()
+    logits = case.network.apply(params, inputs)
+    wanted = (len(inputs), case.network.num_classes)
+    remedy = "apply must give one score for each class, without softmax."
+    require(logits.shape == wanted, f"logits {wanted}", found=logits.shape, remedy=remedy)
+    require(all_finite(logits), "finite logits", found="NaN or infinity", remedy="Look at the first weights.")
+    if case.network.embed is not None:
+        features = case.network.embed(params, inputs)
+        fits = features.ndim == 2 and len(features) == len(inputs)
+        require(fits, "features [n, F]", found=features.shape, remedy="Flatten the features of each input.")
+
+
+def looks_at_each_input_alone(case: NetworkCase) -> None:
+    """An input's logits do not depend on its company, but for batch norms before they are calibrated."""
+    if norms.has_batch_norm(case.network):
+        return
+    params, inputs = case.parts()
+    together = case.network.apply(params, inputs)
+    alone = jnp.concatenate([case.network.apply(params, one[None]) for one in inputs])
+    found = distance(alone, together)
+    remedy = "Use instance, group or layer norm, and leave dropout out."
+    require(found < 1e-4, "the same logits for an input alone", found=f"{found:.1e} apart", remedy=remedy)
+
+
+def is_differentiable_twice(case: NetworkCase) -> None:
+    """The gradient of a gradient is finite, in weights and inputs."""
+    params, inputs = case.parts()
+
+    def slope(params: Params, inputs: jax.Array) -> jax.Array:
+        grads = jax.grad(lambda p: jnp.sum(jnp.sin(case.network.apply(p, inputs))))(params)
+        return jnp.sum(jnp.stack([jnp.sum(leaf * leaf) for leaf in jax.tree.leaves(grads)]))
+
+    second = jax.jit(jax.grad(slope, argnums=(0, 1)))(params, inputs)
+    remedy = "Roots and norms need a where inside and outside at zero."
+    require(all_finite(second), "finite second derivatives", found="NaN or infinity", remedy=remedy)
+
+
+NETWORK_CHECKS: Checks[NetworkCase] = {
+    check.__name__: check
+    for check in (
+        starts_from_its_key,
+        gives_a_score_for_each_class,
+        looks_at_each_input_alone,
+        is_differentiable_twice,
+    )
+}
+"""Every promise of a network, by name."""
+
+
+def check_network(network: Network) -> None:
+    """Try every promise of a network.
+
+    Args:
+        network: the network; it has weights, and is not known by a kernel alone.
+
+    Raises:
+        ContractError: a promise that is not kept.
+    """
+    run(NETWORK_CHECKS, NetworkCase(network))

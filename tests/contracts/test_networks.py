@@ -1,0 +1,60 @@
+"""Every network keeps the contract of networks."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+from problems import CLASSES, SHAPE
+
+from ddjax import networks, testing
+from ddjax.networks.norms import NORMS
+from ddjax.testing import NETWORK_CHECKS, NetworkCase
+
+TABLE = {
+    "mlp": lambda: networks.mlp(SHAPE, CLASSES, widths=(8,)),
+    "lenet": lambda: networks.lenet((12, 12, 1), CLASSES),
+    **{
+        f"convnet, {norm}": lambda norm=norm: networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm=norm)
+        for norm in NORMS
+    },
+    "alexcifar": lambda: networks.alexcifar((8, 8, 3), CLASSES),
+    "vgg11": lambda: networks.vgg11((28, 28, 1), CLASSES, width=2, norm="none"),
+    "resnet18": lambda: networks.resnet18((8, 8, 1), CLASSES, width=2, norm="none"),
+}
+
+
+@pytest.fixture(scope="module")
+def built() -> dict[str, NetworkCase]:
+    return {}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_network_keeps_its_contract(name):
+    case = NetworkCase(TABLE[name]())
+    for check in NETWORK_CHECKS.values():
+        check(case)
+
+
+def test_a_network_that_looks_at_its_neighbours_fails():
+    crowd = networks.from_functions(
+        lambda key: {"kernel": jax.random.normal(key, (64, CLASSES))},
+        lambda params, x: (x - x.mean(0)).reshape(len(x), -1) @ params["kernel"],
+        SHAPE,
+        CLASSES,
+        name="crowd",
+    )
+    with pytest.raises(testing.ContractError, match="the same logits for an input alone"):
+        testing.check_network(crowd)
+
+
+def test_a_network_with_a_root_at_zero_fails():
+    rooted = networks.from_functions(
+        lambda key: {"kernel": jax.random.normal(key, (64, CLASSES)), "bias": jnp.zeros(CLASSES)},
+        lambda params, x: x.reshape(len(x), -1) @ params["kernel"] + jnp.sqrt(params["bias"]),
+        SHAPE,
+        CLASSES,
+        name="rooted",
+    )
+    with pytest.raises(testing.ContractError, match="finite second derivatives"):
+        testing.check_network(rooted)

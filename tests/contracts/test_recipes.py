@@ -1,0 +1,118 @@
+"""Every recipe keeps the contract of recipes; ridge regression against its closed form."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import CLASSES, SHAPE, relative, small_form
+
+from ddjax import artifact, forms, networks, recipes, testing
+from ddjax.encodings import Channels
+from ddjax.evaluate import Judge
+from ddjax.inits import random
+from ddjax.recipes import Replay, Ridge, Train
+from ddjax.testing import RECIPE_CHECKS, RecipeCase
+from ddjax.types import Distilled, Fitted, Network, Recipe, Schedule
+
+MLP = networks.mlp(SHAPE, CLASSES, widths=(8,))
+
+
+def gaussian(x: jax.Array, y: jax.Array) -> jax.Array:
+    distances = jnp.sum((x[:, None] - y[None]) ** 2, (2, 3, 4))
+    return jnp.exp(-distances / 100)
+
+
+KERNEL = networks.from_kernel(gaussian, SHAPE, CLASSES)
+SCHEDULE = small_form(inner_lr=0.1).unfold(small_form(inner_lr=0.1).init(jax.random.key(0)))
+TABLE: dict[str, tuple[Recipe, Network]] = {
+    "replay": (Replay(), MLP),
+    "replay, adam": (Replay("adam"), MLP),
+    "train": (Train(lr=0.1, epochs=3, batch_size=4), MLP),
+    "train, augmented": (Train(lr=0.1, epochs=2, augmentation="flip"), MLP),
+    "train, batch norm": (
+        Train(lr=0.1, epochs=2),
+        networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="batch"),
+    ),
+    "ridge on features": (Ridge(1e-2), MLP),
+    "ridge in a kernel": (Ridge(1e-4), KERNEL),
+}
+
+
+@pytest.mark.parametrize("check", RECIPE_CHECKS)
+@pytest.mark.parametrize("name", TABLE)
+def test_a_recipe_keeps_its_contract(name, check):
+    RECIPE_CHECKS[check](RecipeCase(*TABLE[name], SCHEDULE))
+
+
+@dataclasses.dataclass(frozen=True)
+class Lucky(Recipe):
+    """Draws, and does not say so."""
+
+    kind = "lucky"
+
+    def fit(self, network, params, schedule, key):
+        shift = jax.random.normal(key, ())
+        return Fitted(params, lambda inputs: network.apply(params, inputs) + shift)
+
+    def check(self, network):
+        del network
+
+
+def test_a_recipe_that_draws_in_silence_fails():
+    with pytest.raises(testing.ContractError, match="Set is_random = True"):
+        testing.check_recipe(RecipeCase(Lucky(), MLP, SCHEDULE))
+
+
+@pytest.mark.usefixtures("x64")
+def test_ridge_is_the_closed_form(rng):
+    features = rng.normal(size=(6, 8, 8, 1))
+    labels, new = np.eye(3)[np.arange(6) % 3], rng.normal(size=(5, 8, 8, 1))
+    flat = networks.from_functions(
+        lambda key: {"kernel": jnp.zeros((64, 3))},
+        lambda params, x: x.reshape(len(x), -1) @ params["kernel"],
+        SHAPE,
+        3,
+        embed=lambda params, x: x.reshape(len(x), -1),
+    )
+    schedule = SCHEDULE._replace(inputs=jnp.asarray(features)[None], labels=jnp.asarray(labels)[None])
+    fitted = Ridge(0.1).fit(flat, flat.init(jax.random.key(0)), schedule, jax.random.key(1))
+    # The primal solution: (XᵀX + λ I)⁻¹ Xᵀ Y, the other formulation of the same regression.
+    x = features.reshape(6, -1)
+    penalty = 0.1 * np.trace(x @ x.T) / 6
+    weights = np.linalg.solve(x.T @ x + penalty * np.eye(64), x.T @ labels)
+    assert relative(fitted.predict(jnp.asarray(new)), new.reshape(5, -1) @ weights) < 1e-10
+
+
+def test_a_kernel_is_judged_by_ridge_alone(digits):
+    kept = digits.train.at(digits.train.labels < CLASSES)
+    split = dataclasses.replace(kept, num_classes=CLASSES)
+    images = np.stack([split.encoded()[split.labels == k][:2] for k in range(CLASSES)])
+    inits = random(KERNEL, scheme="network")
+    labels = jnp.repeat(jnp.eye(CLASSES), 2, axis=0)[None]
+    phi = Schedule(jnp.asarray(images.reshape(1, -1, *SHAPE)), labels, None)
+    judge = Judge(KERNEL, inits, Ridge(1e-4), split)
+    assert float(judge.score(phi, key=jax.random.key(0), num_inits=1)[0]) > 80
+    with pytest.raises(ValueError, match="a kernel has none to train"):
+        Judge(KERNEL, inits, Train(epochs=1), split).score(phi, key=jax.random.key(0), num_inits=1)
+    blind = networks.from_functions(MLP.init, MLP.apply, SHAPE, CLASSES, name="blind")
+    with pytest.raises(ValueError, match="blind: expected a network with features"):
+        Judge(blind, random(blind), Ridge(), split)
+
+
+def test_a_ridge_artifact_is_version_three_and_comes_back(tmp_path):
+    encoding = Channels(jnp.full(1, 0.5), jnp.full(1, 0.25))
+    phi = Distilled(SCHEDULE, forms.constant(SCHEDULE), encoding, Ridge(0.5))
+    loaded = artifact.load(artifact.save(tmp_path / "ridge.npz", phi))
+    assert loaded.recipe == Ridge(0.5)
+    with np.load(tmp_path / "ridge.npz") as file:
+        assert sorted(file) == ["encoding.mean", "encoding.std", "inputs", "labels", "lrs", "metadata"]
+
+
+def test_a_recipe_by_name_refuses_what_its_kind_does_not_have():
+    assert recipes.recipe("train", epochs=3) == Train(epochs=3)
+    with pytest.raises(ValueError, match=r"kind: expected one of .*; got 'trian'. Did you mean 'train'"):
+        recipes.recipe("trian")
