@@ -31,18 +31,19 @@ def test_every_file_of_experiments_is_a_launcher_of_its_own_name(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "package", "message"),
     [
-        ("random", "launcher: expected a module of experiments; got 'random'"),
+        ("random", "experiments", "launcher: expected a module of experiments; got 'random'"),
         (
             "tables",
-            r"launcher: expected a module with LAUNCHER = Launcher\(...\); experiments.tables has none",
+            "ddjax.launch",
+            r"launcher: expected a module with LAUNCHER = Launcher\(...\); ddjax.launch.tables has none",
         ),
     ],
 )
-def test_a_launcher_that_there_is_not_is_refused(name, message):
+def test_a_launcher_that_there_is_not_is_refused(name, package, message):
     with pytest.raises(ValueError, match=message):
-        launch.find(name)
+        launch.find(name, package=package)
 
 
 @pytest.mark.parametrize(("given", "got"), [({}, "neither"), ({"build": len, "run": len}, "both")])
