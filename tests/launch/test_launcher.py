@@ -15,34 +15,29 @@ from ddjax import launch
 from ddjax.launch import Launcher, Unrolled, Where, flag
 from experiments import continual, random_init, sweep
 
-NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if "\nLAUNCHER = " in p.read_text())
+NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_file_of_experiments_is_a_launcher_of_its_own_name(name):
+def test_a_launcher_has_the_name_of_its_file_and_starts_from_the_shell(name):
     found = launch.find(name)
     assert found.name == name
     assert found.docstring
-    assert (
-        (ROOT / "experiments" / f"{name}.py")
-        .read_text()
-        .endswith('\n\nif __name__ == "__main__":\n    LAUNCHER.main()\n')
-    )
+    text = (ROOT / "experiments" / f"{name}.py").read_text()
+    assert text.endswith('\n\nif __name__ == "__main__":\n    LAUNCHER.main()\n')
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("random", "launcher: expected a module of experiments; got 'random'"),
-        (
-            "tables",
-            r"launcher: expected a module with LAUNCHER = Launcher\(...\); experiments.tables has none",
-        ),
-    ],
-)
-def test_a_launcher_that_there_is_not_is_refused(name, message):
-    with pytest.raises(ValueError, match=message):
-        launch.find(name)
+def test_launchers_are_found_in_a_package_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "none.py").touch()
+    own = 'from ddjax.launch import Launcher, Where\nLAUNCHER = Launcher("own", None, Where, run=vars)\n'
+    (tmp_path / "mine" / "own.py").write_text(own)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert launch.find("own", package="mine").config_class is Where
+    with pytest.raises(ValueError, match=r"a module with LAUNCHER = Launcher\(...\); mine.none has none"):
+        launch.find("none", package="mine")
+    with pytest.raises(ValueError, match="launcher: expected a module of mine; got 'other'"):
+        launch.find("other", package="mine")
 
 
 @pytest.mark.parametrize(("given", "got"), [({}, "neither"), ({"build": len, "run": len}, "both")])
