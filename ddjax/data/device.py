@@ -51,7 +51,9 @@ def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
     Returns:
         `[..., C]` float.
     """
-    return (images.astype(mean.dtype) / 255 - mean) / std
+    leading = range(images.ndim - 1)
+    scaled = images.astype(mean.dtype) / 255
+    return (scaled - jnp.expand_dims(mean, leading)) / jnp.expand_dims(std, leading)
 
 
 def minibatch(data: RealData, key: jax.Array, *, size: int) -> Batch:
