@@ -1,4 +1,4 @@
-"""Fixtures: four fake devices, float64 on request, where the reference values lie."""
+"""Fixtures: four fake devices, strict promotion, float64 on request, where the reference values lie."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ os.environ["XLA_FLAGS"] = " ".join(
     )
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Axes and kinds of numbers are brought together in words or not at all, in the processes of tests too.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 # What one test compiled the next one loads: runs are started, killed, resumed, repeated. Kept for a session,
 # by the process that starts the others.
 if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -24,9 +27,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
-import jax
 import numpy as np
 import pytest
+from problems import float64
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Everything traced inside the test is float64 unless it says otherwise."""
-    with jax.enable_x64(True):
+    with float64():
         yield
 
 
