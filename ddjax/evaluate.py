@@ -135,7 +135,8 @@ def _accuracy(network: Network, params: Params, data: Chunks, mean: jax.Array, s
         logits = network.apply(params, normalise(images, mean, std))
         return jnp.sum(jnp.argmax(logits, -1) == labels)
 
-    return 100.0 * jnp.sum(jax.lax.map(correct, (data.images, data.labels))) / data.size
+    total = jnp.sum(jax.lax.map(correct, (data.images, data.labels)))
+    return 100.0 * total.astype(float) / data.size
 
 
 def accuracies(
