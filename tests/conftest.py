@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before JAX starts: D = 4 against D = 1 needs devices, and CI has a CPU. The suite compiles much and runs
 # little, so that LLVM's optimisation costs more than it gains.
@@ -17,9 +19,8 @@ os.environ["XLA_FLAGS"] = " ".join(
     )
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Axes and kinds of numbers are brought together in words or not at all, in the processes of tests too.
+# Axes are brought together in words or not at all, in the processes that tests start too.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
-os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 # What one test compiled the next one loads: runs are started, killed, resumed, repeated. Kept for a session,
 # by the process that starts the others.
 if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -27,9 +28,29 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
+import jax
 import numpy as np
+import optax
 import pytest
-from problems import float64
+from problems import float64, three_digits
+from refusals import Good, Refuses, check_refused
+
+# Kinds of numbers too, but for the updates of optimisers: Optax itself raises floats to counts of steps.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def _promoting(cls: type, init: Callable[..., Any], update: Callable[..., Any]) -> tuple:
+    """`optax.GradientTransformation(init, update)` whose update promotes as JAX does by default."""
+
+    @functools.wraps(update)
+    def updated(*arguments: Any, **settings: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return update(*arguments, **settings)
+
+    return tuple.__new__(cls, (init, updated))
+
+
+optax.GradientTransformation.__new__ = _promoting
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,3 +83,16 @@ def digits():
 def rng() -> np.random.Generator:
     """A stream of random numbers, the same for every test."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def few_digits():
+    """Three classes of them."""
+    return three_digits()
+
+
+@pytest.fixture
+def refuses(few_digits, tmp_path, monkeypatch) -> Refuses:
+    """`(action, got, remedy)`: the action, given one of everything good, is refused with these words."""
+    monkeypatch.chdir(tmp_path)
+    return functools.partial(check_refused, Good(tmp_path, few_digits))

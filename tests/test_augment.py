@@ -18,6 +18,8 @@ from ddjax.types import Recipe, Schedule
 from experiments import distribution_matching, parts
 from experiments.config import Unrolled
 
+pytestmark = pytest.mark.slow
+
 DSA = "color_crop_cutout_flip_scale_rotate"
 ALL = DSA.replace("_", "+")
 KEY = jax.random.key(7)

@@ -14,6 +14,8 @@ from ddjax import baselines, coresets, inits, networks
 from ddjax.pool import Pool
 from ddjax.types import Recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def setting() -> baselines.Setting:

@@ -17,6 +17,8 @@ from ddjax.coresets import features
 from ddjax.evaluate import train_params
 from ddjax.types import Recipe
 
+pytestmark = pytest.mark.slow
+
 SELECTIONS = {
     "herding": coresets.herding,
     "k_center": coresets.k_center,

@@ -22,6 +22,8 @@ from problems import small_form
 from ddjax import artifact
 from ddjax.types import Distilled
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

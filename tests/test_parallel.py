@@ -23,6 +23,8 @@ from ddjax import parallel, report
 from ddjax.checkpoint import Store
 from experiments import config, launch, random_init
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 180  # seconds, so that a deadlock fails
 SETTINGS: dict[str, Any] = {

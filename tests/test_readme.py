@@ -18,6 +18,8 @@ from problems import write_npz
 
 from experiments import config as settings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 LAUNCHERS = {path.stem: path.read_text() for path in (ROOT / "experiments").glob("*.py")}

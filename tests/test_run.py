@@ -19,6 +19,8 @@ from ddjax import forms, report
 from ddjax.checkpoint import Store
 from ddjax.types import Method, Recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data():

@@ -24,6 +24,8 @@ from ddjax.checkpoint import Store
 from ddjax.workdir import locked
 from experiments import launch, random_init
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).resolve().parent
 KILLS = 20
 

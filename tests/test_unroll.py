@@ -17,6 +17,8 @@ from ddjax.distilled import PixelParams, inverse_softplus
 from ddjax.types import Batch, Form, InitDistribution, Network, Schedule
 from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, cross_entropy, unroll
 
+pytestmark = pytest.mark.slow
+
 CASES = {
     "dd_lenet28": (
         "lenet",

@@ -25,6 +25,8 @@ from experiments import adapt, attack, launch, pretrain, results
 from experiments import evaluate as evaluate_launcher
 from experiments.parts import build_network
 
+pytestmark = pytest.mark.slow
+
 TINY: dict[str, Any] = {
     "num_outer_steps": 4,
     "inner_steps": 2,

@@ -17,6 +17,8 @@ from experiments.config import parse
 from experiments.cross_architecture import network_of
 from experiments.parts import load_data
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("mlp:widths=2x", "mlp:widths=8x")
 
 

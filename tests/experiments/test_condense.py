@@ -18,6 +18,8 @@ from experiments import condensation, condense_table, config, coreset, regenerat
 from experiments.condense_table import Config
 from experiments.regenerate import Cell, Published, Run, Table
 
+pytestmark = pytest.mark.slow
+
 SELECTED: dict[str, Any] = {
     "select": "random,k_center",
     "features": "pixels",

@@ -17,6 +17,8 @@ from experiments import coreset, launch
 from experiments.config import parse
 from experiments.parts import load_data
 
+pytestmark = pytest.mark.slow
+
 TINY: dict[str, Any] = {
     "network": "mlp",
     "images_per_class": 2,

@@ -20,6 +20,8 @@ from experiments.baselines import Scores
 from experiments.cross_architecture import Config
 from experiments.parts import Keys
 
+pytestmark = pytest.mark.slow
+
 MLP, CONVNET = "mlp:widths=8x", "convnet:depth=1:width=4:norm=none"
 
 

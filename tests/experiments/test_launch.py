@@ -20,6 +20,8 @@ from problems import write_npz
 from ddjax import report
 from experiments import config, distribution_matching, evaluate, fixed_init, launch, random_init
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {
     "network": "mlp",

@@ -35,6 +35,8 @@ from experiments import (
 from experiments.regenerate import Cell, Published, Run, Table
 from experiments.tables import Request
 
+pytestmark = pytest.mark.slow
+
 QUICK: dict[str, Any] = {
     "network": "mlp",
     "inner_steps": 2,

@@ -21,6 +21,8 @@ from ddjax.engine import compile_dispatch, init_state
 from ddjax.plan import Plan, Site
 from experiments import config, distribution_matching, launch, planning, random_init
 
+pytestmark = pytest.mark.slow
+
 TINY: dict[str, Any] = {
     "network": "mlp",
     "num_outer_steps": 2,

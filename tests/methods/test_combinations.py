@@ -15,12 +15,14 @@ from ddjax import augment, inits
 from ddjax.data import Dataset, from_arrays, to_device
 from ddjax.types import Form, Method
 
+pytestmark = pytest.mark.slow
+
 CELLS = [(method, kind, thing) for kind, things in THINGS.items() for thing in things for method in METHODS]
 # What takes longest to compile is computed with one method alone, and traced, derivatives and shapes, with
 # the others: the deep networks with the one that differentiates them twice; the strategies, whose operations
 # have cells of their own, with the one that differentiates them once.
 COMPUTED_WITH = {
-    **dict.fromkeys(("resnet18", "vgg11"), "gradient matching"),
+    **dict.fromkeys(("alexnet", "alexnet32", "resnet18", "vgg11"), "gradient matching"),
     **dict.fromkeys(("one at random (DSA)", "several in turn", *augment.STRATEGIES), "distribution matching"),
 }
 

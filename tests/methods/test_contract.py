@@ -157,6 +157,7 @@ def test_is_finite_and_differentiable(name, network, differentiated):
         assert float(jnp.linalg.norm(leaf)) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_gradient_agrees_with_finite_differences(name, toy, differentiated):
     method, form, _, _ = make(name, "convnet")  # tanh: no kinks
@@ -177,6 +178,7 @@ def test_gradient_agrees_with_finite_differences(name, toy, differentiated):
     assert float(ahead - behind) / (2 * size) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_jit_changes_nothing(name, toy, differentiated):
     method, form, _, _ = make(name)
@@ -200,17 +202,20 @@ def four_slots(toy):
     return distil
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_four_devices_equal_one(name, four_slots):
     assert relative(four_slots(name, num_devices=4), four_slots(name)) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots_per_chunk", [2, 4])
 @pytest.mark.usefixtures("x64")
 def test_vmapped_and_chunked_slots_equal_scanned_ones(name, slots_per_chunk, four_slots):
     assert relative(four_slots(name, slots_per_chunk=slots_per_chunk), four_slots(name)) < 1e-12
 
 
+@pytest.mark.slow
 def test_learns_a_toy_problem(name, toy):
     method, form, net, distribution = make(name)
     run = ddjax.distill(
@@ -233,6 +238,7 @@ def test_learns_a_toy_problem(name, toy):
     assert scores[0].mean < 60
 
 
+@pytest.mark.slow
 def test_resumes_bit_for_bit(name, toy, tmp_path: Path):
     method, form, _, _ = make(name)
 
@@ -269,6 +275,7 @@ def test_resumes_bit_for_bit(name, toy, tmp_path: Path):
     assert lines[0] == lines[1]
 
 
+@pytest.mark.slow
 def test_accepts_every_form(name, toy):
     method, pixels, _, _ = make(name)
     start = pixels.unfold(pixels.init(jax.random.key(0)))
