@@ -109,7 +109,8 @@ def _pair(draw: Callable[[jax.Array, int], jax.Array], key: jax.Array) -> Pair:
 
 def _weights(positions: jax.Array, length: int) -> jax.Array:
     """`[n, length]`, what each of `length` pixels adds at n positions between them; outside there is 0."""
-    return jnp.maximum(0, 1 - jnp.abs(positions[:, None] - jnp.arange(length)))
+    distances = positions[:, None] - jnp.arange(length).astype(positions.dtype)[None]
+    return jnp.maximum(0, 1 - jnp.abs(distances))
 
 
 def _at(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
@@ -206,7 +207,7 @@ def cutout(*, size: tuple[int, int], image_size: tuple[int, int]) -> Operation:
 
     def apply(params: Pair, image: jax.Array) -> jax.Array:
         rows, columns = map(inside, params, size, image.shape[:2])
-        return jnp.where((rows[:, None] & columns)[..., None], 0, image)
+        return jnp.where((rows[:, None] & columns[None])[..., None], 0, image)
 
     return Operation(sample, apply)
 
@@ -226,7 +227,7 @@ def flip() -> Operation:
 def _stretched(steps: Pair, image: jax.Array) -> jax.Array:
     """The image read about its centre every `steps` pixels, bilinear: it grows where they are below 1."""
     rows, columns = (
-        (length - 1) / 2 + step * (jnp.arange(length) - (length - 1) / 2)
+        (length - 1) / 2 + step * (jnp.arange(length).astype(step.dtype) - (length - 1) / 2)
         for step, length in zip(steps, image.shape[:2], strict=True)
     )
     return _at(image, rows, columns)
@@ -266,8 +267,8 @@ def rotate(*, degrees: float) -> Operation:
         )
         angle = angle.astype(image.dtype)
         sine, cosine = jnp.sin(angle), jnp.cos(angle)
-        rows = middle[0] + cosine * y[:, None] + sine * x
-        columns = middle[1] - sine * y[:, None] + cosine * x
+        rows = middle[0] + cosine * y[:, None] + (sine * x)[None]
+        columns = middle[1] - sine * y[:, None] + (cosine * x)[None]
         channel = functools.partial(map_coordinates, coordinates=(rows, columns), order=1, mode="constant")
         return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
 

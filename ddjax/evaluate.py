@@ -97,7 +97,8 @@ def _accuracy(predict: Callable[[jax.Array], jax.Array], data: Chunks) -> jax.Ar
         raw, labels = piece
         return jnp.sum(jnp.argmax(predict(data.encoding.encode(raw)), -1) == labels)
 
-    return 100.0 * jnp.sum(jax.lax.map(correct, (data.raw, data.labels))) / data.size
+    total = jnp.sum(jax.lax.map(correct, (data.raw, data.labels)))
+    return 100.0 * total.astype(float) / data.size
 
 
 @functools.partial(jax.jit, static_argnames=("network", "inits", "recipe", "runs_per_chunk"))

@@ -1,11 +1,13 @@
-"""Fixtures: four fake devices, float64 on request, where the golden values lie."""
+"""Fixtures: four fake devices, strict promotion, float64 on request, where the golden values lie."""
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before JAX starts: D = 4 against D = 1 needs devices, and CI has a CPU. The suite compiles much and runs
 # little, so that LLVM's optimisation costs more than it gains.
@@ -17,6 +19,8 @@ os.environ["XLA_FLAGS"] = " ".join(
     )
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Axes are brought together in words or not at all, in the processes that tests start too.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # What one test compiled the next one loads: runs are started, killed, resumed, repeated. Kept for a session,
 # by the process that starts the others.
 if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -26,7 +30,27 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 import jax
 import numpy as np
+import optax
 import pytest
+from problems import float64, three_digits
+from refusals import Good, Refuses, check_refused
+
+# Kinds of numbers too, but for the updates of optimisers: Optax itself raises floats to counts of steps.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def _promoting(cls: type, init: Callable[..., Any], update: Callable[..., Any]) -> tuple:
+    """`optax.GradientTransformation(init, update)` whose update promotes as JAX does by default."""
+
+    @functools.wraps(update)
+    def updated(*arguments: Any, **settings: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return update(*arguments, **settings)
+
+    return tuple.__new__(cls, (init, updated))
+
+
+optax.GradientTransformation.__new__ = _promoting
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +58,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Everything traced inside the test is float64 unless it says otherwise."""
-    with jax.enable_x64(True):
+    with float64():
         yield
 
 
@@ -56,3 +80,16 @@ def digits():
 def rng() -> np.random.Generator:
     """A stream of random numbers, the same for every test."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def few_digits():
+    """Three classes of them."""
+    return three_digits()
+
+
+@pytest.fixture
+def refuses(few_digits, tmp_path, monkeypatch) -> Refuses:
+    """`(action, got, remedy)`: the action, given one of everything good, is refused with these words."""
+    monkeypatch.chdir(tmp_path)
+    return functools.partial(check_refused, Good(tmp_path, few_digits))

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from problems import CLASSES, SHAPE, small_form, three_digits
+from problems import CLASSES, SHAPE, float64, small_form, three_digits
 
 import ddjax
 from ddjax import inits, methods, networks, parallel
@@ -95,7 +95,7 @@ def counting(method: Method) -> Method:
 
 def float64_run(workdir: Path, *, num_outer_steps: int) -> ddjax.Run:
     """A few steps with four slots, in float64; whatever processes there are share them."""
-    with jax.enable_x64(True):
+    with float64():
         network = networks.mlp(SHAPE, CLASSES, widths=(8,))
         return ddjax.distill(
             three_digits(),

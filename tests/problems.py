@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,13 @@ from ddjax.run import Run
 from ddjax.types import Form
 
 SHAPE, CLASSES = (8, 8, 1), 3
+
+
+@contextlib.contextmanager
+def float64() -> Iterator[None]:
+    """Weights are float64, and meet real images of float32: here, and only here, JAX promotes by itself."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def three_digits() -> Dataset:

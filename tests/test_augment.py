@@ -19,6 +19,8 @@ from ddjax.recipes import Train
 from ddjax.types import Schedule
 from experiments import distribution_matching
 
+pytestmark = pytest.mark.slow
+
 DSA = "color_crop_cutout_flip_scale_rotate"
 ALL = DSA.replace("_", "+")
 KEY = jax.random.key(7)

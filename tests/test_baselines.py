@@ -13,6 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from ddjax import Recipe, baselines, coresets, inits, networks
 from ddjax.pool import Pool
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def setting() -> baselines.Setting:

@@ -19,6 +19,8 @@ from ddjax.plan import Plan, Site
 from ddjax.run import DivergedError
 from scripts import bench
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -20,6 +20,8 @@ from problems import relative, small_run, three_digits
 from ddjax import files
 from ddjax.checkpoint import Saver, Store
 
+pytestmark = pytest.mark.slow
+
 
 def tree(value: float) -> dict:
     return {"a": np.full((3, 4), value, np.float32), "b": (np.int32(value), np.array([True, False]))}

@@ -9,6 +9,8 @@ from jax.test_util import check_grads
 from ddjax.chunks import mean_over_chunks
 from ddjax.types import Batch
 
+pytestmark = pytest.mark.slow
+
 
 def _loss(params, batch):
     outputs = jnp.tanh(batch.inputs @ params["w"]) @ params["v"]

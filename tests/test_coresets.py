@@ -15,6 +15,8 @@ import pytest
 from ddjax import Recipe, coresets, data, encodings, inits, networks
 from ddjax.coresets import features
 
+pytestmark = pytest.mark.slow
+
 SELECTIONS = {
     "herding": coresets.herding,
     "k_center": coresets.k_center,

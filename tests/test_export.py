@@ -24,6 +24,8 @@ from ddjax.encodings import Channels
 from ddjax.recipes import Replay
 from ddjax.types import Distilled
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

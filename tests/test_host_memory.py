@@ -7,6 +7,8 @@ import pytest
 
 from ddjax import host_memory
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and tells glibc")
 
 RESIDENT = """

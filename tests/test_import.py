@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "PIL", "array_record", "torch"}
 SECONDS = 1.5

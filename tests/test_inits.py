@@ -29,7 +29,7 @@ def _own(key):
 
 
 def _apply(params, x):
-    features = jnp.mean(x, (1, 2)) @ params["conv"]["kernel"][0, 0] * params["norm"]["scale"]
+    features = jnp.mean(x, (1, 2)) @ params["conv"]["kernel"][0, 0] * params["norm"]["scale"][None]
     return features @ params["dense"]["kernel"]
 
 

@@ -16,6 +16,8 @@ from absl import flags
 from ddjax.launch import parse, process
 from experiments import random_init
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 JOBS = ROOT / "scripts" / "jobs"
 FLAGS = ["--dataset=my data.npz", "--num_inits=8"]

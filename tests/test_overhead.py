@@ -15,6 +15,8 @@ from ddjax import data, inits, methods, networks, recovery
 from ddjax.checkpoint import Saver, Store
 from ddjax.engine import Problem, init_state
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARE = 0.02
 """Of a run's throughput, at most."""

@@ -24,6 +24,8 @@ from ddjax.checkpoint import Store
 from ddjax.launch import distillation, recorded
 from experiments import random_init
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 180  # seconds, so that a deadlock fails
 SETTINGS: dict[str, Any] = {

@@ -19,6 +19,8 @@ from ddjax.networks.ops import CONV_FORMS
 from ddjax.plan import Change, Plan, Site, Trial
 from ddjax.unroll import STRATEGIES
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 CHEAP = Cost(1.0, 10, 1)
 

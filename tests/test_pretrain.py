@@ -13,6 +13,8 @@ from ddjax import Recipe, inits, networks
 from ddjax.evaluate import Judge
 from ddjax.pretrain import Training, nets_at_once, pretrain
 
+pytestmark = pytest.mark.slow
+
 NETWORK = networks.convnet(SHAPE, CLASSES, depth=1, width=4, activation="tanh")
 
 

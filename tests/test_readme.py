@@ -21,6 +21,8 @@ import ddjax
 from ddjax.launch import parse
 from scripts import tables
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 TEXTS = {

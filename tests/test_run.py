@@ -19,6 +19,8 @@ from ddjax import Recipe, forms, report
 from ddjax.checkpoint import Store
 from ddjax.types import Method
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data():

@@ -25,6 +25,8 @@ from ddjax.launch import directory
 from ddjax.workdir import locked
 from experiments import random_init
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).resolve().parent
 KILLS = 20
 

@@ -11,6 +11,8 @@ import pytest
 
 from ddjax import workdir
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 HOLD = """

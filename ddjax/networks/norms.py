@@ -53,7 +53,9 @@ class BatchNorm(nn.Module):
             mean, var = (lax.stop_gradient(leaf) for leaf in stored)
         else:
             mean, var = _moments(x, (0, 1, 2))
-        return (x - mean) * lax.rsqrt(var + EPSILON) * scale + bias
+        centred = x - mean[None, None, None]
+        normed = centred * lax.rsqrt(var + EPSILON)[None, None, None]
+        return normed * scale[None, None, None] + bias[None, None, None]
 
 
 class InstanceNorm(nn.Module):
@@ -67,7 +69,7 @@ class InstanceNorm(nn.Module):
         flat = x.reshape(x.shape[0], -1, x.shape[-1])
         size = flat.shape[1]
         centred = flat - _spread(_sum(flat) / size, size)
-        factor = lax.rsqrt(_sum(jnp.square(centred)) / size + EPSILON) * scale
+        factor = lax.rsqrt(_sum(jnp.square(centred)) / size + EPSILON) * scale[None]
         shift = jnp.broadcast_to(bias, factor.shape)
         return (centred * _spread(factor, size) + _spread(shift, size)).reshape(x.shape)
 
@@ -101,7 +103,8 @@ class LayerNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, flat.shape[1:], float)
         bias = self.param("bias", nn.initializers.zeros, flat.shape[1:], float)
         mean, var = _moments(flat, (1,))
-        return ((flat - mean[:, None]) * lax.rsqrt(var[:, None] + EPSILON) * scale + bias).reshape(x.shape)
+        normed = (flat - mean[:, None]) * lax.rsqrt(var[:, None] + EPSILON)
+        return (normed * scale[None] + bias[None]).reshape(x.shape)
 
 
 def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:

@@ -227,7 +227,7 @@ def local_response_norm(
     """
     channels = x.shape[-1]
     # Which channels are neighbours, as a matrix: its product stays one when differentiated, slices do not.
-    offset = jnp.arange(channels)[:, None] - jnp.arange(channels)
+    offset = jnp.arange(channels)[:, None] - jnp.arange(channels)[None]
     neighbours = (offset >= -(size // 2)) & (offset <= (size - 1) // 2)
     energy = jnp.matmul(jnp.square(x), neighbours.astype(x.dtype) / size, precision=lax.Precision.HIGHEST)
     return x * _inverse_power(k + alpha * energy, beta)
@@ -362,8 +362,8 @@ def _max_of_blocks_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) ->
     largest = _max_of_blocks(y)
     # Two reductions rather than a chain of comparisons, which XLA would compute again for every use.
     position = lax.broadcasted_iota(jnp.int32, y.shape, 0)
-    first = jnp.min(jnp.where(y == largest, position, len(y)), axis=0)
-    return largest, jnp.sum(jnp.where(position == first, dy, 0), axis=0)
+    first = jnp.min(jnp.where(y == largest[None], position, len(y)), axis=0)
+    return largest, jnp.sum(jnp.where(position == first[None], dy, 0), axis=0)
 
 
 def _stacked_rows(x: jax.Array, kh: int, window: _Window) -> jax.Array:

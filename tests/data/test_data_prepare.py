@@ -16,6 +16,8 @@ import pytest
 
 from ddjax.data import tfds_files
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_data.py"
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from ddjax import data
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "split_anew.py"
 
 

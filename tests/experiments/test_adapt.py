@@ -25,6 +25,8 @@ from ddjax.launch.distillation import prepare
 from experiments import adapt, attack, pretrain
 from experiments import evaluate as evaluate_launcher
 
+pytestmark = pytest.mark.slow
+
 TINY: dict[str, Any] = {
     "num_outer_steps": 4,
     "inner_steps": 2,

@@ -16,6 +16,8 @@ from experiments import architecture_search, coreset
 from experiments.architecture_search import SPACE, Config
 from experiments.cross_architecture import network_of
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("mlp:widths=2x", "mlp:widths=8x")
 
 

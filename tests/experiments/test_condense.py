@@ -20,6 +20,8 @@ from ddjax.methods.gradient_matching import PUBLISHED_LOOPS
 from experiments import condense_table, coreset
 from experiments.condense_table import Config
 
+pytestmark = pytest.mark.slow
+
 SELECTED: dict[str, Any] = {
     "select": "random,k_center",
     "features": "pixels",

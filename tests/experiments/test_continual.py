@@ -15,6 +15,8 @@ from experiments import continual, coreset
 from experiments.baselines import Scores
 from experiments.continual import Config
 
+pytestmark = pytest.mark.slow
+
 FOUR = 4
 
 

@@ -18,6 +18,8 @@ from ddjax.launch import directory, load_data, parse
 from ddjax.recipes import Train
 from experiments import coreset
 
+pytestmark = pytest.mark.slow
+
 TINY: dict[str, Any] = {
     "network": "mlp",
     "images_per_class": 2,

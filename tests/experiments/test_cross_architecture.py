@@ -21,6 +21,8 @@ from experiments import cross_architecture, evaluate
 from experiments.baselines import Scores
 from experiments.cross_architecture import Config
 
+pytestmark = pytest.mark.slow
+
 MLP, CONVNET = "mlp:widths=8x", "convnet:depth=1:width=4:norm=none"
 
 

@@ -22,6 +22,8 @@ from ddjax.launch.tables import Cell, Published, Run, Table
 from ddjax.pool import Pool
 from experiments import baselines, finetune, fixed_init, linear_bound, paper, sweep
 
+pytestmark = pytest.mark.slow
+
 QUICK: dict[str, Any] = {
     "network": "mlp",
     "inner_steps": 2,

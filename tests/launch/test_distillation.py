@@ -20,6 +20,8 @@ from ddjax import report
 from ddjax.launch import directory, distillation, parse, process
 from experiments import distribution_matching, evaluate, fixed_init, random_init
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def dataset(tmp_path, rng) -> Path:

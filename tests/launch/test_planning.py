@@ -22,6 +22,8 @@ from ddjax.launch import distillation, parse, planning, process
 from ddjax.plan import Plan, Site
 from experiments import distribution_matching, random_init
 
+pytestmark = pytest.mark.slow
+
 TINY: dict[str, Any] = {
     "network": "mlp",
     "num_outer_steps": 2,

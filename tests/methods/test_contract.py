@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,8 +123,8 @@ def make(name: str, network: str = "mlp") -> tuple[Method, Form, Network, InitDi
     return TABLE[name].build(net, distribution), TABLE[name].form(), net, distribution
 
 
-def loss_and_grad(method: Method, form: Form, toy: Dataset):
-    """The loss of one slot and its gradient in φ's parameters."""
+def loss_of(method: Method, form: Form, toy: Dataset):
+    """The loss of one slot as a function of φ's parameters, and a φ."""
     params, state = form.init(jax.random.key(1)), method.init(jax.random.key(2))
     batch = method.sample(to_device(toy.train), jax.random.key(3))
 
@@ -131,23 +134,35 @@ def loss_and_grad(method: Method, form: Form, toy: Dataset):
     return loss, params
 
 
+@pytest.fixture(scope="module")
+def differentiated(toy):
+    """`(name, network) -> ((loss, info), gradient)` in float64, by one compiled program for all who ask."""
+
+    @functools.cache
+    def compute(name: str, network: str = "mlp") -> Any:
+        method, form, _, _ = make(name, network)
+        loss, params = loss_of(method, form, toy)
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+
+    return compute
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.usefixtures("x64")
-def test_is_finite_and_differentiable(name, network, toy):
-    method, form, _, _ = make(name, network)
-    loss, params = loss_and_grad(method, form, toy)
-    (value, info), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+def test_is_finite_and_differentiable(name, network, differentiated):
+    (value, info), grads = differentiated(name, network)
     for leaf in jax.tree.leaves((value, info, grads)):
         assert np.isfinite(leaf).all()
     for leaf in jax.tree.leaves(grads):
         assert float(jnp.linalg.norm(leaf)) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-def test_gradient_agrees_with_finite_differences(name, toy):
+def test_gradient_agrees_with_finite_differences(name, toy, differentiated):
     method, form, _, _ = make(name, "convnet")  # tanh: no kinks
-    loss, params = loss_and_grad(method, form, toy)
-    grads = jax.jit(jax.grad(lambda p: loss(p)[0]))(params)
+    loss, params = loss_of(method, form, toy)
+    _, grads = differentiated(name, "convnet")
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(5), len(leaves))
     direction = structure.unflatten(
@@ -163,38 +178,44 @@ def test_gradient_agrees_with_finite_differences(name, toy):
     assert float(ahead - behind) / (2 * size) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-def test_jit_changes_nothing(name, toy):
+def test_jit_changes_nothing(name, toy, differentiated):
     method, form, _, _ = make(name)
-    loss, params = loss_and_grad(method, form, toy)
-    plain = jax.value_and_grad(lambda p: loss(p)[0])(params)
-    jitted = jax.jit(jax.value_and_grad(lambda p: loss(p)[0]))(params)
-    assert relative(jitted, plain) < 1e-12
+    loss, params = loss_of(method, form, toy)
+    plain = jax.value_and_grad(loss, has_aux=True)(params)
+    assert relative(differentiated(name), plain) < 1e-12
 
 
-def run_four(name: str, toy: Dataset, **settings):
-    method, form, _, _ = make(name)
-    return ddjax.distill(
-        toy, method, key=jax.random.key(0), num_outer_steps=3, form=form, num_inits=4, **settings
-    )
+@pytest.fixture(scope="module")
+def four_slots(toy):
+    """`(name, devices, slots_per_chunk) -> φ` after three outer steps with four slots; each once."""
+
+    @functools.cache
+    def distil(name: str, *, num_devices: int = 1, slots_per_chunk: int = 1) -> Any:
+        method, form, _, _ = make(name)
+        devices = jax.devices()[:num_devices]
+        settings = {"num_inits": 4, "devices": devices, "slots_per_chunk": slots_per_chunk}
+        run = ddjax.distill(toy, method, key=jax.random.key(0), num_outer_steps=3, form=form, **settings)
+        return run.distilled.params
+
+    return distil
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-def test_four_devices_equal_one(name, toy):
-    one = run_four(name, toy, devices=jax.devices()[:1])
-    four = run_four(name, toy, devices=jax.devices()[:4])
-    assert relative(four.distilled.params, one.distilled.params) < 1e-12
+def test_four_devices_equal_one(name, four_slots):
+    assert relative(four_slots(name, num_devices=4), four_slots(name)) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots_per_chunk", [2, 4])
 @pytest.mark.usefixtures("x64")
-def test_vmapped_and_chunked_slots_equal_scanned_ones(name, slots_per_chunk, toy):
-    devices = jax.devices()[:1]
-    scanned = run_four(name, toy, devices=devices, slots_per_chunk=1)
-    batched = run_four(name, toy, devices=devices, slots_per_chunk=slots_per_chunk)
-    assert relative(batched.distilled.params, scanned.distilled.params) < 1e-12
+def test_vmapped_and_chunked_slots_equal_scanned_ones(name, slots_per_chunk, four_slots):
+    assert relative(four_slots(name, slots_per_chunk=slots_per_chunk), four_slots(name)) < 1e-12
 
 
+@pytest.mark.slow
 def test_learns_a_toy_problem(name, toy):
     method, form, net, distribution = make(name)
     run = ddjax.distill(
@@ -217,6 +238,7 @@ def test_learns_a_toy_problem(name, toy):
     assert scores[0].mean < 60
 
 
+@pytest.mark.slow
 def test_resumes_bit_for_bit(name, toy, tmp_path: Path):
     method, form, _, _ = make(name)
 
@@ -253,6 +275,7 @@ def test_resumes_bit_for_bit(name, toy, tmp_path: Path):
     assert lines[0] == lines[1]
 
 
+@pytest.mark.slow
 def test_accepts_every_form(name, toy):
     method, pixels, _, _ = make(name)
     start = pixels.unfold(pixels.init(jax.random.key(0)))
@@ -280,11 +303,11 @@ def test_refuses_a_form_it_cannot_use(name, toy):
 def test_state_has_a_leading_slot_axis_and_advance_keeps_its_shape(name):
     method, form, _, _ = make(name)
     state = init_state(Problem(method, form, ddjax.optimizers.sgd_momentum(), num_inits=3), jax.random.key(0))
-    assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(state.slots))
+    chex.assert_tree_shape_prefix(state.slots, (3,))
     one = method.init(jax.random.key(0))
     schedule: Schedule = form.unfold(form.init(jax.random.key(1)))
     advanced = jax.eval_shape(method.advance, schedule, one, jax.random.key(2))
-    assert jax.tree.map(jnp.shape, advanced) == jax.tree.map(jnp.shape, one)
+    chex.assert_trees_all_equal_shapes_and_dtypes(advanced, one)
 
 
 def test_distribution_matching_refuses_a_network_without_embedding():

@@ -13,6 +13,8 @@ from problems import CLASSES, SHAPE, relative
 from ddjax import augment, inits, methods, networks
 from ddjax.types import InitDistribution, Network, Schedule
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.usefixtures("x64")
 
 

@@ -20,6 +20,8 @@ from ddjax.types import InitDistribution, Method, Network, Schedule
 from ddjax.unroll import cross_entropy
 from experiments import gradient_matching as launcher
 
+pytestmark = pytest.mark.slow
+
 LAYERS = {f"conv{i}": (f"features.{4 * i - 4}", "kernel") for i in (1, 2, 3)}
 LAYERS |= {f"norm{i}": (f"features.{4 * i - 3}", "scale") for i in (1, 2, 3)}
 LAYERS |= {"classifier": ("classifier", "kernel")}

@@ -9,6 +9,8 @@ from flax import nnx
 
 from ddjax import networks
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (4, 4, 1)
 
 

@@ -11,6 +11,8 @@ from jax import lax
 from ddjax import networks, weights
 from ddjax.networks.alexnet import GRID, average_to_grid, from_torch
 
+pytestmark = pytest.mark.slow
+
 
 def shapes(network):
     return jax.eval_shape(network.init, jax.random.key(0))

@@ -12,6 +12,8 @@ from jax.test_util import check_grads
 
 from ddjax.networks import ops, winograd
 
+pytestmark = pytest.mark.slow
+
 # image (n, H, W, C), kernel (kh, kw, C, F), strides, padding: the networks' own, scaled down, and odd ones.
 CONVOLUTIONS = {
     "lenet1": ((2, 28, 28, 1), (5, 5, 1, 6), (1, 1), ((2, 2), (2, 2))),

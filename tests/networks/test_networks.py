@@ -10,6 +10,8 @@ import pytest
 
 from ddjax import networks
 
+pytestmark = pytest.mark.slow
+
 NO_CHANNELS: Any = (28, 28)
 SMALL = {
     "lenet": ((12, 16, 1), {}),

@@ -10,6 +10,8 @@ import pytest
 from ddjax import networks
 from ddjax.networks import norms
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (6, 6, 4)
 AXES = {"instance": (1, 2), "layer": (1, 2, 3), "batch": (0, 1, 2)}
 
