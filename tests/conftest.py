@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 # Before JAX starts: D = 4 against D = 1 needs devices, and CI has a CPU. The suite compiles much and runs
 # little, so that LLVM's optimisation costs more than it gains.
@@ -50,7 +51,7 @@ def _promoting(cls: type, init: Callable[..., Any], update: Callable[..., Any]) 
     return tuple.__new__(cls, (init, updated))
 
 
-optax.GradientTransformation.__new__ = _promoting
+mock.patch.object(optax.GradientTransformation, "__new__", _promoting).start()
 
 ROOT = Path(__file__).resolve().parents[1]
 
