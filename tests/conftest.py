@@ -50,7 +50,7 @@ def _promoting(cls: type, init: Callable[..., Any], update: Callable[..., Any]) 
     return tuple.__new__(cls, (init, updated))
 
 
-optax.GradientTransformation.__new__ = _promoting
+setattr(optax.GradientTransformation, "__new__", _promoting)  # noqa: B010 (no type checker takes another __new__)
 
 ROOT = Path(__file__).resolve().parents[1]
 
