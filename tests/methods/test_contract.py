@@ -16,6 +16,7 @@ import ddjax
 from ddjax import augment, forms, inits, methods, networks, parallel, testing
 from ddjax.data import Dataset, to_device
 from ddjax.engine import Problem, build_dispatch, init_state
+from ddjax.methods.moment_matching import moment_matching
 from ddjax.pool import Pool
 from ddjax.recipes import Train
 from ddjax.testing import METHOD_CHECKS, MethodCase
@@ -48,6 +49,7 @@ TABLE: dict[str, Build] = {
     "gradient_matching, augmented": lambda net, p: methods.gradient_matching(
         net, p, batch_size=32, recipe=SHORT, augmentation=augment.by_name("cutout", SHAPE)
     ),
+    "moment_matching": lambda net, p: moment_matching(net, p, batch_size=32, recipe=SHORT),
 }
 """`(network, p(θ0)) -> method`: a row is all that a method adds."""
 
