@@ -34,7 +34,7 @@ def random_real(split: Split, *, per_class: int, num_classes: int, seed: int) ->
     Args:
         split: to draw from.
         per_class: images of each class.
-        num_classes: K.
+        num_classes: the number of classes, K.
         seed: of the draw.
 
     Returns:
@@ -56,7 +56,7 @@ def real_images(split: Split, *, per_class: int, num_classes: int, seed: int) ->
     Args:
         split: to draw from.
         per_class: images of each class.
-        num_classes: K.
+        num_classes: the number of classes, K.
         seed: of the draw.
 
     Returns:
@@ -86,7 +86,7 @@ def class_means(split: Split, *, num_classes: int) -> np.ndarray:
 
     Args:
         split: to average over.
-        num_classes: K.
+        num_classes: the number of classes, K.
 
     Returns:
         `[K, 1, *input_shape]` float32.
@@ -105,7 +105,7 @@ def k_means(split: Split, *, per_class: int, num_classes: int, seed: int) -> np.
     Args:
         split: to cluster.
         per_class: centroids of each class.
-        num_classes: K.
+        num_classes: the number of classes, K.
         seed: of the starting points.
 
     Returns:
