@@ -22,7 +22,14 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def is_name(name: str) -> bool:
-    """Whether `name` has the form `builder`, `builder/config` or `builder:1.2.3`."""
+    """Whether a name has the form of a TFDS name: `builder`, with or without `/config` and `:1.2.3`.
+
+    Args:
+        name: the name to check.
+
+    Returns:
+        True if the name has that form; the set itself may not exist.
+    """
     return _NAME.fullmatch(name) is not None
 
 
@@ -35,7 +42,14 @@ def builder_names() -> tuple[str, ...]:
 
 
 def data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
-    """The directory of TFDS sets: `data_dir`, else `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
+    """The directory of TFDS sets.
+
+    Args:
+        data_dir: the directory that the user named, or None.
+
+    Returns:
+        The path of `data_dir`, else of `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+    """
     return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 

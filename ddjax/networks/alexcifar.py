@@ -33,7 +33,14 @@ class AlexCifarNet(nn.Module):
         self.fc3 = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """The features that the last dense layer sees: `[n, H, W, C] -> [n, 192]`."""
+        """The features that the last dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The features, `[n, 192]`.
+        """
         # The original pools before the first normalisation and after the second. ReLU and maximum commute;
         # with the pool first, the first ReLU has only a quarter of the entries to compute.
         x = ops.local_response_norm(nn.relu(ops.max_pool(self.conv1(x), 3, stride=2, padding=1)))

@@ -55,7 +55,14 @@ class AlexNet(nn.Module):
         self.fc3 = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """The features that the last dense layer sees: `[n, H, W, C] -> [n, 64w]`."""
+        """The features that the last dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The features, `[n, 64w]`.
+        """
         # ReLU and maximum commute; with the pool first, ReLU has a quarter of the entries.
         x = nn.relu(ops.max_pool(self.conv1(x), 3, stride=2))
         x = nn.relu(ops.max_pool(self.conv2(x), 3, stride=2))

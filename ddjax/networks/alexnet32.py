@@ -49,7 +49,14 @@ class AlexNet32(nn.Module):
         self.classifier = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """The features that the dense layer sees: `[n, H, W, C] -> [n, H' * W' * 192]`."""
+        """The features that the dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The features, `[n, H' * W' * 192]`.
+        """
         for (_, _, pools), conv, norm in zip(_LAYERS, self.convs, self.norms, strict=True):
             x = norm(conv(x))
             # ReLU and maximum commute; with the pool first, ReLU has a quarter of the entries.

@@ -65,7 +65,14 @@ class ConvNet(nn.Module):
         self.classifier = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """The features that the dense layer sees: `[n, H, W, C] -> [n, H' * W' * width]`."""
+        """The features that the dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The features, `[n, H' * W' * width]`.
+        """
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = _POOLS[self.pooling](_ACTIVATIONS[self.activation](norm(conv(x))), 2)
         return x.reshape(x.shape[0], -1)

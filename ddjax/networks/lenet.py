@@ -36,7 +36,14 @@ class LeNet(nn.Module):
         self.fc3 = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """The features that the last dense layer sees: `[n, H, W, C] -> [n, 84]`."""
+        """The features that the last dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The features, `[n, 84]`.
+        """
         for conv in (self.conv1, self.conv2):
             # ReLU and maximum commute; with the pool first, ReLU has a quarter of the entries.
             x = nn.relu(conv(x))

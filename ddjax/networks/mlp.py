@@ -31,7 +31,14 @@ class MLP(nn.Module):
         self.classifier = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """The last hidden layer, `[n, H, W, C] -> [n, widths[-1]]`; without hidden layers the flat image."""
+        """The features that the last dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The last hidden layer, `[n, widths[-1]]`; without hidden layers the flattened images.
+        """
         x = x.reshape(x.shape[0], -1)
         for dense in self.hidden:
             x = nn.relu(dense(x))

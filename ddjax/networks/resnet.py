@@ -90,7 +90,14 @@ class ResNet18(nn.Module):
         self.classifier = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """The features that the dense layer sees: `[n, H, W, C] -> [n, F]`."""
+        """The features that the dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The features, `[n, F]`.
+        """
         x = nn.relu(self.stem_norm(self.stem_conv(x)))
         for block in self.blocks:
             x = block(x)

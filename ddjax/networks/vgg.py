@@ -53,7 +53,14 @@ class VGG11(nn.Module):
         self.classifier = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """The features that the dense layer sees: `[n, H, W, C] -> [n, H' * W' * 8 * width]`."""
+        """The features that the dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The features, `[n, H' * W' * 8 * width]`.
+        """
         layers = iter(zip(self.convs, self.norms, strict=True))
         for stage in _STAGES:
             for _ in stage:
