@@ -1,8 +1,8 @@
 """The cache of decoded TFDS sets: plain arrays, written whole or not at all, checked on reading.
 
 A file is an uncompressed .npz of the four arrays and the class names, with the SHA-256 of all of them.
-It is never pickled. The cache only saves time: whatever is wrong with it is a warning, and the set is
-decoded again.
+Nothing is pickled. The cache only saves time: a file that is damaged or cannot be written is a warning, and
+the set is decoded again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ddjax.files import write_atomic
 
 
 def directory() -> Path:
-    """`$DDJAX_CACHE_DIR`, else `$XDG_CACHE_HOME/ddjax`, else `~/.cache/ddjax`."""
+    """The cache's directory: `$DDJAX_CACHE_DIR`, else `$XDG_CACHE_HOME/ddjax`, else `~/.cache/ddjax`."""
     if own := os.environ.get("DDJAX_CACHE_DIR"):
         return Path(own).expanduser()
     if shared := os.environ.get("XDG_CACHE_HOME"):
@@ -32,11 +32,11 @@ def directory() -> Path:
 
 
 def cached(key: str, decode: Callable[[], RawArrays]) -> RawArrays:
-    """The arrays stored under `key`, or those that `decode` gives, which are then stored.
+    """The arrays stored under `key`, or else those that `decode` returns, which are then stored.
 
     Args:
-        key: a file name that changes whenever the source does.
-        decode: makes the arrays; called when they are not stored or the stored ones are damaged.
+        key: a file name, without suffix, that changes whenever the source changes.
+        decode: the function that makes the arrays, called if none are stored or the stored ones are damaged.
 
     Returns:
         The arrays.
