@@ -159,7 +159,7 @@ def main(address: str, me: int, folder: Path) -> None:
     check_bits(me)
     check_placement()
     check_run(me, folder)
-    parallel.part()
+    parallel.leave()
     assert float(jnp.ones(3).sum()) == 3  # Each process still has devices of its own.
 
 

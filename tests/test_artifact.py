@@ -35,6 +35,7 @@ def saved(distilled, tmp_path) -> Path:
     return artifact.save(tmp_path / "distilled.npz", distilled)
 
 
+@pytest.mark.slow
 def test_numpy_alone_reads_it(saved, distilled):
     with np.load(saved, allow_pickle=False) as file:
         members = dict(file)
@@ -238,6 +239,7 @@ def test_malice_is_refused(saved, tmp_path, monkeypatch, case):
     assert [path.name for path in tmp_path.iterdir()] == ["distilled.npz"]
 
 
+@pytest.mark.slow
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(saved):
     """A megabyte that says, truly, that it holds half a gigabyte."""
     with (
@@ -349,6 +351,7 @@ ANY_ARRAY = hnp.arrays(
 )
 
 
+@pytest.mark.slow
 @FILES
 @given(changes=st.dictionaries(st.sampled_from([*artifact.REQUIRED, "lrs", "x"]), ANY_ARRAY, min_size=1))
 def test_any_arrays_are_loaded_or_refused(saved, tmp_path, changes):

@@ -123,6 +123,7 @@ def test_curves_have_a_panel_for_what_is_there(tmp_path, records, panels):
         assert picture.size == (800, 60 + 220 * panels)
 
 
+@pytest.mark.slow
 def test_matplotlib_waits_until_something_is_drawn():
     code = "import sys, ddjax.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

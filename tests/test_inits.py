@@ -70,6 +70,7 @@ def test_biases_are_zero_and_scales_stay(network, scheme):
     assert (params["norm"]["scale"] == 3).all()
 
 
+@pytest.mark.slow
 def test_pytorch_s_biases_are_drawn_as_the_kernel_beside_them(network):
     keys = jax.random.split(jax.random.key(0), 200)
     params = jax.vmap(inits.random(network, scheme="pytorch", gain=2.0).sample)(keys)
@@ -89,6 +90,7 @@ def test_the_networks_own_scheme_changes_nothing(network):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", inits.SCHEMES)
 def test_samples_follow_their_key_alone_jitted_and_vmapped(scheme):
     distribution = inits.random(networks.mlp((4, 4, 1), 3, widths=(8,)), scheme=scheme)

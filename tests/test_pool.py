@@ -41,6 +41,7 @@ def same(ours: Any, theirs: Any) -> bool:
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_numpy_alone_reads_it(saved):
     with np.load(saved, allow_pickle=False) as file:
         members = dict(file)
@@ -86,6 +87,7 @@ def test_parts_join_in_their_order(five):
     assert np.array_equal(whole.accuracy, five.accuracy)
 
 
+@pytest.mark.slow
 def test_the_weights_take_the_network_s_dtype(five, x64):
     wide = networks.lenet((12, 12, 1), 3)
     params = jax.vmap(wide.init)(jax.random.split(jax.random.key(0), 2))

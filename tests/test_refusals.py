@@ -6,11 +6,13 @@ import ast
 from pathlib import Path
 
 import jax
+import pytest
 from refusals import Good
 
 from ddjax import artifact
 
 
+@pytest.mark.slow
 def test_the_parts_that_the_table_spoils_are_good(few_digits, tmp_path):
     good = Good(tmp_path, few_digits)
     good.from_arrays()

@@ -60,6 +60,7 @@ def test_safetensors_are_read_as_they_were_written(tmp_path, rng, kind):
         np.testing.assert_allclose(found[name], array, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_weights_come_back_from_a_file(tmp_path, network, suffix):
     arrays = arrays_of(network)
@@ -79,6 +80,7 @@ def test_weights_come_back_from_a_file(tmp_path, network, suffix):
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf: leaf[0], theta.pool), params)
 
 
+@pytest.mark.slow
 def test_a_fresh_layer_is_drawn_and_the_file_s_is_left_out(network):
     arrays = arrays_of(network)
     last = "classifier"

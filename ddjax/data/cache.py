@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ddjax import npz
 from ddjax.data.arrays import RawArrays
 from ddjax.files import write_atomic
 
@@ -75,10 +77,8 @@ def _digest(members: Mapping[str, np.ndarray]) -> str:
 
 
 def _read(path: Path) -> RawArrays:
-    # np.load leaves a file that it opens itself open when it is damaged.
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        members = {name: file[name] for name in RawArrays._fields}
-        stored = str(file["sha256"])
+    members = npz.read(path, limit=sys.maxsize)
+    stored = str(members.pop("sha256"))
     if _digest(members) != stored:
         raise ValueError("its SHA-256 does not match")
     return RawArrays(**{**members, "class_names": tuple(str(name) for name in members["class_names"])})

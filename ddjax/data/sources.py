@@ -11,11 +11,12 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from ddjax import checks
+from ddjax import checks, npz
 from ddjax.data import cache, tfds_files
 from ddjax.data.dataset import Dataset, make_dataset, stratified_split
 
@@ -108,18 +109,16 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"dataset: expected an .npz file; found none at {path}. {remedy}")
     try:
-        # np.load leaves a file that it opens itself open when it is damaged.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            available = list(file.keys())
-            missing = [key for key in _ARRAYS if key not in available]
-            members = {key: file[key] for key in _ARRAYS if key in available}
-    except Exception as error:  # a damaged archive or header can raise nearly anything
+        # As large as it may be: the file is the user's own training data.
+        members = npz.read(path, limit=sys.maxsize, only=_ARRAYS)
+    except ValueError as error:
         raise ValueError(
             f"dataset: expected an .npz of plain arrays; got {path} ({error}). {remedy}"
         ) from error
+    missing = [key for key in _ARRAYS if key not in members]
     if missing:
         raise ValueError(
-            f"dataset: expected {', '.join(_ARRAYS)} in {path}; got {', '.join(available) or 'nothing'}, "
+            f"dataset: expected {', '.join(_ARRAYS)} in {path}; got {', '.join(members) or 'none of them'}, "
             f"without {', '.join(missing)}. {remedy}"
         )
     return members

@@ -21,7 +21,8 @@ from ddjax.launch.directory import check_workdir, finished, open_workdir
 from ddjax.launch.process import tell
 from ddjax.launch.settings import Common
 from ddjax.launch.types import Build, Case, Finished, Keys, Launch
-from ddjax.plan import Estimate, Plan
+from ddjax.memory import Estimate
+from ddjax.plan import Plan
 from ddjax.run import Reporting, Run, Validation, distill
 from ddjax.types import Schedule
 from ddjax.workdir import held
@@ -354,7 +355,7 @@ def carry_out(launch: Launch, began: float) -> dict[str, Any]:
     tell(describe(launch))
     launch = settle(launch)
     outcome = distil(launch)
-    parallel.part()
+    parallel.leave()
     if not parallel.is_lead():
         return {}
     write_artifact(launch.workdir, outcome, launch.data)

@@ -11,13 +11,15 @@ from typing import Any
 
 import jax
 
-from ddjax import forms, parallel, plan
+from ddjax import forms, levers, memory, parallel, plan
 from ddjax.data import cache
 from ddjax.engine import Cost, Problem
 from ddjax.launch.flags import of_the_step
 from ddjax.launch.settings import Common
 from ddjax.launch.types import Case
-from ddjax.plan import Change, Estimate, Lever, Plan, Site, Trial
+from ddjax.levers import Change, Lever
+from ddjax.memory import Estimate
+from ddjax.plan import Plan, Site, Trial
 
 TRIAL_SECONDS = 1.5
 """Seconds for which the steps of one candidate are timed; at least one step is timed."""
@@ -98,7 +100,7 @@ def limit_of(config: Common) -> int | None:
     """
     if config.memory_limit is not None:
         return int(config.memory_limit * 2**30)
-    return plan.device_memory(parallel.default_devices(config.num_inits))
+    return memory.device_memory(parallel.default_devices(config.num_inits))
 
 
 def resolve(case: Case) -> dict[str, Any]:
@@ -305,9 +307,9 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
         print("it fits" if limit is not None else "how much there is, this device does not say")
         return
     print("it does not fit; compiling what may take less", flush=True)
-    found, untried = plan.levers(
+    found, untried = levers.levers(
         lambda changed: cost_of(case, chosen, site, changed),
-        plan.changes(chosen, **extent(case.config, site)),
+        levers.changes(chosen, **extent(case.config, site)),
         limit=limit,
         needed=math.inf if estimate is None else estimate.needed_bytes,
         budget_seconds=BUDGET_SECONDS,
@@ -347,14 +349,14 @@ def estimate_of(problem: Problem, site: Site, limit: int | None) -> Estimate | N
 
 
 def extent(config: Common, site: Site) -> dict[str, Any]:
-    """The sizes of a run that `ddjax.plan.changes` can lessen.
+    """The sizes of a run that `ddjax.levers.changes` can lessen.
 
     Args:
         config: the settings.
         site: the devices and data of the run.
 
     Returns:
-        The sizes, as keyword arguments of `ddjax.plan.changes`.
+        The sizes, as keyword arguments of `ddjax.levers.changes`.
     """
     return {
         "num_slots": config.num_inits // site.mesh.size,

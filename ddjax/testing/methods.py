@@ -46,10 +46,16 @@ class MethodCase:
     smooth: Method | None = None
     refused_form: Form | None = None
 
+    @functools.cached_property
+    def real(self) -> Dataset:
+        """The data under an encoding of float64, which JAX keeps where float64 is enabled."""
+        encoding = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), self.data.encoding)
+        return self.data.encoded_by(encoding)
+
     def loss(self, method: Method) -> tuple[Callable[[PyTree], Any], PyTree]:
         """`params -> (loss, info)` of one slot, and a φ."""
         params, state = self.form.init(jax.random.key(1)), method.init(jax.random.key(2))
-        batch = method.sample(to_device(self.data.train), jax.random.key(3))
+        batch = method.sample(to_device(self.real.train), jax.random.key(3))
 
         def loss(params: PyTree) -> Any:
             return method.loss(self.form.unfold(params), state, batch, jax.random.key(4))
@@ -65,7 +71,7 @@ class MethodCase:
     def distilled(self, *, devices: int, slots_per_chunk: int) -> PyTree:
         """φ after three outer steps of four slots."""
         done = distill(
-            self.data,
+            self.real,
             self.method,
             key=jax.random.key(0),
             num_outer_steps=3,

@@ -243,6 +243,7 @@ def load_mnist_in_a_process(data_dir, cache_dir):
     return json.loads(output.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_real_mnist(real_tfds, cache_dir):
     """One decode serves all: no TensorFlow in the process, then the cache, its speed and its content."""
     data_dir = real_tfds("mnist")
@@ -269,6 +270,7 @@ def test_real_mnist(real_tfds, cache_dir):
     assert data.train.images.flags.c_contiguous
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fashion_mnist", "cifar10"])
 def test_published_statistics_of_real_sets(real_tfds, name):
     """A fourteenth of each set bounds the published figures well enough to catch a wrong one."""
