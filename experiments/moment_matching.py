@@ -23,10 +23,20 @@ class Config(Matching):
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """A thousand steps, unless the flags say otherwise; augmentation is left to distribution matching.
+    """The parts of moment matching: a thousand outer steps unless the flags say otherwise.
+
+    Args:
+        config: the settings.
+        data: the real data.
+        keys: the keys of the seed.
+        plan: the plan, with the form of convolutions.
+
+    Returns:
+        The parts.
 
     Raises:
-        ValueError: an augmentation while distilling.
+        ValueError: the settings do not fit each other or the data, or ask for an augmentation while
+            distilling, which is left to distribution matching.
     """
     del keys
     if config.augment is not None:
