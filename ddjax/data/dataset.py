@@ -91,8 +91,6 @@ class Split:
         """The examples as networks see them, `[n, *input_shape]` float32."""
         return np.asarray(self.encoding.encode(self.raw))
 
-    normalised = encoded
-
     def at(self, rows: np.ndarray) -> Split:
         """A part of the split.
 

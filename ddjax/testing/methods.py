@@ -16,7 +16,7 @@ import numpy as np
 
 from ddjax.data import Dataset, to_device
 from ddjax.run import Reporting, distill
-from ddjax.testing.report import Checks, all_finite, distance, require, run, shapes
+from ddjax.testing.report import Checks, all_finite, distance, double, require, run, shapes
 from ddjax.types import Batch, Form, Method, PyTree
 
 TOLERANCE = 1e-12
@@ -109,7 +109,7 @@ def is_finite_and_differentiable(case: MethodCase) -> None:
 def agrees_with_finite_differences(case: MethodCase) -> None:
     """The gradient is the loss's slope along a random direction, in float64."""
     method = case.smooth or case.method
-    with jax.enable_x64(True):
+    with double():
         loss, params = case.loss(method)
         grads = jax.jit(jax.grad(lambda p: loss(p)[0]))(params)
         leaves, structure = jax.tree.flatten(params)
@@ -132,7 +132,7 @@ def agrees_with_finite_differences(case: MethodCase) -> None:
 
 def is_the_same_without_jit(case: MethodCase) -> None:
     """Loss, diagnostics and gradient are the same with and without jit, in float64."""
-    with jax.enable_x64(True):
+    with double():
         loss, params = case.loss(case.method)
         plain = jax.value_and_grad(loss, has_aux=True)(params)
         jitted = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
@@ -146,7 +146,7 @@ def is_the_same_without_jit(case: MethodCase) -> None:
 def is_the_same_on_several_devices(case: MethodCase) -> None:
     """Four slots on four devices (or as many as there are) give the φ of one device, in float64."""
     devices = max(n for n in (1, 2, 4) if n <= len(jax.devices()))
-    with jax.enable_x64(True):
+    with double():
         found = distance(case.distilled(devices=devices, slots_per_chunk=1), case.scanned)
     require(
         found < TOLERANCE,
@@ -158,7 +158,7 @@ def is_the_same_on_several_devices(case: MethodCase) -> None:
 
 def is_the_same_in_batches_of_slots(case: MethodCase) -> None:
     """Slots that are vmapped two and four at a time give the φ of slots one after the other, in float64."""
-    with jax.enable_x64(True):
+    with double():
         for size in (2, 4):
             found = distance(case.distilled(devices=1, slots_per_chunk=size), case.scanned)
             require(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -18,6 +19,13 @@ Checks = Mapping[str, Callable[[CaseT], None]]
 
 class ContractError(AssertionError):
     """A part does not keep its contract; the message says which promise, what was found and what to do."""
+
+
+@contextlib.contextmanager
+def double() -> Iterator[None]:
+    """Float64 for all that is traced inside; labels and counts of real data stay int32, and are promoted."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def run(checks: Checks[CaseT], case: CaseT) -> None:
