@@ -17,7 +17,7 @@ from ddjax.types import Distilled, Encoding, Schedule
 from ddjax.version import __version__
 
 FORMAT_VERSION = 3
-"""The newest version of the format, raised when an older ddjax could no longer read what this one writes.
+"""The newest version of the format, raised when an older ddjax could no longer read a new file.
 
 Version 2 added a recipe with augmentation. Version 3 added inputs of any rank, encodings other than channel
 statistics, and other recipes. Each φ is written in the oldest version that can hold it, so that every ddjax

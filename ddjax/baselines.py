@@ -446,7 +446,7 @@ def measure(
             kinds[kind] = _sets(
                 setting,
                 kind,
-                # The training below splits the key in two, which are its folds 0 and 1.
+                # The training below splits the same key in two, which gives the folds 0 and 1 of the key.
                 key=jax.random.fold_in(keys[kind], 2),
                 seed=seed,
                 selection=selection,

@@ -27,7 +27,7 @@ def mean_over_chunks(loss: MeanLoss, *, size: int) -> MeanLoss:
         size: the most examples in a chunk.
 
     Returns:
-        The loss in chunks. Its derivative in the batch is taken as zero, and only reverse mode works. A batch
+        The loss in chunks. The derivative in the batch is taken as zero, and only reverse mode works. A batch
         of at most `size` examples goes to `loss` itself.
     """
 

@@ -26,8 +26,8 @@ def return_large_blocks() -> None:
     """From now on give every block of at least `LARGE_BLOCK` bytes back to the system as soon as it is freed.
 
     XLA allocates temporary buffers anew for each call, on the thread that the call runs on, and glibc would
-    keep a copy for each of those threads. The setting is for the whole process, so that programs should make
-    it, and libraries should not. Does nothing without glibc.
+    keep a copy for each of those threads. The setting is for the whole process, so only programs should call
+    this function, and libraries should not. Does nothing without glibc.
     """
     set_option = _of_glibc("mallopt")
     if set_option is not None:

@@ -40,14 +40,31 @@ class Replay(Recipe):
     optimizer: str = "sgd"
 
     def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
-        """Train by the gradient steps of the schedule; see `ddjax.types.Recipe.fit`. The key is not used."""
+        """Train by the gradient steps of the schedule; see `ddjax.types.Recipe.fit`.
+
+        Args:
+            network: the network to train.
+            params: the initial weights θ0.
+            schedule: φ as a schedule, with learning rates.
+            key: a key that is not used.
+
+        Returns:
+            The weights after the last step, and the function that predicts with them.
+        """
         del key
         loss = cross_entropy(network.apply)
         trained, _ = unroll(loss, params, schedule, optimizer=OPTIMIZERS[self.optimizer])
         return _fitted(network, trained, schedule)
 
     def check(self, network: Network) -> None:
-        """Refuse an unknown optimiser; see `ddjax.types.Recipe.check`."""
+        """Refuse an unknown optimiser; see `ddjax.types.Recipe.check`.
+
+        Args:
+            network: the network to train, of which nothing is checked.
+
+        Raises:
+            ValueError: there is no optimiser of this name.
+        """
         del network
         checks.choice("recipe: optimizer", self.optimizer, OPTIMIZERS)
 
@@ -110,7 +127,14 @@ class Train(Recipe):
         return _fitted(network, trained, schedule)
 
     def check(self, network: Network) -> None:
-        """Refuse an augmentation that is unknown or does not fit; see `ddjax.types.Recipe.check`."""
+        """Refuse an unknown or unfitting augmentation; see `ddjax.types.Recipe.check`.
+
+        Args:
+            network: the network to train.
+
+        Raises:
+            ValueError: the augmentation is unknown, or does not fit the inputs of the network.
+        """
         self._augmentation(network)
 
     def _augmentation(self, network: Network) -> augment.Augmentation | None:
@@ -157,7 +181,14 @@ class Ridge(Recipe):
         return Fitted(params, lambda new: kernel(params, new, inputs) @ dual)
 
     def check(self, network: Network) -> None:
-        """Refuse a network that has neither features nor a kernel; see `ddjax.types.Recipe.check`."""
+        """Refuse a network that has neither features nor a kernel; see `ddjax.types.Recipe.check`.
+
+        Args:
+            network: the network to use.
+
+        Raises:
+            ValueError: the network has neither features nor a kernel, or the penalty is not positive.
+        """
         checks.positive("recipe: penalty", self.penalty)
         _kernel(network)
 
