@@ -1,12 +1,13 @@
-"""Differentiable augmentation: what is drawn, and what it does to images, as a pair of pure functions.
+"""Differentiable augmentation: a random draw, and its effect on images, as a pair of pure functions.
 
 A strategy is composed by name:
 
     color_crop_cutout_flip_scale_rotate   one of these operations, drawn anew at every call
     color+crop+flip                       all of these, in this order
-    pad_crop_flip, dc_crop_scale_rotate   compositions with ranges of their own, see `STRATEGIES`
+    pad_crop_flip, dc_crop_scale_rotate   compositions with their own ranges, see `STRATEGIES`
 
-All work on normalised images, so that 0, which stands for what lies outside an image, is the data's mean.
+All operations work on normalised images, so that 0, which fills pixels from outside an image, is the data's
+mean.
 """
 
 from __future__ import annotations
@@ -24,26 +25,27 @@ from jax.scipy.ndimage import map_coordinates
 from ddjax import checks
 
 Draw = Any
-"""What `Augmentation.sample` gives: a pytree whose leaves are `[]`, shared by all images, or `[n]`."""
+"""The result of `Augmentation.sample`: a pytree whose leaves are `[]`, shared by all images, or `[n]`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
     """A random transform of images.
 
-    One draw transforms any number of batches alike, so that real and distilled images are augmented with the
-    same parameters:
+    One draw transforms any number of batches in the same way, so that real and distilled images are augmented
+    with the same parameters:
 
         draw = augmentation.sample(key)
         real, distilled = augmentation.apply(draw, real), augmentation.apply(draw, distilled)
 
     Attributes:
-        name: the strategy, from which `by_name` makes it again.
-        sample: `(key, num_images=None) -> draw`: one for all images, or, given their number, one for each.
-            Consumes the key.
-        apply: `(draw, images [n, H, W, C]) -> [n, H, W, C]`; linear or affine in each image, so that it is
-            differentiable as often as wanted. A leaf of the draw that is `[]` is shared by all images, one
-            that is `[n]` has an entry for each: draws that were vmapped, or gathered by class, fit too.
+        name: the name of the strategy, from which `by_name` builds the augmentation again.
+        sample: the function that draws parameters, `(key, num_images=None) -> draw`: one draw for all images,
+            or, given their number, one for each image. Consumes the key.
+        apply: the function that transforms images, `(draw, images [n, H, W, C]) -> [n, H, W, C]`; linear or
+            affine in each image, so that derivatives of every order exist. A leaf `[]` of the draw is shared
+            by all images, a leaf `[n]` has an entry for each image. So draws that were vmapped, or gathered
+            by class, are valid too.
     """
 
     name: str
@@ -52,11 +54,13 @@ class Augmentation:
 
 
 class Operation(NamedTuple):
-    """What strategies are made of.
+    """A random transform of one image; strategies are composed of these.
 
     Attributes:
-        sample: `(key, shape) -> params`, with leaves of that shape. Consumes the key.
-        apply: `(params, image [H, W, C]) -> [H, W, C]`, with params whose leaves are `[]`.
+        sample: the function that draws parameters, `(key, shape) -> params`, with leaves of that shape.
+            Consumes the key.
+        apply: the function that transforms an image, `(params, image [H, W, C]) -> [H, W, C]`, for params
+            whose leaves are `[]`.
     """
 
     sample: Callable[[jax.Array, tuple[int, ...]], Any]
@@ -67,8 +71,8 @@ class Choice(NamedTuple):
     """The params of `one_of`.
 
     Attributes:
-        which: int32, the position of the operation that is carried out.
-        params: of every operation.
+        which: the position of the operation that is carried out, int32.
+        params: the params of every operation.
     """
 
     which: jax.Array
@@ -79,9 +83,9 @@ class Color(NamedTuple):
     """The params of `color`.
 
     Attributes:
-        brightness: b, added to every value.
-        saturation: s, the factor on a value's distance from its pixel's mean over the channels.
-        contrast: c, the factor on its distance from the image's mean.
+        brightness: the number added to every value, b.
+        saturation: the factor on a value's distance from the mean over the channels of the same pixel, s.
+        contrast: the factor on a value's distance from the image's mean, c.
     """
 
     brightness: jax.Array
@@ -93,8 +97,8 @@ class Pair(NamedTuple):
     """One number for the height and one for the width.
 
     Attributes:
-        rows: for the height.
-        columns: for the width.
+        rows: the number for the height.
+        columns: the number for the width.
     """
 
     rows: jax.Array
@@ -102,19 +106,19 @@ class Pair(NamedTuple):
 
 
 def _pair(draw: Callable[[jax.Array, int], jax.Array], key: jax.Array) -> Pair:
-    """`draw(key, axis)` for both axes."""
+    """The results of `draw(key, axis)` for both axes."""
     rows_key, columns_key = jax.random.split(key)
     return Pair(draw(rows_key, 0), draw(columns_key, 1))
 
 
 def _weights(positions: jax.Array, length: int) -> jax.Array:
-    """`[n, length]`, what each of `length` pixels adds at n positions between them; outside there is 0."""
+    """The weight of each of `length` pixels at n positions between them, `[n, length]`; 0 outside."""
     distances = positions[:, None] - jnp.arange(length).astype(positions.dtype)[None]
     return jnp.maximum(0, 1 - jnp.abs(distances))
 
 
 def _at(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """The image where these rows `[H']` and columns `[W']` cross, bilinear: a matrix product on each side."""
+    """The image where rows `[H']` and columns `[W']` cross, bilinear: a matrix product on each side."""
     height, width, _ = image.shape
     return jnp.einsum(
         "ih,hwc,jw->ijc",
@@ -126,11 +130,19 @@ def _at(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
 
 
 def color(*, brightness: float, saturation: float, contrast: float) -> Operation:
-    """Brightness, then saturation, then contrast.
+    """Change brightness, then saturation, then contrast.
 
-    x + b,                                b ~ U(-brightness / 2, brightness / 2)
-    (x - its pixel's mean) s + the mean,  s ~ U(0, saturation)
-    (x - the image's mean) c + the mean,  c ~ U(contrast, 1 + contrast)
+        x + b,                                    b ~ U(-brightness / 2, brightness / 2)
+        (x - pixel's mean) s + pixel's mean,      s ~ U(0, saturation)
+        (x - image's mean) c + image's mean,      c ~ U(contrast, 1 + contrast)
+
+    Args:
+        brightness: the width of the range of b.
+        saturation: the upper end of the range of s.
+        contrast: the lower end of the range of c.
+
+    Returns:
+        The operation.
     """
 
     def sample(key: jax.Array, shape: tuple[int, ...]) -> Color:
@@ -149,7 +161,7 @@ def color(*, brightness: float, saturation: float, contrast: float) -> Operation
 
 
 def _shifts(limits: tuple[int, int]) -> Callable[[jax.Array, tuple[int, ...]], Pair]:
-    """`(key, shape) -> Pair` of whole numbers from -limit to limit."""
+    """The function `(key, shape) -> Pair` that draws whole numbers from -limit to limit."""
 
     def sample(key: jax.Array, shape: tuple[int, ...]) -> Pair:
         return _pair(
@@ -161,7 +173,14 @@ def _shifts(limits: tuple[int, int]) -> Callable[[jax.Array, tuple[int, ...]], P
 
 
 def crop(*, shift: tuple[int, int]) -> Operation:
-    """The image moved by whole pixels, at most `shift` up or down and to the left or right; 0 enters."""
+    """Move the image by whole pixels, up or down and to the left or right; 0 fills the border.
+
+    Args:
+        shift: the largest numbers of pixels, (along the height, along the width).
+
+    Returns:
+        The operation.
+    """
 
     def apply(params: Pair, image: jax.Array) -> jax.Array:
         height, width, _ = image.shape
@@ -171,10 +190,17 @@ def crop(*, shift: tuple[int, int]) -> Operation:
 
 
 def pad_crop(*, padding: int, image_size: tuple[int, int]) -> Operation:
-    """The same, where the image's mirror image enters, its edge not repeated.
+    """Move the image by whole pixels; its mirror image, without the edge, fills the border.
+
+    Args:
+        padding: the largest number of pixels along the height, and along the width.
+        image_size: the height and width of the images.
+
+    Returns:
+        The operation.
 
     Raises:
-        ValueError: the images are too small for that.
+        ValueError: a side of the images has `padding` pixels or fewer.
     """
     checks.at_least(
         f"a side of images that are mirrored by {padding} pixels",
@@ -194,7 +220,15 @@ def pad_crop(*, padding: int, image_size: tuple[int, int]) -> Operation:
 
 
 def cutout(*, size: tuple[int, int], image_size: tuple[int, int]) -> Operation:
-    """A rectangle of `size` set to 0; its centre is anywhere in the image, so that some may lie outside."""
+    """Set a rectangle to 0; its centre is anywhere in the image, so that a part may lie outside.
+
+    Args:
+        size: the height and width of the rectangle.
+        image_size: the height and width of the images.
+
+    Returns:
+        The operation.
+    """
 
     def sample(key: jax.Array, shape: tuple[int, ...]) -> Pair:
         ends = [length + 1 - extent % 2 for length, extent in zip(image_size, size, strict=True)]
@@ -213,7 +247,7 @@ def cutout(*, size: tuple[int, int], image_size: tuple[int, int]) -> Operation:
 
 
 def flip() -> Operation:
-    """Left and right exchanged, with probability 1/2."""
+    """Exchange left and right, with probability 1/2."""
 
     def sample(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return jax.random.bernoulli(key, 0.5, shape)
@@ -225,7 +259,7 @@ def flip() -> Operation:
 
 
 def _stretched(steps: Pair, image: jax.Array) -> jax.Array:
-    """The image read about its centre every `steps` pixels, bilinear: it grows where they are below 1."""
+    """The image read every `steps` pixels about its centre, bilinear: steps below 1 magnify the image."""
     rows, columns = (
         (length - 1) / 2 + step * (jnp.arange(length).astype(step.dtype) - (length - 1) / 2)
         for step, length in zip(steps, image.shape[:2], strict=True)
@@ -234,7 +268,14 @@ def _stretched(steps: Pair, image: jax.Array) -> jax.Array:
 
 
 def scale(*, ratio: float) -> Operation:
-    """Height and width each divided by a number of its own from U(1 / ratio, ratio); 0 enters."""
+    """Divide height and width each by a number drawn from U(1 / ratio, ratio); 0 fills the border.
+
+    Args:
+        ratio: the largest divisor, above 1.
+
+    Returns:
+        The operation.
+    """
 
     def sample(key: jax.Array, shape: tuple[int, ...]) -> Pair:
         return _pair(lambda key, _: jax.random.uniform(key, shape, minval=1 / ratio, maxval=ratio), key)
@@ -243,7 +284,14 @@ def scale(*, ratio: float) -> Operation:
 
 
 def zoom(*, change: float) -> Operation:
-    """Height and width each multiplied by a number of its own from U(1 - change, 1 + change); 0 enters."""
+    """Multiply height and width each by a number drawn from U(1 - change, 1 + change); 0 fills the border.
+
+    Args:
+        change: the largest relative change, between 0 and 1.
+
+    Returns:
+        The operation.
+    """
 
     def sample(key: jax.Array, shape: tuple[int, ...]) -> Pair:
         low, high = 1 - change, 1 + change
@@ -253,7 +301,14 @@ def zoom(*, change: float) -> Operation:
 
 
 def rotate(*, degrees: float) -> Operation:
-    """Turned anticlockwise about the centre by an angle (radians) from U(-degrees, degrees), bilinear."""
+    """Turn the image anticlockwise about its centre by an angle from U(-degrees, degrees), bilinear.
+
+    Args:
+        degrees: the largest angle, in degrees; the params contain the angle in radians.
+
+    Returns:
+        The operation.
+    """
 
     def sample(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         limit = math.radians(degrees)
@@ -276,7 +331,14 @@ def rotate(*, degrees: float) -> Operation:
 
 
 def all_of(operations: Sequence[Operation]) -> Operation:
-    """Every operation, one after the other."""
+    """Apply all operations, one after the other.
+
+    Args:
+        operations: the operations, in the order of application.
+
+    Returns:
+        The composed operation, whose params are a tuple of the params of each.
+    """
 
     def sample(key: jax.Array, shape: tuple[int, ...]) -> tuple[Any, ...]:
         keys = jax.random.split(key, len(operations))
@@ -291,12 +353,15 @@ def all_of(operations: Sequence[Operation]) -> Operation:
 
 
 def one_of(operations: Sequence[Operation], *, per_image: bool = False) -> Operation:
-    """One operation, each as probable as any other.
+    """Apply one operation, drawn with equal probabilities.
 
     Args:
-        operations: to choose from.
-        per_image: whether images with draws of their own differ in the operation too, and not only in its
-            params.
+        operations: the operations to draw from.
+        per_image: whether each image that has its own params also has its own operation. False gives all
+            images of a draw the same operation.
+
+    Returns:
+        The composed operation, whose params are a `Choice`.
     """
     every = all_of(operations)
 
@@ -333,17 +398,17 @@ def _published(image_size: tuple[int, int]) -> dict[str, Operation]:
 
 
 OPERATIONS = tuple(_published((1, 1)))
-"""The names that strategies are composed of."""
+"""The names of the operations that strategies are composed of."""
 
 
 def _dc_crop_scale_rotate(image_size: tuple[int, int]) -> Operation:
-    """One of the three, another for each image."""
+    """A crop, a zoom or a rotation, drawn for each image."""
     del image_size
     return one_of((crop(shift=(4, 4)), zoom(change=0.2), rotate(degrees=45.0)), per_image=True)
 
 
 def _pad_crop_flip(image_size: tuple[int, int]) -> Operation:
-    """Mirrored by 4 pixels, cropped, flipped."""
+    """Padded by 4 mirrored pixels, cropped, flipped."""
     return all_of((pad_crop(padding=4, image_size=image_size), flip()))
 
 
@@ -351,44 +416,46 @@ STRATEGIES: dict[str, Callable[[tuple[int, int]], Operation]] = {
     "dc_crop_scale_rotate": _dc_crop_scale_rotate,
     "pad_crop_flip": _pad_crop_flip,
 }
-"""Compositions with ranges of their own.
+"""Compositions with their own ranges.
 
-`dc_crop_scale_rotate`: for each image one of a move by at most 4 pixels, a zoom by at most a fifth and a turn
-by at most 45°: how DC (Zhao et al. 2021) trains on condensed MNIST, but bilinear throughout and filled up
-with 0 instead of the minibatch's mean. `pad_crop_flip`: continued by its mirror image, moved by at most 4
-pixels, flipped: how Wang et al. 2018 draw CIFAR-10's training images.
+`dc_crop_scale_rotate`: each image is moved by at most 4 pixels, zoomed by at most a fifth, or turned by at
+most 45°. DC (Zhao et al. 2021) trains on condensed MNIST in this way; here all is bilinear, and the border is
+filled with 0 instead of the minibatch's mean. `pad_crop_flip`: each image is continued by its mirror image,
+moved by at most 4 pixels and flipped, as Wang et al. 2018 augment the training images of CIFAR-10.
 """
 
 _NO_FLIP = frozenset({"digits", "emnist", "kmnist", "mnist", "mnist_corrupted", "svhn_cropped", "usps"})
 
 
 def strategy_for(dataset: str) -> str:
-    """DSA's published strategy for a data set, by its name.
+    """DSA's published strategy for a data set.
 
     Args:
-        dataset: `Dataset.name`, e.g. `"mnist"`.
+        dataset: the name of the data set, as in `Dataset.name`, e.g. `"mnist"`.
 
     Returns:
-        All operations; without the flip for digits and letters, which mean something else from behind.
+        The name of the strategy: all operations, but no flip for digits and letters, whose meaning changes
+        when they are mirrored.
     """
     builder = dataset.partition(":")[0].partition("/")[0]
     return "_".join(one for one in OPERATIONS if one != "flip" or builder not in _NO_FLIP)
 
 
 def by_name(strategy: str, image_shape: tuple[int, int, int]) -> Augmentation:
-    """The augmentation of that name.
+    """The augmentation with a given name.
 
     Args:
-        strategy: `"a_b_c"`, of names in `OPERATIONS`: one of them, drawn anew by each call of `sample`, also
-            where every image has params of its own; DSA as published. `"a+b+c"`: all of them, in this order.
-            Or one of `STRATEGIES`.
-        image_shape: `(H, W, C)`.
+        strategy: the name of the strategy. `"a_b_c"`, of names in `OPERATIONS`: one of these operations,
+            drawn anew by each call of `sample` and the same for all images, even if each image has its own
+            params; DSA as published. `"a+b+c"`: all of these operations, in this order. Or one of
+            `STRATEGIES`.
+        image_shape: height, width and channels of the images, `(H, W, C)`.
 
     Returns:
         The augmentation.
 
     Raises:
-        ValueError: an unknown name, or twice the same; no image shape, or images that are too small.
+        ValueError: an unknown or repeated name, an invalid image shape, or images that are too small.
 
     References:
         Zhao and Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021. Ranges and
@@ -420,11 +487,11 @@ def of(operation: Operation, *, name: str) -> Augmentation:
     """An operation, e.g. one that `all_of` and `one_of` compose, as an augmentation of batches.
 
     Args:
-        operation: of one image.
-        name: how records call it.
+        operation: the operation on one image.
+        name: the name of the augmentation in records.
 
     Returns:
-        The augmentation; `by_name` finds it only under the names that it knows.
+        The augmentation. `by_name` knows the names of its own strategies only, not this one.
     """
 
     def sample(key: jax.Array, num_images: int | None = None) -> Draw:
@@ -438,10 +505,13 @@ def of(operation: Operation, *, name: str) -> Augmentation:
 
 
 def check(augmentation: Augmentation | None) -> None:
-    """Refuse what is neither an augmentation nor None.
+    """Refuse a value that is neither an augmentation nor None.
+
+    Args:
+        augmentation: the value to check.
 
     Raises:
-        ValueError: as said.
+        ValueError: `augmentation` is neither an `Augmentation` nor None.
     """
     if augmentation is not None:
         checks.kind("augmentation", augmentation, Augmentation, remedy="Build it with ddjax.augment.by_name.")

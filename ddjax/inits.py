@@ -1,12 +1,12 @@
-"""p(θ0): the distributions that initial weights are drawn from.
+"""p(θ0): the distributions from which initial weights are drawn.
 
-A scheme redraws every weight of two or more dimensions from a key of its own, with the fans of a kernel
+A scheme redraws every weight of two or more dimensions, each from its own key, with the fans of a kernel
 `[..., in, out]` (HWIO for convolutions, `[in, out]` for dense layers):
 
     fan_in = in * receptive field,    fan_out = out * receptive field
 
-Vectors named `bias` become zero, but for the scheme `pytorch`; other vectors, such as the scales of a norm,
-keep the network's own value.
+Vectors named `bias` become zero, except under the scheme `pytorch`, which draws them too. Other vectors, such
+as the scales of a norm, keep the network's own value.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from ddjax.pool import SPLITS, Pool
 from ddjax.types import InitDistribution, Network, Params
 
 _Draw = Callable[[jax.Array, tuple[int, ...], tuple[int, ...], Any], jax.Array]
-"""`(key, shape, the kernel's shape, dtype) -> weights`."""
+"""A function that draws a weight: `(key, shape, the kernel's shape, dtype) -> weights`."""
 
 
 def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0) -> InitDistribution:
     """Initial weights drawn anew from every key.
 
     Args:
-        network: whose weights.
-        scheme: what kernels are drawn from; the normal distributions are not truncated.
+        network: the network that the weights belong to.
+        scheme: the name of the distribution of kernels; the normal distributions are not truncated.
 
             | scheme | distribution |
             |---|---|
@@ -40,10 +40,10 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
             | `"kaiming_normal"` | N(0, gain² · 2 / fan_in) |
             | `"kaiming_uniform"` | U(-a, a), a = gain · √(6 / fan_in) |
             | `"lecun_normal"` | N(0, gain² / fan_in) |
-            | `"pytorch"` | U(-a, a), a = gain / √fan_in, a kernel and the bias beside it alike |
+            | `"pytorch"` | U(-a, a), a = gain / √fan_in, for a kernel and the layer's bias |
             | `"orthogonal"` | gain · a random `[fan_in, out]` matrix of orthonormal columns (or rows) |
             | `"network"` | the network's own initial weights, vectors included; gain must be 1 |
-        gain: factor on all that is drawn.
+        gain: the factor on all weights that are drawn.
 
     Returns:
         The distribution, named after its scheme; its weights have the dtypes of the network's own.
@@ -53,8 +53,9 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
 
     References:
         Xavier: Glorot and Bengio 2010. Kaiming: He et al. 2015, arXiv 1502.01852. Orthogonal: Saxe et al.
-        2014, arXiv 1312.6120. LeCun: LeCun et al. 1998, Efficient BackProp. `pytorch` is what
-        `torch.nn.Linear` and `torch.nn.Conv2d` start from, and so all networks of the condensation papers.
+        2014, arXiv 1312.6120. LeCun: LeCun et al. 1998, Efficient BackProp. `pytorch` is the
+        default of `torch.nn.Linear` and `torch.nn.Conv2d`, with which all networks of the condensation papers
+        start.
     """
     checks.kind("network", network, Network, remedy="Build it with ddjax.networks.")
     checks.choice("scheme", scheme, SCHEMES)
@@ -83,19 +84,19 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
 def fixed(
     network: Network, key: jax.Array, *, scheme: str = "xavier_normal", gain: float = 1.0
 ) -> InitDistribution:
-    """One θ0, drawn here and now.
+    """One fixed θ0, drawn by this call.
 
     Args:
-        network: whose weights.
-        key: what θ0 is drawn from. Consumed.
-        scheme: as in `random`.
-        gain: as in `random`.
+        network: the network that the weights belong to.
+        key: the source of the random draw of θ0. Consumed.
+        scheme: the name of the distribution of kernels, see `random`.
+        gain: the factor on all weights that are drawn.
 
     Returns:
-        The distribution whose every sample is θ0; it ignores the key that it is given.
+        The distribution whose every sample is θ0, for every key.
 
     Raises:
-        ValueError: as in `random`.
+        ValueError: `key` is no PRNG key, or `random` refuses the scheme or the gain.
     """
     checks.prng_key("key", key)
     distribution = random(network, scheme=scheme, gain=gain)
@@ -104,19 +105,20 @@ def fixed(
 
 
 def pretrained(pool: Pool, *, split: str = "train", member: int | None = None) -> InitDistribution:
-    """Weights that were trained before: a member of a pool, drawn anew from every key, or always the same.
+    """Weights that were trained before: members of a pool, drawn anew from every key, or one fixed member.
 
     Args:
-        pool: of networks.
-        split: `"train"`: the members to distil with; `"held_out"`: those kept for evaluation.
-        member: which of them every sample is; None draws them uniformly.
+        pool: the pool of trained networks.
+        split: the part of the pool, `"train"` for the members to distil with or `"held_out"` for the members
+            kept for evaluation.
+        member: the number of the member that every sample is; None draws the members uniformly.
 
     Returns:
-        The distribution. One of several members brings them as `pool`, so that an evaluation meets each
-        once instead of drawing them.
+        The distribution. With `member=None` the distribution has all members as its `pool`, so that an
+        evaluation uses each member once instead of drawing members.
 
     Raises:
-        ValueError: no pool, another split, or no such member.
+        ValueError: `pool` is no `Pool`, `split` is unknown, or the split has no such member.
     """
     checks.kind("pool", pool, Pool, remedy="Give ddjax.pool.load(path).")
     checks.choice("split", split, SPLITS)
@@ -136,14 +138,14 @@ def pretrained(pool: Pool, *, split: str = "train", member: int | None = None) -
 
 
 def draw(pool: Params, key: jax.Array) -> Params:
-    """One of n weights, each as likely as any other.
+    """Draw one of n networks' weights, with equal probabilities.
 
     Args:
-        pool: each leaf `[n, ...]`.
-        key: consumed.
+        pool: the stacked weights of n networks, with leaves `[n, ...]`.
+        key: the source of the random draw. Consumed.
 
     Returns:
-        Weights, each leaf `[...]`.
+        The weights of one network, with leaves `[...]`.
     """
     index = jax.random.randint(key, (), 0, len(jax.tree.leaves(pool)[0]))
     return jax.tree.map(lambda leaf: leaf[index], pool)
@@ -158,7 +160,7 @@ def _redraw(
     *,
     kernel: tuple[int, ...] | None,
 ) -> jax.Array:
-    """A leaf drawn anew; `kernel` is the shape of that beside a bias that is drawn too."""
+    """A leaf drawn anew; `kernel` is the shape of the kernel in the layer of a bias that is drawn too."""
     if leaf.ndim >= 2:
         return gain * draw(key, leaf.shape, leaf.shape, leaf.dtype)
     if not _is_called(path, "bias"):
@@ -167,7 +169,7 @@ def _redraw(
 
 
 def _kernel_shapes(leaves: Sequence[tuple[tuple[Any, ...], jax.Array]]) -> dict[str, tuple[int, ...]]:
-    """By the place of the layer."""
+    """The shapes of the kernels, by the path of their layer."""
     return {
         jax.tree_util.keystr(path[:-1]): leaf.shape
         for path, leaf in leaves

@@ -1,4 +1,4 @@
-"""Least squares: what one gradient step on M distilled points can reach, in closed form and simulated.
+"""Least squares: the reach of one gradient step on M distilled points, in closed form and simulated.
 
 Real data d `[N, D]` with targets t `[N]` have the loss ‖dθ - t‖² / 2N, the Hessian H = dᵀd / N and, where d
 has full rank, one optimum: dᵀd θ* = dᵀt. M distilled points x̃ `[M, D]` with targets ỹ `[M]` move θ0 to
@@ -7,19 +7,19 @@ has full rank, one optimum: dᵀd θ* = dᵀt. M distilled points x̃ `[M, D]` w
 
 with A = η/M x̃ᵀx̃, symmetric, positive and of rank M at most, and b = η/M x̃ᵀ(ỹ - x̃θ*) in A's range R.
 
-All θ0 = a + Vz, whatever z `[k]`, come to θ* if and only if (I - A)V = 0 and (I - A)(a - θ*) = -b, so that V
-and a - θ* lie in R. Then M is at least the dimension of span(V, a - θ*), and so many suffice: A is the
-projection on that span, b = 0. Any θ0 in R^D needs M ≥ D; one known θ0 needs a single point.
+All θ0 = a + Vz, for every z `[k]`, reach θ* if and only if (I - A)V = 0 and (I - A)(a - θ*) = -b, so that V
+and a - θ* lie in R. Then M is at least the dimension of span(V, a - θ*). That many points suffice: let A be
+the projection on that span, and b = 0. All θ0 in R^D together need M ≥ D; one known θ0 needs a single point.
 
 With fewer points and z ~ N(0, I), -A(θ0 - θ*) + b lies in R, so that the mean excess loss is at least
 
     ½ Σ_{i > M} λ_i(√H S √H),    S = E (θ0 - θ*)(θ0 - θ*)ᵀ = VVᵀ + (a - θ*)(a - θ*)ᵀ
 
-where λ are eigenvalues in falling order. Where H = I (whitened data) the projection on S's first M
-eigenvectors attains it.
+where λ are eigenvalues in falling order. If H = I (whitened data), the projection on the first M eigenvectors
+of S attains this bound.
 
 References:
-    Wang et al. 2018, arXiv 1811.10959, the analysis of a simple linear case: the bound M ≥ D for any θ0.
+    Wang et al. 2018, arXiv 1811.10959, the analysis of a simple linear case: the bound M ≥ D for all θ0.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from ddjax.types import Schedule
 from ddjax.unroll import unroll
 
 OUTER_LR = 0.05
-"""Of Adam, at the start of a simulation."""
+"""The learning rate of Adam at the start of a simulation."""
 
 
 class Problem(NamedTuple):
     """Least squares on real data.
 
     Attributes:
-        inputs: d, `[N, D]`, of full rank.
-        targets: t, `[N]`.
+        inputs: the real data d, `[N, D]`, of full rank.
+        targets: the targets t, `[N]`.
     """
 
     inputs: np.ndarray
@@ -52,21 +52,21 @@ class Problem(NamedTuple):
 
     @property
     def hessian(self) -> np.ndarray:
-        """H = dᵀd / N, `[D, D]`."""
+        """The Hessian H = dᵀd / N, `[D, D]`."""
         return self.inputs.T @ self.inputs / len(self.inputs)
 
     @property
     def optimum(self) -> np.ndarray:
-        """θ*, `[D]`."""
+        """The optimum θ*, `[D]`."""
         return np.linalg.lstsq(self.inputs, self.targets, rcond=None)[0]
 
 
 class Initials(NamedTuple):
-    """p(θ0): θ0 = a + Vz, z ~ N(0, I).
+    """The distribution p(θ0) of θ0 = a + Vz, z ~ N(0, I).
 
     Attributes:
-        centre: a, `[D]`.
-        spread: V, `[D, k]`; k = 0 for a single θ0.
+        centre: the mean a, `[D]`.
+        spread: the directions V, `[D, k]`; k = 0 for a single θ0.
     """
 
     centre: np.ndarray
@@ -77,9 +77,9 @@ class Points(NamedTuple):
     """The distilled points.
 
     Attributes:
-        inputs: x̃, `[M, D]`.
-        targets: ỹ, `[M]`.
-        lr: η.
+        inputs: the points x̃, `[M, D]`.
+        targets: the targets ỹ, `[M]`.
+        lr: the learning rate η.
     """
 
     inputs: np.ndarray | jax.Array
@@ -91,15 +91,15 @@ def whitened(images: np.ndarray, targets: np.ndarray, *, num_features: int) -> P
     """Least squares on the first principal components of images, scaled so that H = I.
 
     Args:
-        images: `[N, ...]`.
-        targets: `[N]`.
-        num_features: D.
+        images: the images, `[N, ...]`.
+        targets: the targets, `[N]`.
+        num_features: the number of components, D.
 
     Returns:
-        The problem, in float64.
+        The least-squares problem, in float64.
 
     Raises:
-        ValueError: the images do not have so many components.
+        ValueError: `num_features` is below one or above the number of components of the images.
     """
     points = np.asarray(images, np.float64).reshape(len(images), -1)
     left, scales, _ = np.linalg.svd(points - points.mean(0), full_matrices=False)
@@ -114,25 +114,58 @@ def whitened(images: np.ndarray, targets: np.ndarray, *, num_features: int) -> P
 
 
 def excess(problem: Problem, params: np.ndarray) -> np.ndarray:
-    """The loss above the optimum's, ½ (θ - θ*)ᵀ H (θ - θ*), of weights `[..., D]`; `[...]`."""
+    """The excess loss of weights over the optimum, ½ (θ - θ*)ᵀ H (θ - θ*).
+
+    Args:
+        problem: the least-squares problem.
+        params: the weights θ, `[..., D]`.
+
+    Returns:
+        The excess loss, `[...]`.
+    """
     offset = params - problem.optimum
     return 0.5 * np.einsum("...i,ij,...j->...", offset, problem.hessian, offset)
 
 
 def second_moment(problem: Problem, initials: Initials) -> np.ndarray:
-    """S = E (θ0 - θ*)(θ0 - θ*)ᵀ, `[D, D]`."""
+    """The second moment of initial weights about the optimum, S = E (θ0 - θ*)(θ0 - θ*)ᵀ.
+
+    Args:
+        problem: the least-squares problem.
+        initials: the distribution p(θ0).
+
+    Returns:
+        The matrix S, `[D, D]`.
+    """
     offset = initials.centre - problem.optimum
     return initials.spread @ initials.spread.T + np.outer(offset, offset)
 
 
 def least_points(problem: Problem, initials: Initials) -> int:
-    """The fewest points that bring every θ0 = a + Vz to the optimum: the dimension of span(V, a - θ*)."""
+    """The smallest number of points that move every θ0 = a + Vz to θ*: the dimension of span(V, a - θ*).
+
+    Args:
+        problem: the least-squares problem.
+        initials: the distribution p(θ0).
+
+    Returns:
+        The number of points.
+    """
     offset = initials.centre - problem.optimum
     return int(np.linalg.matrix_rank(np.column_stack([initials.spread, offset])))
 
 
 def bound(problem: Problem, initials: Initials, *, num_points: int) -> float:
-    """The mean excess loss below which no `num_points` points come; attained where H = I, or it is zero."""
+    """The lower bound of the mean excess loss after one step on M points; attained if H = I or if zero.
+
+    Args:
+        problem: the least-squares problem.
+        initials: the distribution p(θ0).
+        num_points: the number of points, M.
+
+    Returns:
+        The bound, ½ Σ_{i > M} λ_i(√H S √H).
+    """
     values, vectors = np.linalg.eigh(problem.hessian)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
     eigenvalues = np.linalg.eigvalsh(root @ second_moment(problem, initials) @ root)[::-1]
@@ -140,21 +173,21 @@ def bound(problem: Problem, initials: Initials, *, num_points: int) -> float:
 
 
 def closed_form(problem: Problem, initials: Initials, *, num_points: int, lr: float = 1.0) -> Points:
-    """The best points where H = I; for any H the best once there are `least_points` of them.
+    """The best points if H = I; for every other H the best from `least_points` points on.
 
-        x̃ = √(M/η) Uᵀ,    ỹ = x̃θ*,    U: S's first M eigenvectors
+        x̃ = √(M/η) Uᵀ,    ỹ = x̃θ*,    U: the first M eigenvectors of S
 
     Args:
-        problem: least squares.
-        initials: p(θ0).
-        num_points: M; those beyond D are zeros.
-        lr: η > 0; any will do.
+        problem: the least-squares problem.
+        initials: the distribution p(θ0).
+        num_points: the number of points, M; points beyond D are zeros.
+        lr: the learning rate η > 0; every positive rate gives equally good points.
 
     Returns:
         The points.
 
     Raises:
-        ValueError: no point, or a learning rate that is not positive.
+        ValueError: `num_points` is below one, or `lr` is not positive.
     """
     checks.at_least("num_points", num_points, 1)
     checks.positive("lr", lr)
@@ -166,7 +199,15 @@ def closed_form(problem: Problem, initials: Initials, *, num_points: int, lr: fl
 
 
 def train(points: Points, params: jax.Array) -> jax.Array:
-    """θ1 after one step on the points from θ0 `[D]`: `ddjax.unroll` as every distillation uses it."""
+    """One gradient step on the points, by the same `ddjax.unroll` that every distillation uses.
+
+    Args:
+        points: the distilled points.
+        params: the initial weights θ0, `[D]`.
+
+    Returns:
+        The weights after the step, θ1 `[D]`.
+    """
 
     def loss(params: jax.Array, inputs: jax.Array, labels: jax.Array) -> jax.Array:
         return 0.5 * jnp.mean(jnp.square(inputs[:, 0, 0] @ params - labels[:, 0]))
@@ -178,9 +219,15 @@ def train(points: Points, params: jax.Array) -> jax.Array:
 
 
 def mean_points(initials: Initials) -> np.ndarray:
-    """Weights `[n, D]` with the mean and covariance of p(θ0): means of anything quadratic are exact.
+    """Weights with the mean and covariance of p(θ0), so that means of quadratic functions are exact.
 
-    a ± √k times each column of V; a alone where there is none.
+    The weights are a ± √k times each column of V, or a alone if V has no columns.
+
+    Args:
+        initials: the distribution p(θ0).
+
+    Returns:
+        The weights, `[n, D]` with n = 2k, or n = 1 if k = 0.
     """
     num_directions = initials.spread.shape[1]
     if num_directions == 0:
@@ -202,20 +249,20 @@ def distil(
     """Distil the points by gradient descent through the unrolled step, as for any network.
 
     Args:
-        problem: least squares.
-        initials: p(θ0); the outer loss is its exact mean over them, see `mean_points`.
-        num_points: M.
-        key: draws the points' start. Consumed.
-        lr: η, constant.
-        num_outer_steps: of Adam whose rate falls to zero along a cosine.
-        num_starts: random starts, of which the best end is kept: with fewer points than needed some end
-            where the gradient vanishes above the minimum.
+        problem: the least-squares problem.
+        initials: the distribution p(θ0); the outer loss is the exact mean over p(θ0), see `mean_points`.
+        num_points: the number of points, M.
+        key: the source of the initial points. Consumed.
+        lr: the learning rate η, which is constant.
+        num_outer_steps: the number of steps of Adam, whose learning rate falls to zero along a cosine.
+        num_starts: the number of random starts, of which the best result is kept. With fewer points than
+            needed, some starts end where the gradient vanishes above the minimum.
 
     Returns:
-        The points, and the mean excess loss that they lead to.
+        The points, and the mean excess loss after one step on these points.
 
     Raises:
-        ValueError: no point, step or start, or a learning rate that is not positive.
+        ValueError: `num_points`, `num_outer_steps` or `num_starts` is below one, or `lr` is not positive.
     """
     for name, count in (
         ("num_points", num_points),

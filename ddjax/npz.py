@@ -11,7 +11,7 @@ import json
 import math
 import operator
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -71,12 +71,14 @@ def check_finite(where: object, name: str, array: np.ndarray, *, remedy: str) ->
         )
 
 
-def read(path: StrPath, *, limit: int = LIMIT) -> dict[str, np.ndarray]:
-    """All arrays of an `.npz`.
+def read(path: StrPath, *, limit: int = LIMIT, only: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz`.
 
     Args:
         path: an archive as `numpy.savez` or `numpy.savez_compressed` writes it.
-        limit: the most bytes that the arrays may take together.
+        limit: the most bytes that all arrays of the archive may take together.
+        only: the names of the arrays to read; names that the archive does not have are ignored. None reads
+            all arrays.
 
     Returns:
         The arrays by name, writable and in the order of the archive.
@@ -95,7 +97,8 @@ def read(path: StrPath, *, limit: int = LIMIT) -> dict[str, np.ndarray]:
         try:
             with zipfile.ZipFile(file) as archive:
                 members = _directory(archive, limit)
-                return {name: _member(archive, member) for name, member in members.items()}
+                wanted = members if only is None else [name for name in members if name in only]
+                return {name: _member(archive, members[name]) for name in wanted}
         except ValueError:
             raise
         except Exception as error:  # a damaged archive or header can raise nearly anything

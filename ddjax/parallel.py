@@ -175,8 +175,8 @@ def start(
     gather([0])  # Connections are made at the first collective, which waits for seconds only.
 
 
-def part() -> None:
-    """Let the processes go their ways: none waits for another any more. Collective."""
+def leave() -> None:
+    """Disconnect from the other processes, at the end of a run. Collective."""
     if jax.process_count() > 1:
         jax.distributed.shutdown()
 
@@ -262,8 +262,8 @@ __all__ = [
     "gather",
     "is_lead",
     "lead",
+    "leave",
     "make_mesh",
-    "part",
     "place",
     "replicated",
     "split_slots",

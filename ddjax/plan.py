@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -32,6 +32,7 @@ from ddjax.engine import (
     compile_dispatch,
     init_state,
 )
+from ddjax.memory import Estimate
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.types import PyTree, RealData
 from ddjax.unroll import STRATEGIES
@@ -147,98 +148,6 @@ def candidates(
     # dict.fromkeys: without repetitions, in order.
     combinations = itertools.product(*(dict.fromkeys(column) for column in ordered))
     return [dataclasses.replace(base, **dict(zip(kept, row, strict=True))) for row in combinations]
-
-
-# Memory.
-
-
-def device_memory(
-    devices: Sequence[parallel.Device],
-    *,
-    meminfo: Path = Path("/proc/meminfo"),
-    cgroups: Path = Path("/sys/fs/cgroup"),
-    own_cgroups: Path = Path("/proc/self/cgroup"),
-) -> int | None:
-    """The bytes that a run may take on each of these devices.
-
-    Args:
-        devices: of one kind. CPU devices share the machine's memory: what is available now, or less where a
-            control group bounds it.
-        meminfo: where Linux says what is available.
-        cgroups: where its control groups are mounted.
-        own_cgroups: where it says which are this process's.
-
-    Returns:
-        The least of this process's devices; None where that is not known.
-    """
-    own = [device for device in devices if device.process_index == jax.process_index()]
-    if own[0].platform != "cpu":
-        return min((device.memory_stats() or {}).get("bytes_limit", 0) for device in own) or None
-    known = [*_available(meminfo), *_cgroup_rests(cgroups, own_cgroups)]
-    return min(known) // len(own) if known else None
-
-
-def _available(meminfo: Path) -> list[int]:
-    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
-    return [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-
-
-def _cgroup_rests(root: Path, own: Path) -> list[int]:
-    """What each control group above this process, of version 2 or 1, leaves it."""
-    rests = []
-    for line in own.read_text().splitlines() if own.exists() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        top = root / "memory" if controllers else root
-        names = ("memory.limit_in_bytes", "total_rss") if controllers else ("memory.max", "anon")
-        here = top / path.lstrip("/")
-        # Inside a container the path may be the host's, and the group is mounted at the top.
-        groups = [here, *here.parents[: len(here.parts) - len(top.parts)], top]
-        rests += [
-            rest for group in dict.fromkeys(groups) if (rest := _cgroup_rest(group, *names)) is not None
-        ]
-    return rests
-
-
-def _cgroup_rest(group: Path, limit_name: str, used_name: str) -> int | None:
-    """The bound of one group less what its processes hold and cannot give back."""
-    try:
-        limit = (group / limit_name).read_text().strip()
-        statistics = (group / "memory.stat").read_text().splitlines()
-    except OSError:  # no such group, or its files are not for us
-        return None
-    used = [int(line.split()[1]) for line in statistics if line.startswith(f"{used_name} ")]
-    return None if limit == "max" else max(0, int(limit) - sum(used))
-
-
-class Estimate(NamedTuple):
-    """The memory of compiled outer steps on one device.
-
-    Attributes:
-        temporary_bytes: XLA's buffers.
-        resident_bytes: real data, φ and states.
-        limit_bytes: what there is; None where that is not known.
-    """
-
-    temporary_bytes: int
-    resident_bytes: int
-    limit_bytes: int | None
-
-    @classmethod
-    def of(cls, cost: Cost, limit_bytes: int | None) -> Estimate:
-        """What was compiled against what there is."""
-        return cls(cost.temporary_bytes, cost.resident_bytes, limit_bytes)
-
-    @property
-    def needed_bytes(self) -> int:
-        """In all."""
-        return self.temporary_bytes + self.resident_bytes
-
-    @property
-    def fits(self) -> bool:
-        """Whether it is no more than there is, as far as that is known."""
-        return self.limit_bytes is None or self.needed_bytes <= self.limit_bytes
 
 
 # Compiling and timing.
@@ -508,116 +417,3 @@ def remember(directory: files.StrPath, key: str, trials: Sequence[Trial]) -> Non
         report.write_json(path, known)
     except OSError as error:
         warnings.warn(f"{path}: the tuned plan could not be kept ({error}).", stacklevel=2)
-
-
-# Levers.
-
-Effect = Literal["the same", "of fewer real images", "truncated", "truncated, of fewer real images"]
-"""What a change does to the gradient."""
-
-
-class Change(NamedTuple):
-    """Other settings that may take less memory.
-
-    Attributes:
-        settings: by name: a plan's choices, `batch_size`, `window`, or `devices`.
-        gradient: what becomes of it.
-    """
-
-    settings: Mapping[str, Any]
-    gradient: Effect
-
-
-class Lever(NamedTuple):
-    """A change that was compiled and takes less memory.
-
-    Attributes:
-        change: it.
-        estimate: of the compiled program.
-    """
-
-    change: Change
-    estimate: Estimate
-
-
-def changes(
-    plan: Plan, *, num_slots: int, num_devices: int, batch_size: int, num_steps: int | None = None
-) -> list[Change]:
-    """What may take less memory: first what costs time or devices, then what gives up the gradient.
-
-    Args:
-        plan: what does not fit.
-        num_slots: m, the θ0 of one device.
-        num_devices: D; more of them share the same M.
-        batch_size: N.
-        num_steps: inner steps that are differentiated; None where nothing is unrolled.
-
-    Returns:
-        Changes of one setting; after those that keep the gradient the strongest of them together, and at the
-        end the strongest of all.
-    """
-    chunk = math.gcd(plan.slots_per_chunk, num_slots)
-    less = [n for n in dict.fromkeys((chunk // 2, 1)) if 0 < n < chunk and num_slots % n == 0]
-    exact: list[dict[str, Any]] = [{"slots_per_chunk": n} for n in less]
-    if plan.memory is not None:
-        exact += [{"memory": name} for name in STRATEGIES if name not in ("reverse", plan.memory)]
-    together = {name: value for settings in exact for name, value in settings.items()}
-    exact += [{"devices": num_devices * num_slots // n} for n in less]
-    fewer = [{"batch_size": n} for n in _half_and_quarter(batch_size)]
-    shorter = [{"window": n} for n in _half_and_quarter(num_steps or 1)]
-    approximate = {name: value for settings in (*fewer, *shorter) for name, value in settings.items()}
-    listed = [Change(settings, "the same") for settings in exact]
-    if len(together) > 1:
-        listed.append(Change(together, "the same"))
-    listed += [Change(settings, "of fewer real images") for settings in fewer]
-    listed += [Change(settings, "truncated") for settings in shorter]
-    if len(together | approximate) > 1:
-        effect = "truncated, of fewer real images" if shorter else "of fewer real images"
-        listed.append(Change(together | approximate, effect))
-    return listed
-
-
-def _half_and_quarter(number: int) -> list[int]:
-    return [n for n in dict.fromkeys((number // 2, number // 4)) if n >= 1]
-
-
-def levers(
-    cost_of: Callable[[Mapping[str, Any]], Cost],
-    options: Iterable[Change],
-    *,
-    limit: int | None,
-    needed: float = math.inf,
-    budget_seconds: float = math.inf,
-    listener: Callable[[Lever], None] | None = None,
-) -> tuple[list[Lever], list[Change]]:
-    """Compile changes and keep those that take less memory; several at once only while none is enough.
-
-    Args:
-        cost_of: what the outer steps take under changed settings.
-        options: from `changes`.
-        limit: bytes on one device.
-        needed: bytes without a change; infinite where that did not even compile.
-        budget_seconds: after so long no further change is compiled.
-        listener: called with each lever.
-
-    Returns:
-        Those that take less, in the order of the options; and those for which there was no time.
-    """
-    began = time.monotonic()
-    found: list[Lever] = []
-    untried: list[Change] = []
-    for option in options:
-        if len(option.settings) > 1 and any(lever.estimate.fits for lever in found):
-            continue
-        if time.monotonic() - began > budget_seconds:
-            untried.append(option)
-            continue
-        try:
-            estimate = Estimate.of(cost_of(option.settings), limit)
-        except COMPILE_ERRORS:
-            continue
-        if estimate.needed_bytes < needed:
-            found.append(Lever(option, estimate))
-            if listener is not None:
-                listener(found[-1])
-    return found, untried

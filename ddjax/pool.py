@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddjax import checks, npz
+from ddjax import checks, leaves, npz
 from ddjax.files import StrPath
 from ddjax.types import Network, Params
 from ddjax.version import __version__
@@ -110,8 +110,8 @@ class Pool:
                 remedy = "Bring the data to the pool's form (--resize), or train a pool for these."
                 checks.equal(f"the pool's {what}", mine, theirs, remedy=remedy)
         wanted, tree = jax.tree_util.tree_flatten_with_path(jax.eval_shape(network.init, jax.random.key(0)))
-        shapes = {_name(path): leaf for path, leaf in wanted}
-        ours = _named(self.params)
+        shapes = {leaves.name(path): leaf for path, leaf in wanted}
+        ours = {name: np.asarray(leaf) for name, leaf in leaves.named(self.params).items()}
         if {name: leaf.shape[1:] for name, leaf in ours.items()} != {n: s.shape for n, s in shapes.items()}:
             differing = sorted(
                 name
@@ -122,17 +122,8 @@ class Pool:
                 f"pool: expected weights of {network.name}; {', '.join(differing[:5])} are missing, unknown "
                 "or of another shape. Build the network that the pool's metadata name."
             )
-        leaves = [np.asarray(ours[name], leaf.dtype) for name, leaf in shapes.items()]
-        return dataclasses.replace(self, params=jax.tree.unflatten(tree, leaves))
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def _named(params: Params) -> dict[str, np.ndarray]:
-    """The leaves of a tree by their names, e.g. `conv1.kernel`."""
-    return {_name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+        fitted = [np.asarray(ours[name], leaf.dtype) for name, leaf in shapes.items()]
+        return dataclasses.replace(self, params=jax.tree.unflatten(tree, fitted))
 
 
 def joined(pools: Sequence[Pool], *, num_train: int, metadata: Mapping[str, Any]) -> Pool:
@@ -160,7 +151,7 @@ def save(path: StrPath, pool: Pool) -> Path:
     """
     checks.kind("pool", pool, Pool, remedy="Give a ddjax.pool.Pool.")
     checks.jsonable("metadata", dict(pool.metadata))
-    arrays = {f"{_PREFIX}{name}": leaf for name, leaf in _named(pool.params).items()}
+    arrays = {f"{_PREFIX}{name}": np.asarray(leaf) for name, leaf in leaves.named(pool.params).items()}
     members = {name: np.asarray(leaf, np.float32) for name, leaf in arrays.items()}
     members["accuracy"] = np.asarray(pool.accuracy, np.float32)
     for name, array in members.items():

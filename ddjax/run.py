@@ -30,7 +30,7 @@ from ddjax.engine import (
     init_state,
 )
 from ddjax.report import MetricsWriter
-from ddjax.types import Distilled, Form, Method, Outer, PyTree, RealData, Schedule
+from ddjax.types import Distilled, Encoding, Form, Method, Outer, PyTree, RealData, Recipe, Schedule
 from ddjax.workdir import held
 
 DISPATCH_SECONDS = 2.0
@@ -307,50 +307,29 @@ def distill(
         checks.facts("metadata", metadata)
     if workdir is not None:
         checks.path("workdir", workdir, remedy="Give a directory, or leave it out to save nothing.")
-    schedule = _Saving(save_seconds, save_every)
     form = form or default_form(data, method)
     outer = method.outer(num_outer_steps) if optimizer is None else Outer(optimizer)
-    moving = recovery.scalable(forms.optimizer_for(form, outer))
     bound = outer.clip_norm if clip_norm is None else clip_norm
+    moving = recovery.scalable(forms.optimizer_for(form, outer))
     problem = Problem(method, form, moving, num_inits, bound, slots_per_chunk)
     mesh, real = _on_devices(problem, data, key, devices)
     run_key, init_key = jax.random.split(key)
-    reporting = reporting if parallel.is_lead() else Reporting(reporting.every)
-    rollbacks = max_rollbacks if on_nonfinite == "rollback" else 0
+    loop = _Loop(
+        problem,
+        mesh,
+        real,
+        run_key,
+        num_outer_steps,
+        validation,
+        _Saving(save_seconds, save_every),
+        max_rollbacks if on_nonfinite == "rollback" else 0,
+        reporting if parallel.is_lead() else Reporting(reporting.every),
+    )
     with _claimed(workdir) as store:
-        snapshot = _start(problem, store, init_key, run_key, rolls_back=rollbacks > 0)
-        done = int(snapshot.state.step) >= num_outer_steps
-        writer = parallel.together(lambda: _prepare(store, workdir, reporting, snapshot, done=done))
-        journal = _Journal(reporting.every, writer, reporting.listener)
-        # A checkpoint says how much of the metrics is its own: that much is to be on disk before it.
-        saver = None if store is None else Saver(store, before=None if writer is None else writer.sync)
-        loop = _Loop(
-            problem, mesh, real, run_key, num_outer_steps, validation, saver, schedule, rollbacks, journal
-        )
-        compile_seconds = 0.0
-        try:
-            if not done:
-                dispatch, cost = parallel.together(lambda: loop.compile(snapshot.state))
-                compile_seconds = cost.compile_seconds
-                if reporting.announce is not None:
-                    reporting.announce(cost)
-                snapshot = loop.run(snapshot, dispatch)
-        finally:
-            if saver is not None:
-                saver.join()
-            if writer is not None:
-                writer.close()
-    best = snapshot.best if validation and np.isfinite(snapshot.best.accuracy) else _last(snapshot)
+        done = loop.carry_out(store, workdir, init_key)
     facts = {"dataset": data.name, "class_names": list(data.class_names), "method": method.name}
     encoding = jax.tree.map(jnp.asarray, data.encoding)
-    return Run(
-        Distilled(best.params, form, encoding, method.recipe, facts | dict(metadata or {})),
-        num_outer_steps=int(snapshot.state.step),
-        best_step=int(best.step),
-        val_accuracy=float(best.accuracy) if validation else None,
-        seconds={"compile": compile_seconds, "distil": float(snapshot.seconds)},
-        history=journal.history,
-    )
+    return done.as_run(form, encoding, method.recipe, facts | dict(metadata or {}))
 
 
 def _check_kinds(
@@ -481,6 +460,36 @@ def _ready(outputs: PyTree) -> PyTree:
     return outputs
 
 
+class _Done(NamedTuple):
+    """What a loop ends with.
+
+    Attributes:
+        snapshot: the last state, and the best φ.
+        validated: whether a validation chose the best φ.
+        compile_seconds: the seconds of compiling; 0 where there was nothing left to do.
+        history: the records of the steps that were reported.
+    """
+
+    snapshot: Snapshot
+    validated: bool
+    compile_seconds: float
+    history: Sequence[Mapping[str, Any]]
+
+    def as_run(self, form: Form, encoding: Encoding, recipe: Recipe, metadata: Mapping[str, Any]) -> Run:
+        """The result of `distill`: the best φ by validation, or the last."""
+        snapshot = self.snapshot
+        is_chosen = self.validated and np.isfinite(snapshot.best.accuracy)
+        best = snapshot.best if is_chosen else _last(snapshot)
+        return Run(
+            Distilled(best.params, form, encoding, recipe, metadata),
+            num_outer_steps=int(snapshot.state.step),
+            best_step=int(best.step),
+            val_accuracy=float(best.accuracy) if self.validated else None,
+            seconds={"compile": self.compile_seconds, "distil": float(snapshot.seconds)},
+            history=self.history,
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Saving:
     """When to save, beside the end and a signal."""
@@ -504,10 +513,34 @@ class _Loop:
     key: jax.Array
     num_outer_steps: int
     validation: Validation | None
-    saver: Saver | None
     saving: _Saving
     max_rollbacks: int
-    journal: _Journal
+    reporting: Reporting
+    saver: Saver | None = None
+    journal: _Journal = dataclasses.field(default_factory=lambda: _Journal(1, None, None))
+
+    def carry_out(self, store: Store | None, workdir: str | Path | None, init_key: jax.Array) -> _Done:
+        """From the newest checkpoint, or the beginning, to the end. Collective."""
+        snapshot = _start(self.problem, store, init_key, self.key, rolls_back=self.max_rollbacks > 0)
+        done, compile_seconds = int(snapshot.state.step) >= self.num_outer_steps, 0.0
+        writer = parallel.together(lambda: _prepare(store, workdir, self.reporting, snapshot, done=done))
+        self.journal = _Journal(self.reporting.every, writer, self.reporting.listener)
+        # A checkpoint says how much of the metrics is its own: that much is to be on disk before it.
+        if store is not None:
+            self.saver = Saver(store, before=None if writer is None else writer.sync)
+        try:
+            if not done:
+                dispatch, cost = parallel.together(lambda: self.compile(snapshot.state))
+                compile_seconds = cost.compile_seconds
+                if self.reporting.announce is not None:
+                    self.reporting.announce(cost)
+                snapshot = self.run(snapshot, dispatch)
+        finally:
+            if self.saver is not None:
+                self.saver.join()
+            if writer is not None:
+                writer.close()
+        return _Done(snapshot, self.validation is not None, compile_seconds, self.journal.history)
 
     def compile(self, state: EngineState) -> tuple[Any, Cost]:
         """The dispatch, compiled for this state's shapes, and what it takes."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from ddjax import checks, inits, npz
 from ddjax.files import StrPath
+from ddjax.leaves import name as leaf_name
 from ddjax.types import InitDistribution, Network
 
 SUFFIXES = (".npz", ".safetensors")
@@ -123,7 +124,7 @@ def fit(
             layer.
     """
     wanted = {
-        _name(path): leaf
+        leaf_name(path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(jax.eval_shape(network.init, jax.random.key(0)))
     }
     if fresh is not None:
@@ -186,17 +187,13 @@ def loaded(
     """
 
     def choose(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        given = leaves.get(_name(path))
+        given = leaves.get(leaf_name(path))
         return leaf if given is None else jnp.asarray(given)
 
     drawn = jax.jit(inits.random(network, scheme=scheme, gain=gain).sample)(key)
     params = jax.tree_util.tree_map_with_path(choose, drawn)
     pool = jax.tree.map(lambda leaf: leaf[None], params)
     return InitDistribution(lambda key: params, f"loaded({name})", fixed=True, pool=pool)
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 __all__ = ["SUFFIXES", "fit", "loaded", "read"]

@@ -55,7 +55,23 @@ class Config(Unrolled):
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """p(θ0) is a pool's training members, or one; the score is over its held-out members, or that one."""
+    """The parts of an adaptation: p(θ0) is a pool's training members, and the held-out ones give the score.
+
+    With `--fixed` one training member is both.
+
+    Args:
+        config: the settings.
+        data: the real data.
+        keys: the keys of the seed.
+        plan: the plan, with the form of convolutions and the memory strategy.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ValueError: the settings do not fit each other, the data or the pool.
+        FileNotFoundError: there is no such pool.
+    """
     del keys
     pool = load_pool(config.pool)
     member = config.member if config.fixed else None
@@ -71,7 +87,16 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
 
 
 def unadapted(network: Network, parts: Parts, data: Dataset) -> Evaluation:
-    """Accuracy of the networks of the final score on the test split, before any step."""
+    """The accuracy of the networks of the final score on the test split, before any step.
+
+    Args:
+        network: the network that the weights belong to.
+        parts: the parts, with p(θ0) of the final score.
+        data: the data set whose test split is used.
+
+    Returns:
+        The accuracies, one for each network.
+    """
     params = parts.judged_inits.pool
     if params is None:  # one member alone
         params = jax.tree.map(lambda leaf: leaf[None], parts.judged_inits.sample(jax.random.key(0)))
@@ -79,7 +104,14 @@ def unadapted(network: Network, parts: Parts, data: Dataset) -> Evaluation:
 
 
 def measure(finished: Finished) -> dict[str, Any]:
-    """The final score and the baselines: no step, real images, all of the target."""
+    """The final score and the baselines: no step, real images, and all of the target's training images.
+
+    Args:
+        finished: the run.
+
+    Returns:
+        The content of `result.json`.
+    """
     launch = finished.launch
     config, data, parts = launch.config, launch.data, launch.parts
     result = results.measure(finished, compare=False)

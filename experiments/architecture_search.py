@@ -43,7 +43,7 @@ SPACE = tuple(
         (1, 2), (8, 32), ("instance", "layer", "none"), ("avg", "max")
     )
 )
-"""24 small ConvNets, for images from 8 x 8 pixels on."""
+"""24 small ConvNets, for images of 8 x 8 pixels and more."""
 
 WHOLE = "whole training set"
 
@@ -70,7 +70,13 @@ class Config(cross_architecture.Config):
 
 
 def measure_whole(config: Config, matrix: Matrix, scores: Scores) -> None:
-    """The score of every network trained on all training images, added to the known ones as it comes."""
+    """Train every network on all training images; each score is kept as soon as it is known.
+
+    Args:
+        config: the settings.
+        matrix: the networks, and the data to train and test on.
+        scores: the scores that are known already, to which the others are added.
+    """
     recipe = dataclasses.replace(results.FULL_DATA, lr=config.whole_lr, epochs=config.whole_epochs)
     for title, network in matrix.columns.items():
         name, scoring = whole_name(title), time.monotonic()
@@ -89,14 +95,32 @@ def measure_whole(config: Config, matrix: Matrix, scores: Scores) -> None:
 
 
 def whole_name(title: str) -> str:
-    """Of a network's score."""
+    """The name of the score of a network that was trained on all training images.
+
+    Args:
+        title: the title of the network.
+
+    Returns:
+        The name.
+    """
     return f"{WHOLE} on {title}"
 
 
 def measure(config: Config, matrix: Matrix, workdir: Path) -> dict[str, Any]:
-    """What `result.json` holds."""
+    """The content of `result.json`: all scores, and how far each artifact orders the networks as all data do.
+
+    The figure of the scores is drawn too.
+
+    Args:
+        config: the settings.
+        matrix: the networks and artifacts.
+        workdir: the directory of the scores and the figure.
+
+    Returns:
+        The record.
+    """
     began, scores = time.monotonic(), Scores(workdir)
-    # A network is chosen by these scores, so that they must not be those of the test split.
+    # A network is chosen by these scores, so they must not be those of the test split.
     held_out = dataclasses.replace(matrix.data, test=matrix.data.validation)
     result = cross_architecture.measure(config, matrix._replace(data=held_out), scores)
     measure_whole(config, matrix, scores)
@@ -115,7 +139,16 @@ def measure(config: Config, matrix: Matrix, workdir: Path) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """A row for each artifact; the best network of the last one is that of the test split itself."""
+    """A row for each artifact, and a last row for the whole training set, whose rank correlation is 1.
+
+    The network chosen in the last row is the best of all, as measured on the test split.
+
+    Args:
+        result: the content of `result.json`.
+
+    Returns:
+        The table as text.
+    """
     titles, whole = list(result["whole"]), result["whole"]
     best = max(titles, key=lambda title: whole[title]["mean"])
     rows = [
@@ -135,7 +168,12 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def draw(path: Path, result: Mapping[str, Any]) -> None:
-    """The accuracy of each network on an artifact, against that on all images."""
+    """Draw each network's accuracy after training on an artifact against that after all training images.
+
+    Args:
+        path: the file of the figure.
+        result: the content of `result.json`.
+    """
     whole = [score["mean"] for score in result["whole"].values()]
     points = [
         figures.Line(name, whole, [row[title]["mean"] for title in result["whole"]], drawn=False)
@@ -151,11 +189,18 @@ def draw(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Train every network on every artifact and on all images, print and return how they agree; or find it.
+    """Train every network on every artifact and on all images, compare the rankings; or find them compared.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The content of `result.json`.
 
     Raises:
-        ValueError: as `experiments.cross_architecture`, or a space of less than two networks.
-        FileNotFoundError: likewise.
+        ValueError: see `experiments.cross_architecture.prepare`; or the space has fewer than two networks, or
+            the directory belongs to other settings.
+        FileNotFoundError: there is no such artifact, or no such data.
     """
     checks.positive("whole_lr", config.whole_lr)
     matrix = cross_architecture.prepare(config)

@@ -42,7 +42,7 @@ from ddjax.poisoning import rates, wrongly_labelled
 from ddjax.types import InitDistribution, Schedule
 
 LEARNING_RATES = (0.001, *baselines.LEARNING_RATES, 1.0)
-"""Constant learning rates that the real images with wrong labels choose from, on validation."""
+"""The constant learning rates to choose from, on validation, for real images with wrong labels."""
 
 TUNING_INITS = 10
 
@@ -61,10 +61,20 @@ class Config(Unrolled):
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """p(θ0) is a pool's training members; φ is chosen on them and scored on the held-out ones.
+    """The parts of an attack: p(θ0) is a pool's training members, and the held-out ones give the score.
+
+    Args:
+        config: the settings.
+        data: the real data.
+        keys: the keys of the seed.
+        plan: the plan, with the form of convolutions and the memory strategy.
+
+    Returns:
+        The parts.
 
     Raises:
         ValueError: the data have no such classes, or the pool was trained on other data.
+        FileNotFoundError: there is no such pool.
     """
     del keys
     for name in ("attacked", "target"):
@@ -90,7 +100,15 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
 
 
 def score(launch: Launch) -> Callable[[Schedule], jax.Array]:
-    """`schedule -> percent`, half the attacked-to-target rate and half the accuracy on the other classes."""
+    """The score that the best φ is chosen by.
+
+    Args:
+        launch: the run.
+
+    Returns:
+        `schedule -> percent`: half the rate at which the attacked class is taken for the target, plus half
+        the accuracy on the other classes, on the validation split.
+    """
     config, data, parts = launch.config, launch.data, launch.parts
 
     def scored(part: Split) -> Callable[[Schedule], jax.Array]:
@@ -104,7 +122,13 @@ def score(launch: Launch) -> Callable[[Schedule], jax.Array]:
 
 @dataclasses.dataclass(frozen=True)
 class _Comparison:
-    """What all rows of the table share."""
+    """What all rows of the table share.
+
+    Attributes:
+        config: the settings.
+        data: the real data.
+        parts: the parts of the run.
+    """
 
     config: Config
     data: Dataset
@@ -113,7 +137,17 @@ class _Comparison:
     def scores(
         self, schedules: Sequence[Schedule], split: Split, distribution: InitDistribution, count: int
     ) -> dict[str, np.ndarray]:
-        """Both scores of so many members, each after the next of the schedules."""
+        """Both scores of members of p(θ0), each trained on one of the schedules.
+
+        Args:
+            schedules: the schedules to train on; member i takes schedule i modulo their number.
+            split: the images to test on.
+            distribution: p(θ0).
+            count: the number of members.
+
+        Returns:
+            `[count]` percent for each score, by the name of the score.
+        """
         members = jnp.arange(count) % (distribution.size or count)
         # Nothing is drawn: members and steps are given.
         keys = jax.random.split(jax.random.key(0), count)
@@ -127,14 +161,21 @@ class _Comparison:
         return rates(measured, split, attacked=self.config.attacked, target=self.config.target)
 
     def tested(self, schedules: Sequence[Schedule]) -> dict[str, Any]:
-        """Both scores on the test split, over the held-out members."""
+        """Both scores on the test split, over the held-out members.
+
+        Args:
+            schedules: the schedules to train on.
+
+        Returns:
+            The scores, by name.
+        """
         held_out = self.parts.judged_inits
         count = min(self.config.num_eval_inits, held_out.size or self.config.num_eval_inits)
         found = self.scores(schedules, self.data.test, held_out, count)
         return {name: Evaluation.of(values).as_dict() for name, values in found.items()}
 
     def untouched(self) -> dict[str, Any]:
-        """Both scores of the held-out members before any step."""
+        """Both scores of the held-out members before any step, by name."""
         parts, count = self.parts, self.config.num_eval_inits
         held_out = jax.tree.map(lambda leaf: leaf[:count], parts.judged_inits.pool)
 
@@ -145,7 +186,11 @@ class _Comparison:
         return rates(measured, self.data.test, attacked=self.config.attacked, target=self.config.target)
 
     def real(self) -> dict[str, Any]:
-        """Random real images with wrong labels under a constant learning rate chosen on validation."""
+        """Both scores of random real images with wrong labels.
+
+        Returns:
+            The scores by name, and the constant learning rate as `lr`, which is chosen on validation.
+        """
         setting = baselines.Setting(
             self.data,
             self.parts.network,
@@ -172,7 +217,15 @@ class _Comparison:
 
 
 def measure(finished: Finished) -> dict[str, Any]:
-    """Attacked-to-target rate and accuracy on the other classes, over held-out networks; the baselines."""
+    """The final scores over held-out networks, and the baselines.
+
+    Args:
+        finished: the run.
+
+    Returns:
+        The content of `result.json`: for φ and each baseline, the rate at which the attacked class is taken
+        for the target, and the accuracy on the other classes.
+    """
     evaluating = time.monotonic()
     config, data = finished.launch.config, finished.launch.data
     comparison = _Comparison(config, data, finished.launch.parts)

@@ -68,10 +68,16 @@ class Config(Where, DataChoice):
 
 
 def names(config: Config) -> tuple[str, ...]:
-    """The baselines of the flag.
+    """The baselines that the flag lists.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The names; all baselines where the flag is empty.
 
     Raises:
-        ValueError: an unknown one.
+        ValueError: a name is unknown.
     """
     wanted = tuple(part.strip() for part in config.baselines.split(";") if part.strip())
     for name in wanted:
@@ -80,10 +86,19 @@ def names(config: Config) -> tuple[str, ...]:
 
 
 def setting_of(config: Config, data: Dataset, keys: Keys) -> baselines.Setting:
-    """The comparison of the flags.
+    """The setting of the comparison: data, network, p(θ0), layout and the learning rates to choose from.
+
+    Args:
+        config: the settings.
+        data: the real data.
+        keys: the keys of the seed.
+
+    Returns:
+        The setting.
 
     Raises:
-        ValueError: lists that hold no such numbers, a network that does not fit, a pool that is none.
+        ValueError: a list holds something else than numbers, the network does not fit the images, or the file
+            of the pool holds no pool.
         FileNotFoundError: there is no such pool.
     """
     pool = load_pool(config.pool) if config.theta == "pool" else None
@@ -114,7 +129,16 @@ def setting_of(config: Config, data: Dataset, keys: Keys) -> baselines.Setting:
 
 
 def initial_weights(config: Config, network: Network, keys: Keys) -> InitDistribution:
-    """p(θ0) of the flags where it is no pool."""
+    """p(θ0) of the flags, for `--theta=random` and `--theta=fixed`.
+
+    Args:
+        config: the settings.
+        network: the network that the weights belong to.
+        keys: the keys of the seed.
+
+    Returns:
+        The distribution.
+    """
     if config.theta == "fixed":
         return inits.fixed(network, keys.theta, scheme=config.init, gain=config.init_gain)
     return inits.random(network, scheme=config.init, gain=config.init_gain)
@@ -123,8 +147,14 @@ def initial_weights(config: Config, network: Network, keys: Keys) -> InitDistrib
 def run(config: Config) -> dict[str, Any]:
     """Measure the baselines, print and return them; or find them measured.
 
+    Args:
+        config: the settings.
+
+    Returns:
+        The content of `result.json`.
+
     Raises:
-        ValueError: settings that do not fit each other, the data or the directory.
+        ValueError: the settings do not fit each other, the data or the directory.
         FileNotFoundError: the data are missing.
     """
     wanted, keys = names(config), Keys.of(config.seed)
@@ -153,15 +183,18 @@ def measure(
     keys: Keys,
     scores: Scores,
 ) -> dict[str, Any]:
-    """What `result.json` holds.
+    """The content of `result.json`; each score is kept as soon as it is known.
 
     Args:
         config: the settings.
-        setting: of the comparison.
-        wanted: the baselines, of `CHOICES`.
-        selection: of the optimized sets.
-        keys: of the seed.
-        scores: those that are known already, to which the others are added.
+        setting: the setting of the comparison.
+        wanted: the names of the baselines, from `CHOICES`.
+        selection: how many random sets compete to be the optimized ones, and how many of them are kept.
+        keys: the keys of the seed.
+        scores: the scores that are known already, to which the others are added.
+
+    Returns:
+        The record.
     """
     began = time.monotonic()
     few_key, all_key = jax.random.split(keys.baselines)

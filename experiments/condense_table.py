@@ -30,11 +30,11 @@ from ddjax.launch.tables import Table
 from ddjax.methods.gradient_matching import PUBLISHED_LOOPS
 
 SIZES = tuple(PUBLISHED_LOOPS)
-"""Images per class that there are published numbers for."""
+"""The numbers of images per class that have published numbers."""
 
 _PUBLISHED = Path(__file__).with_name("published")
 SHEET = tables.read(_PUBLISHED / "wang2018.toml", _PUBLISHED / "condensation.toml")["block"]
-"""Every block: its rows, flags and published numbers."""
+"""Every block of the table: rows, flags and published numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +48,28 @@ class Config(Settings):
 
 
 def title_of(config: Config) -> str:
-    """Title of the table's files."""
+    """The title of the table's files.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The title.
+    """
     return f"condense-{Path(config.dataset).stem}-{config.images_per_class}-{config.budget}"
 
 
 def table_of(config: Config) -> Table:
-    """The rows of one data set and one number of images.
+    """The rows for one data set and one number of images.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The table.
 
     Raises:
-        ValueError: a number of images that nothing was published for.
+        ValueError: nothing was published for this number of images.
     """
     number = config.images_per_class
     if number not in SIZES:
@@ -74,7 +87,14 @@ def table_of(config: Config) -> Table:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """All runs of a block, one after the other, then the table; see `ddjax.launch.regenerate`."""
+    """Carry out all runs of a block in turn, then write the table; see `ddjax.launch.regenerate`.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The results of the runs by name; empty after `--dry_run`.
+    """
     title = title_of(config)
     root = Path(config.workdir or f"runs/{title}")
     return regenerate("condense_table", config, table_of(config), title=title, root=root)

@@ -41,12 +41,12 @@ from ddjax.networks.ops import CONV_FORMS
 from experiments import coreset, distribution_matching, gradient_matching
 
 SELECTIONS = ("random", "herding", "k_center", "forgetting")
-"""Memories of real images, as `experiments.coreset` calls them."""
+"""The memories of real images, named as in `experiments.coreset`."""
 
 DISTILLATIONS: Mapping[str, Launcher[Any]] = {
     one.name: one for one in (distribution_matching.LAUNCHER, gradient_matching.LAUNCHER)
 }
-"""Memories of synthetic images, and the launchers that they are distilled as by."""
+"""The memories of synthetic images, with the launchers that distil them."""
 
 MEMORIES = (*SELECTIONS, *DISTILLATIONS)
 
@@ -78,10 +78,16 @@ class Config(Where, DataChoice):
 
 
 def memories(config: Config) -> tuple[str, ...]:
-    """The memories of the flag.
+    """The memories that the flag lists.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The names.
 
     Raises:
-        ValueError: none, one twice, an unknown one, or one that cannot be.
+        ValueError: no memory is listed, one is listed twice or unknown, or the settings rule one out.
     """
     wanted = listed("memory", config.memory, MEMORIES)
     if "forgetting" in wanted:
@@ -91,10 +97,16 @@ def memories(config: Config) -> tuple[str, ...]:
 
 
 def stream_of(config: Config) -> Stream:
-    """The data and their order.
+    """The data as a stream of tasks.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The stream.
 
     Raises:
-        ValueError: classes that cannot be divided so, or with too few images.
+        ValueError: the classes cannot be divided evenly into the tasks, or a class has too few images.
         FileNotFoundError: the data are missing.
     """
     data = load_data(config)
@@ -104,28 +116,46 @@ def stream_of(config: Config) -> Stream:
 
 
 def shared(config: Config, other: type[ConfigT]) -> ConfigT:
-    """Another launcher's settings: those of these that it has too, and its own defaults."""
+    """The settings of another launcher: those that both launchers have, and the other launcher's defaults.
+
+    Args:
+        config: the settings of this launcher.
+        other: the dataclass of the other launcher's settings.
+
+    Returns:
+        The settings of the other launcher.
+    """
     names = {field.name for field in dataclasses.fields(other)} & set(vars(config))
     return other(**{name: getattr(config, name) for name in names})
 
 
 def task_of(config: Config, data: Dataset) -> coreset.Task:
-    """A network, its training and its tests for some of the classes, as `experiments.coreset` has them.
+    """The network, the training and the tests for some of the classes, as in `experiments.coreset`.
+
+    Args:
+        config: the settings.
+        data: the data of these classes.
+
+    Returns:
+        The task.
 
     Raises:
-        ValueError: a network or an augmentation that does not fit.
+        ValueError: the network or an augmentation does not fit the images.
     """
     return coreset.task_of(shared(config, coreset.Config), data)
 
 
 def distilled(name: str, config: Config, data: Dataset, workdir: Path) -> np.ndarray:
-    """`[K, m, H, W, C]`, a task's images distilled; continues where an earlier start stopped.
+    """The distilled images of a task. A distillation that was stopped continues with the last checkpoint.
 
     Args:
-        name: one of `DISTILLATIONS`.
+        name: the name of the memory, one of `DISTILLATIONS`.
         config: the settings.
-        data: of the task.
-        workdir: of its checkpoints.
+        data: the data of the task.
+        workdir: the directory of the distillation's checkpoints.
+
+    Returns:
+        `[K, m, H, W, C]`, m images for each of the task's K classes.
     """
     launcher = DISTILLATIONS[name]
     parts = launcher.parts(shared(config, launcher.config_class), data)
@@ -144,7 +174,18 @@ def distilled(name: str, config: Config, data: Dataset, workdir: Path) -> np.nda
 
 
 def kept(name: str, config: Config, stream: Stream, task: int, workdir: Path) -> np.ndarray:
-    """`[K, m, H, W, C]`, what a memory keeps of a task, from its file where it is there."""
+    """The images of a task that a memory keeps, read from their file where an earlier start has written them.
+
+    Args:
+        name: the name of the memory.
+        config: the settings.
+        stream: the stream of tasks.
+        task: the number of the task, from 0.
+        workdir: the directory of the memories.
+
+    Returns:
+        `[K, m, H, W, C]`, m images for each of the task's K classes.
+    """
     own, path = stream.own(task), workdir / f"{name}-{task + 1}.npz"
     if path.exists():
         images = np.asarray(artifact.load(path).schedule.inputs)
@@ -160,12 +201,30 @@ def kept(name: str, config: Config, stream: Stream, task: int, workdir: Path) ->
 
 
 def score_name(name: str, num_classes: int) -> str:
-    """Of a memory's score when so many classes have come."""
+    """The name of a memory's score after a number of classes.
+
+    Args:
+        name: the name of the memory.
+        num_classes: the number of classes that have come so far.
+
+    Returns:
+        The name of the score.
+    """
     return f"{name}, {num_classes} classes"
 
 
 def measure(config: Config, stream: Stream, wanted: Sequence[str], workdir: Path) -> dict[str, Any]:
-    """What `result.json` holds; each score is added to the known ones as it comes."""
+    """The content of `result.json`; each score is kept as soon as it is known, and a figure is drawn.
+
+    Args:
+        config: the settings.
+        stream: the stream of tasks.
+        wanted: the names of the memories.
+        workdir: the directory of the memories, scores and figure.
+
+    Returns:
+        The record.
+    """
     began, scores = time.monotonic(), Scores(workdir)
     seen = [stream.seen(task) for task in range(config.num_tasks)]
     for name in wanted:
@@ -191,7 +250,14 @@ def measure(config: Config, stream: Stream, wanted: Sequence[str], workdir: Path
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """A row for each memory, a column for each number of classes seen."""
+    """A row for each memory, and a column for each number of classes seen.
+
+    Args:
+        result: the content of `result.json`.
+
+    Returns:
+        The table as text.
+    """
     rows = [
         (name, *(report.format_mean_std(score["values"]) for score in row.values()))
         for name, row in result["accuracy"].items()
@@ -201,7 +267,12 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def draw(path: Path, result: Mapping[str, Any]) -> None:
-    """Accuracy on all classes seen so far, against their number."""
+    """Draw the accuracy on all classes seen so far against the number of these classes.
+
+    Args:
+        path: the file of the figure.
+        result: the content of `result.json`.
+    """
     lines = [
         figures.Line(
             name.replace("_", " "),
@@ -223,8 +294,14 @@ def draw(path: Path, result: Mapping[str, Any]) -> None:
 def run(config: Config) -> dict[str, Any]:
     """Fill the memories task by task, train, test, print and return the scores; or find them measured.
 
+    Args:
+        config: the settings.
+
+    Returns:
+        The content of `result.json`.
+
     Raises:
-        ValueError: settings that do not fit each other, the data or the directory.
+        ValueError: the settings do not fit each other, the data or the directory.
         FileNotFoundError: the data are missing.
     """
     wanted, stream = memories(config), stream_of(config)

@@ -68,17 +68,17 @@ class Config(Where, DataChoice):
 
 
 class Task(NamedTuple):
-    """What the settings stand for.
+    """The parts of a comparison of coresets, built from the settings.
 
     Attributes:
         config: the settings.
-        data: real data.
-        network: to train on the selected images.
-        inits: p(θ0).
-        recipe: how.
-        feature_network: of features, gradients and forgetting events.
-        settings: of the network, for the artifacts.
-        keys: of the seed.
+        data: the real data.
+        network: the network to train on the selected images.
+        inits: p(θ0), the distribution of initial weights.
+        recipe: the recipe by which the network is trained on the selected images.
+        feature_network: the network that gives features, gradients and forgetting events.
+        settings: the settings of the network, for the artifacts.
+        keys: the keys of the seed.
     """
 
     config: Config
@@ -92,10 +92,17 @@ class Task(NamedTuple):
 
 
 def selections(config: Config) -> tuple[str, ...]:
-    """The selections of the flag.
+    """The selections that the flag lists.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The names.
 
     Raises:
-        ValueError: none, one twice, an unknown one, or one that cannot give so many images.
+        ValueError: no selection is listed, one is listed twice or unknown, or one cannot select this number
+            of images.
     """
     wanted = listed("select", config.select, SELECTIONS)
     if "class_mean" in wanted:
@@ -108,10 +115,17 @@ def selections(config: Config) -> tuple[str, ...]:
 
 
 def task_of(config: Config, data: Dataset) -> Task:
-    """Everything before the first computation.
+    """Build everything that is needed before the first computation.
+
+    Args:
+        config: the settings.
+        data: the real data.
+
+    Returns:
+        The parts of the comparison.
 
     Raises:
-        ValueError: settings that do not fit each other or the data.
+        ValueError: the settings do not fit each other or the data.
     """
     coresets.check_enough(data.train, config.images_per_class, data.num_classes)
     checks.positive("train_lr", config.train_lr)
@@ -135,7 +149,15 @@ def task_of(config: Config, data: Dataset) -> Task:
 def feature_choice(
     config: Config, *, otherwise: tuple[str, Mapping[str, Any]]
 ) -> tuple[str, Mapping[str, Any]]:
-    """The name and settings of the network of the features; by default those of the other one."""
+    """The name and settings of the network that gives the features.
+
+    Args:
+        config: the settings.
+        otherwise: the name and settings to take where the flags name no such network.
+
+    Returns:
+        The name and the settings.
+    """
     name, settings = otherwise
     if config.feature_network not in (None, name):
         name, settings = str(config.feature_network), {}
@@ -144,7 +166,14 @@ def feature_choice(
 
 
 def learned_of(task: Task) -> Learned:
-    """What one training on all images is to tell the selections; nothing is computed yet."""
+    """Features, gradients and forgetting events of one training on all images, computed when first needed.
+
+    Args:
+        task: the parts of the comparison.
+
+    Returns:
+        The knowledge that selections may use.
+    """
     config, network = task.config, task.feature_network
     return Learned(
         task.data.train,
@@ -159,12 +188,15 @@ def learned_of(task: Task) -> Learned:
 
 
 def coreset(name: str, task: Task, learned: Learned) -> Coreset:
-    """The images that a selection takes: as many random sets as there are scores, one set of any other.
+    """The images that a selection takes: a random set for each score, or a single set of any other selection.
 
     Args:
-        name: name of the selection.
-        task: the settings.
-        learned: what the selection may look at.
+        name: the name of the selection.
+        task: the parts of the comparison.
+        learned: the knowledge that the selection may use.
+
+    Returns:
+        The coreset.
     """
     config = task.config
     return coresets.select(
@@ -177,7 +209,15 @@ def coreset(name: str, task: Task, learned: Learned) -> Coreset:
 
 
 def score(task: Task, found: Coreset) -> Evaluation:
-    """Test accuracy of networks trained on the images."""
+    """The test accuracy of networks trained on selected images.
+
+    Args:
+        task: the parts of the comparison.
+        found: the coreset.
+
+    Returns:
+        The accuracies, one for each set of initial weights.
+    """
     count = task.config.num_eval_inits
     schedules = [coresets.weighted_schedule(images, found.weights) for images in found.sets]
     judge = Judge(task.network, task.inits, task.recipe, task.data.test, runs_at_once(count))
@@ -186,7 +226,14 @@ def score(task: Task, found: Coreset) -> Evaluation:
 
 
 def write_artifact(path: Path, name: str, task: Task, found: Coreset) -> None:
-    """Selected images, the first set of them, with their weights as what any network can be trained on."""
+    """Write selected images, with their weights, as an artifact that any network can be trained on.
+
+    Args:
+        path: the file to write.
+        name: the name of the selection.
+        task: the parts of the comparison.
+        found: the coreset; of several sets the first is written.
+    """
     schedule = coresets.weighted_schedule(found.sets[0], found.weights)
     metadata = {
         "experiment": "coreset",
@@ -201,7 +248,17 @@ def write_artifact(path: Path, name: str, task: Task, found: Coreset) -> None:
 
 
 def measure(task: Task, wanted: Sequence[str], scores: Scores, workdir: Path) -> dict[str, Any]:
-    """What `result.json` holds; each score is added to the known ones as it comes."""
+    """The content of `result.json`; each score is kept as soon as it is known.
+
+    Args:
+        task: the parts of the comparison.
+        wanted: the names of the selections.
+        scores: the scores that are known already, to which the others are added.
+        workdir: the directory of the artifacts.
+
+    Returns:
+        The record.
+    """
     began, learned, config = time.monotonic(), learned_of(task), task.config
     for name in wanted:
         names = (name, UNWEIGHTED) if name == "craig" else (name,)
@@ -230,8 +287,14 @@ def measure(task: Task, wanted: Sequence[str], scores: Scores, workdir: Path) ->
 def run(config: Config) -> dict[str, Any]:
     """Select, train, test, print and return the scores; or find them measured.
 
+    Args:
+        config: the settings.
+
+    Returns:
+        The content of `result.json`.
+
     Raises:
-        ValueError: settings that do not fit each other, the data or the directory.
+        ValueError: the settings do not fit each other, the data or the directory.
         FileNotFoundError: the data are missing.
     """
     wanted, task = selections(config), task_of(config, load_data(config))

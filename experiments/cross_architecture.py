@@ -41,7 +41,7 @@ from ddjax.types import Distilled, InitDistribution, Network, Recipe
 from experiments import evaluate as evaluation
 
 OTHERWISE = "pytorch"
-"""Initial weights for an artifact that does not say what it was distilled with."""
+"""The initial weights for an artifact that does not say which it was distilled with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +83,10 @@ class Row(NamedTuple):
     """An artifact.
 
     Attributes:
-        path: as the flag names it.
-        digest: SHA-256 of the file, in hexadecimal.
+        path: the path of the file, as the flag names it.
+        digest: the SHA-256 of the file, in hexadecimal.
         distilled: φ, with the recipe that is followed here.
-        scheme: of the initial weights.
+        scheme: the name of the distribution that initial weights are drawn from.
     """
 
     path: str
@@ -96,13 +96,13 @@ class Row(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """All that is scored.
+    """All artifacts and networks that are scored.
 
     Attributes:
-        data: to test on.
+        data: the data to test on.
         rows: the artifacts.
-        columns: networks by their titles.
-        inits: p(θ0) by network's title and scheme.
+        columns: the networks, by their titles.
+        inits: p(θ0), by the title of the network and the name of the scheme.
     """
 
     data: Dataset
@@ -112,21 +112,24 @@ class Matrix(NamedTuple):
 
 
 def _evaluation(config: Config, path: str) -> evaluation.Config:
-    """The settings of a single artifact's evaluation."""
+    """The settings of `experiments.evaluate` for one artifact."""
     form = {name: getattr(config, name) for name in ("dataset", "data_dir", "resize", "channels")}
     return evaluation.Config(artifact=path, baselines=False, **form)
 
 
 def network_of(text: str, data: Dataset) -> Network:
-    """A network of `--networks` for these images and classes.
+    """A network of `--networks` for the images and classes of a data set.
 
     Args:
-        text: `"name"` or `"name:setting=value:setting=value"`; a value is a whole number, several with `x`
-            between them, or a name.
-        data: what it must fit.
+        text: `"name"` or `"name:setting=value:setting=value"`. A value is a whole number, several whole
+            numbers with `x` between them, or a name.
+        data: the data set that the network must fit.
+
+    Returns:
+        The network.
 
     Raises:
-        ValueError: no such network or setting, or it does not fit the images.
+        ValueError: there is no such network or setting, or the network does not fit the images.
     """
     name, *given = text.split(":")
     settings = {}
@@ -145,7 +148,7 @@ def network_of(text: str, data: Dataset) -> Network:
 
 
 def _value(text: str) -> int | str | tuple[int, ...]:
-    """`64`, `(64, 32)` of `"64x32"`, `(64,)` of `"64x"`, or the text."""
+    """`64`, `(64, 32)` of `"64x32"`, `(64,)` of `"64x"`, or the text itself."""
     parts = text.removesuffix("x").split("x")
     if not all(part.isdecimal() for part in parts):
         return text
@@ -154,7 +157,16 @@ def _value(text: str) -> int | str | tuple[int, ...]:
 
 
 def recipe_of(config: Config, own: Recipe, data: Dataset) -> Recipe:
-    """What is followed for an artifact with a recipe of its own."""
+    """The recipe that is followed for an artifact.
+
+    Args:
+        config: the settings.
+        own: the recipe that the artifact says itself.
+        data: the data to test on.
+
+    Returns:
+        The recipe.
+    """
     recipe = Train() if config.protocol == "train" else own
     if not isinstance(recipe, Train):
         return recipe
@@ -166,7 +178,17 @@ def recipe_of(config: Config, own: Recipe, data: Dataset) -> Recipe:
 
 
 def row_of(config: Config, path: str, distilled: Distilled, data: Dataset) -> Row:
-    """An artifact as it is followed here."""
+    """An artifact, with the recipe and the initial weights that the settings choose.
+
+    Args:
+        config: the settings.
+        path: the path of the file.
+        distilled: the content of the file.
+        data: the data to test on.
+
+    Returns:
+        The row of the matrix.
+    """
     own = distilled.metadata.get("init")
     scheme = config.init or (own if own in inits.SCHEMES else OTHERWISE)
     distilled = dataclasses.replace(distilled, recipe=recipe_of(config, distilled.recipe, data))
@@ -174,11 +196,17 @@ def row_of(config: Config, path: str, distilled: Distilled, data: Dataset) -> Ro
 
 
 def prepare(config: Config) -> Matrix:
-    """Everything before the first computation; nothing is compiled or written.
+    """Read the artifacts and build the networks. Nothing is compiled and nothing is written.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The artifacts and networks.
 
     Raises:
-        ValueError: settings that do not fit each other, the artifacts or the data; artifacts of different
-            data; a network that does not fit the images.
+        ValueError: the settings do not fit each other, the artifacts or the data; the artifacts are of
+            different data; or a network does not fit the images.
         FileNotFoundError: there is no such artifact, or no such data.
     """
     paths, titles = listed("artifact", config.artifact), listed("networks", config.networks)
@@ -214,21 +242,30 @@ def prepare(config: Config) -> Matrix:
 
 
 def cell_name(row: Row, title: str) -> str:
-    """Of a score."""
+    """The name of a score.
+
+    Args:
+        row: the artifact.
+        title: the title of the network.
+
+    Returns:
+        The name.
+    """
     return f"{row.path} on {title}"
 
 
 def check_unchanged(matrix: Matrix, workdir: Path, config: Any, *, experiment: str) -> None:
-    """Refuse artifacts that are others than those whose scores are in the work directory.
+    """Refuse artifacts whose files have changed since the scores in the work directory were measured.
 
     Args:
-        matrix: what is asked for.
-        workdir: of an earlier start, if there was one.
-        config: the settings that it must be of.
-        experiment: likewise.
+        matrix: the artifacts and networks to score.
+        workdir: the work directory, which need not exist.
+        config: the settings that the directory must have been started with.
+        experiment: the name of the launcher that the directory must belong to.
 
     Raises:
-        ValueError: as said; or see `ddjax.launch.check_workdir`.
+        ValueError: a file has changed, or the directory belongs to something else (see
+            `ddjax.launch.check_workdir`).
     """
     if not (workdir / "scores.json").exists():
         return
@@ -243,7 +280,16 @@ def check_unchanged(matrix: Matrix, workdir: Path, config: Any, *, experiment: s
 
 
 def measure(config: Config, matrix: Matrix, scores: Scores) -> dict[str, Any]:
-    """What `result.json` holds; each score is added to the known ones as it comes."""
+    """The content of `result.json`; each score is kept as soon as it is known.
+
+    Args:
+        config: the settings.
+        matrix: the artifacts and networks to score.
+        scores: the scores that are known already, to which the others are added.
+
+    Returns:
+        The record.
+    """
     began, keys = time.monotonic(), Keys.of(config.seed)
     for title, network in matrix.columns.items():
         for row in matrix.rows:
@@ -280,7 +326,7 @@ def _num_weights(network: Network) -> int:
 
 
 def _facts(row: Row) -> dict[str, Any]:
-    """What the record says of an artifact."""
+    """The facts about an artifact that the record holds."""
     steps, images = row.distilled.schedule.inputs.shape[:2]
     own = {name: row.distilled.metadata.get(name) for name in ("experiment", "method", "network")}
     recipe = recipes.as_dict(row.distilled.recipe)
@@ -288,7 +334,14 @@ def _facts(row: Row) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The matrix: a row for each artifact, a column for each network."""
+    """The matrix as text: a row for each artifact, a column for each network.
+
+    Args:
+        result: the content of `result.json`.
+
+    Returns:
+        The text.
+    """
     titles = list(result["networks"])
     rows = [
         (path, *(report.format_mean_std(row[title]["values"]) for title in titles))
@@ -300,8 +353,15 @@ def table(result: Mapping[str, Any]) -> str:
 def run(config: Config) -> dict[str, Any]:
     """Train every network on every artifact, test, print and return the matrix; or find it measured.
 
+    Args:
+        config: the settings.
+
+    Returns:
+        The content of `result.json`.
+
     Raises:
-        ValueError: see `prepare`; or the work directory is another's, or its artifacts have changed.
+        ValueError: see `prepare`; or the work directory belongs to other settings, or a file of an artifact
+            has changed.
         FileNotFoundError: see `prepare`.
     """
     matrix = prepare(config)

@@ -22,10 +22,13 @@ from ddjax.launch.choices import build_network, choose_network, in_form, runs_at
 from ddjax.types import Distilled, InitDistribution, Network
 
 LARGEST = 65_536
-"""Most units of a layer that an artifact's metadata may ask for."""
+"""The most units of a layer that the metadata of an artifact may ask for."""
 
 FROM_ELSEWHERE = ("name", "image_shape", "num_classes", "conv_form")
-"""What a network is built with beside its own settings: the data's, or of no meaning for what it is."""
+"""The arguments of a network that are not read from an artifact.
+
+The first three follow from the data, and the last does not change what the network is.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +49,15 @@ class Config(DataChoice):
 def prepare(config: Config) -> tuple[Distilled, Dataset]:
     """The artifact and the data to test it on, before anything is computed or written.
 
+    Args:
+        config: the settings.
+
+    Returns:
+        The artifact, and the data.
+
     Raises:
         FileNotFoundError: there is no artifact, no data, or no directory for the output.
-        ValueError: the artifact's images or classes are not the data's.
+        ValueError: the images or classes of the artifact are not those of the data.
     """
     if not config.artifact:
         raise ValueError(
@@ -71,11 +80,14 @@ def prepare(config: Config) -> tuple[Distilled, Dataset]:
 
 
 def check_output(path: Path) -> None:
-    """See now, and not after the evaluation, that a result can be written.
+    """Check before the evaluation, and not after it, that the result can be written.
+
+    Args:
+        path: the file to write.
 
     Raises:
-        ValueError: a directory is in its place.
-        OSError: its directory is missing or cannot be written.
+        ValueError: there is a directory at this path.
+        OSError: the directory of the file is missing or cannot be written.
     """
     if path.is_dir():
         raise ValueError(f"output: expected a file to write; {path} is a directory. Give another --output.")
@@ -85,10 +97,17 @@ def check_output(path: Path) -> None:
 
 
 def real_data(config: Config, distilled: Distilled) -> Dataset:
-    """What the flags or else the artifact name.
+    """The data that the flags name, or else the artifact.
+
+    Args:
+        config: the settings.
+        distilled: the artifact.
+
+    Returns:
+        The data.
 
     Raises:
-        FileNotFoundError: it is not prepared.
+        FileNotFoundError: the data are not prepared.
         ValueError: neither names data that `ddjax.data.load` knows.
     """
     if config.dataset:
@@ -106,12 +125,18 @@ def real_data(config: Config, distilled: Distilled) -> Dataset:
 
 
 def own_network(config: Config, distilled: Distilled) -> tuple[str, Mapping[str, Any]] | None:
-    """The name and settings of the network that φ was distilled with; None where the artifact says none.
+    """The name and settings of the network that φ was distilled with.
 
-    Its settings are left out where the flags name another network.
+    Args:
+        config: the settings.
+        distilled: the artifact.
+
+    Returns:
+        The name and the settings, the latter empty where the flags name another network; None where the
+        artifact names no network.
 
     Raises:
-        ValueError: the flags name none, and the artifact's cannot be built from its name and settings.
+        ValueError: the flags name no network, and the artifact's cannot be built from its name and settings.
     """
     name, own = distilled.metadata.get("network", ""), distilled.metadata.get("network_settings", {})
     if not name:
@@ -132,10 +157,17 @@ def own_network(config: Config, distilled: Distilled) -> tuple[str, Mapping[str,
 
 
 def initial_weights(config: Config, network: Network) -> InitDistribution:
-    """p(θ0) of the flags: fresh draws, a pool's held-out members, or `fixed_init`'s θ0 of the seed.
+    """p(θ0) of the flags: fresh draws, a pool's held-out members, or the θ0 of `fixed_init` with this seed.
+
+    Args:
+        config: the settings.
+        network: the network that the weights belong to.
+
+    Returns:
+        The distribution.
 
     Raises:
-        ValueError: both a pool and a fixed θ0, or a pool of another network.
+        ValueError: the flags name both a pool and a fixed θ0, or a pool of another network.
         FileNotFoundError: there is no pool.
     """
     if config.pool and config.fixed:
@@ -149,7 +181,18 @@ def initial_weights(config: Config, network: Network) -> InitDistribution:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Train unseen initial weights on the artifact, test them, print and return the scores."""
+    """Train unseen initial weights on the artifact, test them, print and return the scores.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The scores of the artifact and of the baselines.
+
+    Raises:
+        ValueError: the settings do not fit each other, the artifact or the data.
+        FileNotFoundError: the artifact, the data or the pool is missing.
+    """
     distilled, data = prepare(config)
     otherwise = own_network(config, distilled)
     network = build_network(choose_network(config, data, otherwise=otherwise), data)

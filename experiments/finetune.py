@@ -26,7 +26,7 @@ from ddjax.networks.alexnet import from_torch
 from ddjax.types import InitDistribution, Network
 
 LAST_LAYERS = {"alexnet": "fc3", "alexcifar": "fc3", "lenet": "fc3", "convnet": "classifier"}
-"""The layer that depends on the number of classes."""
+"""The layer that depends on the number of classes, by the name of the network."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +42,18 @@ class Config(Unrolled):
 
 
 def initial_weights(config: Config, network: Network, key: jax.Array) -> InitDistribution:
-    """The one θ0: the file's weights, the last layer drawn from the key unless it is the file's too.
+    """p(θ0), which is one θ0: the weights of the file, with a last layer that is drawn anew or loaded too.
+
+    Args:
+        config: the settings.
+        network: the network that the weights belong to.
+        key: the source of the weights of a fresh last layer. Consumed.
+
+    Returns:
+        The distribution.
 
     Raises:
-        ValueError: no file given, or weights that are not the network's.
+        ValueError: no file is given, or the weights do not fit the network.
         FileNotFoundError: there is no such file.
     """
     if not config.weights:
@@ -63,7 +71,21 @@ def initial_weights(config: Config, network: Network, key: jax.Array) -> InitDis
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """p(θ0) is the file's weights, the same at every outer step and in the evaluation."""
+    """The parts of a fine-tuning: p(θ0) is one θ0, for all outer steps and for the evaluation.
+
+    Args:
+        config: the settings.
+        data: the real data.
+        keys: the keys of the seed.
+        plan: the plan, with the form of convolutions and the memory strategy.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ValueError: the settings do not fit each other, the data or the weights.
+        FileNotFoundError: there is no such file.
+    """
     return unrolled_parts(config, data, plan, lambda network: initial_weights(config, network, keys.theta))
 
 

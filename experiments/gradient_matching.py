@@ -27,7 +27,7 @@ from ddjax.launch import Keys, Launcher, Matching, Parts, Plan, flag, flag_like,
 from ddjax.methods import DISTANCES, Loops
 
 NETWORKS = 1000
-"""How many are drawn, as published."""
+"""The published number of networks that are drawn."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,22 @@ class Config(Matching):
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """As many steps as match the published number of networks, unless the flags say otherwise."""
+    """The parts of gradient matching: as many outer steps as go with the published number of networks.
+
+    The flags may say another number of steps.
+
+    Args:
+        config: the settings.
+        data: the real data.
+        keys: the keys of the seed.
+        plan: the plan, with the form of convolutions.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ValueError: the settings do not fit each other or the data.
+    """
     del keys
     loops = choose_loops(config)
     return matching_parts(
@@ -69,10 +84,16 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
 
 
 def choose_loops(config: Config) -> Loops:
-    """The published loops, but for what the flags say.
+    """The loops of gradient matching: the published ones, with the values of the flags where they are given.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The loops.
 
     Raises:
-        ValueError: none were published for so many images, and the flags leave one open.
+        ValueError: no loops were published for this number of images, and the flags leave a value open.
     """
     if config.matches is not None and config.net_epochs is not None:
         return Loops(config.matches, config.net_epochs)

@@ -45,7 +45,13 @@ class Config(Where):
 
 
 def problem_of(config: Config) -> Problem:
-    """Odd against even on whitened components, in float64.
+    """Least squares that tells odd from even classes by whitened principal components, in float64.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The problem.
 
     Raises:
         ValueError: the data have fewer components.
@@ -58,7 +64,15 @@ def problem_of(config: Config) -> Problem:
 
 
 def distributions(num_features: int, seed: int) -> dict[str, Initials]:
-    """The three p(θ0) by name: any θ0, an affine set of a quarter of the dimensions, a single θ0."""
+    """The three p(θ0): any θ0, an affine set of a quarter of the dimensions, and a single θ0.
+
+    Args:
+        num_features: D, the number of weights.
+        seed: the seed of the affine set and of the single θ0.
+
+    Returns:
+        The distributions, by name.
+    """
     rng = np.random.default_rng(seed)
     dimensions = max(1, num_features // 4)
     basis, _ = np.linalg.qr(rng.normal(size=(num_features, dimensions)))
@@ -73,18 +87,18 @@ def distributions(num_features: int, seed: int) -> dict[str, Initials]:
 def measure(
     problem: Problem, initials: Initials, num_points: int, *, config: Config, key: jax.Array
 ) -> dict[str, Any]:
-    """One point of the figure.
+    """One point of the figure: M points, distilled and in closed form.
 
     Args:
-        problem: least squares.
+        problem: the least-squares problem.
         initials: p(θ0).
-        num_points: M.
-        config: how many unseen θ0, and starts.
-        key: of the distillation and the unseen θ0. Consumed.
+        num_points: M, the number of points.
+        config: the settings, with the numbers of unseen θ0 and of random starts.
+        key: the source of the random starts and the unseen θ0. Consumed.
 
     Returns:
-        M; the mean excess loss of the closed form, of its points and of the distilled ones; the largest
-        excess loss and distance from the optimum over unseen θ0 of the same p(θ0).
+        M; the mean excess loss by the closed form, of the points in closed form and of the distilled ones;
+        the largest excess loss and distance from the optimum over unseen θ0 of the same p(θ0).
     """
     distil_key, unseen_key = jax.random.split(key)
     points, simulated = linear.distil(
@@ -111,7 +125,12 @@ def measure(
 
 
 def draw(path: Path, result: dict[str, Any]) -> None:
-    """The figure of a record: closed forms as lines, simulations as points, D dotted."""
+    """Draw the figure of a record: closed forms as lines, simulations as points, D as a dotted line.
+
+    Args:
+        path: the file of the figure.
+        result: the content of `result.json`.
+    """
     series = []
     for name, family in result["families"].items():
         numbers = [row["num_points"] for row in family["points"]]
@@ -132,10 +151,16 @@ def draw(path: Path, result: dict[str, Any]) -> None:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """The whole analysis: simulate, compare, draw; or find it finished.
+    """Carry the whole analysis out: simulate, compare, draw; or find it finished.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The content of `result.json`.
 
     Raises:
-        ValueError: settings that do not fit the data or the directory.
+        ValueError: the settings do not fit each other, the data or the directory.
         FileNotFoundError: the data are missing.
     """
     workdir = config.directory("linear_bound")
@@ -158,7 +183,15 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def analyse(config: Config, problem: Problem) -> dict[str, Any]:
-    """What `result.json` holds."""
+    """The content of `result.json`: every p(θ0) with every number of points.
+
+    Args:
+        config: the settings.
+        problem: the least-squares problem.
+
+    Returns:
+        The record.
+    """
     began = time.monotonic()
     families = {}
     with jax.enable_x64(True):
@@ -189,7 +222,14 @@ def analyse(config: Config, problem: Problem) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """For each p(θ0): the points that it needs, and what is left with one fewer and with so many."""
+    """For each p(θ0), the number of points needed, and the loss with one point fewer and with enough points.
+
+    Args:
+        result: the content of `result.json`.
+
+    Returns:
+        The table as text.
+    """
     rows = []
     for name, family in result["families"].items():
         for row in (family["one_fewer"], family["enough"]):

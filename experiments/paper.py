@@ -28,7 +28,7 @@ from ddjax.launch.regenerate import Settings, regenerate
 from ddjax.launch.tables import Table
 
 TABLES = tables.read(Path(__file__).with_name("published") / "wang2018.toml")
-"""The tables by name."""
+"""The tables, by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +42,26 @@ class Config(Settings):
 
 
 def title_of(config: Config) -> str:
-    """Title of the table's files."""
+    """The title of the table's files.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The title.
+    """
     return f"paper-{config.table}-{Path(config.dataset).stem}-{config.budget}"
 
 
 def table_of(config: Config, root: Path) -> Table:
-    """The runs and cells that are asked for.
+    """The runs and cells that the flags ask for.
 
     Args:
         config: the settings.
-        root: directory of the runs' directories.
+        root: the directory that contains the directories of the runs.
+
+    Returns:
+        The table.
 
     Raises:
         ValueError: the table needs other data.
@@ -74,7 +84,14 @@ def table_of(config: Config, root: Path) -> Table:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """All runs of a table, one after the other, then the table; see `ddjax.launch.regenerate`."""
+    """Carry out all runs of a table in turn, then write the table; see `ddjax.launch.regenerate`.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The results of the runs by name; empty after `--dry_run`.
+    """
     title = title_of(config)
     root = Path(config.workdir or f"runs/{title}")
     return regenerate("paper", config, table_of(config, root), title=title, root=root)

@@ -57,7 +57,16 @@ class Config(Where, DataChoice):
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What is trained, on what."""
+    """The networks to train, and the data to train them on.
+
+    Attributes:
+        config: the settings.
+        data: the real data.
+        network: the network to train.
+        inits: p(θ0), the distribution of initial weights.
+        network_settings: the settings of the network, for the pool.
+        directory: the work directory.
+    """
 
     config: Config
     data: Dataset
@@ -68,14 +77,17 @@ class _Job:
 
     @property
     def training(self) -> Training:
+        """The training of each network."""
         return Training(self.config.epochs, self.config.batch_size, self.config.lr)
 
     @property
     def total(self) -> int:
+        """The number of networks in the pool."""
         return self.config.num_train + self.config.num_held_out
 
     @property
     def facts(self) -> dict[str, Any]:
+        """The facts about the pool that its file and the record hold."""
         return {
             "dataset": self.data.name,
             "network": self.network.name,
@@ -89,10 +101,16 @@ class _Job:
 
 
 def prepare(config: Config) -> _Job:
-    """Load the data and build the network; nothing is compiled and nothing written.
+    """Load the data and build the network. Nothing is compiled and nothing is written.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The networks to train, and the data to train them on.
 
     Raises:
-        ValueError: settings that do not fit each other or the data.
+        ValueError: the settings do not fit each other or the data.
         FileNotFoundError: the data are missing.
     """
     data = load_data(config)
@@ -111,7 +129,16 @@ def prepare(config: Config) -> _Job:
 
 
 def train_some(job: _Job, first: int, count: int) -> Pool:
-    """Networks `first` to `first + count - 1` of the pool, with their accuracies on the test split."""
+    """Networks `first` to `first + count - 1` of the pool, with their accuracies on the test split.
+
+    Args:
+        job: the networks to train, and the data.
+        first: the number of the first network, from 0.
+        count: the number of networks.
+
+    Returns:
+        The part of the pool.
+    """
     numbers = jnp.arange(first, first + count)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(job.config.seed), numbers)
     params = pretrain(job.network, job.inits, job.data.train, job.training, keys=keys)
@@ -120,7 +147,14 @@ def train_some(job: _Job, first: int, count: int) -> Pool:
 
 
 def parts_of(job: _Job) -> list[Pool]:
-    """All networks of the pool in their order, from disk as far as they are there."""
+    """All networks of the pool in their order; those that an earlier start has trained are read from disk.
+
+    Args:
+        job: the networks to train, and the data.
+
+    Returns:
+        The parts of the pool.
+    """
     folder = job.directory / "parts"
     files.make_directory(folder)
     files.remove_temporaries(folder)
@@ -144,13 +178,27 @@ def parts_of(job: _Job) -> list[Pool]:
 
 
 def scores(members: Pool) -> dict[str, Any]:
-    """Mean, std, n and values of the accuracies of each split that has members."""
+    """The mean, standard deviation, number and values of the accuracies of each split that has members.
+
+    Args:
+        members: the pool.
+
+    Returns:
+        The scores, by split.
+    """
     splits = [split for split in pool.SPLITS if members.size(split)]
     return {split: Evaluation.of(members.accuracies(split)).as_dict() for split in splits}
 
 
 def describe(result: Mapping[str, Any]) -> str:
-    """The accuracies as a table."""
+    """The accuracies of a pool as a table.
+
+    Args:
+        result: the content of `result.json`.
+
+    Returns:
+        The text.
+    """
     rows = [
         (split, report.format_mean_std(result[split]["values"]), result[split]["n"])
         for split in pool.SPLITS
@@ -166,10 +214,10 @@ def run(config: Config) -> dict[str, Any]:
         config: the settings.
 
     Returns:
-        What `result.json` holds.
+        The content of `result.json`.
 
     Raises:
-        ValueError: settings that do not fit the data or the directory; nothing was compiled.
+        ValueError: the settings do not fit the data or the directory; nothing was compiled.
         FileNotFoundError: the data are missing.
     """
     began = time.monotonic()

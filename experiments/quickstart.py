@@ -44,7 +44,14 @@ class Config(Unrolled):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """The whole of it, and what to do then."""
+    """Distil and evaluate ten digits, then print what to try next.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The content of `result.json`.
+    """
     result = distillation.run("quickstart", config, random_init.build)
     if result:
         tell(NEXT.format(workdir=config.workdir))

@@ -22,7 +22,20 @@ from ddjax.launch import Unrolled as Config
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """p(θ0) is the init scheme itself: every outer step draws its own weights."""
+    """The parts of a distillation for unseen initial weights: every outer step draws new ones from p(θ0).
+
+    Args:
+        config: the settings.
+        data: the real data.
+        keys: the keys of the seed.
+        plan: the plan, with the form of convolutions and the memory strategy.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ValueError: the settings do not fit each other or the data.
+    """
     del keys
     return unrolled_parts(
         config, data, plan, lambda network: inits.random(network, scheme=config.init, gain=config.init_gain)

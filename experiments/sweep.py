@@ -45,12 +45,12 @@ LABELS = {
 LAUNCHERS = {one.name: one for one in (random_init.LAUNCHER, fixed_init.LAUNCHER)}
 
 COMPARED = ("random real", "k-means", "class mean")
-"""The baselines that are drawn, where the runs measured them."""
+"""The baselines that are drawn where the runs measured them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Unrolled):
-    """The settings of a sweep: the axis, and all that its runs share."""
+    """The settings of a sweep: the axis, and all settings that the runs share."""
 
     axis: str = flag("epochs", "what is varied", choices=tuple(AXES))
     values: str = flag("1,2,3,5", "of the axis; for --axis=init schemes, e.g. xavier_normal,kaiming_normal")
@@ -65,9 +65,9 @@ class Cell(NamedTuple):
     """One run of a sweep.
 
     Attributes:
-        value: of the axis.
-        seed: of the run.
-        config: all its settings.
+        value: the value on the axis.
+        seed: the seed of the run.
+        config: all settings of the run.
     """
 
     value: int | str
@@ -78,8 +78,15 @@ class Cell(NamedTuple):
 def cells(config: Config) -> list[Cell]:
     """The runs, by value and seed.
 
+    Args:
+        config: the settings.
+
+    Returns:
+        The runs.
+
     Raises:
-        ValueError: values or seeds that are none, or several processes.
+        ValueError: no value or no seed is given, one is given twice or is no such number, or there are
+            several processes.
     """
     if config.distributed:
         raise ValueError("distributed: expected one process; got several. Start the sweep's runs one by one.")
@@ -102,12 +109,27 @@ def cells(config: Config) -> list[Cell]:
 
 
 def workdir_of(config: Config) -> Path:
-    """The directory of the sweep."""
+    """The directory of the sweep.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The path.
+    """
     return Path(config.workdir or f"runs/sweep-{config.of}-{config.axis}-{Path(config.dataset).stem}")
 
 
 def gathered(config: Config, records: Sequence[tuple[Cell, Mapping[str, Any]]]) -> dict[str, Any]:
-    """What `result.json` holds: for each value all accuracies of its runs."""
+    """The content of `result.json`: for each value the accuracies of all runs.
+
+    Args:
+        config: the settings.
+        records: the runs, each with the content of its `result.json`.
+
+    Returns:
+        The record.
+    """
     points = []
     for value in dict.fromkeys(cell.value for cell, _ in records):
         found = [record for cell, record in records if cell.value == value]
@@ -139,12 +161,24 @@ def gathered(config: Config, records: Sequence[tuple[Cell, Mapping[str, Any]]]) 
 
 
 def pooled(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All values of several scores as one."""
+    """The values of several scores as one score.
+
+    Args:
+        scores: the scores.
+
+    Returns:
+        The score.
+    """
     return Evaluation.of(np.concatenate([score["values"] for score in scores])).as_dict()
 
 
 def draw(path: Path, record: Mapping[str, Any]) -> None:
-    """The plot of a sweep's record."""
+    """Draw the plot of a sweep.
+
+    Args:
+        path: the file of the plot.
+        record: the content of `result.json`.
+    """
     points, axis = record["points"], record["axis"]
     x = [point["images" if axis == "images" else "value"] for point in points]
 
@@ -166,7 +200,14 @@ def draw(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def table(record: Mapping[str, Any]) -> str:
-    """The record as text, one row for each value."""
+    """The record as text, one row for each value.
+
+    Args:
+        record: the content of `result.json`.
+
+    Returns:
+        The text.
+    """
     rows = [
         (
             point["value"],
@@ -180,16 +221,19 @@ def table(record: Mapping[str, Any]) -> str:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """All runs of the sweep, one after the other, then the plot.
+    """Carry out all runs of the sweep, one after the other, then draw the plot.
+
+    Args:
+        config: the settings.
 
     Returns:
-        What `result.json` holds; nothing after `--dry_run`.
+        The content of `result.json`; empty after `--dry_run`.
 
     Raises:
-        ValueError: settings that do not fit each other, the data or the directories.
+        ValueError: the settings do not fit each other, the data or the directories.
         FileNotFoundError: the data are missing.
         DivergedError: see `ddjax.distill`.
-        PreemptedError: likewise; the same command continues.
+        PreemptedError: see `ddjax.distill`; the same command continues.
     """
     launcher, workdir, records = LAUNCHERS[config.of], workdir_of(config), []
     wanted = cells(config)

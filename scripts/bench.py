@@ -8,27 +8,28 @@
     python scripts/bench.py --compare=old.json                   # measure, then print new / old
     python scripts/bench.py --compare=old.json,new.json          # only compare
 
-An item is a problem of one size; where a flag does not choose otherwise it runs as the library would run it.
-Each is measured in two processes of its own. The first starts with an empty compilation cache and gives the
-seconds of compilation (tracing included), XLA's temporary buffers and the arithmetic. The second finds that
-cache filled and gives the rest:
+An item is a problem of one size. Where no flag chooses otherwise, an item runs as the library would run it.
+Each item is measured in two processes. The first process starts with an empty compilation cache and gives the
+seconds of compilation (tracing included), XLA's temporary buffers and the arithmetic. The second process
+finds that cache filled and gives the rest:
 
 - start-up: seconds from the start of the process to the end of the first outer step: imports, loading the
   data, and the rest (JAX's backend, θ0 and φ, the cached program, the step itself).
 - milliseconds of one outer step: quartiles over dispatches of about half a second, after a warm-up.
 - peak memory above what was held when the data were on the device: resident memory of the host, and on an
-  accelerator the memory of the device. Where the kernel cannot reset its high-water mark (Linux can), only
-  what exceeds the mark of the start-up is seen.
+  accelerator the memory of the device. Where the kernel cannot reset the high-water mark of the process
+  (Linux can), only what exceeds the mark of the start-up is seen.
 
-Arithmetic is two operations for each multiplication of matrix products and convolutions in the traced
+Arithmetic counts two operations for each multiplication of matrix products and convolutions in the traced
 program, scans times their length, over all devices. Convolutions that are left to XLA count as XLA counts
-them, without the zeros of padding and dilation. `flops` is the program as it runs, `arithmetic_flops` the
+them, without the zeros of padding and dilation. `flops` is the program as it runs; `arithmetic_flops` is the
 same item with `--conv_form=lax --memory=reverse`: no surplus products, nothing computed twice. The part of
-peak is arithmetic_flops per second, of the best dense float32 product (2,048 and 4,096 cubed, at the item's
-precision) that the machine gave in the same run; a CPU counts once however many devices it plays.
+peak is arithmetic_flops per second, divided by the speed of the best dense float32 product (2,048 and 4,096
+cubed, at the item's precision) that the machine reached in the same run. A CPU counts as one device, however
+many devices JAX makes of it.
 
-Where MNIST or CIFAR-10 is missing, random bytes of the same shape stand in, and the record says so.
-Exit codes: 0 measured, 1 an item failed, 2 bad flags.
+Where MNIST or CIFAR-10 is missing, random bytes of the same shape stand in, and the record says so. Exit
+codes: 0 measured, 1 an item failed, 2 bad flags.
 """
 
 from __future__ import annotations
@@ -77,12 +78,12 @@ from ddjax.types import Form, InitDistribution, Method, Network
 from ddjax.unroll import STRATEGIES
 
 Record = dict[str, Any]
-"""What is known of one item, or of all; JSON."""
+"""The measurements of one item, or of all items, as JSON."""
 
 CALL_SECONDS = 0.5
 MIN_CALLS = 3
 HORIZON = 10_000
-"""Outer steps of the cosine: so many that the learning rates hardly fall while we measure."""
+"""Outer steps of the cosine schedule, enough for the learning rates to hardly fall while steps are timed."""
 
 
 # What can be measured.
@@ -90,7 +91,20 @@ HORIZON = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A problem of one size; the unrolled method's has steps, epochs and learning rates."""
+    """A problem of one size; steps, epochs and learning rates matter to the unrolled method only.
+
+    Attributes:
+        method: the name of the method.
+        network: the name of the network.
+        dataset: the name of the data set, one of `SHAPES`.
+        inner_steps: S, the number of inner steps that have images of their own.
+        inner_epochs: E, the number of passes over these steps.
+        inner_lr: the learned learning rates at the start.
+        fixed: whether p(θ0) is a single θ0.
+        num_inits: M, the number of initial weights in one outer step.
+        batch_size: N, the number of real images in a minibatch; for the methods that match, of each class.
+        num_devices: the number of devices.
+    """
 
     method: str = "unrolled"
     network: str = "lenet"
@@ -120,7 +134,15 @@ SHAPES = {"mnist": (60_000, 28, 28, 1), "cifar10": (50_000, 32, 32, 3)}
 
 
 class Case(NamedTuple):
-    """An item and what was chosen for it; None is the library's own choice."""
+    """An item with choices; None leaves a choice to the library.
+
+    Attributes:
+        item: the name of the item, one of `ITEMS`.
+        conv_form: the form in which convolutions are computed.
+        memory: the memory strategy.
+        slots_per_chunk: the number of initial weights that train at once.
+        precision: the precision of float32 products, as `jax_default_matmul_precision` names them.
+    """
 
     item: str
     conv_form: str | None = None
@@ -130,16 +152,26 @@ class Case(NamedTuple):
 
     @property
     def given(self) -> dict[str, Any]:
-        """What is not left to the library, by the names of the flags."""
+        """The choices that are not left to the library, by the names of the flags."""
         return {k: v for k, v in self._asdict().items() if k != "item" and v is not None}
 
     @property
     def name(self) -> str:
-        """How tables and records call it."""
+        """The name of the case in tables and records."""
         return " ".join([self.item, *(f"{k}={v}" for k, v in self.given.items())])
 
     def plan(self, default: Plan) -> Plan:
-        """The default but for what is given; a ValueError where there is no such choice."""
+        """The default plan with the given choices.
+
+        Args:
+            default: the plan that the library would take.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ValueError: there is no such choice.
+        """
         return dataclasses.replace(default, **{k: v for k, v in self.given.items() if k != "precision"})
 
 
@@ -165,7 +197,7 @@ SUITES["all"] = list(dict.fromkeys(itertools.chain(*SUITES.values())))
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The flags."""
+    """The settings of the benchmark."""
 
     suite: str = flag("targets", "W1 to W6; T, M, D, convnet3; choices on a GPU; all", choices=tuple(SUITES))
     items: str | None = flag(None, f"a list instead of a suite: {','.join(ITEMS)}")
@@ -187,7 +219,17 @@ class Config:
 
 
 def cases(config: Config) -> list[Case]:
-    """What the flags ask for; a ValueError where there is no such thing."""
+    """The cases that the flags ask for.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The cases, each once.
+
+    Raises:
+        ValueError: there is no such item or choice.
+    """
     names = config.items.split(",") if config.items is not None else []
     for name in names:
         checks.choice("items", name, ITEMS)
@@ -220,7 +262,15 @@ def _check(case: Case) -> None:
 
 
 def load(item: Item, data_dir: str | None) -> tuple[real_data.Dataset, str]:
-    """The item's data and their name, `"random"` where they are not prepared."""
+    """The data of an item; random bytes of the same shape where the data are not prepared.
+
+    Args:
+        item: the item.
+        data_dir: the directory of TFDS data; None for the directory that the environment names.
+
+    Returns:
+        The data, and their name, which is `"random"` for random bytes.
+    """
     try:
         return real_data.load(item.dataset, data_dir=data_dir), item.dataset
     except FileNotFoundError:
@@ -230,7 +280,15 @@ def load(item: Item, data_dir: str | None) -> tuple[real_data.Dataset, str]:
 
 
 def problem_of(item: Item, plan: Plan) -> engine.Problem:
-    """What one outer step of an item computes."""
+    """The computation of one outer step of an item.
+
+    Args:
+        item: the item.
+        plan: the plan to compute by.
+
+    Returns:
+        The problem.
+    """
     shape, num_classes = SHAPES[item.dataset][1:], 10
     network = networks.by_name(item.network, shape, num_classes, conv_form=plan.conv_form)
     distribution = inits.fixed(network, jax.random.key(0)) if item.fixed else inits.random(network)
@@ -240,11 +298,21 @@ def problem_of(item: Item, plan: Plan) -> engine.Problem:
 
 
 ItemParts = tuple[Method, Form, optax.GradientTransformation, float | None]
-"""The method, φ's form, what moves φ, and the bound on its gradient."""
+"""The method, φ's form, the optimiser that moves φ, and the bound on the gradient's norm."""
 
 
 def unrolled_parts(item: Item, plan: Plan, network: Network, distribution: InitDistribution) -> ItemParts:
-    """Of an item that differentiates through training."""
+    """The parts of an item that differentiates through training.
+
+    Args:
+        item: the item.
+        plan: the plan, with the memory strategy.
+        network: the network that trains on φ.
+        distribution: p(θ0).
+
+    Returns:
+        The parts.
+    """
     memory = STRATEGIES[plan.memory or "reverse"]
     method = methods.unrolled(network, distribution, batch_size=item.batch_size, memory=memory)
     form = forms.pixels(
@@ -258,13 +326,33 @@ def unrolled_parts(item: Item, plan: Plan, network: Network, distribution: InitD
 
 
 def outer_of(method: Method, form: Form) -> tuple[optax.GradientTransformation, float | None]:
-    """The method's own outer optimiser for this form, and its bound on the gradient."""
+    """The method's own outer optimiser for a form, and the method's bound on the gradient's norm.
+
+    Args:
+        method: the method.
+        form: the form of φ.
+
+    Returns:
+        The optimiser and the bound; the latter is None for no bound.
+    """
     outer = method.outer(HORIZON)
     return forms.optimizer_for(form, outer), outer.clip_norm
 
 
 def matching_parts(item: Item, plan: Plan, network: Network, distribution: InitDistribution) -> ItemParts:
-    """Of an item that matches one image per class, as published: DC without augmentation, DM with DSA's."""
+    """The parts of an item that matches, as published: DC without augmentation, DM with DSA's.
+
+    φ has one image per class.
+
+    Args:
+        item: the item.
+        plan: the plan, which these parts do not depend on.
+        network: the network under which images are compared.
+        distribution: p(θ0).
+
+    Returns:
+        The parts.
+    """
     del plan
     if item.method == "gradient_matching":
         method = methods.gradient_matching(network, distribution, batch_size=item.batch_size)
@@ -278,7 +366,14 @@ def matching_parts(item: Item, plan: Plan, network: Network, distribution: InitD
 
 
 def measure(config: Config) -> Record:
-    """One phase of one case, in this process."""
+    """Measure one phase of one case, in this process.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The measurements; `skipped` and why where there are too few devices.
+    """
     started = time.time() if config.started is None else config.started
     host_memory.return_large_blocks()
     startup = {"imports": time.time() - started}
@@ -307,7 +402,16 @@ def measure(config: Config) -> Record:
 
 
 def measure_compilation(item: Item, plan: Plan, site: Site) -> Record:
-    """What is known before the first step."""
+    """The measurements that are known before the first step: those of compilation, and the arithmetic.
+
+    Args:
+        item: the item.
+        plan: the plan to compute by.
+        site: the devices and data to compile for.
+
+    Returns:
+        The measurements.
+    """
     problem = problem_of(item, plan)
     _, cost = site.compile(problem)
     least = problem_of(item, dataclasses.replace(plan, conv_form="lax", memory="reverse"))
@@ -316,7 +420,17 @@ def measure_compilation(item: Item, plan: Plan, site: Site) -> Record:
 
 
 def measure_steps(item: Item, plan: Plan, site: Site, *, seconds: float) -> tuple[Record, float]:
-    """What shows when steps are done, and when the first of them was."""
+    """The measurements of running outer steps: their time, and the peak memory.
+
+    Args:
+        item: the item.
+        plan: the plan to compute by.
+        site: the devices and data to run on.
+        seconds: the duration of the timed steps.
+
+    Returns:
+        The measurements, and the time at the end of the first step, in seconds since 1970.
+    """
     memory = PeakMemory(site.mesh)
     problem = problem_of(item, plan)
     state = site.start(problem)
@@ -328,7 +442,20 @@ def measure_steps(item: Item, plan: Plan, site: Site, *, seconds: float) -> tupl
 
 
 def advance(dispatch: Any, site: Site, state: engine.EngineState, steps: int) -> engine.EngineState:
-    """So many outer steps further, and finished; a DivergedError where one is not finite."""
+    """Run a number of outer steps, and wait for their end.
+
+    Args:
+        dispatch: the compiled outer steps.
+        site: the devices and data to run on.
+        state: the state to start from.
+        steps: the number of outer steps.
+
+    Returns:
+        The state after these steps.
+
+    Raises:
+        DivergedError: a step is not finite.
+    """
     stop = np.int32(int(state.step) + steps)
     state, _, finite = jax.block_until_ready(dispatch(state, site.data, site.key, stop))
     if not bool(finite):
@@ -337,7 +464,17 @@ def advance(dispatch: Any, site: Site, state: engine.EngineState, steps: int) ->
 
 
 def time_steps(dispatch: Any, site: Site, state: engine.EngineState, *, seconds: float) -> Record:
-    """Milliseconds of one outer step over n dispatches."""
+    """Milliseconds of one outer step, over n dispatches.
+
+    Args:
+        dispatch: the compiled outer steps.
+        site: the devices and data to run on.
+        state: the state to start from.
+        seconds: the duration of the timed steps; a few dispatches are timed in any case.
+
+    Returns:
+        Median, minimum and quartiles, n, and the number of steps in a dispatch.
+    """
 
     def timed(steps: int) -> float:
         nonlocal state
@@ -358,7 +495,13 @@ def time_steps(dispatch: Any, site: Site, state: engine.EngineState, *, seconds:
 
 
 class PeakMemory:
-    """The most that the host and the fullest device hold, above what they held when this was made."""
+    """The most memory that the host and the fullest device hold, above what they held at the start.
+
+    The start is when this object is made.
+
+    Args:
+        mesh: the devices.
+    """
 
     def __init__(self, mesh: Mesh):
         gc.collect()
@@ -369,7 +512,7 @@ class PeakMemory:
         self._held = self._counted("bytes_in_use")
 
     def read(self) -> Record:
-        """`peak_device_bytes` is None where the backend does not count."""
+        """The two peaks in bytes; `peak_device_bytes` is None where the backend does not count."""
         pairs = zip(self._counted("peak_bytes_in_use"), self._held, strict=True)
         device = max((peak - held for peak, held in pairs), default=None)
         return {"peak_rss_bytes": _high_water() - self._host, "peak_device_bytes": device}
@@ -391,13 +534,30 @@ def _high_water() -> int:
 
 
 def flops_of_step(problem: engine.Problem, site: Site) -> int:
-    """Operations of one outer step: the outer loop is a `while`, whose body counts once."""
+    """The operations of one outer step.
+
+    The outer loop is a `while`, whose body counts once.
+
+    Args:
+        problem: the computation of an outer step.
+        site: the devices and data.
+
+    Returns:
+        The number of operations.
+    """
     dispatch = engine.build_dispatch(problem, site.mesh)
     return flops(jax.make_jaxpr(dispatch)(site.start(problem), site.data, site.key, np.int32(0)).jaxpr)
 
 
 def flops(jaxpr: Jaxpr) -> int:
-    """Operations of a traced program: scans times their length, `cond` as its most expensive branch."""
+    """The operations of a traced program: scans times their length, `cond` as its most expensive branch.
+
+    Args:
+        jaxpr: the traced program.
+
+    Returns:
+        The number of operations.
+    """
     return sum(map(_flops_of_equation, jaxpr.eqns))
 
 
@@ -416,7 +576,7 @@ def _flops_of_equation(equation: JaxprEqn) -> int:
 
 
 def _shapes(equation: JaxprEqn) -> list[tuple[int, ...]]:
-    """Of both operands and the result."""
+    """The shapes of both operands and the result."""
     avals: list[Any] = [var.aval for var in (*equation.invars, *equation.outvars)]
     return [aval.shape for aval in avals]
 
@@ -435,7 +595,7 @@ def _flops_of_convolution(equation: JaxprEqn) -> int:
     names = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")
     windows = zip(*(params[name] for name in names), strict=True)
     for i, (stride, (low, _), spread, hop) in enumerate(windows, start=2):
-        # The pairs of an output and a tap that meet an input, not a zero beside or between the inputs.
+        # The pairs of an output and a tap that meet an input, not a zero around or between the inputs.
         outputs, taps = np.ogrid[: out[axes.out_spec[i]], : rhs[axes.rhs_spec[i]]]
         at = outputs * stride + taps * hop - low
         inside = (at >= 0) & (at <= (lhs[axes.lhs_spec[i]] - 1) * spread)
@@ -444,7 +604,14 @@ def _flops_of_convolution(equation: JaxprEqn) -> int:
 
 
 def measure_peak(config: Config) -> Record:
-    """The machine, and its operations per second in dense float32 products at each of the precisions."""
+    """The machine, and its operations per second in dense float32 products at each of the precisions.
+
+    Args:
+        config: the settings, with the list of precisions.
+
+    Returns:
+        The speeds by precision as `peaks`, and the facts about the hardware.
+    """
     peaks = {}
     for precision in config.precision.split(","):
         with jax.default_matmul_precision(None if precision == "auto" else precision):
@@ -453,14 +620,21 @@ def measure_peak(config: Config) -> Record:
 
 
 def speed_of_product(size: int) -> float:
-    """Operations per second over about half a second, the best of three times."""
+    """Operations per second of a dense product, over about half a second, the best of three measurements.
+
+    Args:
+        size: the number of rows and of columns of both matrices.
+
+    Returns:
+        The speed.
+    """
     multiply = jax.jit(jnp.matmul)
     matrix = jax.random.normal(jax.random.key(0), (size, size)) / math.sqrt(size)
 
     def timed(times: int) -> float:
         began = time.perf_counter()
         product = matrix
-        for _ in range(times):  # each waits for the one before, so that the last one ends last
+        for _ in range(times):  # each product needs the one before, so the last one ends last
             product = multiply(product, matrix)
         jax.block_until_ready(product)
         return time.perf_counter() - began
@@ -474,9 +648,18 @@ def speed_of_product(size: int) -> float:
 
 
 def in_child(cache: str, *, limit: float | None = None, **flags: Any) -> Record:
-    """What this script says with other flags, in a process that keeps compilations in a directory."""
+    """Run this script with other flags in a process of its own, which keeps compiled programs in a directory.
+
+    Args:
+        cache: the directory.
+        limit: the most seconds that the process may take; None for no limit.
+        flags: the values, by the names of the flags.
+
+    Returns:
+        The record that the process prints; `skipped` or `failed` and why where there is none.
+    """
     flags["started"] = time.time()
-    # As the launchers keep them: small programs too.
+    # Small programs are kept too, as the launchers keep them.
     kept = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     try:
         done = subprocess.run(
@@ -496,7 +679,16 @@ def in_child(cache: str, *, limit: float | None = None, **flags: Any) -> Record:
 
 
 def measure_case(case: Case, config: Config, machine: Record) -> Record:
-    """Both phases of a case, and what follows from them."""
+    """Measure both phases of a case, and compute the speeds that follow from them.
+
+    Args:
+        case: the case.
+        config: the settings.
+        machine: the measurements of the machine.
+
+    Returns:
+        The measurements.
+    """
     flags = {"items": case.item, **case.given, "seconds": config.seconds, "data_dir": config.data_dir}
     with tempfile.TemporaryDirectory(prefix="ddjax-bench-") as cache:
         record = in_child(cache, phase="compile", limit=config.process_limit, **flags)
@@ -511,7 +703,17 @@ def measure_case(case: Case, config: Config, machine: Record) -> Record:
 
 
 def bench(config: Config) -> Record:
-    """All that the flags ask for; the file is written after each item."""
+    """Measure all cases that the flags ask for; the file is written after each of them.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The record.
+
+    Raises:
+        ValueError: the directory of the file does not exist, or no device can multiply matrices.
+    """
     chosen = cases(config)
     if config.json is not None and not Path(config.json).absolute().parent.is_dir():
         raise ValueError(f"json: expected a directory that exists; got {config.json}. Make it first.")
@@ -533,14 +735,27 @@ def bench(config: Config) -> Record:
 
 
 class Column(NamedTuple):
-    """A figure of an item: its header, where it lies in the record, its unit."""
+    """A column of the printed table.
+
+    Attributes:
+        header: the title of the column.
+        path: the place of the number in the record of an item, with points between the keys.
+        unit: the number that the value is divided by.
+    """
 
     header: str
     path: str
     unit: float = 1.0
 
     def value(self, record: Record) -> float | None:
-        """In its unit; None where the record has none."""
+        """The number of an item in the unit of the column.
+
+        Args:
+            record: the measurements of the item.
+
+        Returns:
+            The number; None where the record has none.
+        """
         found: Any = record
         for name in self.path.split("."):
             found = (found or {}).get(name)
@@ -566,7 +781,14 @@ COLUMNS = (
 
 
 def table(record: Record) -> str:
-    """The items that were measured, and why others were not."""
+    """The items that were measured, and why others were not, as text.
+
+    Args:
+        record: the record of the benchmark.
+
+    Returns:
+        The text.
+    """
     items = record["items"]
     rows = [[name, *(_short(column.value(item)) for column in COLUMNS)] for name, item in items.items()]
     lines = [report.table(rows, ["item", *(column.header for column in COLUMNS)])]
@@ -579,14 +801,22 @@ def table(record: Record) -> str:
 
 
 def _short(value: float | None) -> str:
-    """Three digits."""
+    """A number with three significant digits; empty for None."""
     if value is None:
         return ""
     return np.format_float_positional(value, 3, unique=False, fractional=False, trim="-")
 
 
 def ratios(old: Record, new: Record) -> str:
-    """New / old of every figure of the items that both have."""
+    """New / old for every number of the items that two records share.
+
+    Args:
+        old: the older record.
+        new: the newer record.
+
+    Returns:
+        The text.
+    """
     columns = [column for column in COLUMNS if column.header != "n"]
     rows = []
     for name in (name for name in new["items"] if name in old["items"]):
@@ -598,7 +828,17 @@ def ratios(old: Record, new: Record) -> str:
 
 
 def read(path: str) -> Record:
-    """A record that `--json` wrote; a ValueError where it is none."""
+    """A record that `--json` wrote.
+
+    Args:
+        path: the path of the file.
+
+    Returns:
+        The record.
+
+    Raises:
+        ValueError: the file holds no such record.
+    """
     try:
         record = json.loads(Path(path).read_text())
         if {"items", "hardware", "versions"} <= record.keys():
@@ -610,7 +850,14 @@ def read(path: str) -> Record:
 
 
 def in_this_process(config: Config) -> Record:
-    """The phase of the flags; where memory or finite numbers ran out, `failed` and why."""
+    """Measure the phase that the flags name.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The measurements; `failed` and why where memory ran out or a number was not finite.
+    """
     try:
         return measure_peak(config) if config.phase == "peak" else measure(config)
     except (DivergedError, *COMPILE_ERRORS) as error:
@@ -618,7 +865,17 @@ def in_this_process(config: Config) -> Record:
 
 
 def run(config: Config) -> Record:
-    """One phase, a comparison, or the benchmark; the last record."""
+    """Measure one phase, compare two records, or run the whole benchmark.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The last record.
+
+    Raises:
+        ValueError: the flags ask for something that does not exist.
+    """
     if config.phase is not None:
         record = in_this_process(config)
         print(json.dumps(record))

@@ -37,7 +37,14 @@ BAD_INPUT, CANNOT_WRITE = 2, 74
 
 
 def arrays(distilled: Distilled) -> dict[str, np.ndarray]:
-    """The members of the artifact, float32: images, labels, lrs where there are any, mean, std."""
+    """The arrays of an artifact, as float32: images, labels, mean, std, and lrs where there are any.
+
+    Args:
+        distilled: the content of the artifact.
+
+    Returns:
+        The arrays, by name.
+    """
     schedule, encoding = distilled.schedule, encodings.channels_of(distilled.encoding)
     members = {"images": schedule.inputs, "labels": schedule.labels, "lrs": schedule.lrs}
     members |= {"mean": encoding.mean, "std": encoding.std}
@@ -45,7 +52,17 @@ def arrays(distilled: Distilled) -> dict[str, np.ndarray]:
 
 
 def png(distilled: Distilled) -> dict[str, bytes]:
-    """Pictures by name, and labels.csv."""
+    """The pictures of an artifact, and labels.csv.
+
+    Args:
+        distilled: the content of the artifact.
+
+    Returns:
+        The contents of the files, by name.
+
+    Raises:
+        ValueError: the images have another number of channels than 1, 3 or 4.
+    """
     from PIL import Image
 
     members = arrays(distilled)
@@ -71,13 +88,23 @@ def png(distilled: Distilled) -> dict[str, bytes]:
 
 
 def _class_names(distilled: Distilled, num_classes: int) -> Sequence[str]:
-    """The names of the classes, their numbers where the artifact has none."""
+    """The names of the classes; their numbers where the artifact has no names."""
     names = distilled.metadata.get("class_names") or []
     return names if len(names) == num_classes else [str(k) for k in range(num_classes)]
 
 
 def safetensors(distilled: Distilled) -> bytes:
-    """The whole artifact as one file."""
+    """The whole artifact as the content of one file.
+
+    Args:
+        distilled: the content of the artifact.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        ImportError: the package safetensors is missing.
+    """
     package = _package("safetensors.numpy", "safetensors")
     metadata = {"metadata": json.dumps(dict(distilled.metadata), sort_keys=True)}
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays(distilled).items()}
@@ -85,7 +112,17 @@ def safetensors(distilled: Distilled) -> bytes:
 
 
 def torch(distilled: Distilled) -> dict[str, bytes]:
-    """Tensors by file, images with their channels first."""
+    """The arrays of an artifact as tensor files; images have their channels first.
+
+    Args:
+        distilled: the content of the artifact.
+
+    Returns:
+        The contents of the files, by name.
+
+    Raises:
+        ImportError: PyTorch is missing.
+    """
     package = _package("torch", "torch")
     members = arrays(distilled)
     tensors = {"images.pt": members["images"].transpose(0, 1, 4, 2, 3), "labels.pt": members["labels"]}
@@ -117,10 +154,14 @@ def _package(module: str, name: str) -> Any:
 
 
 def write(output: Path, content: bytes | dict[str, bytes]) -> None:
-    """One file, or a folder of files; whole or not at all.
+    """Write one file, or a folder of files; all of it or nothing.
+
+    Args:
+        output: the path of the file or folder, where nothing may exist.
+        content: the content of the file, or the contents of the folder's files by name.
 
     Raises:
-        ValueError: something is there already.
+        ValueError: something exists at this path already.
     """
     if output.exists():
         raise ValueError(f"--output: expected a path where nothing is; {output} exists. Give another one.")
@@ -139,7 +180,14 @@ def write(output: Path, content: bytes | dict[str, bytes]) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """The settings of a command line.
+
+    Args:
+        arguments: the arguments without the program; by default those of this process.
+
+    Returns:
+        The settings.
+    """
     parser = argparse.ArgumentParser(
         prog="export.py",
         description=__doc__,
@@ -153,6 +201,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Export an artifact as the command line says.
+
+    Args:
+        arguments: the arguments without the program; by default those of this process.
+
+    Returns:
+        The exit code.
+    """
     settings = parse(arguments)
     try:
         write(settings.output, FORMATS[settings.format](artifact.load(settings.artifact)))

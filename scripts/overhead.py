@@ -2,10 +2,10 @@
 
     python scripts/overhead.py
 
-In one process, pieces of a few outer steps that begin with a checkpoint, as a run saves it, take turns with
-pieces that do not. What the former take longer is what a checkpoint costs, with all that its thread takes
-from the steps beside it; as a share of the default interval between two it is the overhead. The pixels are
-noise: what a step takes does not depend on them.
+In one process, pieces of a few outer steps that begin with a checkpoint, saved as a run saves it, take turns
+with pieces that do not. The time that the former take longer is what a checkpoint costs; it includes all that
+the saving thread takes from the steps that run at the same time. The overhead is this time as a share of the
+default interval between two checkpoints. The pixels are noise: the time of a step does not depend on them.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from ddjax.run import Best, Snapshot
 from ddjax.unroll import STRATEGIES
 
 INTERVAL = 30.0
-"""Seconds from one checkpoint to the next where a run is not told otherwise."""
+"""Seconds from one checkpoint to the next, by a run's default."""
 
 
 class Setting(NamedTuple):
-    """W1.
+    """The problem that is timed: W1 of `scripts/bench.py`.
 
     Attributes:
-        problem: of an outer step.
+        problem: the computation of an outer step.
         real: the training split on the devices.
-        key: of the run.
+        key: the source of the run's random draws.
     """
 
     problem: Problem
@@ -47,7 +47,11 @@ class Setting(NamedTuple):
 
 
 def w1() -> Setting:
-    """The problem, on noise in MNIST's shapes; nothing is compiled."""
+    """The problem W1, on noise in MNIST's shapes. Nothing is compiled.
+
+    Returns:
+        The problem.
+    """
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (60_000, 28, 28, 1), np.uint8)
     labels = np.arange(60_000) % 10
@@ -64,14 +68,33 @@ def w1() -> Setting:
 
 
 def snapshot(setting: Setting, state: Any) -> Snapshot:
-    """All that a run of this setting saves."""
+    """All that a run saves in a checkpoint.
+
+    Args:
+        setting: the problem.
+        state: the state of the outer loop.
+
+    Returns:
+        The snapshot.
+    """
     best = Best(state.params, np.array(50.0), np.array(1))
     key = np.asarray(jax.random.key_data(setting.key))
     return Snapshot(state, best, np.array(1.0), key, np.array(0), np.array(0), ())
 
 
 def processor_seconds(saver: Saver, whole: Snapshot, *, saves: int) -> Iterator[float]:
-    """Of all threads of this process, for each of so many checkpoints; nothing else is computed."""
+    """The processor time of each of a number of checkpoints, over all threads of this process.
+
+    Nothing else is computed meanwhile.
+
+    Args:
+        saver: the saver of checkpoints.
+        whole: the snapshot to save.
+        saves: the number of checkpoints.
+
+    Yields:
+        Seconds.
+    """
     for step in range(saves):
         began = time.process_time()
         saver.save(step, parallel.fetch(whole))
@@ -80,7 +103,17 @@ def processor_seconds(saver: Saver, whole: Snapshot, *, saves: int) -> Iterator[
 
 
 def pieces(setting: Setting, saver: Saver, *, pairs: int, steps: int) -> Iterator[tuple[float, float]]:
-    """Seconds of so many outer steps without and with a checkpoint at their beginning, pair by pair."""
+    """The time of a number of outer steps without and with a checkpoint at their beginning, pair by pair.
+
+    Args:
+        setting: the problem.
+        saver: the saver of checkpoints.
+        pairs: the number of pairs.
+        steps: the number of outer steps in a piece.
+
+    Yields:
+        Seconds without a checkpoint, and seconds with one.
+    """
     mesh = parallel.make_mesh(parallel.default_devices(1))
     real = parallel.place(setting.real, parallel.replicated(mesh))
     state = parallel.place(init_state(setting.problem, setting.key), parallel.replicated(mesh))
@@ -97,13 +130,21 @@ def pieces(setting: Setting, saver: Saver, *, pairs: int, steps: int) -> Iterato
         jax.block_until_ready(state)
         return time.perf_counter() - began
 
-    piece(saved=True)  # the first of everything is slow
+    piece(saved=True)  # the first piece is slow
     for number in range(pairs):
         times = {saved: piece(saved=saved) for saved in (number % 2 == 0, number % 2 == 1)}
         yield times[False], times[True]
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Measure and print the overhead.
+
+    Args:
+        arguments: the arguments without the program; by default those of this process.
+
+    Returns:
+        The exit code.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -113,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.pairs < 2 or given.steps < 1:
         parser.error(f"expected --pairs >= 2 and --steps >= 1; got {given.pairs} and {given.steps}.")
     setting = w1()
-    with tempfile.TemporaryDirectory(dir=".") as folder:  # not in a memory that calls itself /tmp
+    with tempfile.TemporaryDirectory(dir=".") as folder:  # not in /tmp, which may be memory
         saver = Saver(Store(Path(folder)))
         whole = snapshot(setting, init_state(setting.problem, setting.key))
         processor = 1000 * np.median(list(processor_seconds(saver, whole, saves=10)))

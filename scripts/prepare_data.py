@@ -2,12 +2,12 @@
 
     python scripts/prepare_data.py --dataset=mnist [--data_dir=~/tensorflow_datasets]
 
-Preparing needs TensorFlow (2 GB). It goes into a throwaway environment in the temporary directory
-(TMPDIR), made with uv when it is there and with venv and pip otherwise, and is removed at the end, also
-after a failure. Only the standard library is needed to start this script.
+Preparing needs TensorFlow (2 GB). TensorFlow is installed into a throwaway environment in the temporary
+directory (TMPDIR), by uv where uv is installed, otherwise by venv and pip. The environment is removed at the
+end, also after a failure. This script itself needs the standard library only.
 
-Exit codes: 0 prepared (or found prepared) and read back; 1 the installation, the download or the
-preparation failed; 2 bad input.
+Exit codes: 0 prepared (or found prepared) and read back; 1 the installation, the download or the preparation
+failed; 2 bad input.
 """
 
 from __future__ import annotations
@@ -31,11 +31,18 @@ BAD_INPUT = 2
 
 
 class BadInputError(Exception):
-    """What was asked for cannot be done; the message says why and what to do."""
+    """The request cannot be carried out; the message says why and what to do."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line, with every path made absolute."""
+    """The settings of a command line, with every path made absolute.
+
+    Args:
+        arguments: the arguments without the program; by default those of this process.
+
+    Returns:
+        The settings.
+    """
     parser = argparse.ArgumentParser(
         prog="prepare_data.py",
         description=__doc__,
@@ -71,10 +78,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def check(settings: argparse.Namespace) -> None:
-    """Refuse, before anything is installed, what cannot work.
+    """Refuse, before anything is installed, settings that cannot work.
+
+    Args:
+        settings: the settings.
 
     Raises:
-        BadInputError: as said.
+        BadInputError: the data set needs no preparing, a directory or an environment does not exist, or the
+            directory of the data cannot be written.
     """
     if not settings.dataset or settings.dataset == "digits" or settings.dataset.endswith(".npz"):
         raise BadInputError(
@@ -97,19 +108,38 @@ def check(settings: argparse.Namespace) -> None:
 
 
 def requirements() -> list[str]:
-    """What preparing needs: the `prepare` extra of this repository, and pillow to read images back."""
+    """The packages that preparing needs: this repository's `prepare` extra, and pillow to read images back.
+
+    Returns:
+        The requirements, as pip understands them.
+    """
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pillow = [line for line in project["dependencies"] if line.startswith("pillow")]
     return sorted({*project["optional-dependencies"]["prepare"], *pillow})
 
 
 def interpreter(environment: Path) -> Path:
-    """The Python of an environment."""
+    """The path of an environment's Python.
+
+    Args:
+        environment: the directory of the environment.
+
+    Returns:
+        The path.
+    """
     return environment / "bin" / "python"
 
 
 def install_commands(environment: Path, uv: str | None) -> list[list[str]]:
-    """The commands that make the environment, with uv where there is one."""
+    """The commands that make the environment.
+
+    Args:
+        environment: the directory of the environment.
+        uv: the path of uv; None where uv is not installed, which leaves venv and pip.
+
+    Returns:
+        The commands, in order.
+    """
     python = str(interpreter(environment))
     if uv is not None:
         return [
@@ -123,7 +153,15 @@ def install_commands(environment: Path, uv: str | None) -> list[list[str]]:
 
 
 def worker_command(environment: Path, settings: argparse.Namespace) -> list[str]:
-    """This script again, inside the environment."""
+    """The command that runs this script again inside the environment.
+
+    Args:
+        environment: the directory of the environment.
+        settings: the settings.
+
+    Returns:
+        The command.
+    """
     command = [str(interpreter(environment)), str(Path(__file__).resolve()), "--inside_env"]
     for flag in ("dataset", "data_dir", "downloads_dir", "manual_dir"):
         value = getattr(settings, flag)
@@ -134,7 +172,14 @@ def worker_command(environment: Path, settings: argparse.Namespace) -> list[str]
 
 @contextlib.contextmanager
 def environment(settings: argparse.Namespace) -> Iterator[Path]:
-    """The environment to prepare in: the user's own, or one that is removed afterwards."""
+    """The environment to prepare in: the user's own, or a new one that is removed afterwards.
+
+    Args:
+        settings: the settings.
+
+    Yields:
+        The directory of the environment.
+    """
     if settings.python_env is not None:
         yield settings.python_env
         return
@@ -152,7 +197,17 @@ def environment(settings: argparse.Namespace) -> Iterator[Path]:
 
 
 def run(settings: argparse.Namespace) -> int:
-    """Make the environment, prepare inside it, remove it; the exit code."""
+    """Make the environment, prepare the data inside, remove the environment.
+
+    Args:
+        settings: the settings.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        BadInputError: the settings cannot work; see `check`.
+    """
     check(settings)
     print(f"Preparing {settings.dataset} in {settings.data_dir}", flush=True)
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
@@ -163,7 +218,13 @@ def run(settings: argparse.Namespace) -> int:
 
 
 def prepare(settings: argparse.Namespace) -> int:
-    """Download, prepare and read back; runs inside the environment, the only place TFDS is imported.
+    """Download, prepare and read back; runs inside the environment, the only place where TFDS is imported.
+
+    Args:
+        settings: the settings.
+
+    Returns:
+        The exit code.
 
     Raises:
         BadInputError: TFDS has no set of that name.
@@ -182,7 +243,17 @@ def prepare(settings: argparse.Namespace) -> int:
 
 
 def read_back(builder: Any) -> dict[str, int]:
-    """Read the first and the last record of every split; the number of records of each."""
+    """Read the first and the last record of every split.
+
+    Args:
+        builder: the TFDS builder of the prepared set.
+
+    Returns:
+        The number of records, by split.
+
+    Raises:
+        RuntimeError: a split has another number of records than expected.
+    """
     sizes = {}
     for name, split in builder.info.splits.items():
         records = builder.as_data_source(name)
@@ -207,6 +278,11 @@ def _path(text: str) -> Path:
 
 def main() -> int:
     # An end by a job scheduler must remove the environment too.
+    """Prepare a data set as the command line says.
+
+    Returns:
+        The exit code.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     settings = parse()
     try:

@@ -1,12 +1,12 @@
-"""Divide a data set anew: all its images, training and test, into other training and test splits.
+"""Divide a data set anew: all images, training and test, into other training and test splits.
 
-Some published numbers are of a random split of their own. USPS in the adaptation literature, for one, is
-7,438 training and 1,860 test images drawn from all 9,298, whereas the official test split of 2,007 was
-written by other hands and is harder.
+Some published numbers are of a random split that their authors made. USPS in the adaptation literature, for
+one, is 7,438 training and 1,860 test images drawn from all 9,298, whereas the official test split of 2,007
+was written by other hands and is harder.
 
     python scripts/split_anew.py --dataset=usps.npz --num_test=1860 --output=usps-7438-1860.npz
 
-Each class keeps its share, up to rounding. The same seed gives the same bytes on every machine.
+Each class keeps the same share, up to rounding. The same seed gives the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from ddjax.data.dataset import stratified_split
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """The settings of a command line.
+
+    Args:
+        arguments: the arguments without the program; by default those of this process.
+
+    Returns:
+        The settings.
+    """
     parser = argparse.ArgumentParser(
         prog="split_anew.py",
         description=__doc__,
@@ -42,15 +49,15 @@ def split_anew(whole: data.Dataset, *, num_test: int, seed: int) -> dict[str, np
     """All images of a data set, divided by a seed.
 
     Args:
-        whole: any.
-        num_test: images of the new test split; the others are training.
-        seed: chooses them, class by class.
+        whole: the data set to divide.
+        num_test: the number of images of the new test split; the others are training images.
+        seed: the seed by which the test images are chosen, class by class.
 
     Returns:
         `x_train`, `y_train`, `x_test`, `y_test`, as `ddjax.data.load` reads them from an `.npz`.
 
     Raises:
-        ValueError: not between 1 and the number of images, less one for each class.
+        ValueError: one of the splits would be too small for an image of each class.
     """
     parts = (whole.train, whole.validation, whole.test)
     images = np.concatenate([part.images for part in parts])
@@ -71,6 +78,11 @@ def split_anew(whole: data.Dataset, *, num_test: int, seed: int) -> dict[str, np
 
 
 def main() -> int:
+    """Divide a data set as the command line says.
+
+    Returns:
+        The exit code.
+    """
     settings = parse()
     try:
         whole = data.load(settings.dataset, data_dir=settings.data_dir)

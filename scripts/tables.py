@@ -1,11 +1,11 @@
 """Write the tables of the README files from the records, and the list of launchers from their docstrings.
 
-    python scripts/tables.py            # writes anew what stands between the marks
+    python scripts/tables.py            # writes everything between the marks anew
     python scripts/tables.py --check    # writes nothing; exit code 1 where a file would change
 
 A table stands between `<!-- NAME: begin -->` and `<!-- NAME: end -->` in `README.md`, `experiments/README.md`
-or `experiments/results/README.md`. `TABLES` says what is in each table: rows of text and of places in the
-JSON records of `experiments/results`. To add a table, add an entry here and its marks to a file.
+or `experiments/results/README.md`. `TABLES` has the rows of each table: text, and places in the JSON records
+of `experiments/results`. To add a table, add an entry to `TABLES` and marks to a file.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Number(NamedTuple):
     """One number of a table.
 
     Attributes:
-        record: name of the record's file in `experiments/results`, without `.json`; or "published".
+        record: the name of the record's file in `experiments/results`, without `.json`; or "published".
         place: the keys that lead to the number inside the record.
-        style: how the number is written, one of `STYLES`.
+        style: the style in which the number is written, one of `STYLES`.
     """
 
     record: str
@@ -48,7 +48,7 @@ Row = tuple[Cell, ...]
 
 
 class Table(NamedTuple):
-    """What stands in a table.
+    """A table of a README file.
 
     Attributes:
         header: the titles of the columns.
@@ -59,7 +59,7 @@ class Table(NamedTuple):
     rows: tuple[Row, ...]
 
 
-# Published numbers of experiments whose records are not tables and so do not hold them.
+# Published numbers for records that are no tables and therefore hold no published numbers.
 
 
 def _score(mean: float, std: float | None = None) -> Record:
@@ -87,12 +87,19 @@ PUBLISHED: Mapping[str, Record] = {
 }
 
 
-# Records, and how a number of theirs is written.
+# Records, and how the numbers in them are written.
 
 
 @functools.cache
 def record(name: str) -> Record:
-    """A record, with its cells by row and column and its points by value, so that keys lead everywhere."""
+    """A record, with its cells by row and column and its points by value, so that keys lead everywhere.
+
+    Args:
+        name: the name of the record's file without `.json`; or `"published"` for `PUBLISHED`.
+
+    Returns:
+        The record.
+    """
     if name == "published":
         return PUBLISHED
     found = json.loads((RESULTS / f"{name}.json").read_text())
@@ -104,7 +111,13 @@ def record(name: str) -> Record:
 
 
 def look_up(number: Number) -> Any:
-    """What lies at a place of a record.
+    """The value at a place of a record.
+
+    Args:
+        number: the record and the place.
+
+    Returns:
+        The value.
 
     Raises:
         KeyError: the record has no such place.
@@ -118,7 +131,15 @@ def look_up(number: Number) -> Any:
 
 
 def mean_and_std(score: Record | None, digits: int = 1) -> str:
-    """`"79.5 ± 8.1"`; the mean alone where it has no deviation; nothing where there is no score."""
+    """A score as text, such as `"79.5 ± 8.1"`.
+
+    Args:
+        score: the score, with `mean`, `std` and, where known, `n`; None for no score.
+        digits: the number of digits after the point.
+
+    Returns:
+        The text: the mean alone where the score has no deviation, empty where there is no score.
+    """
     if score is None:
         return ""
     mean = f"{score['mean']:.{digits}f}"
@@ -127,12 +148,26 @@ def mean_and_std(score: Record | None, digits: int = 1) -> str:
 
 
 def three_digits(value: float) -> str:
-    """`"2,180"`: a whole number of at most three significant digits."""
+    """A whole number of at most three significant digits, such as `"2,180"`.
+
+    Args:
+        value: the number.
+
+    Returns:
+        The text.
+    """
     return f"{float(f'{value:.3g}'):,.0f}"
 
 
 def executed_share(item: Record) -> str:
-    """The operations that the compiled program executes, over its time, as a share of the machine's peak."""
+    """The speed of the operations that the compiled program executes, as a share of the machine's peak.
+
+    Args:
+        item: the measurements of an item of the benchmark.
+
+    Returns:
+        The text, in percent.
+    """
     per_second = item["flops"] / item["ms_per_step"]["median"] * 1000
     return f"{100 * per_second / item['peak_flops_per_second']:.0f} %"
 
@@ -152,12 +187,26 @@ STYLES: Mapping[str, Callable[[Any], str]] = {
 
 
 def text_of(cell: Cell) -> str:
-    """A cell as it is written."""
+    """A cell as text.
+
+    Args:
+        cell: the cell.
+
+    Returns:
+        The text.
+    """
     return cell if isinstance(cell, str) else STYLES[cell.style](look_up(cell))
 
 
 def markdown(table: Table) -> str:
-    """A table in Markdown."""
+    """A table in Markdown.
+
+    Args:
+        table: the table.
+
+    Returns:
+        The text.
+    """
     lines = [table.header, ("---",) * len(table.header), *(map(text_of, row) for row in table.rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -166,26 +215,68 @@ def markdown(table: Table) -> str:
 
 
 def of_cells(name: str, title: str, row: str, *columns: str, style: str = "score") -> Row:
-    """A row that a record's own table has: ours and the published number for each of the columns."""
+    """A row that a record's own table has: ours and the published number for each of the columns.
+
+    Args:
+        name: the name of the record.
+        title: the title that the row gets here.
+        row: the title of the row in the record.
+        columns: the titles of the columns in the record.
+        style: the style of our numbers, one of `STYLES`.
+
+    Returns:
+        The row.
+    """
     places = (("cells", row, column) for column in columns)
     pairs = ((Number(name, (*p, "ours"), style), Number(name, (*p, "published"))) for p in places)
     return (title, *itertools.chain.from_iterable(pairs))
 
 
 def headline(family: str, what: str, name: str, row: str, column: str) -> Row:
-    """A family's row in the README: ours, over how many networks, and the published number."""
+    """A row of the README's first table: ours, the number of networks, and the published number.
+
+    Args:
+        family: the family of the method.
+        what: the data set, the network and the number of images.
+        name: the name of the record.
+        row: the title of the row in the record.
+        column: the title of the column in the record.
+
+    Returns:
+        The row.
+    """
     ours = ("cells", row, column, "ours")
     published = Number(name, ("cells", row, column, "published"))
     return (family, what, Number(name, ours, "bold"), Number(name, ours, "n"), published)
 
 
 def single(title: str, name: str, *place: str, style: str = "score") -> Row:
-    """A score and how many networks are behind it."""
+    """A row with a score and the number of networks behind it.
+
+    Args:
+        title: the title of the row.
+        name: the name of the record.
+        place: the keys that lead to the score inside the record.
+        style: the style of the score, one of `STYLES`.
+
+    Returns:
+        The row.
+    """
     return (title, Number(name, place, style), Number(name, place, "n"))
 
 
 def beside(title: str, name: str, place: tuple[str, ...], published: tuple[str, ...] | None) -> Row:
-    """A score, how many networks are behind it, and a published number of `PUBLISHED`."""
+    """A row with a score, the number of networks behind it, and a published number.
+
+    Args:
+        title: the title of the row.
+        name: the name of the record.
+        place: the keys that lead to the score inside the record.
+        published: the keys that lead to the published number in `PUBLISHED`; None for no such number.
+
+    Returns:
+        The row.
+    """
     there = "" if published is None else Number("published", published)
     return (*single(title, name, *place), there)
 
@@ -615,14 +706,14 @@ LAUNCHER = re.compile(r"\blaunch\.main\(|^LAUNCHER = ", re.MULTILINE)
 
 
 class Head(NamedTuple):
-    """What a launcher's docstring says of it.
+    """The parts of a launcher's docstring.
 
     Attributes:
         title: the first sentence.
-        claim: what the launcher shows, a number of a record; or "none" and why.
-        cost: what that took; or "not recorded".
+        claim: the number of a record that the launcher shows; or "none" and why.
+        cost: the time and machine that the claim took; or "not recorded".
         records: the files with the numbers, relative to `experiments/`.
-        commands: examples of a command, without the line breaks.
+        commands: the examples of a command, without line breaks.
     """
 
     title: str
@@ -633,7 +724,11 @@ class Head(NamedTuple):
 
 
 def launchers() -> dict[str, Path]:
-    """The files of `experiments/` that start an experiment, by name."""
+    """The files of `experiments/` that start an experiment.
+
+    Returns:
+        The files, by the names of the launchers.
+    """
     files = sorted((ROOT / "experiments").glob("*.py"))
     return {file.stem: file for file in files if LAUNCHER.search(file.read_text())}
 
@@ -645,10 +740,16 @@ def _field(text: str, name: str) -> str:
 
 
 def head(file: Path) -> Head:
-    """What a launcher's docstring says.
+    """The parts of a launcher's docstring.
+
+    Args:
+        file: the file of the launcher.
+
+    Returns:
+        The parts.
 
     Raises:
-        ValueError: there is no docstring, or no claim, cost or command in it.
+        ValueError: there is no docstring, or the docstring has no claim, cost or command.
     """
     text = ast.get_docstring(ast.parse(file.read_text())) or ""
     lines = (" ".join(line.split()) for line in text.splitlines() if line.startswith("    "))
@@ -669,14 +770,29 @@ def head(file: Path) -> Head:
 
 
 def wrapped(command: str) -> str:
-    """A command on lines of at most 108 characters, broken before flags only: a value may have blanks."""
+    """A command on lines of at most 108 characters, broken before flags only: a value may have blanks.
+
+    Args:
+        command: the command.
+
+    Returns:
+        The lines, as one text.
+    """
     flags = command.replace(" ", "\0").replace("\0--", " --")
     lines = textwrap.wrap(flags, 106, break_long_words=False, break_on_hyphens=False)
     return " \\\n  ".join(lines).replace("\0", " ")
 
 
 def section(name: str, what: Head) -> str:
-    """A launcher in `experiments/README.md`."""
+    """The section of a launcher in `experiments/README.md`.
+
+    Args:
+        name: the name of the launcher.
+        what: the parts of the launcher's docstring.
+
+    Returns:
+        The section in Markdown.
+    """
     links = ", ".join(f"[{Path(name).stem}]({name})" for name in what.records)
     shown = f"\nRecords: {links}\n" if links else ""
     commands = "\n".join(map(wrapped, what.commands))
@@ -687,7 +803,11 @@ def section(name: str, what: Head) -> str:
 
 
 def launcher_list() -> str:
-    """All launchers: an index, then a section each."""
+    """All launchers in Markdown: an index, then a section for each.
+
+    Returns:
+        The text.
+    """
     heads = {name: head(file) for name, file in launchers().items()}
     index = [(f"[{name}](#{name})", what.title) for name, what in heads.items()]
     sections = "\n".join(itertools.starmap(section, heads.items()))
@@ -698,13 +818,24 @@ def launcher_list() -> str:
 
 
 def generated() -> dict[str, Callable[[], str]]:
-    """What stands between marks, by the name in the marks."""
+    """The functions that make the texts between marks, by the name in the marks.
+
+    Returns:
+        The functions.
+    """
     tables = {name: functools.partial(markdown, table) for name, table in TABLES.items()}
     return {**tables, "launchers": launcher_list}
 
 
 def with_tables(text: str) -> str:
-    """A file's text with everything between marks made anew."""
+    """The text of a file with everything between marks made anew.
+
+    Args:
+        text: the text of the file.
+
+    Returns:
+        The new text.
+    """
     for name, make in generated().items():
         begin, end = (re.escape(f"<!-- {name}: {which} -->\n") for which in ("begin", "end"))
         text = re.sub(f"(?<={begin}).*?(?={end})", lambda _, make=make: make(), text, flags=re.DOTALL)
@@ -712,7 +843,14 @@ def with_tables(text: str) -> str:
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
-    """Write or check all files; 1 where `--check` finds a difference."""
+    """Write or check all files.
+
+    Args:
+        arguments: the arguments without the program; by default those of this process.
+
+    Returns:
+        The exit code, which is 1 where `--check` finds a difference.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 on a difference")
     is_check = parser.parse_args(None if arguments is None else list(arguments)).check

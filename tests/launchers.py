@@ -1,4 +1,4 @@
-"""What tests of launchers share: a run that takes a moment, and a launcher in a process of its own."""
+"""What the tests of launchers share: the settings of a short run, and a launcher as a process of its own."""
 
 from __future__ import annotations
 
@@ -20,9 +20,16 @@ TINY: dict[str, Any] = {
     "validate_every": 2,
     "record_every": 1,
 }
+"""The settings of a run that takes a moment."""
 
 
 def start(module: str, *arguments: str) -> subprocess.Popen:
+    """Start a launcher as a process of its own.
+
+    Args:
+        module: the launcher's name.
+        arguments: the flags.
+    """
     environment = os.environ | {"XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", f"experiments.{module}", *arguments],

@@ -20,7 +20,11 @@ from ddjax.types import Method
 
 
 def raised(action) -> str:
-    """The kind and the text of the error that an action ends in."""
+    """The kind and the text of the error that an action ends with; `"nothing"` for no error.
+
+    Args:
+        action: the function to call.
+    """
     try:
         action()
     except Exception as error:
@@ -29,11 +33,16 @@ def raised(action) -> str:
 
 
 def refuse() -> None:
+    """Raise an error."""
     raise ValueError("expected, got")
 
 
 def check_agreement(me: int) -> None:
-    """Values and errors of one process reach all."""
+    """Values and errors of one process reach all processes.
+
+    Args:
+        me: the number of this process.
+    """
     assert parallel.gather([me, 7]).tolist() == [[0, 7], [1, 7]]
     assert parallel.lead(lambda: {"from": me, "score": 1 / 3, "none": None}) == {
         "from": 0,
@@ -52,7 +61,11 @@ def check_agreement(me: int) -> None:
 
 
 def check_bits(me: int) -> None:
-    """A tree arrives bit for bit: float64 without x64, no elements, no axes, bfloat16."""
+    """A tree arrives bit for bit: float64 without x64, no elements, no axes, bfloat16.
+
+    Args:
+        me: the number of this process.
+    """
     mine = {
         "seconds": np.array(1 / 3) + me,
         "empty": np.zeros((0, 2), np.float32),
@@ -69,7 +82,7 @@ def check_bits(me: int) -> None:
 
 
 def check_placement() -> None:
-    """What is split over four devices of two processes comes back whole."""
+    """Arrays that are split over four devices of two processes come back whole."""
     assert len(parallel.default_devices(3)) == 4
     mesh = parallel.make_mesh()
     slots = np.arange(16.0, dtype=np.float32).reshape(8, 2)
@@ -84,7 +97,11 @@ def check_placement() -> None:
 
 
 def counting(method: Method) -> Method:
-    """The method with slots that carry a state: a draw of their own, and the outer steps since."""
+    """A method whose slots have a state: a random draw for each slot, and the number of outer steps since.
+
+    Args:
+        method: the method to extend.
+    """
     return dataclasses.replace(
         method,
         init=lambda key: {"drawn": jax.random.normal(key, (3,)), "steps": jnp.int32(0)},
@@ -94,7 +111,12 @@ def counting(method: Method) -> Method:
 
 
 def float64_run(workdir: Path, *, num_outer_steps: int) -> ddjax.Run:
-    """A few steps with four slots, in float64; whatever processes there are share them."""
+    """A few outer steps with four slots, in float64; all processes share the slots.
+
+    Args:
+        workdir: the directory of the run.
+        num_outer_steps: the number of outer steps.
+    """
     with float64():
         network = networks.mlp(SHAPE, CLASSES, widths=(8,))
         return ddjax.distill(
@@ -111,7 +133,12 @@ def float64_run(workdir: Path, *, num_outer_steps: int) -> ddjax.Run:
 
 
 def check_run(me: int, folder: Path) -> None:
-    """Stopped and resumed; both processes return the same, only the first writes."""
+    """A run is stopped and resumed; both processes return the same result, and only the first process writes.
+
+    Args:
+        me: the number of this process.
+        folder: the directory of both processes' runs.
+    """
     float64_run(folder / f"process_{me}", num_outer_steps=3)
     run = float64_run(folder / f"process_{me}", num_outer_steps=5)
     assert run.num_outer_steps == 5
@@ -119,14 +146,21 @@ def check_run(me: int, folder: Path) -> None:
 
 
 def main(address: str, me: int, folder: Path) -> None:
+    """Run all checks as one of two processes.
+
+    Args:
+        address: `HOST:PORT` of process 0.
+        me: the number of this process.
+        folder: the directory of both processes' runs.
+    """
     parallel.start(address, 2, me)
     assert parallel.is_lead() == (me == 0)
     check_agreement(me)
     check_bits(me)
     check_placement()
     check_run(me, folder)
-    parallel.part()
-    assert float(jnp.ones(3).sum()) == 3  # Each still has devices of its own.
+    parallel.leave()
+    assert float(jnp.ones(3).sum()) == 3  # Each process still has devices of its own.
 
 
 if __name__ == "__main__":

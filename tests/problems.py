@@ -22,13 +22,13 @@ SHAPE, CLASSES = (8, 8, 1), 3
 
 @contextlib.contextmanager
 def float64() -> Iterator[None]:
-    """Weights are float64, and meet real images of float32: here, and only here, JAX promotes by itself."""
+    """JAX with float64, where float64 weights meet float32 images: only here JAX may promote by itself."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         yield
 
 
 def three_digits() -> Dataset:
-    """Three classes of the embedded digits."""
+    """The first three classes of the embedded digits."""
     digits = real_data.load("digits")
     kept = [part.labels < CLASSES for part in (digits.train, digits.test)]
     return real_data.from_arrays(
@@ -41,13 +41,22 @@ def three_digits() -> Dataset:
 
 
 def small_form(**settings: Any) -> Form:
-    """S 2, E 2, one image of each class in a step."""
+    """A form of φ with S 2, E 2 and one image of each class in a step.
+
+    Args:
+        settings: the arguments of `ddjax.forms.pixels` that differ.
+    """
     sizes: dict[str, Any] = {"inner_steps": 2, "inner_epochs": 2}
     return forms.pixels(SHAPE, CLASSES, **(sizes | settings))
 
 
 def small_run(data: Dataset, **settings: Any) -> Run:
-    """A few outer steps of the unrolled method with a tiny MLP."""
+    """A few outer steps of the unrolled method with a tiny MLP.
+
+    Args:
+        data: the real data.
+        settings: the arguments of `ddjax.distill` that differ.
+    """
     network = networks.mlp(SHAPE, CLASSES, widths=(16,))
     method = methods.unrolled(network, inits.random(network), batch_size=64)
     defaults = {
@@ -60,13 +69,24 @@ def small_run(data: Dataset, **settings: Any) -> Run:
 
 
 def relative(ours: Any, theirs: Any) -> float:
-    """‖ours - theirs‖ / ‖theirs‖ over all leaves of two trees."""
+    """‖ours - theirs‖ / ‖theirs‖ over all leaves of two trees.
+
+    Args:
+        ours: the tree to compare.
+        theirs: the tree to compare with.
+    """
     flat = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (ours, theirs)]
     return float(np.linalg.norm(flat[0] - flat[1]) / np.linalg.norm(flat[1]))
 
 
 def write_npz(path: Path, rng: np.random.Generator, *, shape: tuple[int, int, int] = SHAPE) -> Path:
-    """A data set of noise around one bright spot per class, as users' own `.npz` come."""
+    """Write a data set in the form of a user's own `.npz`: noise around one random image per class.
+
+    Args:
+        path: the file to write.
+        rng: the source of the images.
+        shape: `(H, W, C)`, the shape of an image.
+    """
     centres = rng.integers(0, 256, (CLASSES, *shape))
 
     def draw(count: int) -> tuple[np.ndarray, np.ndarray]:

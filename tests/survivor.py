@@ -1,4 +1,4 @@
-"""The run that `test_survival.py` kills, interrupts and starves, in processes of its own.
+"""The run that `test_survival.py` kills, interrupts and leaves without disk space, in processes of its own.
 
 python tests/survivor.py WORKDIR [JSON of settings]
 """
@@ -29,14 +29,19 @@ REFUSED, FAILED, DIVERGED, PREEMPTED = 2, 74, 3, 75
 
 
 def noise() -> data.Dataset:
-    """Images of nothing, with labels."""
+    """A data set of random pixels with labels."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (60, *SHAPE)).astype(np.uint8), np.arange(60) % CLASSES
     return data.from_arrays(images, labels, images, labels)
 
 
 def distil(workdir: Path | None, **settings: Any) -> ddjax.Run:
-    """A run whose outer steps cost next to nothing, saved after every one."""
+    """A run whose outer steps cost next to nothing, with a checkpoint after each.
+
+    Args:
+        workdir: the directory of the run; None for a run that writes nothing.
+        settings: the arguments of `ddjax.distill` that differ.
+    """
     network = networks.mlp(SHAPE, CLASSES, widths=(4,))
     defaults: dict[str, Any] = {
         "key": jax.random.key(0),
@@ -53,7 +58,12 @@ def distil(workdir: Path | None, **settings: Any) -> ddjax.Run:
 
 
 def pause(workdir: Path, at_step: int) -> ddjax.Reporting:
-    """Stop at an outer step until the file `go` is there; `paused` says that it is so."""
+    """Wait at an outer step until the file `go` exists; the file `paused` appears when the run waits.
+
+    Args:
+        workdir: the directory of both files.
+        at_step: the outer step to wait at.
+    """
 
     def listener(record: Mapping[str, Any]) -> None:
         if record["step"] == at_step:
@@ -65,7 +75,11 @@ def pause(workdir: Path, at_step: int) -> ddjax.Reporting:
 
 
 def endless(workdir: Path) -> dict[str, Any]:
-    """Settings of a run whose first outer step does not end; the file `compiled` says that it begins."""
+    """Settings of a run whose first outer step does not end; the file `compiled` appears when it begins.
+
+    Args:
+        workdir: the directory of the file.
+    """
     network = networks.mlp(SHAPE, CLASSES, widths=(4,))
 
     def loss(schedule: ddjax.Schedule, state: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, tuple]:
@@ -81,7 +95,13 @@ def endless(workdir: Path) -> dict[str, Any]:
 
 
 def starve(store: Store, at_step: int, size: int) -> ddjax.Reporting:
-    """From an outer step on, with the one before it saved, no file may grow beyond so many bytes."""
+    """From an outer step on, let no file grow beyond a size; the step before is saved first.
+
+    Args:
+        store: the checkpoints of the run.
+        at_step: the outer step.
+        size: the largest size of a file, in bytes.
+    """
 
     def listener(record: Mapping[str, Any]) -> None:
         if record["step"] == at_step:
@@ -93,7 +113,11 @@ def starve(store: Store, at_step: int, size: int) -> ddjax.Reporting:
 
 
 def fill(disk: Path) -> None:
-    """Take what room there is, to the last byte."""
+    """Fill a disk to the last byte.
+
+    Args:
+        disk: a directory on the disk.
+    """
     with (disk / "filler").open("ab", buffering=0) as file:
         for size in (4096, 1):
             with contextlib.suppress(OSError):
@@ -102,7 +126,13 @@ def fill(disk: Path) -> None:
 
 
 def fill_at(disk: Path, store: Store, at_step: int) -> ddjax.Reporting:
-    """At an outer step, with the two before it saved, the disk is filled."""
+    """Fill a disk at an outer step; the two steps before are saved first.
+
+    Args:
+        disk: a directory on the disk.
+        store: the checkpoints of the run.
+        at_step: the outer step.
+    """
 
     def listener(record: Mapping[str, Any]) -> None:
         if record["step"] == at_step:
@@ -114,11 +144,20 @@ def fill_at(disk: Path, store: Store, at_step: int) -> ddjax.Reporting:
 
 
 def saved_steps(store: Store) -> list[int]:
+    """The outer steps of the checkpoints, the latest first.
+
+    Args:
+        store: the checkpoints of the run.
+    """
     return [int(path.stem[5:]) for path in store.paths()]
 
 
 def refused(action: Callable[[], object]) -> None:
-    """Print the error that an action ends in for want of room."""
+    """Run an action and print the error that it ends with where the disk has no room.
+
+    Args:
+        action: the function to call.
+    """
     try:
         action()
     except OSError as error:
@@ -126,7 +165,11 @@ def refused(action: Callable[[], object]) -> None:
 
 
 def on_a_small_disk(disk: Path) -> None:
-    """The disk fills up under a run that has an artifact already: everything that was there stays whole."""
+    """Fill the disk under a run that has an artifact already; all that was written before stays whole.
+
+    Args:
+        disk: a directory on a small disk.
+    """
     workdir = disk / "run"
     store = Store(workdir / "checkpoints")
     whole = distil(None, num_outer_steps=30).distilled
@@ -148,7 +191,15 @@ def on_a_small_disk(disk: Path) -> None:
 
 
 def main(workdir: Path, settings: dict[str, Any]) -> int:
-    """Distil and write the artifact; the exit code is that of a launcher."""
+    """Distil and write the artifact.
+
+    Args:
+        workdir: the directory of the run.
+        settings: the kind of the run, and the arguments of `ddjax.distill` that differ.
+
+    Returns:
+        The exit code, which is that of a launcher.
+    """
     if settings.pop("small_disk", False):
         on_a_small_disk(workdir)
         return 0

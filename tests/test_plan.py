@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import pytest
 from problems import CLASSES, SHAPE, small_form, three_digits
 
-from ddjax import inits, methods, networks, optimizers, parallel, plan
+from ddjax import inits, levers, memory, methods, networks, optimizers, parallel, plan
 from ddjax.engine import Cost, Problem, compile_dispatch, init_state
+from ddjax.levers import Change
 from ddjax.networks.ops import CONV_FORMS
-from ddjax.plan import Change, Plan, Site, Trial
+from ddjax.plan import Plan, Site, Trial
 from ddjax.unroll import STRATEGIES
 
 pytestmark = pytest.mark.slow
@@ -131,18 +132,18 @@ def control_groups(folder: Path, lines: str, files: dict[str, str]) -> dict[str,
 )
 def test_cpu_devices_share_what_the_machine_and_its_control_groups_leave(tmp_path, lines, files, kibibytes):
     said = control_groups(tmp_path, lines, files)
-    assert plan.device_memory(jax.devices()[:1], **said) == kibibytes << 10
-    assert plan.device_memory(jax.devices()[:4], **said) == (kibibytes << 10) // 4
+    assert memory.device_memory(jax.devices()[:1], **said) == kibibytes << 10
+    assert memory.device_memory(jax.devices()[:4], **said) == (kibibytes << 10) // 4
 
 
 def test_where_nothing_is_said_of_memory(tmp_path):
     nowhere = tmp_path / "nowhere"
-    found = plan.device_memory(jax.devices()[:1], meminfo=nowhere, cgroups=nowhere, own_cgroups=nowhere)
+    found = memory.device_memory(jax.devices()[:1], meminfo=nowhere, cgroups=nowhere, own_cgroups=nowhere)
     assert found is None
 
 
 def test_this_machine_has_memory():
-    found = plan.device_memory(jax.devices()[:1])
+    found = memory.device_memory(jax.devices()[:1])
     assert found is not None
     assert 0 < found < 2**50
 
@@ -156,7 +157,7 @@ def test_an_accelerator_says_itself(statistics, expected):
         SimpleNamespace(platform="gpu", process_index=0, memory_stats=lambda one=one: one)
         for one in statistics
     ]
-    assert plan.device_memory(devices) == expected
+    assert memory.device_memory(devices) == expected
 
 
 # Trials.
@@ -318,7 +319,7 @@ def test_a_problem_is_known_by_its_facts_and_devices():
 
 
 def test_what_may_take_less_memory():
-    everything = plan.changes(
+    everything = levers.changes(
         Plan("auto", "mixed", 4), num_slots=4, num_devices=2, batch_size=100, num_steps=30
     )
     assert [(dict(one.settings), one.gradient) for one in everything] == [
@@ -339,7 +340,7 @@ def test_what_may_take_less_memory():
             "truncated, of fewer real images",
         ),
     ]
-    least = plan.changes(Plan(memory=None), num_slots=1, num_devices=1, batch_size=1)
+    least = levers.changes(Plan(memory=None), num_slots=1, num_devices=1, batch_size=1)
     assert least == []
 
 
@@ -365,7 +366,7 @@ def test_levers_are_what_really_takes_less():
         )
     ]
     told: list[Any] = []
-    found, untried = plan.levers(cost_of, options, limit=50, needed=100, listener=told.append)
+    found, untried = levers.levers(cost_of, options, limit=50, needed=100, listener=told.append)
     assert told == found
     assert [(lever.change, lever.estimate.needed_bytes, lever.estimate.fits) for lever in found] == [
         (options[0], 81, False),
@@ -374,4 +375,4 @@ def test_levers_are_what_really_takes_less():
     ]
     assert untried == []
     assert options[5].settings not in asked  # one setting is enough already
-    assert plan.levers(cost_of, options, limit=50, budget_seconds=-1) == ([], options)
+    assert levers.levers(cost_of, options, limit=50, budget_seconds=-1) == ([], options)

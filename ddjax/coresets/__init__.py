@@ -1,19 +1,19 @@
 """Coresets: a few images selected from, or averaged over, the real training set.
 
-A selection looks at a row of numbers for each image: its pixels, the features of a trained network
-(`embeddings`), the gradient of its loss (`last_layer_gradients`), how often it was forgotten (`forgetting`).
-`by_class` applies it to each class:
+A selection looks at a row of numbers for each image: the pixels, the features of a trained network
+(`embeddings`), the gradient of the image's loss (`last_layer_gradients`), or the number of times that the
+image was forgotten (`forgetting`). `by_class` applies a selection to each class:
 
     points = coresets.embeddings(network, params, data.train)
     rows = coresets.by_class(coresets.herding, points, data.train, per_class=10)
 
-`select` does all of that for a name:
+`select` does all of that for a selection's name:
 
     learned = coresets.Learned(data.train, network, inits, theta_key, key, epochs=10, lr=0.05)
     images = coresets.select("herding", learned, per_class=10, seed=0).sets[0]
 
 The same points give the same rows. CRAIG is `facility_location` on gradients, with `cluster_sizes` as the
-weights of what a network is trained on (`weighted_schedule`).
+weights of the images that a network is trained on (`weighted_schedule`).
 """
 
 from ddjax.coresets.by_name import BY_FEATURES, SELECTIONS, Coreset, Learned, select

@@ -1,4 +1,4 @@
-"""Selections by name: which images of a split each of them takes, and what a training tells of all images."""
+"""Selections by name: the images that each selection takes, and the training that selections look at."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ SELECTIONS = ("random", "class_mean", "k_means", *BY_FEATURES, "forgetting", "cr
 """The names that `select` knows."""
 
 CALIBRATION_IMAGES = 1024
-"""Training images that a batch norm's statistics are measured on before features are taken."""
+"""The number of training images on which batch norm's statistics are measured, before features are taken."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Learned:
-    """What one training on all images tells of them; nothing is computed before it is asked for.
+    """The results of one training on all images, each computed when first used.
 
     Attributes:
         split: the real images.
-        network: the network of features, gradients and forgetting events.
-        inits: p(θ0) of that network.
-        theta_key: key of its initial weights.
-        key: key of the order of the training images.
-        epochs: passes of the training over all images.
-        lr: learning rate of the training at its start.
+        network: the network whose features, gradients and forgetting events are used.
+        inits: the distribution p(θ0) of the network's initial weights.
+        theta_key: the source of the initial weights.
+        key: the source of the order of the training images.
+        epochs: the number of passes over all images.
+        lr: the learning rate at the start of the training.
         from_pixels: whether the features are the normalised pixels, for which nothing is trained.
     """
 
@@ -85,14 +85,14 @@ class Learned:
 
     @functools.cached_property
     def points(self) -> np.ndarray:
-        """`[n, F]`, the features of all images."""
+        """The features of all images, `[n, F]`."""
         if self.from_pixels:
             return self.split.encoded().reshape(len(self.split), -1)
         return embeddings(self.network, self.training.params, self.split)
 
     @functools.cached_property
     def gradients(self) -> np.ndarray:
-        """`[n, K]`, the gradient of each image's loss in the network's outputs."""
+        """The gradient of each image's loss in the last layer, as in `last_layer_gradients`, `[n, K]`."""
         return last_layer_gradients(self.network, self.training.params, self.split)
 
     def facts(self) -> dict[str, Any]:
@@ -102,12 +102,13 @@ class Learned:
 
 
 class Coreset(NamedTuple):
-    """Images to train on, as a selection took them.
+    """The images that a selection took, to train networks on.
 
     Attributes:
-        sets: `[K, m, H, W, C]` each, normalised; several runs take turns with them.
-        weights: `[K, m]`, of each image's loss; None for equal ones.
-        facts: what the selection looked at, for the record.
+        sets: the sets of normalised images, `[K, m, H, W, C]` each; several training runs take turns with the
+            sets.
+        weights: the weight of each image's loss, `[K, m]`; None for equal weights.
+        facts: the features or the training that the selection looked at, for the record.
     """
 
     sets: list[np.ndarray]
@@ -119,17 +120,20 @@ def select(name: str, learned: Learned, *, per_class: int, seed: int, num_sets: 
     """The images that a selection takes.
 
     Args:
-        name: one of `SELECTIONS`. `class_mean` gives one image of each class, whatever `per_class` says.
-        learned: the real images, and what a training on them tells.
-        per_class: number of images of each class.
-        seed: seed of what is drawn: random images, the start of k-means, which of equally forgotten images.
-        num_sets: number of sets of `random`, with the seeds from `seed` on; all other selections have one.
+        name: the name of the selection, one of `SELECTIONS`. `class_mean` always gives one image of each
+            class and ignores `per_class`.
+        learned: the real images, and the results of a training on them.
+        per_class: the number of images of each class.
+        seed: the seed of all random draws: of random images, of the start of k-means, of the order among
+            equally forgotten images.
+        num_sets: the number of sets that `random` draws, with the seeds `seed`, `seed + 1`, ...; all other
+            selections give one set.
 
     Returns:
         The images, with weights for `craig`.
 
     Raises:
-        ValueError: no such selection, or fewer images of a class than `per_class`.
+        ValueError: `name` is none of `SELECTIONS`, or a class has fewer than `per_class` images.
     """
     checks.choice("selection", name, SELECTIONS)
     split = learned.split

@@ -1,4 +1,4 @@
-"""What selections look at: features and gradients of a network, for a whole split in chunks."""
+"""Features and gradients of a network for all images of a split, for selections to look at."""
 
 from __future__ import annotations
 
@@ -13,49 +13,50 @@ from ddjax.data import Split
 from ddjax.types import Batch, Encoding, Network, Params
 
 CHUNK = 64
-"""Images that a network sees at once: what they become stays in a processor's cache.
+"""The number of images that a network sees at once; so few that activations stay in a processor's cache.
 
-Measured with a ConvNet-3 of 32 channels on two cores: 154 µs of the processor an image, 313 with 1,000 at
-once; with 128 channels there is no difference.
+Measured with a ConvNet-3 of 32 channels on two cores: 154 µs of processor time for an image, but 313 µs with
+1,000 images at once; with 128 channels there is no difference.
 """
 
 
 def embeddings(network: Network, params: Params, split: Split) -> np.ndarray:
-    """The features of all images: what the network's last layer sees.
+    """The features of all images: the input of the network's last layer.
 
     Args:
-        network: with an `embed`.
-        params: its weights; the published coresets take those of a network trained on the whole set.
-        split: real images.
+        network: the network, which must have an `embed`.
+        params: the network's weights; for the published coresets those after training on the whole set.
+        split: the real images.
 
     Returns:
-        `[n, F]` float32.
+        The features, `[n, F]` float32.
 
     Raises:
-        ValueError: a network without `embed`, or for other images.
+        ValueError: the network has no `embed`, or takes inputs of another shape.
     """
     embed = _embed(network)
     return _for_all(lambda params, batch: embed(params, batch.inputs), network, params, split)
 
 
 def last_layer_gradients(network: Network, params: Params, split: Split) -> np.ndarray:
-    """The gradient of each image's cross-entropy, as far as the last layer tells.
+    """The gradient of each image's cross-entropy in the last layer, reduced to K numbers.
 
         g = (softmax(z) - y) √(1 + ‖h‖²)    with logits z = W h + b and label y
 
-    ∂ℓ/∂(W, b) = (softmax(z) - y) ⊗ (h, 1) has exactly this norm; of its direction, what h has to say is
-    left out, so that g has K numbers instead of K (F + 1).
+    ∂ℓ/∂(W, b) = (softmax(z) - y) ⊗ (h, 1) has exactly the norm of g. The part of its direction that depends
+    on h is left out, so that g has K numbers instead of K (F + 1).
 
     Args:
-        network: with an `embed`.
-        params: its weights.
-        split: real images.
+        network: the network, which must have an `embed`.
+        params: the network's weights.
+        split: the real images.
 
     Returns:
-        `[n, K]` float32.
+        The reduced gradients, `[n, K]` float32.
 
     Raises:
-        ValueError: a network without `embed`, or for other images or fewer classes.
+        ValueError: the network has no `embed`, takes inputs of another shape, or has another number of
+            classes.
 
     References:
         Mirzasoleiman et al. 2020, arXiv 1906.01827, section 3.4; Katharopoulos and Fleuret 2018,
@@ -90,7 +91,7 @@ def _embed(network: Network) -> Callable[[Params, jax.Array], jax.Array]:
 def _for_all(
     function: Callable[[Params, Batch], jax.Array], network: Network, params: Params, split: Split
 ) -> np.ndarray:
-    """`function(params, batch) -> [n, F]` of a whole split, in chunks."""
+    """The values `function(params, batch) -> [n, F]` for a whole split, computed in chunks."""
     checks.kind("split", split, Split, remedy="Give data.train.")
     checks.same_inputs("the split", split.input_shape, network)
     encoding = jax.tree.map(jnp.asarray, split.encoding)
@@ -101,7 +102,7 @@ def _for_all(
 
     size, parts = min(CHUNK, len(split)), []
     for start in range(0, len(split), size):
-        # The last chunk reaches back, so that all have one shape.
+        # The last chunk overlaps the one before, so that all chunks have one shape.
         first = min(start, len(split) - size)
         chunk = slice(first, first + size)
         found = compute(params, encoding, jnp.asarray(split.raw[chunk]), jnp.asarray(split.labels[chunk]))

@@ -1,4 +1,4 @@
-"""Forgetting events: how often a network in training unlearns an image that it had classified correctly."""
+"""Forgetting events: how often a network, while training, unlearns an image that was classified correctly."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from ddjax.types import Network, Params, RealData
 
 
 class Forgetting(NamedTuple):
-    """What one training tells of each image.
+    """The forgetting events of one training.
 
     Attributes:
-        events: `[n]` int32, how often it was wrong when it had been right an epoch before.
-        learned: `[n]` bool, whether it was ever right.
-        accuracy: `[epochs]` float, percent of the images that were right when their turn came.
+        events: the number of times that each image was classified wrongly, and correctly the time before,
+            `[n]` int32.
+        learned: whether each image was ever classified correctly, `[n]` bool.
+        accuracy: the percentage of images that were classified correctly when their minibatch came, for each
+            epoch, `[epochs]` float.
         params: the trained weights, whose features other selections can look at.
     """
 
@@ -31,20 +33,20 @@ class Forgetting(NamedTuple):
 
     @property
     def scores(self) -> np.ndarray:
-        """`[n]` int64, the events; of what was never learned one more than of any other image."""
+        """The events, `[n]` int64; images that were never learned have one more than the largest number."""
         events = np.asarray(self.events, np.int64)
         return np.where(np.asarray(self.learned), events, events.max() + 1)
 
 
 class _Seen(NamedTuple):
-    """What the training has shown of each image so far.
+    """The record of the training so far.
 
     Attributes:
-        events: `[n]` int32, as in `Forgetting`.
-        right: `[n]` bool, whether the image was right when its turn came last.
-        learned: `[n]` bool, as in `Forgetting`.
-        shares: `[epochs * steps]` float, the share of right images in each minibatch.
-        step: `[]` int32, minibatches seen.
+        events: the number of forgetting events of each image, `[n]` int32.
+        right: whether each image was classified correctly in its last minibatch, `[n]` bool.
+        learned: whether each image was ever classified correctly, `[n]` bool.
+        shares: the share of correctly classified images in each minibatch, `[epochs * steps]` float.
+        step: the number of minibatches so far, `[]` int32.
     """
 
     events: jax.Array
@@ -67,25 +69,26 @@ def forgetting(
 ) -> Forgetting:
     """Train a network on all images and count forgetting events; pure, for use under `jit`.
 
-    An image's answer is looked at once in an epoch, by the weights that its minibatch is about to change.
-    Training is SGD with momentum, whose rate falls to zero along a cosine.
+    Each image is classified once in an epoch, by the weights that its minibatch is about to change. The
+    training is SGD with momentum; the learning rate falls to zero along a cosine.
 
     Args:
-        network: to train.
-        params: θ0.
-        data: real images on the device.
-        key: orders the images. Consumed.
-        epochs: passes over them, each in an order of its own; what is left over after the last full
-            minibatch waits for another.
-        batch_size: images in one step.
-        lr: learning rate at the start.
-        momentum: of SGD.
+        network: the network to train.
+        params: the initial weights, θ0.
+        data: the real images on the device.
+        key: the source of the order of the images. Consumed.
+        epochs: the number of passes over the images, each in a new order. Images left over after the last
+            full minibatch of a pass wait for a later pass.
+        batch_size: the number of images in one step.
+        lr: the learning rate at the start.
+        momentum: the momentum of SGD.
 
     Returns:
-        Events and trained weights.
+        The forgetting events and the trained weights.
 
     Raises:
-        ValueError: settings out of their range, a network for other images, or fewer images than a batch.
+        ValueError: a setting is out of its range, the network takes other images, or there are fewer images
+            than `batch_size`.
 
     References:
         Toneva et al. 2019, arXiv 1812.05159; algorithm 1.

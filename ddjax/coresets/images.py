@@ -1,4 +1,4 @@
-"""Coresets that look at the images alone: at random, the mean of each class, k-means centroids."""
+"""Coresets that need the images alone: random images, the mean of each class, k-means centroids."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ from ddjax.data import Split
 def check_enough(split: Split, per_class: int, num_classes: int) -> None:
     """Refuse more images per class than the smallest class has.
 
+    Args:
+        split: the split to select from.
+        per_class: the number of images of each class.
+        num_classes: the number of classes, K.
+
     Raises:
-        ValueError: the message names the class.
+        ValueError: `per_class` is below one, `num_classes` is below that of the split, or a class has fewer
+            than `per_class` images; the message names the smallest class.
     """
     checks.kind("split", split, Split, remedy="Give data.train.")
     checks.at_least("images per class", per_class, 1)
@@ -29,19 +35,19 @@ def check_enough(split: Split, per_class: int, num_classes: int) -> None:
 
 
 def random_real(split: Split, *, per_class: int, num_classes: int, seed: int) -> np.ndarray:
-    """Images drawn without replacement from each class.
+    """Draw images without replacement from each class.
 
     Args:
-        split: to draw from.
-        per_class: images of each class.
-        num_classes: K.
-        seed: of the draw.
+        split: the split to draw from.
+        per_class: the number of images of each class.
+        num_classes: the number of classes, K.
+        seed: the seed of the draw.
 
     Returns:
-        `[K, per_class]` int64, positions in the split.
+        The positions of the images in the split, `[K, per_class]` int64.
 
     Raises:
-        ValueError: a class has fewer images.
+        ValueError: a class has fewer than `per_class` images.
     """
     check_enough(split, per_class, num_classes)
     checks.at_least("seed", seed, 0)
@@ -51,19 +57,19 @@ def random_real(split: Split, *, per_class: int, num_classes: int, seed: int) ->
 
 
 def real_images(split: Split, *, per_class: int, num_classes: int, seed: int) -> np.ndarray:
-    """The images of `random_real`.
+    """Draw real images without replacement from each class, at the positions of `random_real`.
 
     Args:
-        split: to draw from.
-        per_class: images of each class.
-        num_classes: K.
-        seed: of the draw.
+        split: the split to draw from.
+        per_class: the number of images of each class.
+        num_classes: the number of classes, K.
+        seed: the seed of the draw.
 
     Returns:
-        `[K, per_class, *input_shape]` float32, encoded.
+        The encoded images, `[K, per_class, *input_shape]` float32.
 
     Raises:
-        ValueError: a class has fewer images.
+        ValueError: a class has fewer than `per_class` images.
     """
     return images_at(split, random_real(split, per_class=per_class, num_classes=num_classes, seed=seed))
 
@@ -72,11 +78,11 @@ def images_at(split: Split, rows: np.ndarray) -> np.ndarray:
     """The images at given positions of a split.
 
     Args:
-        split: to take from.
-        rows: `[...]` whole numbers.
+        split: the split to take images from.
+        rows: the positions, whole numbers `[...]`.
 
     Returns:
-        `[..., *input_shape]` float32, encoded.
+        The encoded images, `[..., *input_shape]` float32.
     """
     return split.at(rows.ravel()).encoded().reshape(*rows.shape, *split.input_shape)
 
@@ -85,11 +91,11 @@ def class_means(split: Split, *, num_classes: int) -> np.ndarray:
     """The mean of each class's encoded examples.
 
     Args:
-        split: to average over.
-        num_classes: K.
+        split: the split to average over.
+        num_classes: the number of classes, K.
 
     Returns:
-        `[K, 1, *input_shape]` float32.
+        The means, `[K, 1, *input_shape]` float32.
 
     Raises:
         ValueError: a class has no image.
@@ -103,13 +109,13 @@ def k_means(split: Split, *, per_class: int, num_classes: int, seed: int) -> np.
     """The centroids of k-means within each class, on encoded examples (scikit-learn, k-means++ start).
 
     Args:
-        split: to cluster.
-        per_class: centroids of each class.
-        num_classes: K.
-        seed: of the starting points.
+        split: the split to cluster.
+        per_class: the number of centroids of each class.
+        num_classes: the number of classes, K.
+        seed: the seed of the starting points.
 
     Returns:
-        `[K, per_class, *input_shape]` float32.
+        The centroids, `[K, per_class, *input_shape]` float32.
 
     Raises:
         ValueError: a class has fewer images than centroids.
@@ -133,4 +139,4 @@ INITIAL_IMAGES: dict[str, Callable[..., np.ndarray] | None] = {
     "real": real_images,
     "k_means": k_means,
 }
-"""What distilled images may start from, by name; None for noise."""
+"""The functions that make initial distilled images, by name; None for noise."""

@@ -1,6 +1,6 @@
-"""Selections: the positions of a few points that stand for all, each a function of the points alone.
+"""Selections: the positions of a few points that represent all, as functions of the points alone.
 
-Distances are Euclidean. Where several points serve equally well, the first is taken.
+Distances are Euclidean. Of several equally good points the first is taken.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ddjax.data import Split
 def by_class(
     select: Callable[[np.ndarray, int], np.ndarray], points: np.ndarray, split: Split, *, per_class: int
 ) -> np.ndarray:
-    """A selection within each class.
+    """Apply a selection to each class.
 
     Args:
-        select: `(points [n, F], count) -> positions [count]`, e.g. `herding`.
-        points: `[n, ...]`, one for each image of the split.
-        split: whose labels say which points belong together.
-        per_class: images of each class.
+        select: the selection, `(points [n, F], count) -> positions [count]`, e.g. `herding`.
+        points: the points, `[n, ...]`, one for each image of the split.
+        split: the split whose labels divide the points into classes.
+        per_class: the number of images of each class.
 
     Returns:
-        `[K, per_class]` int64, positions in the split; those of a class in the order of their selection.
+        The positions in the split, `[K, per_class]` int64; within a class in the order of selection.
 
     Raises:
-        ValueError: a class has fewer images, or there is not one point for each image.
+        ValueError: a class has fewer than `per_class` images, or the numbers of points and images differ.
     """
     check_enough(split, per_class, split.num_classes)
     checks.equal("points: how many", len(points), len(split), remedy="Give one for each image of the split.")
@@ -43,26 +43,26 @@ def by_class(
 
 
 def herding(points: np.ndarray, count: int) -> np.ndarray:
-    """Points whose mean stays as close as possible to the mean of all: kernel herding with a linear kernel.
+    """Select points whose mean stays near the mean of all points: kernel herding with a linear kernel.
 
-        s_i = argmin_j ‖i μ - Σ_{l < i} x_{s_l} - x_j‖    over the j not yet selected, i = 1, 2, ...
+        s_i = argmin_j ‖i μ - Σ_{l < i} x_{s_l} - x_j‖    over all j not yet selected, i = 1, 2, ...
 
     Args:
-        points: `[n, F]` float.
-        count: m.
+        points: the points to select from, `[n, F]` float.
+        count: the number of points to select, m.
 
     Returns:
-        `[m]` int64, in the order of their selection; fewer are the first of more.
+        The positions, `[m]` int64, in the order of selection. A smaller m gives the first of these.
 
     Raises:
-        ValueError: no such points, or fewer than m.
+        ValueError: the points are not finite floats `[n, F]`, `count` is below one, or n is below `count`.
 
     References:
-        Welling 2009; Rebuffi et al. 2017, arXiv 1611.07725. Without repetition, as the authors of the
-        condensation papers do: github.com/VICO-UoE/DatasetCondensation, issue 15.
+        Welling 2009; Rebuffi et al. 2017, arXiv 1611.07725. Without repetition, as in the code of the
+        condensation papers: github.com/VICO-UoE/DatasetCondensation, issue 15.
     """
     points, squares = _centred(points, count)
-    # About their mean, i μ is zero and only the points' sum is left.
+    # The points are centred: i μ is zero, and only the sum of the selected points is left.
     total = np.zeros_like(points[0])
     chosen: list[int] = []
     score = squares.copy()
@@ -75,41 +75,42 @@ def herding(points: np.ndarray, count: int) -> np.ndarray:
 
 
 def nearest(points: np.ndarray, count: int) -> np.ndarray:
-    """The points nearest to the mean of all: herding that forgets what it has selected.
+    """Select the points nearest to the mean of all: herding without regard to earlier selections.
 
     Args:
-        points: `[n, F]` float.
-        count: m.
+        points: the points to select from, `[n, F]` float.
+        count: the number of points to select, m.
 
     Returns:
-        `[m]` int64, nearest first; fewer are the first of more, and the first one is herding's.
+        The positions, `[m]` int64, nearest first. A smaller m gives the first of these; the very first is
+        also the first of `herding`.
 
     Raises:
-        ValueError: no such points, or fewer than m.
+        ValueError: the points are not finite floats `[n, F]`, `count` is below one, or n is below `count`.
     """
     _, squares = _centred(points, count)
     return np.argsort(squares, kind="stable")[:count]
 
 
 def k_center(points: np.ndarray, count: int) -> np.ndarray:
-    """Greedy k-center: each new point is the one furthest from those selected so far.
+    """Select points by greedy k-center: each new point is the one furthest from those selected so far.
 
-    The largest distance from a point to its nearest selected one is at most twice that of the best selection.
-    The first is the point nearest to the mean.
+    The largest distance from a point to the nearest selected point is at most twice that of the best
+    selection. The first selected point is the one nearest to the mean.
 
     Args:
-        points: `[n, F]` float.
-        count: m.
+        points: the points to select from, `[n, F]` float.
+        count: the number of points to select, m.
 
     Returns:
-        `[m]` int64, in the order of their selection; fewer are the first of more.
+        The positions, `[m]` int64, in the order of selection. A smaller m gives the first of these.
 
     Raises:
-        ValueError: no such points, or fewer than m.
+        ValueError: the points are not finite floats `[n, F]`, `count` is below one, or n is below `count`.
 
     References:
-        Gonzalez 1985; Sener and Savarese 2018, arXiv 1708.00489. The start is that of the authors of the
-        condensation papers: github.com/VICO-UoE/DatasetCondensation, issue 21.
+        Gonzalez 1985; Sener and Savarese 2018, arXiv 1708.00489. The first point is chosen as in the code
+        of the condensation papers: github.com/VICO-UoE/DatasetCondensation, issue 21.
     """
     points, squares = _centred(points, count)
     chosen = [int(squares.argmin())]
@@ -123,22 +124,22 @@ def k_center(points: np.ndarray, count: int) -> np.ndarray:
 
 
 def facility_location(points: np.ndarray, count: int) -> np.ndarray:
-    """Points that are near to all others: the greedy maximum of a submodular function.
+    """Select points that are near to all others: the greedy maximum of a submodular function.
 
         F(S) = Σ_i (c - min_{j ∈ S} ‖x_i - x_j‖),    c the largest distance, F(∅) = 0
 
-    which is at least 1 - 1/e of what the best m points reach. The distances are kept, 4 n² bytes (144 MB for
-    6,000 points of a class), so that each further point takes one pass over them.
+    The F of this selection is at least 1 - 1/e times the F of the best m points. All distances are stored,
+    4 n² bytes (144 MB for 6,000 points of a class), so that each further point takes one pass over them.
 
     Args:
-        points: `[n, F]` float; under CRAIG the gradients of a class.
-        count: m.
+        points: the points to select from, `[n, F]` float; in CRAIG the gradients of a class.
+        count: the number of points to select, m.
 
     Returns:
-        `[m]` int64, in the order of their selection; fewer are the first of more.
+        The positions, `[m]` int64, in the order of selection. A smaller m gives the first of these.
 
     Raises:
-        ValueError: no such points, or fewer than m.
+        ValueError: the points are not finite floats `[n, F]`, `count` is below one, or n is below `count`.
 
     References:
         Nemhauser, Wolsey and Fisher 1978; Mirzasoleiman et al. 2020, arXiv 1906.01827 (CRAIG).
@@ -164,19 +165,21 @@ def _facilities(points: jax.Array, count: int) -> jax.Array:
 
 
 def cluster_sizes(points: np.ndarray, split: Split, rows: np.ndarray) -> np.ndarray:
-    """How many points of its class are nearer to each selected one than to the others: CRAIG's weights.
+    """The number of points nearest to each selected point of their class: the weights of CRAIG.
 
     Args:
-        points: `[n, F]` float, one for each image of the split.
-        split: whose labels say which points belong together.
-        rows: `[K, m]`, positions in the split of the selected images of each class, as `by_class` gives them.
+        points: the points, `[n, F]` float, one for each image of the split.
+        split: the split whose labels divide the points into classes.
+        rows: the positions in the split of the selected images of each class, `[K, m]`, as returned by
+            `by_class`.
 
     Returns:
-        `[K, m]` int64; those of a class sum to its number of images. Of points in the same place the first
-        selected has all.
+        The numbers, `[K, m]` int64; those of a class sum to the number of images of the class. Of several
+        selected points in the same place, the first has the whole number and the others zero.
 
     Raises:
-        ValueError: no such points, or rows of another shape or class.
+        ValueError: the points are not finite floats `[n, F]`, their number is not that of the images, or the
+            rows have another shape or contain images of other classes.
     """
     checks.equal("points: how many", len(points), len(split), remedy="Give one for each image of the split.")
     rows = np.asarray(rows)
@@ -189,7 +192,7 @@ def cluster_sizes(points: np.ndarray, split: Split, rows: np.ndarray) -> np.ndar
     def sizes(members: np.ndarray, selected: np.ndarray) -> np.ndarray:
         cluster, squares = _centred(points[members], len(selected))
         at = np.searchsorted(members, selected)
-        # ‖x_i‖², the same for all that are selected, is left out.
+        # ‖x_i‖², the same for all selected points, is left out.
         nearest = (squares[at] - 2 * cluster @ cluster[at].T).argmin(1)
         return np.bincount(nearest, minlength=len(selected))
 
@@ -197,18 +200,18 @@ def cluster_sizes(points: np.ndarray, split: Split, rows: np.ndarray) -> np.ndar
 
 
 def most_forgotten(events: np.ndarray, count: int, *, seed: int) -> np.ndarray:
-    """The points that were forgotten most often; among equals some at random.
+    """Select the points that were forgotten most often, at random among equally forgotten points.
 
     Args:
-        events: `[n]`, how often, e.g. `Forgetting.scores`.
-        count: m.
-        seed: of the draw among equals.
+        events: the number of forgetting events of each point, `[n]`, e.g. `Forgetting.scores`.
+        count: the number of points to select, m.
+        seed: the seed of the draw among equally forgotten points.
 
     Returns:
-        `[m]` int64, most often forgotten first.
+        The positions, `[m]` int64, most often forgotten first.
 
     Raises:
-        ValueError: not so many points, or a negative seed.
+        ValueError: `count` is below one or above n, or the seed is negative.
 
     References:
         Toneva et al. 2019, arXiv 1812.05159.
@@ -220,10 +223,10 @@ def most_forgotten(events: np.ndarray, count: int, *, seed: int) -> np.ndarray:
 
 
 def _centred(points: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The points about their mean, which loses fewer digits, and their squared norms.
+    """The points minus their mean, which loses fewer digits, and their squared norms.
 
     Raises:
-        ValueError: no finite floats `[n, F]`, or fewer than `count`.
+        ValueError: the points are not finite floats `[n, F]`, `count` is below one, or n is below `count`.
     """
     points = np.asarray(points)
     if points.ndim != 2 or points.dtype.kind != "f" or not np.isfinite(points).all():

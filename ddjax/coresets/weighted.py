@@ -1,4 +1,4 @@
-"""Images with weights, as a schedule that a network can be trained on."""
+"""Weighted images as a schedule that networks can be trained on."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from ddjax.types import Schedule
 
 
 def weighted_schedule(images: np.ndarray, weights: np.ndarray | None = None) -> Schedule:
-    """All images in one step, for a recipe of kind `train`.
+    """A schedule of one step with all images, for a recipe of kind `train`.
 
-    Cross-entropy is linear in the labels, so that an image whose label's row sums to w, and not to one, has a
+    Cross-entropy is linear in the labels. So an image whose row of labels sums to w, instead of one, has a
     loss and a gradient w times as large:
 
         Σ_k (w y_k) log p_k = w Σ_k y_k log p_k
 
     Args:
-        images: `[K, m, *input_shape]` float, encoded; m of each class.
-        weights: `[K, m]`, of each image's loss, not negative and not all zero; scaled to a mean of one, so
-            that a learning rate keeps its meaning. All one where left out.
+        images: the encoded images, `[K, m, *input_shape]` float, m of each class.
+        weights: the weight of each image's loss, `[K, m]`, not negative and not all zero. The weights are
+            scaled to a mean of one, so that a learning rate keeps its meaning. All one by default.
 
     Returns:
-        `inputs [1, K * m, *input_shape]`, `labels [1, K * m, K]` whose rows sum to `weights`, no rates.
+        The schedule: `inputs [1, K * m, *input_shape]`, `labels [1, K * m, K]` whose rows sum to the scaled
+        weights, and no learning rates.
 
     Raises:
         ValueError: images or weights of other shapes, or weights that are negative or all zero.

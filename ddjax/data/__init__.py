@@ -1,4 +1,4 @@
-"""The real data: sources, the validation split, tasks of classes, minibatches drawn inside jit."""
+"""The real data: their sources, the validation split, tasks of classes, minibatches drawn inside jit."""
 
 from ddjax.data.classes import with_classes
 from ddjax.data.dataset import Dataset, Split, from_arrays

@@ -1,4 +1,4 @@
-"""The checks on images and labels: one set for every source, so that all refuse the same mistakes.
+"""The checks on images and labels, the same for every source, so that all sources refuse the same mistakes.
 
 Every refusal is a ValueError that says what was expected, what was got and what to do.
 """
@@ -15,14 +15,14 @@ _LARGEST_LABEL = np.iinfo(np.int32).max - 1
 
 
 class RawArrays(NamedTuple):
-    """What a source gives, before the validation split.
+    """The arrays of a source, before the validation split.
 
     Attributes:
-        x_train: `[n, H, W, C]` uint8.
-        y_train: `[n]` int32.
-        x_test: `[m, H, W, C]` uint8.
-        y_test: `[m]` int32.
-        class_names: K names; empty where the source does not name them.
+        x_train: the training images, `[n, H, W, C]` uint8.
+        y_train: the labels of the training images, `[n]` int32.
+        x_test: the test images, `[m, H, W, C]` uint8.
+        y_test: the labels of the test images, `[m]` int32.
+        class_names: the names of the K classes; empty if the source has no names.
     """
 
     x_train: np.ndarray
@@ -33,15 +33,15 @@ class RawArrays(NamedTuple):
 
 
 def images(what: str, value: Any) -> np.ndarray:
-    """Check images and bring them to bytes.
+    """Check images and convert them to bytes.
 
     Args:
-        what: how messages call the argument.
-        value: `[n, H, W, C]` or `[n, H, W]` (one channel), uint8 or floats in [0, 1]; floats are rounded
-            to 8 bits.
+        what: the name of the images in error messages.
+        value: the images, `[n, H, W, C]` or `[n, H, W]` (one channel), uint8 or floats in [0, 1]; floats are
+            rounded to 8 bits.
 
     Returns:
-        `[n, H, W, C]` uint8.
+        The images, `[n, H, W, C]` uint8.
 
     Raises:
         ValueError: wrong rank, no images, channels first, another dtype, floats outside [0, 1], NaN.
@@ -64,13 +64,13 @@ def labels(what: str, value: Any, *, length: int, num_classes: int | None = None
     """Check labels against the images they belong to.
 
     Args:
-        what: how messages call the argument.
-        value: `[n]` integers in [0, K).
-        length: n, the number of images.
-        num_classes: K; None where the labels themselves define it.
+        what: the name of the labels in error messages.
+        value: the labels, `[n]` integers in [0, K).
+        length: the number of images, n.
+        num_classes: the number of classes, K; None if the labels themselves define K.
 
     Returns:
-        `[n]` int32.
+        The labels, `[n]` int32.
 
     Raises:
         ValueError: wrong rank, dtype or length, a negative label, a label of K or more.
@@ -106,10 +106,15 @@ def labels(what: str, value: Any, *, length: int, num_classes: int | None = None
 
 
 def every_class_present(what: str, value: np.ndarray, num_classes: int) -> None:
-    """Refuse training labels in which a class has no image, or that hold one class only.
+    """Refuse training labels in which a class has no image, or that contain one class only.
+
+    Args:
+        what: the name of the labels in error messages.
+        value: the labels, `[n]` integers in [0, K).
+        num_classes: the number of classes, K.
 
     Raises:
-        ValueError: as said.
+        ValueError: `num_classes` is below two, or one of the K classes has no label.
     """
     if num_classes < 2:
         raise ValueError(f"{what}: expected at least two classes; got {num_classes}. Nothing to classify.")
@@ -128,8 +133,13 @@ def every_class_present(what: str, value: np.ndarray, num_classes: int) -> None:
 def same_shape(what: str, value: np.ndarray, expected: np.ndarray) -> None:
     """Refuse images of another shape than the training images.
 
+    Args:
+        what: the name of the images in error messages.
+        value: the images to check, `[m, H, W, C]`.
+        expected: the training images, `[n, H, W, C]`.
+
     Raises:
-        ValueError: as said.
+        ValueError: the images differ from the training images in height, width or number of channels.
     """
     if value.shape[1:] != expected.shape[1:]:
         raise ValueError(
@@ -141,8 +151,14 @@ def same_shape(what: str, value: np.ndarray, expected: np.ndarray) -> None:
 def class_names(value: Sequence[str]) -> tuple[str, ...]:
     """Check the names of the classes.
 
+    Args:
+        value: the names, a sequence of strings.
+
+    Returns:
+        The names as a tuple.
+
     Raises:
-        ValueError: an empty sequence, or something else than strings.
+        ValueError: an empty sequence, or items that are no strings.
     """
     names = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
     if not names or not all(isinstance(name, str) for name in names):

@@ -1,14 +1,15 @@
 """The cache of decoded TFDS sets: plain arrays, written whole or not at all, checked on reading.
 
 A file is an uncompressed .npz of the four arrays and the class names, with the SHA-256 of all of them.
-It is never pickled. The cache only saves time: whatever is wrong with it is a warning, and the set is
-decoded again.
+Nothing is pickled. The cache only saves time: a file that is damaged or cannot be written is a warning, and
+the set is decoded again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from ddjax import npz
 from ddjax.data.arrays import RawArrays
 from ddjax.files import write_atomic
 
 
 def directory() -> Path:
-    """`$DDJAX_CACHE_DIR`, else `$XDG_CACHE_HOME/ddjax`, else `~/.cache/ddjax`."""
+    """The cache's directory: `$DDJAX_CACHE_DIR`, else `$XDG_CACHE_HOME/ddjax`, else `~/.cache/ddjax`."""
     if own := os.environ.get("DDJAX_CACHE_DIR"):
         return Path(own).expanduser()
     if shared := os.environ.get("XDG_CACHE_HOME"):
@@ -30,11 +32,11 @@ def directory() -> Path:
 
 
 def cached(key: str, decode: Callable[[], RawArrays]) -> RawArrays:
-    """The arrays stored under `key`, or those that `decode` gives, which are then stored.
+    """The arrays stored under `key`, or else those that `decode` returns, which are then stored.
 
     Args:
-        key: a file name that changes whenever the source does.
-        decode: makes the arrays; called when they are not stored or the stored ones are damaged.
+        key: a file name, without suffix, that changes whenever the source changes.
+        decode: the function that makes the arrays, called if none are stored or the stored ones are damaged.
 
     Returns:
         The arrays.
@@ -75,10 +77,8 @@ def _digest(members: Mapping[str, np.ndarray]) -> str:
 
 
 def _read(path: Path) -> RawArrays:
-    # np.load leaves a file that it opens itself open when it is damaged.
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        members = {name: file[name] for name in RawArrays._fields}
-        stored = str(file["sha256"])
+    members = npz.read(path, limit=sys.maxsize)
+    stored = str(members.pop("sha256"))
     if _digest(members) != stored:
         raise ValueError("its SHA-256 does not match")
     return RawArrays(**{**members, "class_names": tuple(str(name) for name in members["class_names"])})

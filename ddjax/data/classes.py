@@ -1,4 +1,4 @@
-"""A part of a data set's classes, as a data set of its own."""
+"""Some classes of a data set, as a data set of their own."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ddjax.data.dataset import Dataset, Split
 
 
 def with_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
-    """The examples of some classes, numbered anew in the order given; encoded as before.
+    """The examples of some classes, which are numbered anew in the given order; the encoding stays.
 
     Args:
         data: the data set to take classes from.
-        classes: the numbers of the classes to keep, of `range(data.num_classes)`, each at most once.
+        classes: the numbers of the classes to keep, from `range(data.num_classes)`, each at most once.
 
     Returns:
         A data set of `len(classes)` classes in which `classes[k]` is class k, in all three splits.
 
     Raises:
-        ValueError: no class, one twice, or one that is not there.
+        ValueError: no data set, an empty `classes`, a repeated class, or a class that the data do not have.
     """
     checks.kind("data", data, Dataset, remedy="Use ddjax.data.load or ddjax.data.from_arrays.")
     wanted = [int(k) for k in classes]
@@ -31,7 +31,7 @@ def with_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
             f"classes: expected one or more of 0 to {data.num_classes - 1}, each once; got {wanted}. "
             "Give the numbers of the classes to keep."
         )
-    # What a class is called now, by what it was; -1 where it is left out.
+    # The new number of each old class; -1 for classes that are left out.
     names = np.full(data.num_classes, -1, np.int32)
     names[wanted] = np.arange(len(wanted))
 

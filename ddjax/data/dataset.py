@@ -1,8 +1,9 @@
 """`Dataset` and `Split`: the real training, validation and test examples, and how networks see them.
 
-The validation split is taken from training, class by class, by a seed. Images stay uint8; what networks
-see is x = (pixel / 255 - mean) / std with the channel statistics of the whole training set, validation
-included, so that they do not depend on the seed. Other encodings (`ddjax.encodings`) take their place.
+The validation split is taken from the training set, class by class, as a seed decides. Images stay uint8.
+Networks see x = (pixel / 255 - mean) / std with the channel statistics of the whole training set, validation
+included, so that the statistics do not depend on the seed. Other encodings (`ddjax.encodings`) can replace
+this normalisation.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ class Split:
     """One part of a data set.
 
     Attributes:
-        raw: `[n, *raw_shape]`; of images `[n, H, W, C]` uint8, of texts `[n, L]` whole numbers.
-        labels: `[n]` int32 in [0, K).
-        encoding: what networks see of the raw examples.
-        num_classes: K; left out, it is the largest label plus one.
+        raw: the raw examples, `[n, *raw_shape]`; for images `[n, H, W, C]` uint8, for texts `[n, L]` whole
+            numbers.
+        labels: the labels of the examples, `[n]` int32 in [0, K).
+        encoding: the encoding by which networks see the raw examples.
+        num_classes: the number of classes, K; by default the largest label plus one.
     """
 
     raw: np.ndarray
@@ -62,22 +64,22 @@ class Split:
 
     @property
     def images(self) -> np.ndarray:
-        """`raw` of a split of images, `[n, H, W, C]` uint8.
+        """The raw examples of a split of images, `[n, H, W, C]` uint8.
 
         Raises:
-            ValueError: the examples are no images.
+            ValueError: the examples are not images.
         """
         as_image_shape(self.raw.shape[1:], "split")
         return self.raw
 
     @property
     def mean(self) -> np.ndarray:
-        """`[C]` float32, the mean of pixel / 255 that images are normalised by."""
+        """The mean of pixel / 255 by which images are normalised, `[C]` float32."""
         return channels_of(self.encoding).mean
 
     @property
     def std(self) -> np.ndarray:
-        """`[C]` float32, the std of pixel / 255 that images are normalised by."""
+        """The standard deviation of pixel / 255 by which images are normalised, `[C]` float32."""
         return channels_of(self.encoding).std
 
     @property
@@ -86,7 +88,7 @@ class Split:
         return self.encoding.input_shape(self.raw.shape[1:])
 
     def encoded(self) -> np.ndarray:
-        """`[n, *input_shape]` float32, what a network sees."""
+        """The examples as networks see them, `[n, *input_shape]` float32."""
         return np.asarray(self.encoding.encode(self.raw))
 
     normalised = encoded
@@ -95,10 +97,10 @@ class Split:
         """A part of the split.
 
         Args:
-            rows: `[m]` positions, or `[n]` booleans.
+            rows: the examples to take, `[m]` positions or `[n]` booleans.
 
         Returns:
-            The examples there, in that order, of as many classes.
+            The examples at these rows, in that order; the number of classes stays the same.
         """
         raw, labels = np.ascontiguousarray(self.raw[rows]), self.labels[rows]
         return dataclasses.replace(self, raw=raw, labels=labels)
@@ -110,10 +112,10 @@ class Dataset:
 
     Attributes:
         name: the name of the data in artifacts and records.
-        train: what is distilled.
-        validation: taken from training; φ and settings are chosen on it.
-        test: seen by the final evaluation only.
-        class_names: K names.
+        train: the training split, from which φ is distilled.
+        validation: the split taken from the training set, on which φ and settings are chosen.
+        test: the test split, which only the final evaluation sees.
+        class_names: the names of the K classes.
     """
 
     name: str
@@ -124,44 +126,44 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of an encoded example, of images `(H, W, C)`."""
+        """The shape of an encoded example; for images `(H, W, C)`."""
         return self.train.input_shape
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """`(H, W, C)` of data that are images.
+        """The shape of the images, `(H, W, C)`.
 
         Raises:
-            ValueError: the examples are no images.
+            ValueError: the examples are not images.
         """
         return as_image_shape(self.input_shape, self.name)
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """The number of classes, K."""
         return len(self.class_names)
 
     @property
     def encoding(self) -> Encoding:
-        """What networks see of the raw examples; the same in all splits."""
+        """The encoding by which networks see the raw examples; the same in all splits."""
         return self.train.encoding
 
     @property
     def mean(self) -> np.ndarray:
-        """`[C]` float32, the mean of pixel / 255 that images are normalised by."""
+        """The mean of pixel / 255 by which images are normalised, `[C]` float32."""
         return self.train.mean
 
     @property
     def std(self) -> np.ndarray:
-        """`[C]` float32, the std of pixel / 255 that images are normalised by."""
+        """The standard deviation of pixel / 255 by which images are normalised, `[C]` float32."""
         return self.train.std
 
     def with_splits(self, change: Callable[[Split], Split], **facts: Any) -> Dataset:
         """The data with every split changed in the same way.
 
         Args:
-            change: the function of a split.
-            **facts: other fields to replace.
+            change: the function that returns the changed split, `split -> split`.
+            **facts: other fields of the data set to replace, by name.
 
         Returns:
             The changed data.
@@ -179,7 +181,7 @@ class Dataset:
             The data with that encoding.
 
         Raises:
-            ValueError: the encoding is not made for these examples.
+            ValueError: the encoding does not fit these examples.
         """
         return self.with_splits(lambda split: dataclasses.replace(split, encoding=encoding))
 
@@ -200,22 +202,24 @@ def from_arrays(
     """A data set from arrays in memory.
 
     Args:
-        x_train: `[n, H, W, C]` or `[n, H, W]`, uint8 or floats in [0, 1] (rounded to 8 bits).
-        y_train: `[n]` integers in [0, K), every class present.
-        x_test: `[m, H, W, C]`, as x_train.
-        y_test: `[m]` integers in [0, K).
-        name: how artifacts and records call the data.
-        class_names: K names; "0", "1", ... where left out.
-        x_validation: images to validate on; left out, a share of the training set is taken.
-        y_validation: their labels.
+        x_train: the training images, `[n, H, W, C]` or `[n, H, W]`, uint8 or floats in [0, 1] (rounded to 8
+            bits).
+        y_train: the labels of the training images, `[n]` integers in [0, K), every class present.
+        x_test: the test images, `[m, H, W, C]` or `[m, H, W]`, in the same format as the training images.
+        y_test: the labels of the test images, `[m]` integers in [0, K).
+        name: the name of the data in artifacts and records.
+        class_names: the names of the K classes; by default "0", "1", ...
+        x_validation: the validation images; by default a share of the training set is taken.
+        y_validation: the labels of the validation images.
         validation_fraction: the share of each class that is taken from training, in (0, 1).
-        seed: chooses which images are taken.
+        seed: the seed that decides which images are taken.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: anything else than the above; the message says what was got and what to do.
+        ValueError: an argument that is not as described above; the message says what was expected, what was
+            got and what to do.
     """
     return make_dataset(
         x_train,
@@ -243,25 +247,26 @@ def make_dataset(
     seed: int = 0,
     statistics: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Dataset:
-    """Check, split and normalise: what every source ends with.
+    """Check, split and normalise arrays: the last step of every source.
 
     Args:
-        x_train: as in `from_arrays`.
-        y_train: as in `from_arrays`.
-        x_test: as in `from_arrays`.
-        y_test: as in `from_arrays`.
-        name: how artifacts and records call the data.
-        class_names: K names; "0", "1", ... where left out.
-        validation: images and labels; None takes a share of the training set.
-        validation_fraction: the share of each class, in (0, 1).
-        seed: chooses which images are taken.
-        statistics: mean `[C]` and std `[C]` of pixel / 255; None measures them on the training set.
+        x_train: the training images, in a format that `from_arrays` accepts.
+        y_train: the labels of the training images.
+        x_test: the test images, in the same format.
+        y_test: the labels of the test images.
+        name: the name of the data in artifacts and records.
+        class_names: the names of the K classes; by default "0", "1", ...
+        validation: the validation images and their labels; None takes a share of the training set.
+        validation_fraction: the share of each class that is taken from training, in (0, 1).
+        seed: the seed that decides which images are taken.
+        statistics: the mean `[C]` and standard deviation `[C]` of pixel / 255; None measures them on the
+            training set.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: as `from_arrays`.
+        ValueError: an argument that `from_arrays` refuses.
     """
     checks.text("name", name, remedy="Give how artifacts and records shall call the data.")
     x_train = arrays.images("x_train", x_train)
@@ -290,17 +295,19 @@ def make_dataset(
 
 
 def stratified_split(labels: np.ndarray, *, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divide positions into two parts that hold the same share of every class.
+    """Divide the positions of examples into two parts with the same share of every class.
 
     A class of two images or more has at least one in each part; the only image of a class is kept.
 
     Args:
-        labels: `[n]` integers.
-        fraction: the share that is taken, in (0, 1).
-        seed: chooses which; the same on every machine and NumPy version.
+        labels: the labels of the examples, `[n]` integers.
+        fraction: the share of the examples that is taken, in (0, 1).
+        seed: the seed that decides which examples are taken; the result is the same on every machine and with
+            every NumPy version.
 
     Returns:
-        (kept, taken), positions in ascending order, n in all.
+        The positions of the examples that are kept and of those that are taken, each in ascending order; n
+        in all.
 
     Raises:
         ValueError: a fraction or a seed out of range, or no class with two images.
@@ -313,7 +320,7 @@ def stratified_split(labels: np.ndarray, *, fraction: float, seed: int) -> tuple
     checks.at_least("seed", seed, 0)
     if seed > _MAX_SEED:
         raise ValueError(f"seed: expected a whole number <= {_MAX_SEED}; got {seed}. Give a smaller one.")
-    # The stream of RandomState is frozen for good (NEP 19); default_rng's may change with NumPy.
+    # NumPy guarantees RandomState's numbers for all versions (NEP 19); default_rng's may change.
     random = np.random.RandomState(seed)
     is_taken = np.zeros(len(labels), bool)
     classes, sizes = np.unique(labels, return_counts=True)
@@ -329,13 +336,13 @@ def stratified_split(labels: np.ndarray, *, fraction: float, seed: int) -> tuple
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and std of pixel / 255 in each channel; a constant channel counts as std 1.
+    """The mean and standard deviation of pixel / 255 in each channel; 1 replaces a deviation of zero.
 
     Args:
-        images: `[n, H, W, C]` uint8.
+        images: the images, `[n, H, W, C]` uint8.
 
     Returns:
-        (mean `[C]`, std `[C]`), float32.
+        The mean `[C]` and the standard deviation `[C]`, float32.
     """
     total = np.zeros(images.shape[-1], np.uint64)
     squares = np.zeros(images.shape[-1], np.uint64)
@@ -345,14 +352,14 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         squares += (chunk * chunk).sum((0, 1, 2), dtype=np.uint64)
     count = images.size // images.shape[-1]
     mean = total / count
-    # In whole numbers of any size: the variance of a constant channel is zero exactly.
+    # Python's whole numbers have no limit, so that the variance of a constant channel is exactly zero.
     variance = [(count * int(q) - int(s) ** 2) / count**2 for s, q in zip(total, squares, strict=True)]
     std = np.sqrt(variance)
     return (mean / 255).astype(np.float32), np.where(std > 0, std / 255, 1).astype(np.float32)
 
 
 def _apportion(sizes: np.ndarray, fraction: float) -> np.ndarray:
-    """How many of each class are taken: the share of the whole, largest remainders first."""
+    """The number of examples taken from each class: its share, rounded by the largest remainders."""
     shares = fraction * sizes
     counts = np.floor(shares).astype(int)
     left = round(fraction * sizes.sum()) - counts.sum()

@@ -1,6 +1,6 @@
 """Real data on the device: a split becomes `RealData`, and minibatches are drawn from it inside jit.
 
-Images stay bytes on the device; only what is drawn is encoded, in the dtype of the encoding's arrays.
+Images stay bytes on the device; only the drawn examples are encoded, in the dtype of the encoding's arrays.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ def to_device(split: Split) -> RealData:
     """Copy a split to JAX's default device, with an index of its classes.
 
     Args:
-        split: n examples of K classes.
+        split: the split to copy, n examples of K classes.
 
     Returns:
         The split's arrays, its encoding, and the index of its classes.
 
     Raises:
-        ValueError: it is no split.
+        ValueError: `split` is no `Split`.
     """
     checks.kind("split", split, Split, remedy="Give the train, validation or test of a data set.")
     counts = np.bincount(split.labels, minlength=split.num_classes)
@@ -38,15 +38,15 @@ def to_device(split: Split) -> RealData:
 
 
 def minibatch(data: RealData, key: jax.Array, *, size: int) -> Batch:
-    """N examples, uniform over the split, with replacement.
+    """Draw N examples uniformly from a split, with replacement.
 
     Args:
         data: a split on the device.
-        key: consumed.
-        size: N.
+        key: the source of the random draw. Consumed.
+        size: the number of examples, N.
 
     Returns:
-        `inputs [N, *input_shape]`, encoded, and `labels [N]`.
+        The encoded `inputs [N, *input_shape]` and the `labels [N]`.
 
     Raises:
         ValueError: `size` below 1, or data that are not on the device.
@@ -58,16 +58,16 @@ def minibatch(data: RealData, key: jax.Array, *, size: int) -> Batch:
 
 
 def class_minibatch(data: RealData, key: jax.Array, *, size: int) -> jax.Array:
-    """N examples of every class, uniform over the class, with replacement.
+    """Draw N examples of every class uniformly from the class, with replacement.
 
     Args:
-        data: a split on the device. A training split has an example of every class; a class without one
-            gives NaN, never examples of another class.
-        key: consumed.
-        size: N.
+        data: a split on the device. A training split has an example of every class; a class without examples
+            yields NaN, never examples of another class.
+        key: the source of the random draws. Consumed.
+        size: the number of examples of each class, N.
 
     Returns:
-        `[K, N, *input_shape]`, encoded; entry k holds examples of class k.
+        The encoded examples, `[K, N, *input_shape]`; entry k contains examples of class k.
 
     Raises:
         ValueError: `size` below 1, or data that are not on the device.

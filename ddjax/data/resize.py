@@ -1,4 +1,4 @@
-"""Images brought to the size and channels that a network takes."""
+"""Images converted to the size and number of channels that a network takes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from ddjax import checks
 from ddjax.data.dataset import Dataset, Split, channel_statistics
 from ddjax.encodings import Channels
 
-_CHUNK = 1024  # images resized at a time: bounds the memory of the floats between
+_CHUNK = 1024  # images resized at a time: bounds the memory of the intermediate floats
 
 
 def resize(data: Dataset, size: int | tuple[int, int]) -> Dataset:
     """The same data with images of another height and width.
 
-    Bilinear, with pixel centres at halves and, where the image shrinks, a triangle as wide as the scale
-    (antialiasing), as `jax.image.resize(..., "linear")` and Pillow's `BILINEAR` do; in floats, rounded to
-    8 bits once at the end. Mean and std are measured again on the resized training set, validation included;
-    data that have the size already are returned as they are, with the statistics that they brought.
+    The interpolation is bilinear with pixel centres at halves. Where the image shrinks, the triangle is as
+    wide as the scale (antialiasing), as in `jax.image.resize(..., "linear")` and Pillow's `BILINEAR`. The
+    computation is in floats, rounded to 8 bits once at the end. Mean and standard deviation are measured
+    again on the resized training set, validation included. Data that already have the size are returned
+    unchanged, with the statistics that they had.
 
     Args:
-        data: real data.
-        size: height and width, or one number for both.
+        data: the real data, a data set of images.
+        size: the new height and width, or one number for both.
 
     Returns:
-        The data under the same name.
+        The resized data, under the same name.
 
     Raises:
-        ValueError: no data, or a side below one.
+        ValueError: `data` is no `Dataset`, or a side is below one.
     """
     checks.kind("data", data, Dataset, remedy="Use ddjax.data.load or ddjax.data.from_arrays.")
     height, width = size if isinstance(size, tuple) else (size, size)
@@ -60,14 +61,15 @@ def repeat_channels(data: Dataset, channels: int) -> Dataset:
     """Grey images as images of several equal channels, for networks that were trained on colour.
 
     Args:
-        data: real data of one channel.
-        channels: how many.
+        data: the real data, images of one channel.
+        channels: the new number of channels.
 
     Returns:
-        The data under the same name; data that have the channels already are returned as they are.
+        The data with that number of channels, under the same name. Data that already have the number are
+        returned unchanged.
 
     Raises:
-        ValueError: no data, fewer than one channel, or images of another number than one.
+        ValueError: `data` is no `Dataset`, `channels` is below one, or the images have more than one channel.
     """
     checks.kind("data", data, Dataset, remedy="Use ddjax.data.load or ddjax.data.from_arrays.")
     checks.at_least("channels", channels, 1)
@@ -87,7 +89,7 @@ def repeat_channels(data: Dataset, channels: int) -> Dataset:
 
 
 def _weights(old: int, new: int) -> np.ndarray:
-    """`[new, old]` float32: how much each old pixel of a line gives to each new one; rows sum to one."""
+    """The weight of each old pixel of a line in each new one, `[new, old]` float32; rows sum to one."""
     scale = old / new
     reach = max(scale, 1.0)
     centres = (np.arange(new) + 0.5) * scale - 0.5

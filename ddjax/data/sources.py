@@ -1,8 +1,8 @@
 """Where data sets come from: `load` by name or by path.
 
 - `digits`: scikit-learn's 1,797 handwritten digits of 8 by 8 pixels, embedded, no download.
-- the path of an `.npz` with `x_train`, `y_train`, `x_test`, `y_test`.
-- an image-classification set of TFDS, by its TFDS name, prepared as array_record files; read without
+- The path of an `.npz` with `x_train`, `y_train`, `x_test`, `y_test`.
+- An image-classification set of TFDS, by its TFDS name, prepared as array_record files; read without
   TensorFlow, decoded once and then kept in `ddjax.data.cache`.
 """
 
@@ -11,17 +11,18 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from ddjax import checks
+from ddjax import checks, npz
 from ddjax.data import cache, tfds_files
 from ddjax.data.dataset import Dataset, make_dataset, stratified_split
 
 _DIGITS = "digits"
 _DIGITS_TEST_FRACTION = 0.2
-_DIGITS_TEST_SEED = 0  # fixed: the test images of `digits` are the same for everybody
+_DIGITS_TEST_SEED = 0  # fixed: everybody has the same test images of `digits`
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -32,11 +33,11 @@ _STATISTICS = {
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     "svhn_cropped": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
 }
-"""Mean and std of pixel / 255 over the training set, as published; others are measured."""
+"""Published mean and standard deviation of pixel / 255 over the training set; measured for all other sets."""
 
 
 def known_names() -> tuple[str, ...]:
-    """The names that `load` knows: `digits`, and what TFDS can prepare (not all of it images)."""
+    """The names that `load` knows: `digits`, and the sets that TFDS can prepare (not all of them images)."""
     return (_DIGITS, *tfds_files.builder_names())
 
 
@@ -47,14 +48,14 @@ def load(
     validation_fraction: float = 0.1,
     seed: int = 0,
 ) -> Dataset:
-    """A data set by its name or path.
+    """Load a data set by its name or path.
 
     Args:
-        name: `digits`, the path of an `.npz`, or a TFDS name: `mnist`, `cifar10`, `emnist/balanced`,
-            `mnist:3.0.1`. Of several versions on disk the newest is read.
-        data_dir: where TFDS sets lie; left out, `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+        name: the data set, as `digits`, the path of an `.npz`, or a TFDS name: `mnist`, `cifar10`,
+            `emnist/balanced`, `mnist:3.0.1`. Of several versions on disk the newest is read.
+        data_dir: the directory of TFDS sets; by default `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
         validation_fraction: the share of each training class that becomes the validation split.
-        seed: chooses which images that are.
+        seed: the seed that decides which images become the validation split.
 
     Returns:
         The data set, with uint8 images.
@@ -63,7 +64,7 @@ def load(
         ValueError: an unknown name, or data that are not images with one class label each.
         FileNotFoundError: the set is not prepared in `data_dir`, or there is no such `.npz`.
     """
-    if name != "":  # which is answered with what there is
+    if name != "":  # the empty name gets the error that lists the available sets
         checks.path("dataset", name, remedy="Give digits, the path of an .npz, or a TFDS name such as mnist.")
     if data_dir is not None:
         checks.path("data_dir", data_dir, remedy="Give the directory that holds TFDS sets, or leave it out.")
@@ -76,7 +77,7 @@ def load(
 
 
 def _digits(validation_fraction: float, seed: int) -> Dataset:
-    """scikit-learn's digits: grey levels 0 to 16 become bytes, a fifth of each class is the test split."""
+    """scikit-learn's digits: grey levels 0 to 16 become bytes; a fifth of each class is the test split."""
     from sklearn.datasets import load_digits
 
     levels, labels = load_digits(return_X_y=True)
@@ -108,18 +109,16 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"dataset: expected an .npz file; found none at {path}. {remedy}")
     try:
-        # np.load leaves a file that it opens itself open when it is damaged.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            available = list(file.keys())
-            missing = [key for key in _ARRAYS if key not in available]
-            members = {key: file[key] for key in _ARRAYS if key in available}
-    except Exception as error:  # a damaged archive or header can raise nearly anything
+        # As large as it may be: the file is the user's own training data.
+        members = npz.read(path, limit=sys.maxsize, only=_ARRAYS)
+    except ValueError as error:
         raise ValueError(
             f"dataset: expected an .npz of plain arrays; got {path} ({error}). {remedy}"
         ) from error
+    missing = [key for key in _ARRAYS if key not in members]
     if missing:
         raise ValueError(
-            f"dataset: expected {', '.join(_ARRAYS)} in {path}; got {', '.join(available) or 'nothing'}, "
+            f"dataset: expected {', '.join(_ARRAYS)} in {path}; got {', '.join(members) or 'none of them'}, "
             f"without {', '.join(missing)}. {remedy}"
         )
     return members
@@ -148,7 +147,7 @@ def _published_statistics(name: str) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _missing(name: str, data_dir: Path) -> Exception:
-    """What to raise for a set that is not on disk: not prepared, or not a name at all."""
+    """The error for a set that is not on disk: an unknown name, or a set that is not prepared."""
     known = known_names()
     builder = name.partition(":")[0].partition("/")[0]
     if tfds_files.is_name(name) and builder in known:

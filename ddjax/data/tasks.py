@@ -1,4 +1,4 @@
-"""A data set whose classes come a few at a time: the tasks of continual learning."""
+"""A data set whose classes arrive a few at a time: the tasks of continual learning."""
 
 from __future__ import annotations
 
@@ -13,46 +13,53 @@ from ddjax.data.dataset import Dataset
 
 
 class Stream(NamedTuple):
-    """Tasks one after the other, each of some classes that no other has.
+    """A sequence of tasks, each with its own classes.
 
     Attributes:
         data: the whole data set.
-        tasks: numbers of the classes of each task, in the order in which they come.
+        tasks: the numbers of the classes of each task, in the order of the tasks.
     """
 
     data: Dataset
     tasks: Sequence[Sequence[int]]
 
     def own(self, task: int) -> Dataset:
-        """The classes of one task, numbered anew: what is there to train on while the task lasts.
+        """The data of one task, classes numbered anew: the data to train on during that task.
 
         Args:
-            task: number of the task, from 0.
+            task: the number of the task, from 0.
+
+        Returns:
+            The data set of the task's classes.
         """
         return with_classes(self.data, self.tasks[task])
 
     def seen(self, task: int) -> Dataset:
-        """The classes of all tasks up to and with this one, numbered anew: what is tested after the task.
+        """The data of all tasks up to and including one, classes numbered anew: the test after that task.
 
         Args:
-            task: number of the task, from 0.
+            task: the number of the last task, from 0.
+
+        Returns:
+            The data set of the classes of these tasks.
         """
         return with_classes(self.data, [k for classes in self.tasks[: task + 1] for k in classes])
 
 
 def in_tasks(data: Dataset, num_tasks: int, *, seed: int | None = None) -> Stream:
-    """The classes of a data set, divided evenly into tasks.
+    """Divide the classes of a data set evenly into tasks.
 
     Args:
-        data: the data set.
-        num_tasks: number of tasks; each gets two classes or more.
-        seed: seed of the order in which the classes come; None for the order of their numbers.
+        data: the data set to divide.
+        num_tasks: the number of tasks; each has two classes or more.
+        seed: the seed of the order of the classes; None for the order of their numbers.
 
     Returns:
         The tasks and their data.
 
     Raises:
-        ValueError: the classes cannot be divided so.
+        ValueError: `num_tasks` is below one or does not divide the number of classes, or a task would have
+            fewer than two classes.
     """
     checks.at_least("num_tasks", num_tasks, 1)
     remedy = f"{data.name} has {data.num_classes} classes: give a num_tasks that divides them."

@@ -1,7 +1,7 @@
 """TFDS sets on disk: found, identified and decoded from array_record files without TensorFlow.
 
-tensorflow_datasets is imported inside the functions that need it, so that importing ddjax costs nothing
-and a cached set is loaded without it.
+tensorflow_datasets is imported only inside the functions that use it. So importing ddjax stays cheap, and a
+cached set is loaded without tensorflow_datasets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def is_name(name: str) -> bool:
-    """Whether `name` has the form `builder`, `builder/config` or `builder:1.2.3`."""
+    """Whether a name has the form of a TFDS name: `builder`, with or without `/config` and `:1.2.3`.
+
+    Args:
+        name: the name to check.
+
+    Returns:
+        True if the name has that form; the set itself may not exist.
+    """
     return _NAME.fullmatch(name) is not None
 
 
@@ -35,19 +42,26 @@ def builder_names() -> tuple[str, ...]:
 
 
 def data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
-    """`data_dir`, else `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
+    """The directory of TFDS sets.
+
+    Args:
+        data_dir: the directory that the user named, or None.
+
+    Returns:
+        The path of `data_dir`, else of `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+    """
     return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def find(name: str, data_dir: Path) -> Path | None:
-    """The directory that holds the newest prepared version of a set.
+    """The directory of the newest prepared version of a set.
 
     Args:
-        name: `builder`, `builder/config`, either with `:version`.
-        data_dir: where TFDS keeps its sets.
+        name: the TFDS name of the set, `builder` or `builder/config`, with or without `:version`.
+        data_dir: the directory of all TFDS sets.
 
     Returns:
-        e.g. `data_dir/mnist/3.0.1`; None where there is none.
+        The directory, e.g. `data_dir/mnist/3.0.1`; None if the set is not prepared.
 
     Raises:
         ValueError: the set is prepared in configurations, and `name` does not say which.
@@ -69,17 +83,17 @@ def find(name: str, data_dir: Path) -> Path | None:
 
 
 def identity(name: str, source: Path) -> str:
-    """A file name for exactly this preparation of a set: its name, version and a hash of what it holds.
+    """A file name for exactly this preparation of a set: the set's name, version and a hash.
 
-    The hash covers the descriptions and the name, size and time of every record file, not the path: the
+    The hash covers the descriptions and the name, size and time of every record file, but not the path: the
     same files mounted elsewhere are the same set.
 
     Args:
-        name: as given to `find`.
-        source: what `find` gave.
+        name: the name of the set, as given to `find`.
+        source: the directory that `find` returned.
 
     Returns:
-        e.g. `mnist-3.0.1-0123456789abcdef`.
+        The file name, e.g. `mnist-3.0.1-0123456789abcdef`.
     """
     digest = hashlib.sha256()
     for path in sorted(source.iterdir()):
@@ -95,18 +109,18 @@ def decode(source: Path) -> RawArrays:
     """Read and decode the training and test parts of a set.
 
     Args:
-        source: a directory that `find` gave.
+        source: the directory of the set, as returned by `find`.
 
     Returns:
         The arrays, in the order of the records.
 
     Raises:
-        ValueError: not array_record files, not images of one size with one label each, or no training or
-            test part.
+        ValueError: the files are not array_record files, the examples are not images of one size with one
+            label each, or the training or test part is missing.
     """
     import tensorflow_datasets as tfds
 
-    # Not tfds.builder: the set's own code may need TensorFlow, its description on disk does not.
+    # Not tfds.builder: a set's own code may need TensorFlow; the description on disk does not.
     builder: Any = tfds.builder_from_directory(source)
     image_key, label_key = _keys(builder)
     _require_splits(builder)
@@ -166,7 +180,7 @@ def _require_array_record(builder: Any) -> None:
 
 
 def _read_split(builder: Any, split: str, image_key: str, label_key: str) -> tuple[np.ndarray, np.ndarray]:
-    """All images `[n, H, W, C]` and labels `[n]` of a split, each record decoded once."""
+    """All images `[n, H, W, C]` and labels `[n]` of a split; each record is decoded once."""
     records = builder.as_data_source(split)
     images = np.empty((len(records), *builder.info.features[image_key].shape), np.uint8)
     labels = np.empty(len(records), np.int32)

@@ -1,7 +1,8 @@
 """The machinery of launchers: flags, settings, plan, work directory, exit codes, results, tables.
 
-A launcher is an object, `LAUNCHER = Launcher(name, __doc__, Config, build=build)`, that the shell, tables,
-sweeps and tests carry out alike. One of a distillation says only how its parts are built from its settings.
+A launcher is an object, `LAUNCHER = Launcher(name, __doc__, Config, build=build)`, which the shell, tables,
+sweeps and tests run in the same way. The launcher of a distillation only says how its parts are built from
+its settings.
 """
 
 from ddjax.launch.choices import (

@@ -1,4 +1,4 @@
-"""What flags choose: data and their form, the network, its initial weights, augmentations, trainings."""
+"""What the flags choose: the data and their form, the network, initial weights, augmentations, trainings."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ from ddjax.recipes import Train
 from ddjax.types import Network, Outer
 
 STATISTICS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
-"""Mean and std of pixel / 255 that published weights expect, by the choices of `--pixels`."""
+"""Mean and standard deviation of pixel / 255 that published weights expect, by the choices of `--pixels`."""
 
 
 def load_data(config: Any) -> Dataset:
-    """The data set of the flags, in the form that they say.
+    """The data set that the flags name, in the form that the flags ask for.
 
     Args:
         config: settings that are both a `Where` and a `DataChoice`.
 
+    Returns:
+        The data set.
+
     Raises:
-        ValueError: an unknown name, or data that cannot be brought to that form.
+        ValueError: the name is unknown, or the data cannot be converted to that form.
         FileNotFoundError: the data are missing.
     """
     data = load(config.dataset, data_dir=config.data_dir, seed=config.seed)
@@ -38,7 +41,18 @@ def load_data(config: Any) -> Dataset:
 
 
 def in_form(data: Dataset, config: DataChoice) -> Dataset:
-    """The data with the height, width and channels of the flags, where they say any."""
+    """The data with the height, width, channels and normalisation of the flags.
+
+    Args:
+        data: the data set to convert.
+        config: the settings; a setting that is None leaves that property of the data as it is.
+
+    Returns:
+        The converted data set.
+
+    Raises:
+        ValueError: the images cannot be converted to that form.
+    """
     if config.channels is not None:
         data = repeat_channels(data, config.channels)
     data = data if config.resize is None else resize(data, config.resize)
@@ -46,12 +60,15 @@ def in_form(data: Dataset, config: DataChoice) -> Dataset:
 
 
 def normalised_as(data: Dataset, mean: Sequence[float], std: Sequence[float]) -> Dataset:
-    """The data under another normalisation of their pixels, such as given weights were trained under.
+    """The data under another normalisation of pixels, such as the one that given weights were trained with.
 
     Args:
-        data: the data set.
-        mean: `[C]`, mean of pixel / 255.
-        std: `[C]`, standard deviation of pixel / 255.
+        data: the data set to normalise.
+        mean: `[C]`, the mean of pixel / 255.
+        std: `[C]`, the standard deviation of pixel / 255.
+
+    Returns:
+        The same images under the new normalisation.
 
     Raises:
         ValueError: the images have another number of channels.
@@ -64,16 +81,16 @@ def normalised_as(data: Dataset, mean: Sequence[float], std: Sequence[float]) ->
 def choose_network(
     config: NetworkChoice, data: Dataset, *, otherwise: tuple[str, Mapping[str, Any]] | None = None
 ) -> tuple[str, dict[str, Any]]:
-    """The name and settings of the network of the flags.
+    """The name and settings of the network that the flags choose.
 
     Args:
         config: the settings.
         data: the data set whose images the network must fit.
-        otherwise: name and settings of the network where the flags name none; by default
-            what fits the images.
+        otherwise: the name and settings of the network to take where the flags name none; by default the
+            network that fits the images.
 
     Returns:
-        What to give to `ddjax.networks.by_name`.
+        The name and the settings, to be given to `ddjax.networks.by_name`.
     """
     name, own = otherwise or networks.default_for(data.image_shape)
     given = {"width": config.width, "depth": config.depth, "norm": config.norm}
@@ -86,11 +103,17 @@ def choose_network(
 
 
 def load_pool(path: str) -> Pool:
-    """The pool of a flag.
+    """The pool of networks in the file that a flag names.
+
+    Args:
+        path: the path of a `pool.npz`.
+
+    Returns:
+        The pool.
 
     Raises:
-        ValueError: no path, or no pool there.
-        FileNotFoundError: there is no file.
+        ValueError: the path is empty, or the file holds no pool.
+        FileNotFoundError: there is no such file.
     """
     if not path:
         raise ValueError(
@@ -100,7 +123,14 @@ def load_pool(path: str) -> Pool:
 
 
 def network_of(pool: Pool) -> tuple[str, dict[str, Any]] | None:
-    """Name and settings of a pool's network, where it says them."""
+    """The name and settings of the network that a pool was trained with.
+
+    Args:
+        pool: the pool to read.
+
+    Returns:
+        The name and the settings; None where the pool does not name its network.
+    """
     name = pool.metadata.get("network")
     return (name, dict(pool.metadata.get("network_settings", {}))) if name else None
 
@@ -108,50 +138,93 @@ def network_of(pool: Pool) -> tuple[str, dict[str, Any]] | None:
 def build_network(
     choice: tuple[str, Mapping[str, Any]], data: Dataset, *, conv_form: str = "auto"
 ) -> Network:
-    """The chosen network for these images and classes.
+    """The chosen network, built for the images and classes of a data set.
 
     Args:
-        choice: name and settings of the network.
+        choice: the name and settings of the network.
         data: the data set whose images and classes the network must fit.
-        conv_form: the form in which convolutions are computed; no part of what the network is.
+        conv_form: the form in which convolutions are computed. The form changes the speed, not the network.
+
+    Returns:
+        The network.
 
     Raises:
-        ValueError: unknown, or it does not fit the images, or has no such setting.
+        ValueError: the network is unknown, does not fit the images, or has no such setting.
     """
     name, own = choice
     return networks.by_name(name, data.image_shape, data.num_classes, conv_form=conv_form, **own)
 
 
 def strategy(name: str | None, data: Dataset) -> str:
-    """The augmentation that a flag names: `dsa` is DSA's for these data; empty where it names none."""
+    """The name of the augmentation strategy that a flag stands for.
+
+    Args:
+        name: the value of the flag; `"dsa"` stands for the strategy that DSA uses for these data.
+        data: the data set to augment.
+
+    Returns:
+        The name of the strategy; empty where the flag names none.
+    """
     return augment.strategy_for(data.name) if name == "dsa" else name or ""
 
 
 def augmentation(name: str | None, data: Dataset) -> Augmentation | None:
-    """The augmentation that a flag names, for these images.
+    """The augmentation that a flag names, for the images of a data set.
+
+    Args:
+        name: the value of the flag; None or empty for no augmentation.
+        data: the data set to augment.
+
+    Returns:
+        The augmentation; None for none.
 
     Raises:
-        ValueError: unknown, or the images are too small for it.
+        ValueError: the name is unknown, or the images are too small for the augmentation.
     """
     chosen = strategy(name, data)
     return augment.by_name(chosen, data.image_shape) if chosen else None
 
 
 def augmentations(data: Dataset, **names: str | None) -> dict[str, str]:
-    """The strategies of the flags that are given, for `plan.json`."""
+    """The augmentation strategies of the flags that are given, for `plan.json`.
+
+    Args:
+        data: the data set to augment.
+        names: the values of the flags, by the names of the entries in `plan.json`; an entry that is None is
+            left out.
+
+    Returns:
+        The names of the strategies, by entry.
+    """
     return {key: strategy(name, data) for key, name in names.items() if name is not None}
 
 
 def runs_at_once(num_inits: int) -> int:
-    """How many trainings to vmap: one after the other on CPU, where batching them gains nothing."""
+    """The number of trainings to vmap together: one on CPU, where batching them gains nothing, all elsewhere.
+
+    Args:
+        num_inits: the number of all trainings.
+
+    Returns:
+        The number of trainings to compute at the same time.
+    """
     return 1 if jax.default_backend() == "cpu" else num_inits
 
 
 def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_augment: str | None) -> Train:
-    """An ordinary training on a few images, by the flags of those names.
+    """The recipe of an ordinary training on a few images, from the flags of the same names.
+
+    Args:
+        data: the data set that the images belong to.
+        train_lr: the learning rate.
+        train_epochs: the number of passes over the images.
+        eval_augment: the augmentation of each image; None or empty for none.
+
+    Returns:
+        The recipe.
 
     Raises:
-        ValueError: an unknown augmentation, or images that are too small for it.
+        ValueError: the augmentation is unknown, or the images are too small for it.
     """
     augmentation(eval_augment, data)
     return Train(lr=train_lr, epochs=train_epochs, augmentation=strategy(eval_augment, data))
@@ -160,14 +233,17 @@ def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_au
 def initial_images(
     name: str, data: Dataset, *, steps: int, per_class_per_step: int, seed: int
 ) -> np.ndarray | None:
-    """`[S, B, H, W, C]`, what φ's images start from; None for noise.
+    """The images that φ starts from.
 
     Args:
         name: the choice of `--initial_images`.
-        data: the data set to take them from.
-        steps: S.
-        per_class_per_step: images of one class in one step.
+        data: the data set to take the images from.
+        steps: S, the number of inner steps that have images of their own.
+        per_class_per_step: the number of images of one class in one step.
         seed: the seed of a random choice.
+
+    Returns:
+        `[S, B, H, W, C]`, the images; None where φ starts from noise.
 
     Raises:
         ValueError: a class has too few images.
@@ -181,10 +257,13 @@ def initial_images(
 
 
 def outer_rate(given: float | None) -> float | None:
-    """The images' learning rate at the start; None for the method's own.
+    """The learning rate of the distilled images at the first outer step.
 
     Args:
         given: the value of `--outer_lr`; None where the flag is not given.
+
+    Returns:
+        The given rate; None for the method's own.
 
     Raises:
         ValueError: the given rate is not above zero.
@@ -195,10 +274,13 @@ def outer_rate(given: float | None) -> float | None:
 
 
 def bounded(outer: Outer, clip_norm: float | None) -> Outer:
-    """How φ moves, under the bound of a flag.
+    """The outer optimiser with the bound on the gradient's norm that a flag asks for.
 
     Args:
-        outer: the method's own way.
-        clip_norm: the value of `--clip_norm`; None for the method's own bound, 0 for none.
+        outer: the method's own outer optimiser.
+        clip_norm: the value of `--clip_norm`; None for the method's own bound, 0 for no bound.
+
+    Returns:
+        The outer optimiser under that bound.
     """
     return outer if clip_norm is None else dataclasses.replace(outer, clip_norm=clip_norm or None)

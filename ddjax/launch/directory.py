@@ -1,4 +1,4 @@
-"""The work directory of a launcher: whose it is, what is there already, what is measured once and kept."""
+"""The work directory of a launcher: which run it belongs to, what is in it, and the scores kept there."""
 
 from __future__ import annotations
 
@@ -15,21 +15,38 @@ from ddjax.workdir import LOCK, locked
 
 
 def describe_settings(config: Any, *, experiment: str) -> dict[str, Any]:
-    """What `config.json` holds."""
+    """The content of `config.json`.
+
+    Args:
+        config: the settings.
+        experiment: the launcher's name.
+
+    Returns:
+        The name and the recorded settings.
+    """
     return {"experiment": experiment, **recorded(config)}
 
 
 def check_workdir(workdir: Path, config: Any, *, experiment: str) -> bool:
-    """Whether the work directory is already this run's own; nothing is written.
+    """Whether the work directory already belongs to this run. Nothing is written.
+
+    Args:
+        workdir: the directory to check; it need not exist.
+        config: the settings of this run.
+        experiment: the launcher's name.
+
+    Returns:
+        True where the directory was started with these settings; False where it is missing or empty.
 
     Raises:
-        ValueError: it holds another experiment, or the same with other settings; the fields are listed.
+        ValueError: the directory holds other files, another experiment, or this experiment with other
+            settings. The settings that differ are listed.
     """
     path = workdir / "config.json"
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"workdir: expected a directory; {workdir} is a file. Choose another place.")
     if not path.exists():
-        # A start that was killed may have left its lock and a config.json without its name.
+        # A start that was killed may have left a lock and a config.json under a temporary name.
         if any(p.name != LOCK and not files.is_temporary(p) for p in _inside(workdir)):
             raise ValueError(
                 f"workdir: expected an empty directory or one of this experiment; {workdir} holds other "
@@ -53,10 +70,17 @@ def _inside(workdir: Path) -> list[Path]:
 
 
 def read_object(path: Path, *, remedy: str) -> dict[str, Any]:
-    """A JSON object that an earlier start wrote.
+    """The JSON object in a file that an earlier start wrote.
+
+    Args:
+        path: the file to read.
+        remedy: the sentence that tells the user what to do where the file is damaged.
+
+    Returns:
+        The object.
 
     Raises:
-        ValueError: the file holds something else.
+        ValueError: the file holds no JSON object.
     """
     try:
         found = json.loads(path.read_text())
@@ -68,10 +92,15 @@ def read_object(path: Path, *, remedy: str) -> dict[str, Any]:
 
 
 def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
-    """Make the work directory this run's own, or see that it already is.
+    """Make the work directory and its `config.json`, or check that it already belongs to this run.
+
+    Args:
+        workdir: the directory of the run.
+        config: the settings of this run.
+        experiment: the launcher's name.
 
     Raises:
-        ValueError: see `check_workdir`.
+        ValueError: the directory belongs to something else; see `check_workdir`.
     """
     if check_workdir(workdir, config, experiment=experiment):
         return
@@ -82,16 +111,19 @@ def open_workdir(workdir: Path, config: Any, *, experiment: str) -> None:
 def finished(
     workdir: Path, config: Any, *, experiment: str, table: Callable[[dict[str, Any]], str] = results.table
 ) -> dict[str, Any] | None:
-    """The result in the work directory, where the run is finished; nothing is written.
+    """The result in the work directory of a finished run. Nothing is written.
 
     Args:
         workdir: the directory to look in.
-        config: the settings that the directory must be of.
-        experiment: the name of the launcher that the directory must be of.
-        table: the function that shows a result as text; a result that it cannot show is damaged.
+        config: the settings that the directory must have been started with.
+        experiment: the name of the launcher that the directory must belong to.
+        table: the function that shows a result as text. A result that it cannot show counts as damaged.
+
+    Returns:
+        The content of `result.json`; None where the run is not finished.
 
     Raises:
-        ValueError: see `check_workdir`; or the result is damaged.
+        ValueError: the directory belongs to something else (see `check_workdir`), or the result is damaged.
     """
     check_workdir(workdir, config, experiment=experiment)
     path = workdir / "result.json"
@@ -116,16 +148,22 @@ def once(
     written: str,
     table: Callable[[dict[str, Any]], str] = results.table,
 ) -> dict[str, Any]:
-    """A measurement that is kept in its work directory, or found there; for one process.
+    """Measure and keep the result in a work directory, or find the result of an earlier start there.
+
+    This is for launchers of a single process. The directory is locked while the measurement runs.
 
     Args:
-        workdir: the directory of the result; its lock is held meanwhile.
+        workdir: the directory of the result.
         config: the settings.
-        measure: the function that returns what `result.json` holds; it may write other files there too.
+        measure: the function that returns the content of `result.json`. It may write other files to the
+            directory too.
         experiment: the launcher's name.
-        what: a line that says what is measured, told before.
-        written: the names of the files, told after.
+        what: a line that says what is measured, printed before the measurement.
+        written: the names of the files, printed after the measurement.
         table: the function that shows a result as text.
+
+    Returns:
+        The content of `result.json`.
 
     Raises:
         ValueError: see `open_workdir` and `finished`.
@@ -144,13 +182,16 @@ def once(
 
 
 class Scores:
-    """Scores by name, written to the work directory as soon as each is known.
+    """Scores by name, written to the work directory as soon as each of them is known.
 
     Args:
-        workdir: an existing directory.
+        workdir: an existing directory. Scores that an earlier start wrote there are read.
+
+    Attributes:
+        known: the scores that are known already, by name.
 
     Raises:
-        ValueError: what an earlier start wrote there is damaged.
+        ValueError: the file that an earlier start wrote is damaged.
     """
 
     def __init__(self, workdir: Path):
@@ -159,7 +200,12 @@ class Scores:
         self.known = read_object(self._path, remedy=remedy) if self._path.exists() else {}
 
     def add(self, name: str, score: Mapping[str, Any]) -> None:
-        """Keep a score and tell it."""
+        """Keep a score, write the file and print the score.
+
+        Args:
+            name: the name of the score.
+            score: the accuracies, with the facts that are recorded with them.
+        """
         self.known[name] = dict(score)
         report.write_json(self._path, self.known)
         chosen = results.tuned(score)

@@ -1,4 +1,4 @@
-"""A distillation from its settings to a work directory with artifact, pictures and result."""
+"""A distillation, from its settings to a work directory with artifact, pictures and result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from ddjax.launch.directory import check_workdir, finished, open_workdir
 from ddjax.launch.process import tell
 from ddjax.launch.settings import Common
 from ddjax.launch.types import Build, Case, Finished, Keys, Launch
-from ddjax.plan import Estimate, Plan
+from ddjax.memory import Estimate
+from ddjax.plan import Plan
 from ddjax.run import Reporting, Run, Validation, distill
 from ddjax.types import Schedule
 from ddjax.workdir import held
@@ -30,8 +31,11 @@ from ddjax.workdir import held
 def join_processes(config: Common) -> None:
     """Start JAX's runtime for several processes where the settings ask for it, before any other use of JAX.
 
+    Args:
+        config: the settings.
+
     Raises:
-        ValueError: `--distributed` and the flags that go with it do not fit each other.
+        ValueError: `--distributed` and the flags that belong to it do not fit each other.
     """
     if config.dry_run and config.distributed:
         raise ValueError(
@@ -52,15 +56,32 @@ def join_processes(config: Common) -> None:
 
 
 def case_of(config: Common, data: Dataset, build: Build) -> Case:
-    """What a plan is made for, with the plan that the flags and the backend's default make."""
+    """The case that a plan is made for, starting from the plan that the flags and the backend's default make.
+
+    Args:
+        config: the settings.
+        data: the real data.
+        build: the function that builds the launcher's parts.
+
+    Returns:
+        The case.
+    """
     return Case(config, data, Keys.of(config.seed), build, planning.default_for(config))
 
 
 def prepare(experiment: str, config: Common, build: Build) -> Launch:
-    """Load the data and build the parts; nothing is compiled and nothing written.
+    """Load the data and build the parts. Nothing is compiled and nothing is written.
+
+    Args:
+        experiment: the launcher's name.
+        config: the settings.
+        build: the function that builds the launcher's parts.
+
+    Returns:
+        The run, not yet started.
 
     Raises:
-        ValueError: settings that do not fit each other or the data.
+        ValueError: the settings do not fit each other or the data.
         FileNotFoundError: the data are missing.
     """
     data = load_data(config)
@@ -72,7 +93,13 @@ def prepare(experiment: str, config: Common, build: Build) -> Launch:
 
 
 def claim(launch: Launch) -> dict[str, Any] | None:
-    """Open the work directory, whose lock is held; the result in it, where the run is finished.
+    """Open the work directory of a run and look for a finished result. The caller holds the directory's lock.
+
+    Args:
+        launch: the run.
+
+    Returns:
+        The content of `result.json` where the run is finished, else None.
 
     Raises:
         ValueError: see `open_workdir` and `finished`.
@@ -83,10 +110,13 @@ def claim(launch: Launch) -> dict[str, Any] | None:
 
 
 def write_plan(launch: Launch) -> dict[str, Any]:
-    """Every automatic choice, resolved at the first start and never again.
+    """Make every automatic choice at the first start of a run, and read the same choices at later starts.
+
+    Args:
+        launch: the run.
 
     Returns:
-        What `plan.json` holds.
+        The content of `plan.json`.
 
     Raises:
         ValueError: see `planning.resolve` and `planning.read`.
@@ -109,7 +139,14 @@ def write_plan(launch: Launch) -> dict[str, Any]:
 
 
 def settle(launch: Launch) -> Launch:
-    """The launch with the plan of its work directory, which process 0 decides on for all. Collective."""
+    """The run under the plan of its work directory, which process 0 decides on for all. Collective.
+
+    Args:
+        launch: the run under the plan that the flags and the backend's default make.
+
+    Returns:
+        The run with its final plan and the parts built for that plan.
+    """
     resolved = parallel.lead(lambda: write_plan(launch))
     tell(planning.describe(resolved))
     plan = Plan.from_dict(resolved)
@@ -117,10 +154,13 @@ def settle(launch: Launch) -> Launch:
 
 
 def rehearse(launch: Launch) -> None:
-    """`--dry_run`: what the run would do and take; the work directory is neither made nor written.
+    """`--dry_run`: print what the run would do and take. The work directory is neither made nor written.
+
+    Args:
+        launch: the run.
 
     Raises:
-        ValueError: the work directory is another run's, or the run does not fit the memory.
+        ValueError: the work directory belongs to another run, or the run does not fit the memory.
     """
     check_workdir(launch.workdir, launch.config, experiment=launch.experiment)
     tell(describe(launch))
@@ -129,7 +169,16 @@ def rehearse(launch: Launch) -> None:
 
 
 def validation(launch: Launch) -> Validation:
-    """Accuracy on the validation split, over initial weights kept for it."""
+    """The validation of a run: accuracy on the validation split over initial weights that are kept for this.
+
+    A launcher may validate in a way of its own; see `Hooks.score`.
+
+    Args:
+        launch: the run.
+
+    Returns:
+        The validation.
+    """
     config, data, parts = launch.config, launch.data, launch.parts
     if parts.hooks.score is not None:
         return Validation(parts.hooks.score(launch), config.validate_every)
@@ -143,7 +192,14 @@ def validation(launch: Launch) -> Validation:
 
 
 def describe(launch: Launch) -> str:
-    """What the run will do."""
+    """A few lines that say what the run will do.
+
+    Args:
+        launch: the run.
+
+    Returns:
+        The text.
+    """
     config, data, parts = launch.config, launch.data, launch.parts
     schedule = jax.eval_shape(lambda key: parts.form.unfold(parts.form.init(key)), jax.random.key(0))
     steps, images = schedule.inputs.shape[:2]
@@ -164,14 +220,26 @@ def describe(launch: Launch) -> str:
 
 
 def announce(cost: Cost, limit: int | None) -> None:
-    """What the run takes, once that is known, and a warning where there is less."""
+    """Print what a run takes, once that is known, and a warning where the device has less.
+
+    Args:
+        cost: the cost of the compiled outer steps.
+        limit: the memory of one device in bytes; None where that is unknown.
+    """
     print(planning.describe_cost(cost, limit), flush=True)
     if not Estimate.of(cost, limit).fits:
         print("warning: this may not fit; --dry_run tells what would", file=sys.stderr, flush=True)
 
 
 def distil(launch: Launch) -> Run:
-    """The outer loop, with progress on the terminal and checkpoints in the work directory."""
+    """Run the outer loop, with progress on the terminal and checkpoints in the work directory.
+
+    Args:
+        launch: the run under its final plan.
+
+    Returns:
+        The outcome of the outer loop.
+    """
     config, parts, limit = launch.config, launch.parts, planning.limit_of(launch.config)
     with report.Progress(parts.num_outer_steps) as progress:
         return distill(
@@ -206,14 +274,25 @@ def distil(launch: Launch) -> Run:
 
 
 def show(progress: report.Progress, record: Mapping[str, Any]) -> None:
-    """A record of the metrics as a progress line."""
+    """Show a record of the metrics as a progress line.
+
+    Args:
+        progress: the progress line on the terminal.
+        record: the record, with `step`, `loss` and, where they exist, `lrs` and `val_accuracy`.
+    """
     progress.update(
         record["step"], loss=record["loss"], lrs=record.get("lrs"), val_accuracy=record.get("val_accuracy")
     )
 
 
 def write_artifact(workdir: Path, outcome: Run, data: Dataset) -> None:
-    """`distilled.npz` and the two pictures."""
+    """Write `distilled.npz` and the two pictures, `distilled.png` and `curves.png`.
+
+    Args:
+        workdir: the directory of the run, with `metrics.jsonl`.
+        outcome: the outcome of the outer loop.
+        data: the real data.
+    """
     distilled = outcome.distilled
     artifact.save(workdir / "distilled.npz", distilled)
     schedule = jax.device_get(distilled.schedule)
@@ -228,18 +307,19 @@ def write_artifact(workdir: Path, outcome: Run, data: Dataset) -> None:
 
 
 def run(experiment: str, config: Common, build: Build) -> dict[str, Any]:
-    """A whole run: distil, evaluate, compare, write everything; or find it finished.
+    """Carry a whole run out: distil, evaluate, compare, write everything; or find it finished.
 
     Args:
         experiment: the launcher's name.
         config: the settings.
-        build: the function that makes the launcher's parts.
+        build: the function that builds the launcher's parts.
 
     Returns:
-        What `result.json` holds; nothing where another process than the first writes it, or nothing does.
+        The content of `result.json`. Empty after `--dry_run`, and on every process but the first, which alone
+        writes the result.
 
     Raises:
-        ValueError: settings that do not fit the data or the directory; nothing was compiled.
+        ValueError: the settings do not fit the data or the directory; nothing was compiled.
         FileNotFoundError: the data are missing.
         DivergedError: see `ddjax.distill`.
         PreemptedError: see `ddjax.distill`.
@@ -263,11 +343,19 @@ def run(experiment: str, config: Common, build: Build) -> dict[str, Any]:
 
 
 def carry_out(launch: Launch, began: float) -> dict[str, Any]:
-    """The work of a run in a directory that is its own; see `run`."""
+    """Do the work of a run whose directory is open and locked; see `run`.
+
+    Args:
+        launch: the run.
+        began: the time when the run began, on the monotonic clock.
+
+    Returns:
+        The content of `result.json`; empty on every process but the first.
+    """
     tell(describe(launch))
     launch = settle(launch)
     outcome = distil(launch)
-    parallel.part()
+    parallel.leave()
     if not parallel.is_lead():
         return {}
     write_artifact(launch.workdir, outcome, launch.data)

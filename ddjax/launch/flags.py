@@ -27,17 +27,20 @@ def flag(
     recorded: bool = True,
     same_step: bool = False,
 ) -> Any:
-    """A field that becomes `--name=default`.
+    """A field of a settings dataclass that becomes the flag `--name=default`.
 
     Args:
         default: the value of the setting where the flag is not given.
         help: one line for `--help`.
         low: the least value of a number.
         choices: the only values of a string.
-        recorded: whether the setting is part of what a run is; one that is not may change from one start of
-            the run to the next.
-        same_step: whether the setting makes no outer step faster or larger: runs that differ in such settings
-            alone share a tuned plan.
+        recorded: whether the setting is part of what a run is. A setting that is not recorded may change from
+            one start of the run to the next.
+        same_step: whether the setting leaves the speed and size of an outer step unchanged. Runs that differ
+            only in such settings share a tuned plan.
+
+    Returns:
+        The field.
     """
     metadata = {
         "help": help,
@@ -50,12 +53,15 @@ def flag(
 
 
 def flag_like(config_class: type, name: str, **changed: Any) -> Any:
-    """The flag of another dataclass of settings, with another default or other properties.
+    """The flag of another settings dataclass, with another default or other properties.
 
     Args:
         config_class: the dataclass that has the flag.
-        name: the name of its field.
+        name: the name of the field.
         changed: the arguments of `flag` that differ.
+
+    Returns:
+        The field.
     """
     (field,) = (one for one in dataclasses.fields(config_class) if one.name == name)
     arguments: dict[str, Any] = {"default": field.default, **field.metadata, **changed}
@@ -63,7 +69,14 @@ def flag_like(config_class: type, name: str, **changed: Any) -> Any:
 
 
 def recorded(config: Any) -> dict[str, Any]:
-    """The settings that make a run what it is, for `config.json`."""
+    """The settings that make a run what it is, for `config.json`.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The values of the recorded settings, by name.
+    """
     values = dataclasses.asdict(config)
     return {
         field.name: values[field.name] for field in dataclasses.fields(config) if field.metadata["recorded"]
@@ -71,7 +84,14 @@ def recorded(config: Any) -> dict[str, Any]:
 
 
 def of_the_step(config: Any) -> dict[str, Any]:
-    """The recorded settings that the speed and size of an outer step may depend on."""
+    """The recorded settings that the speed and size of an outer step may depend on.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The values of these settings, by name.
+    """
     same = {field.name for field in dataclasses.fields(config) if field.metadata["same_step"]}
     return {name: value for name, value in recorded(config).items() if name not in same}
 
@@ -93,7 +113,12 @@ def _define(
 
 
 def define_flags(config_class: type, values: flags.FlagValues = flags.FLAGS) -> None:
-    """Define one flag for each field of a dataclass made of `flag` fields."""
+    """Define one flag for each field of a dataclass made of `flag` fields.
+
+    Args:
+        config_class: the dataclass.
+        values: the registry to define the flags in.
+    """
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         kind = hints[field.name]
@@ -103,7 +128,15 @@ def define_flags(config_class: type, values: flags.FlagValues = flags.FLAGS) -> 
 
 
 def from_flags(config_class: type[ConfigT], values: flags.FlagValues = flags.FLAGS) -> ConfigT:
-    """The dataclass with the values that the flags were given."""
+    """The settings with the values that the flags were given.
+
+    Args:
+        config_class: the dataclass whose flags are defined and parsed.
+        values: the registry of the flags.
+
+    Returns:
+        The settings.
+    """
     names = [field.name for field in dataclasses.fields(config_class)]
     return config_class(**{name: values[name].value for name in names})
 
@@ -115,14 +148,14 @@ def parse(
 
     Args:
         config_class: a frozen dataclass made of `flag` fields.
-        argv: the command line, program first.
-        values: the registry that the flags are defined in.
+        argv: the command line, with the program first.
+        values: the registry to define the flags in.
 
     Returns:
         The settings.
 
     Raises:
-        ValueError: an unknown flag, a value of another type or out of range, or an argument that is no flag.
+        ValueError: a flag is unknown, a value has another type or is out of range, or an argument is no flag.
     """
     define_flags(config_class, values)
     try:
@@ -135,10 +168,13 @@ def parse(
 
 
 def command_line(given: Mapping[str, Any]) -> list[str]:
-    """Flags as they stand on a command line.
+    """Flags as they are written on a command line: `--name=value`, or `--name` and `--noname` for a boolean.
 
     Args:
-        given: the values by the names of the flags.
+        given: the values, by the names of the flags.
+
+    Returns:
+        The arguments.
     """
     return [
         f"--{'' if value else 'no'}{name}" if isinstance(value, bool) else f"--{name}={value}"
@@ -147,12 +183,15 @@ def command_line(given: Mapping[str, Any]) -> list[str]:
 
 
 def numbers(name: str, text: str, kind: type) -> tuple[Any, ...]:
-    """The numbers that a flag lists, `1,2,3`.
+    """The numbers in the value of a flag, `1,2,3`.
 
     Args:
         name: the name of the flag.
         text: the value of the flag.
         kind: the type of a number, int or float.
+
+    Returns:
+        The numbers, in their order.
 
     Raises:
         ValueError: a part of the text is no such number.
@@ -166,15 +205,18 @@ def numbers(name: str, text: str, kind: type) -> tuple[Any, ...]:
 
 
 def listed(name: str, text: str, choices: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The names that a flag lists, `a,b,c`.
+    """The names in the value of a flag, `a,b,c`.
 
     Args:
         name: the name of the flag.
         text: the value of the flag.
-        choices: the only names that may be listed; None for no such bound.
+        choices: the only names that may be listed; None where every name may be.
+
+    Returns:
+        The names, in their order.
 
     Raises:
-        ValueError: nothing is listed, something twice, or something that is no choice.
+        ValueError: no name is listed, a name is listed twice, or a name is not among the choices.
     """
     values = tuple(part.strip() for part in text.split(",") if part.strip())
     if not values or len(set(values)) < len(values):
@@ -189,7 +231,15 @@ def listed(name: str, text: str, choices: Sequence[str] | None = None) -> tuple[
 
 
 def usage(docstring: str, config_class: type) -> str:
-    """The text of `--help`: what the experiment is, then its flags with their defaults."""
+    """The text of `--help`: what the experiment is, then its flags with their defaults.
+
+    Args:
+        docstring: the text that says what the experiment is.
+        config_class: the dataclass of the settings, made of `flag` fields.
+
+    Returns:
+        The text.
+    """
     lines = [docstring.strip(), "", "flags:"]
     for field in dataclasses.fields(config_class):
         default = "" if field.default is None else f" (default: {field.default})"

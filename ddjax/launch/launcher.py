@@ -1,4 +1,4 @@
-"""A launcher as an object, which the shell, tables, sweeps and tests carry out alike."""
+"""A launcher as an object, which the shell, tables, sweeps and tests run in the same way."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from ddjax.launch.types import Build, Parts
 class Launcher(Generic[ConfigT]):
     """An experiment by name: its settings, and what is done with them.
 
-    A distillation says how its parts are built, and the rest is the same for all; anything else brings a
-    function of its settings.
+    The launcher of a distillation says how its parts are built, and the rest is the same for all of them. Any
+    other launcher has a function of its settings.
 
     Args:
         name: the name of the experiment, in records and default work directories.
-        docstring: what the experiment is, for `--help`.
-        config_class: the frozen dataclass of its settings, made of `flag` fields.
-        build: `(config, data, keys, plan) -> Parts` of a distillation.
-        run: `config -> result` of anything else.
+        docstring: the text that says what the experiment is, for `--help`.
+        config_class: the frozen dataclass of the experiment's settings, made of `flag` fields.
+        build: the function `(config, data, keys, plan) -> Parts` of a distillation.
+        run: the function `config -> result` of any other experiment.
 
     Attributes:
         name: the name of the experiment.
-        docstring: what the experiment is.
-        config_class: the dataclass of its settings.
-        build: the function that builds the parts; None where this is no distillation.
-        run: carries the experiment out with given settings, and returns what `result.json` holds.
+        docstring: the text that says what the experiment is.
+        config_class: the dataclass of the experiment's settings.
+        build: the function that builds the parts; None where the experiment is no distillation.
+        run: the function that carries the experiment out with given settings, and returns the content of
+            `result.json`.
 
     Raises:
         ValueError: both or neither of `build` and `run` are given.
@@ -77,8 +78,11 @@ class Launcher(Generic[ConfigT]):
             config: the settings.
             data: the real data.
 
+        Returns:
+            The parts.
+
         Raises:
-            ValueError: this is no distillation, or settings that do not fit each other or the data.
+            ValueError: the experiment is no distillation, or the settings do not fit each other or the data.
         """
         if self.build is None:
             raise ValueError(f"launcher {self.name}: expected a distillation; it has no build. Give another.")
@@ -88,18 +92,19 @@ class Launcher(Generic[ConfigT]):
     def carry_out(
         self, given: Mapping[str, Any], workdir: Path, *, data_dir: str | None = None
     ) -> dict[str, Any]:
-        """The result of the command with these flags: made now, or found in its work directory.
+        """The result of the command with the given flags: computed now, or found in the work directory.
 
         Args:
-            given: values by the names of the flags.
+            given: the values, by the names of the flags.
             workdir: the directory of the run.
-            data_dir: the directory of TFDS data; None for that of the environment.
+            data_dir: the directory of TFDS data; None for the directory that the environment names.
 
         Returns:
-            What `result.json` holds.
+            The content of `result.json`.
 
         Raises:
-            ValueError: no such flags, or settings that do not fit each other, the data or the directory.
+            ValueError: there are no such flags, or the settings do not fit each other, the data or the
+                directory.
             FileNotFoundError: the data are missing.
             DivergedError: see `ddjax.distill`.
             PreemptedError: see `ddjax.distill`.
@@ -109,7 +114,7 @@ class Launcher(Generic[ConfigT]):
         return self.run(parse(self.config_class, [self.name, *arguments], absl_flags.FlagValues()))
 
     def main(self) -> NoReturn:
-        """Parse the command line, act, exit with the documented code."""
+        """Parse the command line, run the experiment, and end the process with the documented exit code."""
         if {"--help", "-h", "-help"} & set(sys.argv[1:]):
             print(usage(self.docstring or self.name, self.config_class))
             sys.exit(0)
@@ -124,11 +129,14 @@ def find(name: str, *, package: str = "experiments") -> Launcher[Any]:
     """The launcher of a module.
 
     Args:
-        name: the module's name.
-        package: the package that the module is in.
+        name: the name of the module.
+        package: the package that contains the module.
+
+    Returns:
+        The module's `LAUNCHER`.
 
     Raises:
-        ValueError: there is no such module, or it has no `LAUNCHER`.
+        ValueError: there is no such module, or the module has no `LAUNCHER`.
     """
     place = f"{package}.{name}"
     try:

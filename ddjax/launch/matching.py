@@ -1,4 +1,4 @@
-"""The family of launchers whose method matches real and distilled images."""
+"""The launchers whose method matches real and distilled images."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Matched(NamedTuple):
     """What a matching method is built from.
 
     Attributes:
-        network: the network to compare images under.
-        inits: p(θ0).
-        recipe: how to train on the result.
-        augmentation: the augmentation of real and distilled images alike; None for none.
+        network: the network under which images are compared.
+        inits: p(θ0), the distribution of initial weights.
+        recipe: the recipe for training on the distilled images in the end.
+        augmentation: the augmentation that real and distilled images share; None for none.
     """
 
     network: Network
@@ -41,7 +41,15 @@ class Matched(NamedTuple):
 
 
 def pixels(config: Matching, data: Dataset) -> Form:
-    """Images of the data's shape, all in one step, without learning rates."""
+    """The form of φ: images of the data's shape, all in one step, without learning rates.
+
+    Args:
+        config: the settings.
+        data: the real data.
+
+    Returns:
+        The form.
+    """
     count = config.images_per_class
     return forms.pixels(
         data.image_shape,
@@ -69,10 +77,16 @@ def matching_parts(
     Args:
         config: the settings.
         data: the real data.
-        plan: the form of convolutions.
+        plan: the plan; only its form of convolutions is used here.
         method_of: the function that makes the method.
-        num_outer_steps: the number of outer steps where the flags say none.
-        resolved: what else was chosen for the method, for `plan.json`.
+        num_outer_steps: the number of outer steps where the flags give none.
+        resolved: further choices that were made for the method, for `plan.json`.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ValueError: the settings do not fit each other or the data.
     """
     choice = choose_network(config, data)
     network = build_network(choice, data, conv_form=plan.conv_form)

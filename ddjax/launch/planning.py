@@ -1,4 +1,4 @@
-"""The plan of a run: what flags say, what was tuned, else the backend's default; and `--dry_run`."""
+"""The plan of a run: what the flags say, else what was tuned, else the backend's default; and `--dry_run`."""
 
 from __future__ import annotations
 
@@ -11,36 +11,60 @@ from typing import Any
 
 import jax
 
-from ddjax import forms, parallel, plan
+from ddjax import forms, levers, memory, parallel, plan
 from ddjax.data import cache
 from ddjax.engine import Cost, Problem
 from ddjax.launch.flags import of_the_step
 from ddjax.launch.settings import Common
 from ddjax.launch.types import Case
-from ddjax.plan import Change, Estimate, Lever, Plan, Site, Trial
+from ddjax.levers import Change, Lever
+from ddjax.memory import Estimate
+from ddjax.plan import Plan, Site, Trial
 
 TRIAL_SECONDS = 1.5
-"""How long the steps of one candidate are timed, at least one step."""
+"""Seconds for which the steps of one candidate are timed; at least one step is timed."""
 
 BUDGET_SECONDS = 180.0
-"""After so long nothing further is compiled, to be timed or as a lever."""
+"""Seconds after which no further candidate is compiled, neither to be timed nor as a lever."""
 
 
 def given(config: Common) -> dict[str, Any]:
-    """The choices of a plan that the flags make."""
+    """The choices of a plan that the flags make.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The values of these choices, by name; a flag that is not given or `auto` leaves its choice out.
+    """
     values = {name: getattr(config, name, None) for name in plan.CHOICES}
     return {name: value for name, value in values.items() if value not in (None, "auto")}
 
 
 def default_for(config: Common) -> Plan:
-    """The backend's default plan, but for what the flags say."""
+    """The backend's default plan, with the choices of the flags in place of its own.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The plan.
+    """
     unrolls = config.differentiated_steps() is not None
     usual = plan.default_plan(jax.default_backend(), num_inits=config.num_inits, unrolls=unrolls)
     return dataclasses.replace(usual, **given(config))
 
 
 def problem_of(case: Case, chosen: Plan) -> Problem:
-    """What one outer step of a case computes under a plan."""
+    """The computation of one outer step of a case under a plan.
+
+    Args:
+        case: the case.
+        chosen: the plan.
+
+    Returns:
+        The problem, to be compiled.
+    """
     parts = case.parts(chosen)
     return Problem(
         parts.method,
@@ -53,27 +77,47 @@ def problem_of(case: Case, chosen: Plan) -> Problem:
 
 
 def site_of(case: Case) -> Site:
-    """The devices and data that the outer steps of a case run on."""
+    """The devices and data that the outer steps of a case run on.
+
+    Args:
+        case: the case.
+
+    Returns:
+        The site.
+    """
     assets = case.parts(case.start).method.assets
     return Site.of(case.data, case.keys.run, num_inits=case.config.num_inits, assets=assets)
 
 
 def limit_of(config: Common) -> int | None:
-    """Bytes on one device: what the settings say, else what the device says."""
+    """The memory of one device: what the settings say, else what the device reports.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The number of bytes; None where neither says.
+    """
     if config.memory_limit is not None:
         return int(config.memory_limit * 2**30)
-    return plan.device_memory(parallel.default_devices(config.num_inits))
+    return memory.device_memory(parallel.default_devices(config.num_inits))
 
 
 def resolve(case: Case) -> dict[str, Any]:
-    """Choose a plan, for `plan.json`: what flags say, else what was tuned before, else now, else the default.
+    """Choose a plan, for `plan.json`.
+
+    Each choice is the flag's where it is given. The others are those that an earlier run tuned for the same
+    problem, else with `--tune` those tuned now, else the default.
+
+    Args:
+        case: the case that the plan is made for.
 
     Returns:
-        The choices by name; how each was chosen (`flag`, `remembered`, `tuned`, `default`) as `chosen`; the
-        trials as `trials` where it was tuned now.
+        The choices by name; how each was chosen (`flag`, `remembered`, `tuned`, `default`) as `chosen`; and,
+        where the plan was tuned now, the trials as `trials`.
 
     Raises:
-        ValueError: tuning with several processes, or no plan that fits.
+        ValueError: several processes would tune, or no plan fits.
     """
     start, explicit = case.start, given(case.config)
     free = [name for name in start.as_dict() if name not in explicit]
@@ -90,13 +134,29 @@ def resolve(case: Case) -> dict[str, Any]:
 
 
 def described(chosen: Plan, explicit: Mapping[str, Any], otherwise: str) -> dict[str, Any]:
-    """A plan for `plan.json`, with how each choice was made."""
+    """A plan for `plan.json`, with how each choice was made.
+
+    Args:
+        chosen: the plan.
+        explicit: the choices that the flags made, by name.
+        otherwise: how the other choices were made: `remembered`, `tuned` or `default`.
+
+    Returns:
+        The choices by name, and how each was made as `chosen`.
+    """
     how = {name: "flag" if name in explicit else otherwise for name in chosen.as_dict()}
     return {**chosen.as_dict(), "chosen": how}
 
 
 def facts(case: Case) -> dict[str, Any]:
-    """All that the speed and size of an outer step depend on."""
+    """All that the speed and size of an outer step depend on.
+
+    Args:
+        case: the case.
+
+    Returns:
+        The settings that matter by name, and the number, shape and classes of the images as `images`.
+    """
     kept = of_the_step(case.config)
     if case.config.memory_limit is not None:
         kept["memory_limit"] = case.config.memory_limit
@@ -105,7 +165,15 @@ def facts(case: Case) -> dict[str, Any]:
 
 
 def tune(case: Case, start: Plan, free: Sequence[str]) -> list[Trial]:
-    """Time the candidates on the problem, told as it goes.
+    """Time the candidates on the problem of a case, and print each result as soon as it is known.
+
+    Args:
+        case: the case to tune for.
+        start: the plan that the candidates vary.
+        free: the names of the choices that may be varied.
+
+    Returns:
+        The trials, one for each candidate.
 
     Raises:
         ValueError: there are several processes, or no candidate could be timed.
@@ -135,7 +203,14 @@ def tune(case: Case, start: Plan, free: Sequence[str]) -> list[Trial]:
 
 
 def describe_trial(one: Trial) -> str:
-    """What was found of a plan that was tried, in one line."""
+    """The result of a trial in one line.
+
+    Args:
+        one: the trial.
+
+    Returns:
+        The text: the plan and its time and memory, or why the plan was passed over.
+    """
     text = " ".join(f"{name}={value}" for name, value in one.plan.as_dict().items())
     if one.milliseconds is None or one.cost is None:
         return f"{text}: {one.passed_over}"
@@ -146,14 +221,29 @@ def describe_trial(one: Trial) -> str:
 
 
 def describe(resolved: Mapping[str, Any]) -> str:
-    """The plan of a `plan.json` and how it was chosen, in one line."""
+    """The plan of a `plan.json` and how it was chosen, in one line.
+
+    Args:
+        resolved: the content of the file.
+
+    Returns:
+        The text.
+    """
     return "plan: " + ", ".join(
         f"{name} {resolved[name]} ({how})" for name, how in resolved["chosen"].items()
     )
 
 
 def describe_cost(cost: Cost, limit: int | None) -> str:
-    """What the outer steps take, once that is known, against what there is."""
+    """What the outer steps take, as measured by compiling them, next to the memory of the device.
+
+    Args:
+        cost: the cost of the compiled outer steps.
+        limit: the memory of one device in bytes; None where that is unknown.
+
+    Returns:
+        The text, one line.
+    """
     estimate = Estimate.of(cost, limit)
     there_is = f" of {mebibytes(limit)}" if limit is not None else ""
     return (
@@ -164,15 +254,28 @@ def describe_cost(cost: Cost, limit: int | None) -> str:
 
 
 def mebibytes(size: int) -> str:
-    """A size as people read it; tenths where it is small."""
+    """A size in MiB, with tenths below 10 MiB.
+
+    Args:
+        size: the number of bytes.
+
+    Returns:
+        The text.
+    """
     return f"{size / 2**20:,.{0 if size >= 10 * 2**20 else 1}f} MiB"
 
 
 def read(path: Path) -> dict[str, Any]:
     """The plan that a run was started with.
 
+    Args:
+        path: the path of the `plan.json`.
+
+    Returns:
+        The content of the file.
+
     Raises:
-        ValueError: the file is not what a first start writes.
+        ValueError: the file does not hold what a first start writes.
     """
     try:
         found = json.loads(path.read_text())
@@ -186,14 +289,16 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
-    """`--dry_run`: compile what the run would and say what it takes; where it does not fit, what would.
+    """`--dry_run`: compile what the run would compile, and print what that takes.
+
+    Where the run does not fit the memory, changes that may take less are compiled too, and printed.
 
     Args:
-        case: the run.
-        resolved: the plan of the run.
+        case: the case of the run.
+        resolved: the plan of the run, as in `plan.json`.
 
     Raises:
-        ValueError: it does not fit.
+        ValueError: the run does not fit the memory.
     """
     chosen, limit, site = Plan.from_dict(resolved), limit_of(case.config), site_of(case)
     print(describe(resolved), flush=True)
@@ -202,9 +307,9 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
         print("it fits" if limit is not None else "how much there is, this device does not say")
         return
     print("it does not fit; compiling what may take less", flush=True)
-    found, untried = plan.levers(
+    found, untried = levers.levers(
         lambda changed: cost_of(case, chosen, site, changed),
-        plan.changes(chosen, **extent(case.config, site)),
+        levers.changes(chosen, **extent(case.config, site)),
         limit=limit,
         needed=math.inf if estimate is None else estimate.needed_bytes,
         budget_seconds=BUDGET_SECONDS,
@@ -224,7 +329,16 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
 
 
 def estimate_of(problem: Problem, site: Site, limit: int | None) -> Estimate | None:
-    """Compile outer steps and tell what they take; None where they do not compile."""
+    """Compile outer steps and print what they take.
+
+    Args:
+        problem: the computation of an outer step.
+        site: the devices and data to compile for.
+        limit: the memory of one device in bytes; None where that is unknown.
+
+    Returns:
+        The estimate of the memory; None where the steps do not compile.
+    """
     try:
         _, cost = site.compile(problem)
     except plan.COMPILE_ERRORS as error:
@@ -235,7 +349,15 @@ def estimate_of(problem: Problem, site: Site, limit: int | None) -> Estimate | N
 
 
 def extent(config: Common, site: Site) -> dict[str, Any]:
-    """How large a run is in what `ddjax.plan.changes` can lessen."""
+    """The sizes of a run that `ddjax.levers.changes` can lessen.
+
+    Args:
+        config: the settings.
+        site: the devices and data of the run.
+
+    Returns:
+        The sizes, as keyword arguments of `ddjax.levers.changes`.
+    """
     return {
         "num_slots": config.num_inits // site.mesh.size,
         "num_devices": site.mesh.size,
@@ -245,7 +367,20 @@ def extent(config: Common, site: Site) -> dict[str, Any]:
 
 
 def cost_of(case: Case, chosen: Plan, site: Site, changed: Mapping[str, Any]) -> Cost:
-    """What the outer steps take under changed settings; of more devices, what one with its share takes."""
+    """The cost of the outer steps under changed settings.
+
+    A run on more devices than the site has is not compiled as such: its cost is that of one device with its
+    share of the initial weights.
+
+    Args:
+        case: the case of the run.
+        chosen: the plan of the run.
+        site: the devices and data of the run.
+        changed: the changed settings by name: choices of the plan, flags, or `devices`.
+
+    Returns:
+        The cost.
+    """
     of_plan = {name: value for name, value in changed.items() if name in plan.CHOICES}
     of_flags = {name: value for name, value in changed.items() if name not in (*plan.CHOICES, "devices")}
     share = case.config.num_inits * site.mesh.size // changed.get("devices", site.mesh.size)
@@ -255,7 +390,14 @@ def cost_of(case: Case, chosen: Plan, site: Site, changed: Mapping[str, Any]) ->
 
 
 def describe_change(change: Change) -> str:
-    """A change as flags."""
+    """A change, written as flags.
+
+    Args:
+        change: the settings that are changed.
+
+    Returns:
+        The text.
+    """
     return " ".join(
         f"on {value} devices" if name == "devices" else f"--{name}={value}"
         for name, value in change.settings.items()
@@ -263,7 +405,14 @@ def describe_change(change: Change) -> str:
 
 
 def describe_lever(lever: Lever) -> str:
-    """What a change would save, in one line."""
+    """The memory that a run would need after a change, in one line.
+
+    Args:
+        lever: the change, with the estimate of the memory.
+
+    Returns:
+        The text.
+    """
     return (
         f"{describe_change(lever.change)}: {mebibytes(lever.estimate.needed_bytes)} in all, "
         f"{'fits' if lever.estimate.fits else 'does not fit'} (the gradient: {lever.change.gradient})"

@@ -1,4 +1,4 @@
-"""The process of a launcher: exit codes, signals, what is compiled once, what is told."""
+"""The process of a launcher: exit codes, signals, the cache of compilations, messages."""
 
 from __future__ import annotations
 
@@ -24,17 +24,24 @@ EXIT_PREEMPTED = 75
 
 
 def tell(text: str) -> None:
-    """Print, from process 0 alone."""
+    """Print a text, from process 0 alone.
+
+    Args:
+        text: the text.
+    """
     if parallel.is_lead():
         print(text, flush=True)
 
 
 def guarded(action: Callable[[], Any]) -> int:
-    """Run an action; its errors become a message and the documented exit code.
+    """Run an action; turn the errors it may raise into a message and the documented exit code.
+
+    Args:
+        action: the function to run.
 
     Returns:
-        0 finished, 2 bad input here or on another process, 3 diverged, 74 the disk is full or cannot be read
-        or written, 75 preempted.
+        The exit code: 0 finished, 2 bad input here or on another process, 3 diverged, 74 the disk is full or
+        cannot be read or written, 75 preempted.
     """
     try:
         action()
@@ -57,10 +64,16 @@ def guarded(action: Callable[[], Any]) -> int:
 
 
 def fail_fast(action: Callable[[], int]) -> int:
-    """Run an action; an error that it did not expect ends the process at once where others wait for it.
+    """Run an action; end the process at once on an unexpected error where other processes wait for this one.
 
-    An ordinary exit would wait for the others before it, and they for this one; without it JAX's runtime
-    sees it gone and ends them too.
+    An ordinary exit would first wait for the other processes, while they wait for this one. When this process
+    ends at once, JAX's runtime sees that it is gone and ends the others too.
+
+    Args:
+        action: the function to run.
+
+    Returns:
+        What the action returns.
     """
     try:
         return action()
@@ -75,16 +88,17 @@ def fail_fast(action: Callable[[], int]) -> int:
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT end the process at once, as preempted; not the first one where another handles it.
+    """Let SIGTERM and SIGINT end the process at once with the exit code of a preempted run.
 
-    The outer loop does, to save before. It is a thread that ends the process, because Python's own handlers
-    wait until XLA has compiled or computed what it is at.
+    The first signal is left to another handler where one is installed: the outer loop has one, which saves
+    before the run ends; a second signal ends the process in any case. A thread ends the process, because
+    Python's own handlers wait until XLA has finished the compilation or computation that it is busy with.
     """
     read, write = os.pipe()
     os.set_blocking(write, False)
 
     def handle(number: int, frame: Any) -> None:
-        """Nothing: Python writes the signal's number to the pipe before it calls this."""
+        """Do nothing: Python writes the signal's number to the pipe before it calls this."""
 
     def watch() -> None:
         is_asked = False
@@ -113,7 +127,10 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def keep_compilations() -> None:
-    """Let the next run find what this one compiles, unless the user has said where or that it must not."""
+    """Keep compiled programs in a cache on disk, where the next run finds them.
+
+    A directory that the user has set, or an empty one that switches the cache off, stays as it is.
+    """
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache.directory() / "xla"))
         # Small programs too: there are dozens, which together take longer than loading the large one.

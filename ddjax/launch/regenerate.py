@@ -1,4 +1,4 @@
-"""Regenerate a published table: carry out the runs of its cells, write our numbers beside the published."""
+"""Regenerate a published table: carry out its runs, write our numbers next to the published ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ddjax.launch.settings import Where
 from ddjax.launch.tables import Cell, Run, Table, only, rows_and_columns
 
 BUDGETS = ("small", "full")
-"""What two cores can do, and the published numbers of outer steps and initial weights."""
+"""`small` is what two cores can do; `full` has the published numbers of outer steps and initial weights."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,17 +35,28 @@ class Settings:
 
 
 def command(run: Run, workdir: Path) -> list[str]:
-    """The flags of a run as they stand on a command line."""
+    """The flags of a run as they are written on a command line.
+
+    Args:
+        run: the launcher and its flags.
+        workdir: the directory of the run.
+
+    Returns:
+        The arguments.
+    """
     return command_line({**run.flags, "workdir": workdir})
 
 
 def carry_out(run: Run, workdir: Path, *, data_dir: str | None) -> dict[str, Any]:
-    """The result of one run: as its own command would make it, or find it made.
+    """The result of one run, as the run's own command would make it; found where it has been made already.
 
     Args:
         run: the launcher and its flags.
-        workdir: directory of the run.
-        data_dir: directory of TFDS data; None for that of the environment.
+        workdir: the directory of the run.
+        data_dir: the directory of TFDS data; None for the directory that the environment names.
+
+    Returns:
+        The content of `result.json`.
 
     Raises:
         ValueError: the launcher refuses its settings, the data or the directory.
@@ -57,7 +68,15 @@ def carry_out(run: Run, workdir: Path, *, data_dir: str | None) -> dict[str, Any
 
 
 def found(cell: Cell, records: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Our number of a cell: mean, std and n over the values of its runs; None where they have none."""
+    """Our number for a cell: mean, standard deviation and n over the pooled values of the cell's runs.
+
+    Args:
+        cell: the cell.
+        records: the results of the runs, by name.
+
+    Returns:
+        `{"mean": ..., "std": ..., "n": ...}`; None where a result has no such number.
+    """
     values: list[float] = []
     for name in cell.runs:
         at: Any = records[name]
@@ -71,7 +90,15 @@ def found(cell: Cell, records: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def text_of(number: Mapping[str, Any] | None, digits: int) -> str:
-    """`"79.5 ± 8.1"`; without a deviation where there is none."""
+    """A number as text, such as `"79.5 ± 8.1"`.
+
+    Args:
+        number: the number, with `mean`, `std` and, where known, `n`; None for no number.
+        digits: the number of digits after the point.
+
+    Returns:
+        The text; the mean alone where there is no deviation, a dash where there is no number.
+    """
     if number is None:
         return "–"
     mean = f"{number['mean']:.{digits}f}"
@@ -80,7 +107,15 @@ def text_of(number: Mapping[str, Any] | None, digits: int) -> str:
 
 
 def filled(cells: Sequence[Cell], records: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every cell with ours, the published one and what it comes from, for the JSON."""
+    """Every cell with our number, the published number and the names of the runs, for the JSON.
+
+    Args:
+        cells: the cells.
+        records: the results of the runs, by name.
+
+    Returns:
+        One object for each cell.
+    """
     return [
         {
             "row": cell.row,
@@ -94,7 +129,17 @@ def filled(cells: Sequence[Cell], records: Mapping[str, Any]) -> list[dict[str, 
 
 
 def table_text(table: Table, cells: Sequence[Mapping[str, Any]]) -> str:
-    """Ours beside the published, two columns for each of the table's where there is any published number."""
+    """The table as text, our numbers next to the published ones.
+
+    A column of the table becomes two where any of its cells has a published number.
+
+    Args:
+        table: the table.
+        cells: the cells with their numbers, as `filled` returns them.
+
+    Returns:
+        The text.
+    """
     rows, columns = rows_and_columns(table.cells)
     at = {(cell["row"], cell["column"]): cell for cell in cells}
     headers, wanted = [table.unit], []
@@ -114,7 +159,19 @@ def table_text(table: Table, cells: Sequence[Mapping[str, Any]]) -> str:
 def write(
     experiment: str, config: Settings, table: Table, records: Mapping[str, Any], *, title: str, root: Path
 ) -> str:
-    """The table's files: JSON, text, pictures; the text."""
+    """Write the files of a table: JSON, text and pictures.
+
+    Args:
+        experiment: the launcher's name.
+        config: the settings.
+        table: the table.
+        records: the results of the runs, by name.
+        title: the title of the files.
+        root: the directory that contains the directories of the runs.
+
+    Returns:
+        The table as text.
+    """
     output = Path(config.output)
     files.make_directory(output)
     cells = filled(table.cells, records)
@@ -144,20 +201,20 @@ def _line(run: Run, root: Path) -> list[str]:
 
 
 def regenerate(experiment: str, config: Settings, table: Table, *, title: str, root: Path) -> dict[str, Any]:
-    """All runs of a table, one after the other, then the table.
+    """Carry out all runs of a table, one after the other, then write the table.
 
     Args:
         experiment: the launcher's name.
-        config: its settings.
-        table: what to run and what to put where.
-        title: of the table's files.
-        root: of the runs' directories.
+        config: the settings of the launcher.
+        table: the runs, and the cells that their results go to.
+        title: the title of the table's files.
+        root: the directory that contains the directories of the runs.
 
     Returns:
-        The records of the runs by name; nothing after `--dry_run`.
+        The results of the runs by name; empty after `--dry_run`.
 
     Raises:
-        ValueError: settings that do not fit each other, the data or the directories; or no such row.
+        ValueError: the settings do not fit each other, the data or the directories; or there is no such row.
         FileNotFoundError: the data are missing.
         DivergedError: see `ddjax.distill`.
         PreemptedError: the process was asked to stop; the same command continues.

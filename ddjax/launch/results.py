@@ -1,4 +1,7 @@
-"""The final numbers of a run: the score on the test split, the baselines, the table, what it was made on."""
+"""The final numbers of a run: the score on the test split, the baselines, the table.
+
+Every record also says on which hardware, with which versions and by which command it was made.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,10 @@ from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Network, Recipe
 
 FULL_DATA = Train(lr=0.05, momentum=0.9, weight_decay=5e-4, epochs=6, batch_size=64)
-"""How the ceiling is trained: the whole training split, a few epochs."""
+"""The recipe of the ceiling: training on the whole training split for a few epochs."""
 
 FINE_TUNING = dataclasses.replace(FULL_DATA, lr=0.01)
-"""The same from pretrained weights, where 0.05 made two of three LeNets diverge (USPS to MNIST)."""
+"""The same from pretrained weights, where a rate of 0.05 made two of three LeNets diverge (USPS to MNIST)."""
 
 
 def measure_baselines(
@@ -43,13 +46,16 @@ def measure_baselines(
     Args:
         data: the real data.
         network: the network to train.
-        distribution: p(θ0).
-        recipe: the recipe of φ.
-        layout: S, E and images of one class in one step.
-        num_inits: initial weights behind each score; the ceiling gets three at most.
+        distribution: p(θ0), the distribution of initial weights.
+        recipe: the recipe by which networks train on φ.
+        layout: S, E and the number of images of one class in one step.
+        num_inits: the number of initial weights behind each score; the ceiling has three at most.
         seed: the seed of the random sets.
-        key: draws the initial weights. Consumed.
+        key: the source of the initial weights. Consumed.
         tuning: the learning rates to choose from; by default those of `ddjax.baselines`.
+
+    Returns:
+        The scores, by the names of the baselines.
     """
     few_key, all_key = jax.random.split(key)
     at_once = runs_at_once(num_inits)
@@ -61,7 +67,16 @@ def measure_baselines(
 
 
 def ceiling(setting: baselines.Setting, *, key: jax.Array, recipe: Recipe = FULL_DATA) -> Evaluation:
-    """The whole training split, from three initial weights at most. Consumes the key."""
+    """The accuracy of training on the whole training split, from three initial weights at most.
+
+    Args:
+        setting: the setting of the baselines.
+        key: the source of the initial weights. Consumed.
+        recipe: the recipe of the training.
+
+    Returns:
+        The accuracies on the test split.
+    """
     return baselines.all_data(
         setting.data,
         setting.network,
@@ -73,7 +88,14 @@ def ceiling(setting: baselines.Setting, *, key: jax.Array, recipe: Recipe = FULL
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The distilled images, where there are any, against the baselines, best first."""
+    """The scores of the distilled images, where there are any, and of the baselines as text, best first.
+
+    Args:
+        result: the content of `result.json`.
+
+    Returns:
+        The text.
+    """
     if "columns" in result:
         return _table_of_columns(result)
     ours = {"distilled images": result["test_accuracy"]} if "test_accuracy" in result else {}
@@ -86,7 +108,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def _table_of_columns(result: Mapping[str, Any]) -> str:
-    """`table` of a result with several scores, whose `columns` are their titles by name."""
+    """The table of a result with several scores, whose `columns` are the titles of the scores by name."""
     names = list(result["columns"])
     rows = [("distilled images", result), *(result.get("baselines") or {}).items()]
     rows.sort(key=lambda row: -sum(row[1][name]["mean"] for name in names))
@@ -103,17 +125,27 @@ def _table_of_columns(result: Mapping[str, Any]) -> str:
 
 
 def tuned(score: Mapping[str, Any]) -> str:
-    """What was chosen on validation for a baseline."""
+    """The settings of a baseline that were chosen on the validation split.
+
+    Args:
+        score: the score of the baseline.
+
+    Returns:
+        The text, such as `"learning rate 0.02"`; empty where nothing was chosen.
+    """
     names = {"lr": "learning rate", "epochs": "epochs", "neighbours": "neighbours"}
     return ", ".join(f"{text} {score[key]:g}" for key, text in names.items() if score.get(key))
 
 
 def measure(finished: Finished, *, compare: bool | None = None) -> dict[str, Any]:
-    """The final score, on the test split and unseen initial weights; the baselines; what it was made on.
+    """The content of `result.json`: the score on the test split from unseen initial weights; the baselines.
 
     Args:
         finished: the run.
-        compare: whether the baselines are measured; by default as the settings say.
+        compare: whether the baselines are measured; by default the settings decide.
+
+    Returns:
+        The record.
     """
     evaluating = time.monotonic()
     launch, outcome = finished.launch, finished.outcome
@@ -156,9 +188,12 @@ def record_of_run(
 
     Args:
         finished: the run.
-        scores: what was measured of φ.
-        compared: what was measured beside φ.
-        evaluating: when the measuring began, on the monotonic clock.
+        scores: the measurements of φ.
+        compared: the measurements that φ is compared with, such as the baselines.
+        evaluating: the time when the measuring began, on the monotonic clock.
+
+    Returns:
+        The content of `result.json`.
     """
     launch, outcome, now = finished.launch, finished.outcome, time.monotonic()
     return record(
@@ -181,14 +216,17 @@ def record_of_run(
 def record(
     experiment: str, dataset: str, found: Mapping[str, Any], *, seconds: Mapping[str, float], seed: int
 ) -> dict[str, Any]:
-    """What `result.json` holds: what was found, between the facts that every record has.
+    """The content of `result.json`: the findings of a launcher, with the facts that every record has.
 
     Args:
         experiment: the launcher's name.
         dataset: the name of the data set.
-        found: what the launcher found.
-        seconds: how long each part of the work took.
+        found: the findings of the launcher.
+        seconds: the duration of each part of the work.
         seed: the seed of everything random.
+
+    Returns:
+        The record.
     """
     return {
         "experiment": experiment,
@@ -201,7 +239,11 @@ def record(
 
 
 def made_on() -> dict[str, Any]:
-    """What a record says of its making: hardware, versions, command."""
+    """The hardware, the versions and the command that a record was made with.
+
+    Returns:
+        The facts, by name.
+    """
     module = getattr(sys.modules["__main__"].__spec__, "name", None)
     started = ["python", "-m", module] if module else ["python"]
     return {

@@ -16,12 +16,12 @@ from ddjax.optimizers import LR_OF_LRS
 from ddjax.unroll import OPTIMIZERS, STRATEGIES
 
 AUGMENTATIONS = "a strategy such as pad_crop_flip or color_crop, or dsa for DSA's for these data"
-"""What a flag for an augmentation may be."""
+"""The values that a flag for an augmentation may have, for the help texts."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Where:
-    """Which data, which directory, which seed: the flags that nearly all launchers have."""
+    """Which data, which directory and which seed: the flags that nearly all launchers have."""
 
     dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
     data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default", same_step=True)
@@ -31,13 +31,20 @@ class Where:
     seed: int = flag(0, "of everything random", low=0, same_step=True)
 
     def directory(self, experiment: str) -> Path:
-        """The work directory: that of the flag, else `runs/EXPERIMENT-DATASET`."""
+        """The work directory: the directory of `--workdir`, else `runs/EXPERIMENT-DATASET`.
+
+        Args:
+            experiment: the launcher's name.
+
+        Returns:
+            The path.
+        """
         return Path(self.workdir or f"runs/{experiment}-{Path(self.dataset).stem}")
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkChoice:
-    """Which network, from which initial weights."""
+    """Which network is trained, and from which initial weights."""
 
     network: str | None = flag(None, f"{', '.join(NAMES)}; by default what fits the images")
     width: int | None = flag(None, "channels of a convnet's layers; by default the network's own", low=1)
@@ -51,7 +58,7 @@ class NetworkChoice:
 
 @dataclasses.dataclass(frozen=True)
 class DataChoice(NetworkChoice):
-    """In which form the images come."""
+    """Which form the images are converted to: their size, channels and normalisation."""
 
     resize: int | None = flag(None, "height and width that all images are brought to, bilinear", low=1)
     channels: int | None = flag(None, "channels that grey images are repeated to", low=1)
@@ -120,7 +127,11 @@ class Common(Where, DataChoice):
     )
 
     def differentiated_steps(self) -> int | None:
-        """The inner steps that an outer step differentiates through; None where the method unrolls none."""
+        """The number of inner steps that an outer step differentiates through.
+
+        Returns:
+            The number; None where the method does not differentiate through training.
+        """
         return None
 
 
@@ -152,13 +163,20 @@ class Unrolled(Common):
     original: bool = flag(False, "the 2018 paper's outer optimiser and schedule instead of ours")
 
     def differentiated_steps(self) -> int | None:
-        """The steps of an unroll, or of its window where that is smaller."""
+        """The inner steps that an outer step differentiates through: S times E, or the window if smaller.
+
+        Returns:
+            The number.
+        """
         return min(self.inner_steps * self.inner_epochs, self.window or sys.maxsize)
 
 
 @dataclasses.dataclass(frozen=True)
 class Matching(Common):
-    """The settings of the methods that match real and distilled images; φ is trained on in epochs."""
+    """The settings of the methods that match real and distilled images.
+
+    Networks are trained on the distilled images in epochs, at a learning rate that is not learned.
+    """
 
     network: str | None = flag("convnet", ", ".join(NAMES))
     init: str = flag_like(NetworkChoice, "init", default="pytorch")

@@ -1,14 +1,14 @@
-"""Published tables as data: rows, flags in layers and published numbers, which one function expands to runs.
+"""Published tables as data: one function expands rows, flags in layers and published numbers to runs.
 
-A run is a launcher with flags; a cell is a place in the results of one run or, where each knows one θ0 or one
-seed only, of several. A file of tables (TOML) says which runs each cell comes from:
+A run is a launcher with flags. A cell is a place in the results of one run, or of several runs where each of
+them has one θ0 or one seed only. A file of tables (TOML) says which runs each cell comes from:
 
     [flags.start]                       # a group of flags, in layers
-    initial_images = "k_means"          # always
-    full = {num_outer_steps = 20_000}   # where the full budget is asked for
-    "cifar10 small" = {width = 32}      # where both words are what was asked for
+    initial_images = "k_means"          # holds always
+    full = {num_outer_steps = 20_000}   # holds where the full budget is asked for
+    "cifar10 small" = {width = 32}      # holds where both words are asked for
 
-    [cases.old]                         # what a block is repeated for, each time with other values
+    [cases.old]                         # a block is repeated for each case, with the values of the case
     LeNet = {when = "mnist", values = {net = "lenet"}, flags = [{width = 3}]}
 
     [tables.block]                      # unit, digits, source, needs; see `Sheet`
@@ -23,9 +23,9 @@ seed only, of several. A file of tables (TOML) says which runs each cell comes f
     columns = ["mnist", "cifar10"]
     numbers = {"DD, LeNet" = [[79.5, 8.1], []]}
 
-Two rules resolve the flags of a run: within a group, the layer with more words wins, and of two with as many
-words the one that stands later; among the groups of a run, the later wins. `{name}` is a value of the case or
-of the request; where it is all of a flag's value, the type of the value is kept.
+Two rules resolve the flags of a run. Within a group, the layer with more words wins, and of two layers with
+equally many words the later one. Among the groups of a run, the later group wins. `{name}` stands for a value
+of the case or of the request. A flag whose whole value is `{name}` gets that value with its type unchanged.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from typing import Any, NamedTuple, TypeVar
 from ddjax import checks
 
 Value = str | int | float | bool
-"""Of a flag."""
+"""The value of a flag."""
 
 Flags = dict[str, Value]
 """Flags by name, in the order of the command line."""
 
 Layers = Mapping[str, Any]
-"""What holds, by the words that have to be asked for, with spaces between them; `""` holds always."""
+"""Settings by the words that have to be asked for, with spaces between the words; `""` holds always."""
 
 _BRACES = re.compile(r"\{(\w+)\}")
 
@@ -54,8 +54,8 @@ class Published(NamedTuple):
     """A number of a paper.
 
     Attributes:
-        mean: percent, or a count.
-        std: percent; None where the paper gives none.
+        mean: the number, in percent or as a count.
+        std: the standard deviation in the same unit; None where the paper gives none.
     """
 
     mean: float
@@ -66,10 +66,10 @@ class Run(NamedTuple):
     """A launcher with its flags, in a directory of its own.
 
     Attributes:
-        name: name of the directory; flags of later runs may name files in it.
-        launcher: name of the launcher.
-        flags: flags by name; `--workdir` is added.
-        is_pictured: whether its pictures belong to the table.
+        name: the name of the directory. Flags of later runs may name files in this directory.
+        launcher: the name of the launcher.
+        flags: the flags by name; `--workdir` is added to them.
+        is_pictured: whether the pictures of the run belong to the table.
     """
 
     name: str
@@ -79,13 +79,13 @@ class Run(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A number of ours beside the published one.
+    """A number of ours and the published number that belongs next to it.
 
     Attributes:
-        row: title of the row.
-        column: title of the column.
-        runs: names of the runs; their values are pooled.
-        place: keys into `result.json`, to a score (`mean`, `std`, `values`) or a number.
+        row: the title of the row.
+        column: the title of the column.
+        runs: the names of the runs, whose values are pooled.
+        place: the keys that lead through `result.json` to a score (`mean`, `std`, `values`) or a number.
         published: the published number; None where there is none.
     """
 
@@ -97,14 +97,14 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table as it is carried out.
+    """A table for one data set and one budget, ready to be carried out.
 
     Attributes:
-        runs: all runs, in the order in which they need each other.
+        runs: all runs, in an order in which each run comes after those that it needs.
         cells: all cells, row by row.
-        unit: unit of all numbers.
-        digits: number of digits after the point.
-        source: title of the published numbers.
+        unit: the unit of all numbers.
+        digits: the number of digits after the point.
+        source: the title of the published numbers.
     """
 
     runs: Sequence[Run]
@@ -115,15 +115,15 @@ class Table(NamedTuple):
 
 
 class RunEntry(NamedTuple):
-    """A run as a file of tables has it.
+    """A run as a file of tables describes it.
 
     Attributes:
-        name: name of the directory; `{seed}` tells repetitions apart.
-        launcher: name of the launcher.
-        flags: names of groups of flags, or groups themselves; the later wins.
-        seeds: seeds of the repetitions, or such lists in layers; without any seed there is no run.
-        seed_flag: name of the flag that a seed is given to; None for a run without repetitions.
-        is_pictured: whether pictures of the first repetition belong to the table, or layers of that.
+        name: the name of the directory; `{seed}` tells repetitions apart.
+        launcher: the name of the launcher.
+        flags: names of groups of flags, or groups themselves; the later group wins.
+        seeds: the seeds of the repetitions, or lists of seeds in layers. Without any seed there is no run.
+        seed_flag: the name of the flag that is set to the seed; None for a run without repetitions.
+        is_pictured: whether pictures of the first repetition belong to the table, or such values in layers.
     """
 
     name: str
@@ -135,13 +135,13 @@ class RunEntry(NamedTuple):
 
 
 class RowEntry(NamedTuple):
-    """One row, or several alike, as a file of tables has them.
+    """One row, or several rows of one kind, as a file of tables describes them.
 
     Attributes:
-        title: title of the row.
-        run: name of the run, as the run's entry writes it; a row without runs is left out.
-        columns: places in `result.json` by column.
-        of: values of `{of}`, one row for each.
+        title: the title of the row.
+        run: the name of the run, as it is written in the entry of the run. A row without runs is left out.
+        columns: the places in `result.json`, by column.
+        of: the values of `{of}`; there is one row for each value.
     """
 
     title: str
@@ -151,12 +151,12 @@ class RowEntry(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One of the things that a block is repeated for.
+    """One of the cases that a block is repeated for.
 
     Attributes:
-        when: words that have to be asked for.
-        values: what `{name}` stands for in the block.
-        flags: groups of flags that all runs of the block get after their own.
+        when: the words that have to be asked for.
+        values: the values that `{name}` stands for in the block, by name.
+        flags: the groups of flags that all runs of the block get after their own.
     """
 
     when: str = ""
@@ -168,11 +168,11 @@ class Block(NamedTuple):
     """Runs and rows that are expanded together.
 
     Attributes:
-        runs: entries of runs.
-        rows: entries of rows, of runs of this block or an earlier one.
-        cases: name of the cases that the block is repeated for; None for a block that stands once. The name
-            of a case is `{case}`, and a word of its own in layers.
-        when: words that have to be asked for.
+        runs: the entries of the runs.
+        rows: the entries of the rows, which may use runs of this block or an earlier one.
+        cases: the name of the set of cases that the block is repeated for; None for a block that is expanded
+            once. The name of a case is the value of `{case}`, and a word for choosing layers.
+        when: the words that have to be asked for.
     """
 
     runs: Sequence[RunEntry] = ()
@@ -185,10 +185,10 @@ class Numbers(NamedTuple):
     """Published numbers from one source.
 
     Attributes:
-        source: title and address of the source.
-        columns: titles of the columns.
-        numbers: `[mean]`, `[mean, std]` or `[]` at each column, by row.
-        when: words that have to be asked for.
+        source: the title and address of the source.
+        columns: the titles of the columns.
+        numbers: one list of `[mean]`, `[mean, std]` or `[]` for each row, with an entry for each column.
+        when: the words that have to be asked for.
     """
 
     source: str
@@ -198,16 +198,16 @@ class Numbers(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """A table before it is known what is asked for.
+    """A table as its file describes it, for every data set and budget.
 
     Attributes:
         blocks: the blocks, in order.
-        unit: unit of all numbers.
-        digits: number of digits after the point.
-        source: title of the published numbers.
-        needs: what has to be asked for so that there is any run, for messages.
-        groups: groups of flags, by name.
-        cases: cases by the name of their set and their own.
+        unit: the unit of all numbers.
+        digits: the number of digits after the point.
+        source: the title of the published numbers.
+        needs: the data that have to be asked for so that there is any run, for messages.
+        groups: the groups of flags, by name.
+        cases: the cases, by the name of their set and their own name.
         published: the published numbers.
     """
 
@@ -225,17 +225,17 @@ EntryT = TypeVar("EntryT", RunEntry, RowEntry, Case, Block, Numbers, Sheet)
 
 
 def read(*paths: Path) -> dict[str, Sheet]:
-    """The tables of some files.
+    """The tables in some files.
 
     Args:
-        paths: files of tables; a file may use the groups of flags of the files before.
+        paths: the files of tables. A file may use the groups of flags of the files before it.
 
     Returns:
-        Tables by name, in the order of the files.
+        The tables by name, in the order of the files.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a file is no TOML, or has an entry with an unknown or without a needed field.
+        ValueError: a file is no TOML, or one of its entries has an unknown field or lacks a needed one.
     """
     sheets: dict[str, Sheet] = {}
     groups: dict[str, Layers] = {}
@@ -275,7 +275,7 @@ def _entry(kind: type[EntryT], found: Mapping[str, Any], path: Path) -> EntryT:
 
 
 class _Asked(NamedTuple):
-    """What is asked for: words that choose layers, values that fill braces."""
+    """A request: the words that choose layers, and the values that fill braces."""
 
     words: frozenset[str]
     values: Mapping[str, Value]
@@ -292,14 +292,14 @@ def expand(
     """The runs and cells of a table for one data set and one budget.
 
     Args:
-        sheet: the table as its file has it.
-        dataset: name of the data set: a word, and `{dataset}`.
-        budget: name of the budget: a word.
-        words: more words that layers, cases and blocks are chosen by.
-        values: what more `{names}` stand for.
+        sheet: the table as its file describes it.
+        dataset: the name of the data set. It is a word for choosing layers, and the value of `{dataset}`.
+        budget: the name of the budget, a word for choosing layers.
+        words: further words for choosing layers, cases and blocks.
+        values: the values of further `{names}`.
 
     Returns:
-        The table. Runs of the same name are one run; it may be without any.
+        The table. Entries that expand to the same name are one run. The table may be empty.
 
     Raises:
         ValueError: a row names an unknown run, a run an unknown group of flags, a block unknown cases, or
@@ -326,13 +326,13 @@ def only(table: Table, rows: str | None) -> Table:
 
     Args:
         table: the whole table.
-        rows: titles of the wanted rows, with semicolons between them; None for all.
+        rows: the titles of the wanted rows, with semicolons between them; None for all rows.
 
     Returns:
-        The same table without the cells of other rows, and without the runs that only those have.
+        The table without the other rows, and without the runs that only the other rows need.
 
     Raises:
-        ValueError: there is no such row, or none is named.
+        ValueError: there is no such row, or no row is named.
     """
     if rows is None:
         return table
@@ -347,13 +347,20 @@ def only(table: Table, rows: str | None) -> Table:
 
 
 def rows_and_columns(cells: Sequence[Cell]) -> tuple[list[str], list[str]]:
-    """The titles of rows and of columns, in their order, each once."""
+    """The titles of the rows and of the columns, each once and in order.
+
+    Args:
+        cells: the cells of a table.
+
+    Returns:
+        The titles of the rows, and the titles of the columns.
+    """
     rows, columns = dict.fromkeys(c.row for c in cells), dict.fromkeys(c.column for c in cells)
     return list(rows), list(columns)
 
 
 def _blocks(sheet: Sheet, asked: _Asked) -> Iterator[tuple[Block, Case, _Asked]]:
-    """Every block with each of its cases that is asked for, and what is asked for in it."""
+    """Every block with each of its cases that is asked for, and the request with the values of the case."""
     for block in sheet.blocks:
         if block.cases is not None:
             checks.choice("cases", block.cases, sheet.cases)
@@ -393,7 +400,7 @@ def _cells(
     names: Mapping[str, tuple[str, ...]],
     published: Mapping[tuple[str, str], Published],
 ) -> Iterator[Cell]:
-    """The cells of an entry of rows; none where its run has no repetition."""
+    """The cells of an entry of rows; none where the run has no repetition."""
     run = _without_seed(row.run, asked)
     checks.choice(f"run of {row.title}", run, names)
     for of in row.of if names[run] else ():
@@ -422,18 +429,18 @@ def _holds(when: str, words: Collection[str]) -> bool:
 
 
 def _layers(layers: Layers, words: Collection[str]) -> Iterator[Any]:
-    """The layers that hold, the more special the later."""
+    """The layers that hold, those with fewer words first."""
     there = [when for when in layers if _holds(when, words)]
     yield from (layers[when] for when in sorted(there, key=lambda when: len(when.split())))
 
 
 def _latest(found: Any, words: Collection[str], *, otherwise: Any) -> Any:
-    """The most special layer, or what holds always because it stands there without layers."""
+    """The value of the layer with the most words; a value without layers holds always."""
     return [otherwise, *_layers(found, words)][-1] if isinstance(found, Mapping) else found
 
 
 def _flags(group: Layers, words: Collection[str]) -> Flags:
-    """The flags of a group: those outside of layers hold always."""
+    """The flags of a group; flags outside of layers hold always."""
     flags: Flags = {name: value for name, value in group.items() if not isinstance(value, Mapping)}
     layers = {when: layer for when, layer in group.items() if isinstance(layer, Mapping)}
     for layer in _layers(layers, words):
@@ -442,7 +449,7 @@ def _flags(group: Layers, words: Collection[str]) -> Flags:
 
 
 def _filled(template: Any, values: Mapping[str, Value]) -> Any:
-    """A text with values in its braces; the value itself where the braces are all of the text."""
+    """A text with the braces filled; where the whole text is one pair of braces, the value itself."""
     if not isinstance(template, str):
         return template
     for name in _BRACES.findall(template):
@@ -452,5 +459,5 @@ def _filled(template: Any, values: Mapping[str, Value]) -> Any:
 
 
 def _without_seed(name: str, asked: _Asked) -> str:
-    """The name that a run has before its seed is known."""
+    """The name of a run before the seed is filled in."""
     return str(_filled(name, {**asked.values, "seed": "{seed}"}))

@@ -1,4 +1,4 @@
-"""The vocabulary of launchers: what one of them builds, how that is carried out, what it ends with."""
+"""The vocabulary of launchers: the parts that a launcher builds, a run before and after the outer loop."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ddjax.types import Form, InitDistribution, Method, Network, Outer, Schedule
 
 
 class Keys(NamedTuple):
-    """The keys of a run, all from its seed; none is used twice.
+    """The random keys of a run, all split from its seed; none is used twice.
 
     Attributes:
-        theta: θ0 of a fixed p(θ0).
-        run: the distillation.
-        validation: the initial weights that choose the best φ.
-        test: the initial weights of the final score.
-        baselines: the initial weights of the baselines.
+        theta: the key of the one θ0 where p(θ0) is fixed.
+        run: the key of the distillation.
+        validation: the key of the initial weights that choose the best φ.
+        test: the key of the initial weights of the final score.
+        baselines: the key of the initial weights of the baselines.
     """
 
     theta: jax.Array
@@ -35,7 +35,14 @@ class Keys(NamedTuple):
 
     @classmethod
     def of(cls, seed: int) -> Keys:
-        """Split a seed."""
+        """The keys of a seed.
+
+        Args:
+            seed: the seed of the run.
+
+        Returns:
+            The keys.
+        """
         return cls(*jax.random.split(jax.random.key(seed), len(cls._fields)))
 
 
@@ -43,9 +50,9 @@ class Layout(NamedTuple):
     """How many images φ has, and in how many steps; baselines lay real images out in the same way.
 
     Attributes:
-        inner_steps: S.
-        inner_epochs: E.
-        per_class_per_step: images of one class in one step.
+        inner_steps: S, the number of inner steps that have images of their own.
+        inner_epochs: E, the number of passes over these steps.
+        per_class_per_step: the number of images of one class in one step.
     """
 
     inner_steps: int
@@ -53,18 +60,26 @@ class Layout(NamedTuple):
     per_class_per_step: int
 
     def as_dict(self, num_classes: int) -> dict[str, int]:
-        """S, E and the number of all images, for a record."""
+        """S, E and the number of all images, for a record.
+
+        Args:
+            num_classes: K, the number of classes.
+
+        Returns:
+            The numbers, by name.
+        """
         images = self.inner_steps * self.per_class_per_step * num_classes
         return {"steps": self.inner_steps, "epochs": self.inner_epochs, "images": images}
 
 
 class Facts(NamedTuple):
-    """What files say of the parts.
+    """The facts about the parts that are written to files.
 
     Attributes:
         layout: the sizes of φ.
         plan: the automatic choices by name, for `plan.json`.
-        network_settings: what `ddjax.networks.by_name` needs to build the network again, for the artifact.
+        network_settings: the settings that `ddjax.networks.by_name` needs to build the network again, for the
+            artifact.
     """
 
     layout: Layout
@@ -73,12 +88,12 @@ class Facts(NamedTuple):
 
 
 class Hooks(NamedTuple):
-    """What a launcher does in its own way instead of as all do.
+    """The functions by which a launcher departs from what all others do.
 
     Attributes:
         score: makes the function `schedule -> percent` that the best φ is chosen by; by default accuracy on
             the validation split.
-        measure: makes what `result.json` holds; by default `ddjax.launch.results.measure`.
+        measure: makes the content of `result.json`; by default `ddjax.launch.results.measure`.
     """
 
     score: Callable[[Launch], Callable[[Schedule], jax.Array]] | None = None
@@ -87,18 +102,19 @@ class Hooks(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What a launcher of a distillation chooses; everything else is the same for all.
+    """The choices of a distillation's launcher; everything else is the same for all launchers.
 
     Attributes:
         network: the network that trains on φ.
-        inits: p(θ0).
-        method: the loss.
+        inits: p(θ0), the distribution of initial weights.
+        method: the method, with the loss of the outer loop.
         form: the parametrisation of φ.
-        outer: how φ moves.
+        outer: the outer optimiser, which moves φ.
         num_outer_steps: the number of updates of φ.
-        facts: what files say of all this.
-        eval_inits: p(θ0) of the final score where it is another one, e.g. the held-out members of a pool.
-        hooks: what is done in the launcher's own way.
+        facts: the facts about these parts that are written to files.
+        eval_inits: p(θ0) of the final score where it differs, such as the held-out members of a pool; else
+            None.
+        hooks: the functions by which this launcher departs from the others.
     """
 
     network: Network
@@ -118,19 +134,19 @@ class Parts:
 
 
 Build = Callable[[Any, Dataset, Keys, Plan], Parts]
-"""`(config, data, keys, plan) -> Parts`: all that a launcher of a distillation says of its own."""
+"""`(config, data, keys, plan) -> Parts`: all that the launcher of a distillation has of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What a plan is made for.
+    """The run that a plan is made for.
 
     Attributes:
         config: the settings as the user gave them.
         data: the real data.
         keys: the keys of the seed.
-        build: the function that makes the launcher's parts.
-        start: the plan that flags and the backend's default make.
+        build: the function that builds the launcher's parts.
+        start: the plan that the flags and the backend's default make.
     """
 
     config: Common
@@ -140,20 +156,27 @@ class Case:
     start: Plan
 
     def parts(self, plan: Plan) -> Parts:
-        """The parts under a plan."""
+        """The parts under a plan.
+
+        Args:
+            plan: the plan.
+
+        Returns:
+            The parts.
+        """
         return self.build(self.config, self.data, self.keys, plan)
 
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """One run, ready to go.
+    """One run, ready to start.
 
     Attributes:
         experiment: the launcher's name.
-        case: the settings, the real data, the keys and how to build the parts.
-        plan: how the parts are computed; the start of the case until the run is settled.
-        parts: what the launcher chose.
-        workdir: the directory of all that the run writes.
+        case: the settings, the real data, the keys and the function that builds the parts.
+        plan: the plan by which the parts are computed; the case's first plan until the final one is settled.
+        parts: the choices of the launcher.
+        workdir: the directory of all files that the run writes.
     """
 
     experiment: str
@@ -179,12 +202,12 @@ class Launch:
 
 
 class Finished(NamedTuple):
-    """A run whose outer loop has ended; what is measured of it follows.
+    """A run whose outer loop has ended, and whose final numbers are still to be measured.
 
     Attributes:
         launch: the run.
-        outcome: what the outer loop returned.
-        began: when the run began, on the monotonic clock.
+        outcome: the outcome of the outer loop.
+        began: the time when the run began, on the monotonic clock.
     """
 
     launch: Launch

@@ -1,4 +1,4 @@
-"""The family of launchers whose method differentiates through training."""
+"""The launchers whose method differentiates through training."""
 
 from __future__ import annotations
 
@@ -27,12 +27,18 @@ from ddjax.unroll import STRATEGIES, Memory
 
 
 def outer_of(config: Unrolled, method: Method, num_images: int) -> tuple[Outer, int]:
-    """How φ moves, and how often: the method's own way, or with `--original` that of the 2018 paper.
+    """The outer optimiser and the number of outer steps: the method's, or with `--original` the 2018 paper's.
 
     Args:
         config: the settings.
         method: the method that φ is distilled by.
-        num_images: the number of training images; the 2018 paper halved its rate every 40 of 400 epochs.
+        num_images: the number of training images. The 2018 paper halved its rate every 40 of 400 epochs.
+
+    Returns:
+        The outer optimiser, and the number of outer steps.
+
+    Raises:
+        ValueError: the learning rate of the flags is not above zero.
     """
     lr = outer_rate(config.outer_lr)
     if config.original:
@@ -45,7 +51,16 @@ def outer_of(config: Unrolled, method: Method, num_images: int) -> tuple[Outer, 
 
 
 def pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
-    """Images of the data's shape with learned rates, and learned labels where the flags say so."""
+    """The form of φ: images of the data's shape, learned rates and, where the flags say so, learned labels.
+
+    Args:
+        config: the settings.
+        data: the real data.
+        layout: the sizes of φ.
+
+    Returns:
+        The form.
+    """
     steps, epochs, per_class = layout
     return forms.pixels(
         data.image_shape,
@@ -62,7 +77,15 @@ def pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
 
 
 def strategy_of(plan: Plan, window: int | None) -> Memory:
-    """The memory strategy of a plan, over the last steps alone where there is a window."""
+    """The memory strategy of a plan.
+
+    Args:
+        plan: the plan.
+        window: the number of last inner steps to differentiate through; None for all steps.
+
+    Returns:
+        The strategy.
+    """
     return dataclasses.replace(STRATEGIES[str(plan.memory)], window=window)
 
 
@@ -80,10 +103,17 @@ def unrolled_parts(
     Args:
         config: the settings.
         data: the real data.
-        plan: the form of convolutions and the memory strategy.
-        inits_of: the function that makes p(θ0) of the chosen network.
-        otherwise: name and settings of the network where the flags name none; by default what fits.
+        plan: the plan, with the form of convolutions and the memory strategy.
+        inits_of: the function that makes p(θ0) for the chosen network.
+        otherwise: the name and settings of the network to take where the flags name none; by default the
+            network that fits the images.
         objective: the loss of the outer loop.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ValueError: the settings do not fit each other or the data.
     """
     choice = choose_network(config, data, otherwise=otherwise)
     network = build_network(choice, data, conv_form=plan.conv_form)

@@ -13,6 +13,7 @@ from ddjax import checks
 from ddjax.augment import Augmentation, Draw
 from ddjax.chunks import map_in_chunks, mean_of_chunks
 from ddjax.methods.matching import Matching, published_outer
+from ddjax.methods.starts import WithPool, assets_of, parted, theta
 from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Method, Network, Params, Recipe, Schedule
 
@@ -69,21 +70,22 @@ class _DistributionMatching(Matching):
         return map_in_chunks(of_class, (draws, batch), self.classes_at_once())
 
     def loss(
-        self, schedule: Schedule, state: tuple[()], batch: jax.Array, key: jax.Array
+        self, schedule: Schedule, state: tuple[()], batch: jax.Array | WithPool, key: jax.Array
     ) -> tuple[jax.Array, MatchingInfo]:
         """The distance of all classes, `[]`. Consumes the key."""
         del state
+        real, pool = parted(batch)
         inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
         labels = schedule.labels.reshape(len(inputs), -1)
         draws = None
         if self.augmentation is not None:
             key, draw_key = jax.random.split(key)
-            draws = self.draws(draw_key, len(batch))
+            draws = self.draws(draw_key, len(real))
         own = jax.tree.map(lambda leaf: leaf[labels.argmax(-1)], draws)
-        params = self.inits.sample(key)
-        real = jax.lax.stop_gradient(self._real_means(params, batch, draws))
+        params = theta(self.inits, pool, key)
+        wanted = jax.lax.stop_gradient(self._real_means(params, real, draws))
         distilled = class_means(self.embed(params, self.augmented(own, inputs)), labels)
-        distances = jnp.sum((real - distilled) ** 2, -1)
+        distances = jnp.sum((wanted - distilled) ** 2, -1)
         return distances.sum(), MatchingInfo(distances)
 
 
@@ -149,4 +151,5 @@ def distribution_matching(
         name="distribution_matching",
         recipe=recipe or Train(),
         outer=published_outer(1.0),
+        assets=assets_of(inits),
     )

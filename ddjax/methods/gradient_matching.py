@@ -15,6 +15,7 @@ from ddjax import checks
 from ddjax.augment import Augmentation, Draw
 from ddjax.chunks import MeanLoss, map_in_chunks, mean_over_chunks
 from ddjax.methods.matching import Matching, published_outer
+from ddjax.methods.starts import WithPool, assets_of, parted, theta
 from ddjax.networks import norms
 from ddjax.recipes import Train
 from ddjax.training import Examples, fit, weighted_loss
@@ -291,17 +292,18 @@ class _GradientMatching(Matching):
         """Of the network, on real or distilled images whose second derivative is not taken."""
         return mean_over_chunks(weighted_loss(self.network), size=self.examples_at_once(count))
 
-    def draw_network(self, key: jax.Array) -> NetworkState:
+    def draw_network(self, key: jax.Array, pool: Params | None = None) -> NetworkState:
         """A network that was not matched yet. Consumes the key."""
-        return NetworkState(self.inits.sample(key), jnp.zeros((), jnp.int32))
+        return NetworkState(theta(self.inits, pool, key), jnp.zeros((), jnp.int32))
 
     def loss(
-        self, schedule: Schedule, state: NetworkState, batch: jax.Array, key: jax.Array
+        self, schedule: Schedule, state: NetworkState, batch: jax.Array | WithPool, key: jax.Array
     ) -> tuple[jax.Array, GradientMatchingInfo]:
         """The distance of all classes, `[]`. Consumes the key."""
+        images, _ = parted(batch)
         params = state.params
         if self.has_batch_norm:
-            few = batch[:, :CALIBRATION_IMAGES]
+            few = images[:, :CALIBRATION_IMAGES]
             params = norms.calibrate(self.network, params, few.reshape(-1, *few.shape[2:]))
         each = _Distances(
             network=self.network,
@@ -310,7 +312,7 @@ class _GradientMatching(Matching):
             real_loss=self._loss_in_chunks(self.batch_size),
             classes_per_chunk=self.classes_at_once(),
         )
-        real = _Real(batch, jnp.eye(len(batch), dtype=batch.dtype), self.draws(key, len(batch)))
+        real = _Real(images, jnp.eye(len(images), dtype=images.dtype), self.draws(key, len(images)))
         distances = each(_by_class(schedule), params, real)
         return distances.sum(), GradientMatchingInfo(distances, state.matches.astype(distances.dtype))
 
@@ -318,14 +320,15 @@ class _GradientMatching(Matching):
         self,
         schedule: Schedule,
         state: NetworkState,
-        batch: jax.Array,
+        batch: jax.Array | WithPool,
         info: GradientMatchingInfo,
         key: jax.Array,
     ) -> NetworkState:
         """The network of the next outer step: this one trained on φ, or another. Consumes the key."""
-        del batch, info
+        del info
+        _, pool = parted(batch)
         if self.loops.matches == 1:
-            return self.draw_network(key)
+            return self.draw_network(key, pool)
         # The statistics of a batch norm are those of a whole minibatch.
         whole = self.has_batch_norm
         loss = weighted_loss(self.network) if whole else self._loss_in_chunks(self.batch_train)
@@ -344,7 +347,7 @@ class _GradientMatching(Matching):
             return NetworkState(trained, state.matches + 1)
 
         is_used_up = state.matches + 1 == self.loops.matches
-        return jax.lax.cond(is_used_up, lambda: self.draw_network(key), train)
+        return jax.lax.cond(is_used_up, lambda: self.draw_network(key, pool), train)
 
 
 def gradient_matching(
@@ -421,6 +424,7 @@ def gradient_matching(
         name="gradient_matching",
         recipe=recipe or Train(),
         outer=published_outer(0.1),
+        assets=assets_of(inits),
         init=own.draw_network,
         advance=own.advance,
         check_labels=_check_labels,

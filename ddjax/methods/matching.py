@@ -11,6 +11,7 @@ import jax
 from ddjax import augment, checks
 from ddjax.augment import Augmentation, Draw
 from ddjax.data import class_minibatch
+from ddjax.methods.starts import WithPool, with_pool
 from ddjax.networks import norms
 from ddjax.optimizers import matching_outer
 from ddjax.types import InitDistribution, Network, Outer, RealData, Recipe
@@ -81,10 +82,10 @@ class Matching:
         """Whether the network looks at its images together."""
         return norms.has_batch_norm(self.network)
 
-    def sample(self, data: RealData, key: jax.Array) -> jax.Array:
-        """`[K, N, H, W, C]`, real images of each class. Consumes the key."""
+    def sample(self, data: RealData, key: jax.Array) -> jax.Array | WithPool:
+        """`[K, N, *input_shape]`, real examples of each class. Consumes the key."""
         checks.network_fits(self.network, data)
-        return class_minibatch(data, key, size=self.batch_size)
+        return with_pool(self.inits, data, class_minibatch(data, key, size=self.batch_size))
 
     def draws(self, key: jax.Array, num_classes: int) -> Draw:
         """Of the augmentation, for each class: each leaf `[K, ...]`, None without one. Consumes the key."""

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from ddjax import augment, checks
-from ddjax import inits as initial_weights
 from ddjax.augment import Augmentation
 from ddjax.chunks import mean_over_chunks
 from ddjax.data import minibatch
+from ddjax.methods.starts import WithPool, assets_of, parted, theta, with_pool
 from ddjax.optimizers import unrolled_outer
 from ddjax.recipes import Replay
 from ddjax.types import Batch, InitDistribution, Method, Network, Params, RealData, Schedule
@@ -27,18 +27,6 @@ Objective = Callable[[jax.Array, jax.Array], jax.Array]
 
 One number for each example, so that the mean may be taken in chunks.
 """
-
-
-class PoolBatch(NamedTuple):
-    """A minibatch beside the weights that every slot draws its θ0 from.
-
-    Attributes:
-        real: the examples.
-        pool: each leaf `[n, ...]`.
-    """
-
-    real: Batch
-    pool: Params
 
 
 class UnrolledInfo(NamedTuple):
@@ -181,17 +169,16 @@ def unrolled(
         correct = jnp.argmax(logits, -1) == batch.labels
         return objective(logits, batch.labels).mean(), 100.0 * jnp.mean(correct)
 
-    def sample(data: RealData, key: jax.Array) -> Batch | PoolBatch:
+    def sample(data: RealData, key: jax.Array) -> Batch | WithPool:
         checks.network_fits(network, data)
         real = _real_minibatch(data, key, size=batch_size, augmentation=augmentation)
-        # Where the data bring no pool, it is a constant of the program.
-        return real if inits.pool is None else PoolBatch(real, data.assets or inits.pool)
+        return with_pool(inits, data, real)
 
     def loss(
-        schedule: Schedule, state: tuple[()], batch: Batch | PoolBatch, key: jax.Array
+        schedule: Schedule, state: tuple[()], batch: Batch | WithPool, key: jax.Array
     ) -> tuple[jax.Array, UnrolledInfo]:
         del state
-        real, pool = batch if isinstance(batch, PoolBatch) else (batch, None)
+        real, pool = parted(batch)
         stop = None
         if horizon == "random":
             assert schedule.lrs is not None
@@ -200,9 +187,8 @@ def unrolled(
             stop = jax.random.randint(
                 stop_key, (), min(memory.window, schedule.lrs.size), schedule.lrs.size + 1
             )
-        theta = inits.sample(key) if pool is None else initial_weights.draw(pool, key)
         params, inner_losses = unroll(
-            inner_loss, theta, schedule, optimizer=optimizer, memory=memory, stop=stop
+            inner_loss, theta(inits, pool, key), schedule, optimizer=optimizer, memory=memory, stop=stop
         )
         size = examples_per_chunk or _chunk_size(jax.default_backend(), batch_size)
         value, accuracy = mean_over_chunks(score, size=size)(params, real)
@@ -214,5 +200,5 @@ def unrolled(
         name="unrolled",
         recipe=Replay(inner_optimizer),
         outer=unrolled_outer,
-        assets=() if inits.pool is None else inits.pool,
+        assets=assets_of(inits),
     )

@@ -1,4 +1,4 @@
-"""Networks from anything: a Flax linen module, an NNX module, a pair of plain functions."""
+"""Networks from a Flax linen module, an NNX module, a pair of plain functions or a kernel."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ def from_functions(
     """A network from a pair of pure functions.
 
     Args:
-        init: `key -> params`.
-        apply: `(params, inputs [n, *input_shape]) -> logits [n, K]`.
-        input_shape: the shape of one input, of images `(H, W, C)`.
-        num_classes: K.
-        embed: `(params, inputs [n, *input_shape]) -> features [n, F]`, what the last layer sees.
+        init: the function that draws initial weights, `key -> params`.
+        apply: the function that computes logits, `(params, inputs [n, *input_shape]) -> logits [n, K]`.
+        input_shape: the shape of one input; for images `(H, W, C)`.
+        num_classes: the number of classes, K.
+        embed: the function that computes the input of the last layer,
+            `(params, inputs [n, *input_shape]) -> features [n, F]`. None for a network without one.
         name: the name of the network in artifacts and records.
 
     Returns:
         The network. Nothing has been computed yet, but all shapes have been checked.
 
     Raises:
-        ValueError: an input shape or number of classes that is none, outputs of the wrong shape, or weights
-            that are not floating-point numbers.
+        ValueError: an invalid input shape or number of classes, outputs of the wrong shape, or weights that
+            are not floating-point numbers.
     """
     shape = checks.input_shape(input_shape)
     checks.at_least("num_classes", num_classes, 1)
@@ -64,17 +65,19 @@ def from_kernel(
     """A network without weights, known by its kernel alone, such as an infinitely wide one.
 
     Args:
-        kernel: `(inputs [n, *input_shape], others [m, *input_shape]) -> [n, m]`, symmetric and positive
+        kernel: the function that computes the kernel matrix,
+            `(inputs [n, *input_shape], others [m, *input_shape]) -> [n, m]`; symmetric and positive
             semi-definite.
-        input_shape: the shape of one input, of images `(H, W, C)`.
-        num_classes: K.
+        input_shape: the shape of one input; for images `(H, W, C)`.
+        num_classes: the number of classes, K.
         name: the name of the network in artifacts and records.
 
     Returns:
-        The network; recipe `Ridge` predicts with it, and every other recipe is refused by its `apply`.
+        The network. The recipe `Ridge` predicts with its kernel; every other recipe fails with the
+        ValueError that the network's `apply` raises.
 
     Raises:
-        ValueError: an input shape or number of classes that is none, or a kernel of another shape.
+        ValueError: an invalid input shape or number of classes, or a kernel matrix of another shape.
     """
     shape = checks.input_shape(input_shape)
     checks.at_least("num_classes", num_classes, 1)
@@ -105,20 +108,21 @@ def from_linen(
     """A network from a Flax linen module.
 
     Args:
-        module: called with `[n, *input_shape]`, gives `[n, K]`; its method `embed`, where it has one, gives
-            what the last layer sees, `[n, F]`.
-        input_shape: the shape of one input, of images `(H, W, C)`.
-        num_classes: K.
-        name: the name of the network in artifacts and records; the class's name in lower case by default.
-        conv_form: how the module's `nn.Conv`s are computed, see `ddjax.networks.ops.conv`; one that brings a
-            `conv_general_dilated` of its own keeps it.
+        module: the module, which maps inputs `[n, *input_shape]` to logits `[n, K]`. If the module has a
+            method `embed`, that method maps the same inputs to the input of the last layer, `[n, F]`.
+        input_shape: the shape of one input; for images `(H, W, C)`.
+        num_classes: the number of classes, K.
+        name: the name of the network in artifacts and records; by default the name of the module's class
+            in lower case.
+        conv_form: the form in which the module's `nn.Conv` layers are computed, see
+            `ddjax.networks.ops.conv`. A layer that was built with its own `conv_general_dilated` keeps that.
 
     Returns:
-        The network; its weights are the module's collection `params`.
+        The network, whose weights are the module's collection `params`.
 
     Raises:
-        ValueError: a module that keeps other collections (such as batch statistics), needs random numbers
-            when it is applied (such as dropout), or gives outputs of the wrong shape.
+        ValueError: a module that keeps other collections (such as batch statistics), that needs random
+            numbers when applied (such as dropout), or that returns outputs of the wrong shape.
     """
     checks.kind("module", module, nn.Module, remedy="Give a linen module, already built.")
     checks.at_least("num_classes", num_classes, 1)
@@ -154,7 +158,7 @@ def _swap_convolutions(op: Callable[..., jax.Array]) -> Callable[..., Any]:
         conv = context.module
         is_conv = isinstance(conv, nn.Conv) and context.method_name == "__call__"
         if is_conv and conv.conv_general_dilated is None and conv.conv_general_dilated_cls is None:
-            # Flax freezes modules; this one lives for a single application, and nothing else sees it.
+            # Flax freezes modules; this bound one exists for a single application, and nothing else sees it.
             object.__setattr__(conv, "conv_general_dilated", op)
         return call(*args, **kwargs)
 
@@ -171,16 +175,17 @@ def from_nnx(
     """A network from a Flax NNX module.
 
     Args:
-        module: best a factory `rngs -> module`, e.g. `lambda rngs: MyNet(rngs=rngs)`, so that initial weights
-            can be drawn; a module that is already built has one θ0, its own, whatever the key. The module is
-            called with `[n, *input_shape]`, gives `[n, K]`; its method `embed`, where it has one, gives what
-            the last layer sees, `[n, F]`.
-        input_shape: the shape of one input, of images `(H, W, C)`.
-        num_classes: K.
-        name: the name of the network in artifacts and records; the class's name in lower case by default.
+        module: a factory `rngs -> module`, e.g. `lambda rngs: MyNet(rngs=rngs)`, so that initial weights can
+            be drawn; or a module that is already built, whose present weights are then the one θ0 for every
+            key. The module maps inputs `[n, *input_shape]` to logits `[n, K]`. If the module has a method
+            `embed`, that method maps the same inputs to the input of the last layer, `[n, F]`.
+        input_shape: the shape of one input; for images `(H, W, C)`.
+        num_classes: the number of classes, K.
+        name: the name of the network in artifacts and records; by default the name of the module's class
+            in lower case.
 
     Returns:
-        The network; its weights are a nested dict of the module's `nnx.Param`s.
+        The network, whose weights are a nested dict of the module's `nnx.Param`s.
 
     Raises:
         ValueError: a module with other state than parameters (batch statistics, random number streams), or
@@ -237,7 +242,7 @@ def _is_variable(leaf: Any) -> bool:
 
 
 def _traced(label: str, inputs: jax.ShapeDtypeStruct, function: Callable[..., Any], *args: Any) -> Any:
-    """The shapes that `function` returns, or an error that says which network and images it was about."""
+    """The shapes that `function` returns; an error in tracing names the network and its input shape."""
     try:
         return jax.eval_shape(function, *args)
     except (TypeError, ValueError, flax.errors.FlaxError) as error:

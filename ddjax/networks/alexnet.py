@@ -15,16 +15,17 @@ from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
 
 GRID = 6
-"""Side of the feature map that the dense layers see, whatever the images' size."""
+"""Side of the feature map that the dense layers see, for images of every size."""
 
 
 class AlexNet(nn.Module):
     """Five convolutions, three max-pools of 3 by 2, an average over a 6×6 grid, three dense layers.
 
     Attributes:
-        num_classes: K.
-        width: channels of the first convolution, w; the others have 3w, 6w, 4w, 4w, the hidden layers 64w.
-        conv: what convolves, see `ddjax.networks.ops.conv_op`.
+        num_classes: the number of classes, K.
+        width: the number of channels of the first convolution, w. The other convolutions have 3w, 6w, 4w and
+            4w channels, the hidden layers 64w units.
+        conv: the convolution, as made by `ddjax.networks.ops.conv_op`.
     """
 
     num_classes: int
@@ -32,7 +33,7 @@ class AlexNet(nn.Module):
     conv: Callable[..., jax.Array]
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
 
         def conv(factor: int, side: int, *, stride: int = 1, padding: int) -> nn.Conv:
             return nn.Conv(
@@ -54,8 +55,15 @@ class AlexNet(nn.Module):
         self.fc3 = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, 64w]`, what the last dense layer sees."""
-        # ReLU and maximum commute; this order leaves ReLU a quarter of the entries.
+        """The features that the last dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The features, `[n, 64w]`.
+        """
+        # ReLU and maximum commute; with the pool first, ReLU has a quarter of the entries.
         x = nn.relu(ops.max_pool(self.conv1(x), 3, stride=2))
         x = nn.relu(ops.max_pool(self.conv2(x), 3, stride=2))
         x = nn.relu(self.conv4(nn.relu(self.conv3(x))))
@@ -64,22 +72,22 @@ class AlexNet(nn.Module):
         return nn.relu(self.fc2(nn.relu(self.fc1(x))))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, K]`."""
+        """The logits of images: `[n, H, W, C] -> [n, K]`."""
         return self.fc3(self.embed(x))
 
 
 def average_to_grid(x: jax.Array, side: int) -> jax.Array:
-    """The mean over the cells of a `side`×`side` grid, which overlap where they do not divide the image.
+    """The mean over each cell of a `side`×`side` grid.
 
-    Cell i spans the rows ⌊i H / side⌋ to ⌈(i + 1) H / side⌉, as PyTorch's adaptive average pool does; nothing
-    is done where H = W = side.
+    Cell i spans the rows ⌊i H / side⌋ to ⌈(i + 1) H / side⌉, as in PyTorch's adaptive average pool, so that
+    cells overlap where H or W is no multiple of `side`. Nothing changes where H = W = side.
 
     Args:
-        x: `[n, H, W, C]`.
-        side: cells along each side.
+        x: the feature maps, `[n, H, W, C]`.
+        side: the number of cells along the height, and along the width.
 
     Returns:
-        `[n, side, side, C]`.
+        The means, `[n, side, side, C]`.
     """
     for axis in (1, 2):
         size = x.shape[axis]
@@ -100,11 +108,12 @@ def alexnet(
     Without dropout: a network here is a pure function of its weights and inputs.
 
     Args:
-        image_shape: `(H, W, C)`; H and W at least 63. At 224 the average over the grid changes nothing.
-        num_classes: K.
-        width: channels of the first convolution; the published network's 64, to which all others keep
-            their ratio.
-        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`.
+        image_shape: height, width and channels of the images, `(H, W, C)`; H and W at least 63. At 224 the
+            average over the grid changes nothing.
+        num_classes: the number of classes, K.
+        width: the number of channels of the first convolution, 64 in the published network. The widths of
+            all other layers scale in proportion.
+        conv_form: the form in which convolutions are computed, see `ddjax.networks.ops.conv`.
 
     Returns:
         The network, with the features of its last hidden layer as `embed`.
@@ -127,22 +136,23 @@ def alexnet(
 
 
 def from_torch(name: str, weight: np.ndarray) -> tuple[str, np.ndarray]:
-    """A weight of the same network in PyTorch's names and layout, in ours.
+    """Convert the name and layout of one weight from PyTorch's AlexNet to those of this network.
 
-    | theirs | ours |
+    | PyTorch | here |
     |---|---|
     | `features.{0,3,6,8,10}.weight` `[out, in, h, w]` | `conv{1..5}.kernel` `[h, w, in, out]` |
     | `classifier.{1,4,6}.weight` `[out, in]` | `fc{1..3}.kernel` `[in, out]` |
     | `.bias` | `.bias` |
 
-    The inputs of the first dense layer are flattened channels first there, channels last here.
+    The inputs of the first dense layer are flattened channels first in PyTorch, channels last here.
 
     Args:
-        name: of torchvision's `alexnet`.
-        weight: the array.
+        name: the name of the weight in torchvision's `alexnet`.
+        weight: the weight, in PyTorch's layout.
 
     Returns:
-        Our name and array; what has no such name, or not so many axes, is returned as it is.
+        The name and the array of this network. A name outside the table, or an array with another number
+        of axes, is returned unchanged.
     """
     layer, _, kind = name.rpartition(".")
     ours = _TORCH_LAYERS.get(layer)

@@ -13,7 +13,7 @@ from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
 
 _LAYERS = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
-"""Channels and side of each convolution, and whether a pool follows."""
+"""For each convolution: the number of channels, the kernel's side, and whether a pool follows."""
 _SMALLEST = 8
 
 
@@ -21,10 +21,10 @@ class AlexNet32(nn.Module):
     """Five convolutions with ReLU, three max-pools of 2, one dense layer.
 
     Attributes:
-        num_classes: K.
-        norm: a name from `ddjax.networks.norms`.
-        first_pads: zeros around the image in the first convolution, `(height, width)`.
-        conv: what convolves, see `ddjax.networks.ops.conv_op`.
+        num_classes: the number of classes, K.
+        norm: the name of the normalisation, one of `ddjax.networks.norms.NORMS`.
+        first_pads: the zeros that the first convolution adds on each side of the image, `(rows, columns)`.
+        conv: the convolution, as made by `ddjax.networks.ops.conv_op`.
     """
 
     num_classes: int
@@ -33,7 +33,7 @@ class AlexNet32(nn.Module):
     conv: Callable[..., jax.Array]
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
         self.convs = [
             nn.Conv(
                 features,
@@ -49,15 +49,22 @@ class AlexNet32(nn.Module):
         self.classifier = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, H' * W' * 192]`, what the dense layer sees."""
+        """The features that the dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The features, `[n, H' * W' * 192]`.
+        """
         for (_, _, pools), conv, norm in zip(_LAYERS, self.convs, self.norms, strict=True):
             x = norm(conv(x))
-            # ReLU and maximum commute; this order leaves ReLU a quarter of the entries.
+            # ReLU and maximum commute; with the pool first, ReLU has a quarter of the entries.
             x = nn.relu(ops.max_pool(x, 2) if pools else x)
         return x.reshape(x.shape[0], -1)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, K]`."""
+        """The logits of images: `[n, H, W, C] -> [n, K]`."""
         return self.classifier(self.embed(x))
 
 
@@ -66,13 +73,14 @@ def alexnet32(
 ) -> Network:
     """AlexNet 128-192-256-192-192 and one dense layer: 1,872,202 parameters at 32×32×3 with ten classes.
 
-    Sides of 28 pixels are padded by 4 in the first convolution, so that feature maps are those of 32 pixels.
+    The first convolution pads sides of 28 pixels by 4, so that feature maps are as large as for 32 pixels.
 
     Args:
-        image_shape: `(H, W, C)`; H and W at least 8.
-        num_classes: K.
-        norm: `"none"`, `"batch"`, `"instance"`, `"group"` or `"layer"`, see `ddjax.networks.norms`.
-        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`.
+        image_shape: height, width and channels of the images, `(H, W, C)`; H and W at least 8.
+        num_classes: the number of classes, K.
+        norm: the normalisation, `"none"`, `"batch"`, `"instance"`, `"group"` or `"layer"`; see
+            `ddjax.networks.norms`.
+        conv_form: the form in which convolutions are computed, see `ddjax.networks.ops.conv`.
 
     Returns:
         The network, with the flattened last feature map (3,072 numbers at 28 and 32 pixels) as `embed`.

@@ -28,14 +28,14 @@ class ConvNet(nn.Module):
     """`depth` blocks of conv 3×3, norm, activation and pool 2, then one dense layer.
 
     Attributes:
-        num_classes: K.
-        depth: blocks.
-        width: channels of every convolution.
-        norm: a name from `ddjax.networks.norms`.
-        activation: a name from `convnet`.
-        pooling: a name from `convnet`.
-        first_pads: zeros around the image in the first convolution, `(height, width)`.
-        conv: what convolves, see `ddjax.networks.ops.conv_op`.
+        num_classes: the number of classes, K.
+        depth: the number of blocks.
+        width: the number of channels of every convolution.
+        norm: the name of the normalisation, one of `ddjax.networks.norms.NORMS`.
+        activation: the name of the activation, one of those of `convnet`.
+        pooling: the name of the pool, one of those of `convnet`.
+        first_pads: the zeros that the first convolution adds on each side of the image, `(rows, columns)`.
+        conv: the convolution, as made by `ddjax.networks.ops.conv_op`.
     """
 
     num_classes: int
@@ -48,7 +48,7 @@ class ConvNet(nn.Module):
     conv: Callable[..., jax.Array]
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
         pads = [self.first_pads] + [(1, 1)] * (self.depth - 1)
         self.convs = [
             nn.Conv(
@@ -65,13 +65,20 @@ class ConvNet(nn.Module):
         self.classifier = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, H' * W' * width]`, what the dense layer sees."""
+        """The features that the dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The features, `[n, H' * W' * width]`.
+        """
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = _POOLS[self.pooling](_ACTIVATIONS[self.activation](norm(conv(x))), 2)
         return x.reshape(x.shape[0], -1)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, K]`."""
+        """The logits of images: `[n, H, W, C] -> [n, K]`."""
         return self.classifier(self.embed(x))
 
 
@@ -88,18 +95,21 @@ def convnet(
 ) -> Network:
     """ConvNet(depth, width); the defaults are the ConvNet-3 of the condensation papers.
 
-    Sides of 28 pixels are padded by 3 in the first block, so that feature maps are those of 32 pixels;
-    every other convolution keeps its size.
+    The first block pads sides of 28 pixels by 3, so that feature maps are as large as for 32 pixels.
+    Every other convolution keeps height and width.
 
     Args:
-        image_shape: `(H, W, C)`.
-        num_classes: K.
-        depth: blocks; each pool halves the image, rounding down, so H and W must be at least 2^depth.
-        width: channels of every convolution.
-        norm: `"instance"`, `"batch"`, `"group"`, `"layer"` or `"none"`, see `ddjax.networks.norms`.
-        activation: `"relu"`, `"leaky_relu"` (slope 0.01), `"sigmoid"`, `"softplus"`, `"swish"` or `"tanh"`.
-        pooling: `"avg"`, `"max"` or `"none"`.
-        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`.
+        image_shape: height, width and channels of the images, `(H, W, C)`.
+        num_classes: the number of classes, K.
+        depth: the number of blocks. Each pool halves the image, rounding down, so that H and W must be at
+            least 2^depth.
+        width: the number of channels of every convolution.
+        norm: the normalisation, `"instance"`, `"batch"`, `"group"`, `"layer"` or `"none"`; see
+            `ddjax.networks.norms`.
+        activation: the activation, `"relu"`, `"leaky_relu"` (slope 0.01), `"sigmoid"`, `"softplus"`,
+            `"swish"` or `"tanh"`.
+        pooling: the pool at the end of each block, `"avg"`, `"max"` or `"none"`.
+        conv_form: the form in which convolutions are computed, see `ddjax.networks.ops.conv`.
 
     Returns:
         The network, with the flattened last feature map as `embed`.

@@ -17,9 +17,9 @@ class LeNet(nn.Module):
     """Conv 5×5→6, ReLU, max-pool 2; conv 5×5→16, ReLU, max-pool 2; dense 120, 84, K with ReLU between.
 
     Attributes:
-        num_classes: K.
-        pads: rows and columns of zeros around the image, `(height, width)`.
-        conv: what convolves and pools by two, see `ddjax.networks.ops.conv_op`.
+        num_classes: the number of classes, K.
+        pads: the zeros that the first convolution adds on each side of the image, `(rows, columns)`.
+        conv: the convolution together with the max-pool of 2, as made by `ddjax.networks.ops.conv_op`.
     """
 
     num_classes: int
@@ -27,7 +27,7 @@ class LeNet(nn.Module):
     conv: Callable[..., jax.Array]
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
         padding = [(pad, pad) for pad in self.pads]
         self.conv1 = nn.Conv(6, (5, 5), padding=padding, conv_general_dilated=self.conv, param_dtype=float)
         self.conv2 = nn.Conv(16, (5, 5), padding="VALID", conv_general_dilated=self.conv, param_dtype=float)
@@ -36,27 +36,35 @@ class LeNet(nn.Module):
         self.fc3 = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, 84]`, what the last dense layer sees."""
+        """The features that the last dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The features, `[n, 84]`.
+        """
         for conv in (self.conv1, self.conv2):
-            # ReLU and maximum commute; this order leaves ReLU a quarter of the entries.
+            # ReLU and maximum commute; with the pool first, ReLU has a quarter of the entries.
             x = nn.relu(conv(x))
         x = x.reshape(x.shape[0], -1)
         return nn.relu(self.fc2(nn.relu(self.fc1(x))))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, K]`."""
+        """The logits of images: `[n, H, W, C] -> [n, K]`."""
         return self.fc3(self.embed(x))
 
 
 def lenet(image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto") -> Network:
     """LeNet: 61,706 parameters at 28×28×1 with ten classes.
 
-    Images of fewer than 32 pixels a side are padded by 2 within the first convolution.
+    The first convolution pads sides of fewer than 32 pixels by 2.
 
     Args:
-        image_shape: `(H, W, C)`; H and W multiples of 4, at least 12, so that both pools halve evenly.
-        num_classes: K.
-        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`.
+        image_shape: height, width and channels of the images, `(H, W, C)`; H and W multiples of 4 and at
+            least 12, so that both pools halve evenly.
+        num_classes: the number of classes, K.
+        conv_form: the form in which convolutions are computed, see `ddjax.networks.ops.conv`.
 
     Returns:
         The network, with the 84 features of its last hidden layer as `embed`.

@@ -16,41 +16,48 @@ class MLP(nn.Module):
     """Dense layers with ReLU between them.
 
     Attributes:
-        num_classes: K.
-        widths: hidden units of each hidden layer.
+        num_classes: the number of classes, K.
+        widths: the number of units of each hidden layer.
     """
 
     num_classes: int
     widths: tuple[int, ...]
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
         self.hidden = [
             nn.Dense(width, param_dtype=float, name=f"fc{i}") for i, width in enumerate(self.widths, start=1)
         ]
         self.classifier = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, widths[-1]]`, or the flattened image where there is no hidden layer."""
+        """The features that the last dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The last hidden layer, `[n, widths[-1]]`; without hidden layers the flattened images.
+        """
         x = x.reshape(x.shape[0], -1)
         for dense in self.hidden:
             x = nn.relu(dense(x))
         return x
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, K]`."""
+        """The logits of images: `[n, H, W, C] -> [n, K]`."""
         return self.classifier(self.embed(x))
 
 
 def mlp(
     image_shape: tuple[int, int, int], num_classes: int, *, widths: Sequence[int] = (128, 128)
 ) -> Network:
-    """A multi-layer perceptron; `widths=()` is a linear classifier.
+    """A multi-layer perceptron; with `widths=()` a linear classifier.
 
     Args:
-        image_shape: `(H, W, C)`, any.
-        num_classes: K.
-        widths: hidden units of each hidden layer.
+        image_shape: height, width and channels of the images, `(H, W, C)`; every size is accepted.
+        num_classes: the number of classes, K.
+        widths: the number of units of each hidden layer.
 
     Returns:
         The network, with its last hidden layer as `embed`.

@@ -8,16 +8,16 @@
 | `batch` | each channel of all images of a batch | each channel |
 | `none` | nothing is done | |
 
-All but `batch` treat an image the same in whatever company it comes. What batch norm normalises by is said by
-the weights alone, so that a network stays a pure function of its weights and inputs:
+All but `batch` treat an image the same, independently of the other images in its batch. The weights alone
+determine by which statistics batch norm normalises. So a network stays a pure function of weights and inputs:
 
-- Weights as `init` draws and training moves them hold no statistics: those of the batch that is passed are
-  taken, and are differentiated through. So does the training mode of other libraries. Images that are
-  tested so are normalised by those that are tested together with them.
+- Weights that `init` draws, and that training updates, contain no statistics. Batch norm then takes the
+  statistics of the present batch and differentiates through them, as in the training mode of other libraries.
+  Images that are tested in this way are normalised by the statistics of all images in the same batch.
 - `calibrate` returns the same weights with statistics measured on given images, e.g. those that the network
-  was trained on, or a batch of real images before their gradients are matched. From then on these constants
-  are taken. So does the evaluation mode of other libraries, whose running averages stem from all of training
-  where ours are those of the final weights.
+  was trained on, or a batch of real images before their gradients are matched. Batch norm then takes these
+  constants, as in the evaluation mode of other libraries. Those libraries average the statistics over the
+  whole training; here the statistics belong to the final weights.
 """
 
 from __future__ import annotations
@@ -37,15 +37,23 @@ EPSILON = 1e-5
 GROUPS = 4
 NORMS = ("batch", "group", "instance", "layer", "none")
 CALIBRATION_BATCH = 256
-"""Images whose statistics are measured together."""
+"""The largest number of images whose statistics are measured together."""
 
 
 class BatchNorm(nn.Module):
-    """(x - mean) / √(var + ε) · scale + bias for each channel; see above for whose mean and var."""
+    """(x - mean) / √(var + ε) · scale + bias for each channel; the module's docstring defines both."""
 
     @nn.compact
     def __call__(self, x: jax.Array, *, ignore_stored: bool = False) -> jax.Array:
-        """`[n, H, W, C] -> [n, H, W, C]`; `ignore_stored` takes the batch's own statistics in any case."""
+        """The normalised batch: `[n, H, W, C] -> [n, H, W, C]`.
+
+        Args:
+            x: the batch, `[n, H, W, C]`.
+            ignore_stored: whether to take the statistics of the batch even if the weights contain some.
+
+        Returns:
+            The normalised batch, `[n, H, W, C]`.
+        """
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:], float)
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], float)
         if self.has_variable("params", "mean") and not ignore_stored:
@@ -63,7 +71,7 @@ class InstanceNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, H, W, C]`."""
+        """The normalised images: `[n, H, W, C] -> [n, H, W, C]`."""
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:], float)
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], float)
         flat = x.reshape(x.shape[0], -1, x.shape[-1])
@@ -75,10 +83,10 @@ class InstanceNorm(nn.Module):
 
 
 def _sum(x: jax.Array) -> jax.Array:
-    """`[n, s, C] -> [n, C]`; on CPU as a product with ones, whose derivative is `_spread`.
+    """The sum over s, `[n, s, C] -> [n, C]`; on CPU as a product with ones, whose derivative is `_spread`.
 
-    Into a sum XLA would fuse all that leads to it, and compute that again for each of the sums of a
-    derivative; a product takes what is there.
+    XLA would fuse a plain sum with all operations that lead to the summands, and would compute those again
+    for each sum of a derivative. A product reads summands that have been computed once.
     """
     if jax.default_backend() != "cpu":
         return x.sum(1)
@@ -86,7 +94,7 @@ def _sum(x: jax.Array) -> jax.Array:
 
 
 def _spread(x: jax.Array, size: int) -> jax.Array:
-    """`[n, C] -> [n, s, C]`; on CPU as a product with ones, whose derivative is `_sum`."""
+    """A copy for each of s places, `[n, C] -> [n, s, C]`; on CPU by a product, whose derivative is `_sum`."""
     if jax.default_backend() != "cpu":
         return jnp.broadcast_to(x[:, None], (x.shape[0], size, x.shape[1]))
     return jnp.einsum("ns,nc->nsc", jnp.ones((len(x), size), x.dtype), x, precision=lax.Precision.HIGHEST)
@@ -97,9 +105,9 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, H, W, C]`."""
+        """The normalised images: `[n, H, W, C] -> [n, H, W, C]`."""
         flat = x.reshape(len(x), -1)
-        # Vectors, because p(θ0) redraws everything of more dimensions as a kernel.
+        # Vectors, because p(θ0) redraws every weight of two or more dimensions as a kernel.
         scale = self.param("scale", nn.initializers.ones, flat.shape[1:], float)
         bias = self.param("bias", nn.initializers.zeros, flat.shape[1:], float)
         mean, var = _moments(flat, (1,))
@@ -108,7 +116,7 @@ class LayerNorm(nn.Module):
 
 
 def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance, that divided by n."""
+    """Mean and variance over the axes; the variance is divided by n, not by n - 1."""
     mean = x.mean(axes, keepdims=True)
     return mean.squeeze(axes), jnp.square(x - mean).mean(axes)
 
@@ -117,11 +125,11 @@ def norm(kind: str, *, name: str | None = None) -> Callable[[jax.Array], jax.Arr
     """A norm by name, for a module's `setup`.
 
     Args:
-        kind: one of `NORMS`.
-        name: of its weights.
+        kind: the name of the norm, one of `NORMS`.
+        name: the name of the norm's weights; None leaves the choice to Flax.
 
     Returns:
-        `[n, H, W, C] -> [n, H, W, C]`.
+        The function that normalises, `[n, H, W, C] -> [n, H, W, C]`.
     """
     if kind == "none":
         return lambda x: x
@@ -137,8 +145,13 @@ def norm(kind: str, *, name: str | None = None) -> Callable[[jax.Array], jax.Arr
 def check(kind: str, width: int) -> None:
     """Refuse an unknown norm, or one that does not fit the channels.
 
+    Args:
+        kind: the name of the norm.
+        width: the number of channels of the narrowest convolution.
+
     Raises:
-        ValueError: as said.
+        ValueError: `kind` is none of `NORMS`, `width` is below one, or `width` is no multiple of `GROUPS`
+            for the norm `"group"`.
     """
     checks.choice("norm", kind, NORMS)
     checks.at_least("width", width, 1)
@@ -147,7 +160,14 @@ def check(kind: str, width: int) -> None:
 
 
 def has_batch_norm(network: Network) -> bool:
-    """Whether a network looks at its images together, so that they must not be passed in chunks."""
+    """Whether a network normalises its images together, so that they must not be passed in chunks.
+
+    Args:
+        network: the network to look at.
+
+    Returns:
+        True if the network contains a `BatchNorm`.
+    """
     if network.kernel is not None:
         return False
     params = jax.eval_shape(network.init, jax.random.key(0))
@@ -159,26 +179,26 @@ def has_batch_norm(network: Network) -> bool:
 def calibrate(
     network: Network, params: Params, inputs: jax.Array, *, batch_size: int = CALIBRATION_BATCH
 ) -> Params:
-    """The weights, with the statistics that batch norms shall normalise by from now on.
+    """The weights together with statistics, by which batch norms then normalise.
 
-        mean = (1/b) Σ_j mean of batch j,    var = (1/b) Σ_j variance of batch j,    each divided by its n
+        mean = (1/b) Σ_j mean of batch j,    var = (1/b) Σ_j variance of batch j, divided by n, not n - 1
 
-    Each batch passes the network normalised by its own statistics, as in training. Of at most `batch_size`
-    images there is one batch, and the network then gives on these images what it gave in training on all of
-    them at once. Of more, the b batches are as few and as large as that allows, and batch j has each b-th
-    image from the j-th on: images in the order of their classes, as φ's are, are spread over all. Pure,
-    for use under `jit`; but `network.apply` itself must not be jitted, because its layers are listened to
-    while they are traced.
+    Each batch passes through the network normalised by its own statistics, as in training. At most
+    `batch_size` images form one batch; on these images the network then returns the same logits as in
+    training on all of them at once. More images form b batches, as few and as large as `batch_size` allows.
+    Batch j contains every b-th image from the j-th on, so that images in the order of their classes, such as
+    those of φ, are spread over all batches. Pure, for use under `jit`; but `network.apply` itself must not be
+    jitted, because its layers are intercepted while they are traced.
 
     Args:
-        network: whose weights.
-        params: with or without statistics; old ones have no influence.
-        inputs: `[n, H, W, C]`, what to measure on; the last `n mod b` are not used.
-        batch_size: most images in a batch.
+        network: the network that the weights belong to.
+        params: the weights, with or without statistics; old statistics have no influence.
+        inputs: the images to measure on, `[n, H, W, C]`; the last `n mod b` are not used.
+        batch_size: the largest number of images in a batch.
 
     Returns:
-        The weights, with `mean [C]` and `var [C]` beside each batch norm's scale and bias; as they were where
-        the network has no `BatchNorm`.
+        The weights, with `mean [C]` and `var [C]` next to each batch norm's scale and bias. Unchanged weights
+        if the network has no `BatchNorm`.
 
     References:
         Ioffe and Szegedy 2015, arXiv 1502.03167. The gradient-matching code freezes statistics of real images
@@ -208,7 +228,7 @@ def calibrate(
 
 
 def _added(params: Params, path: tuple[str, ...], leaves: dict[str, jax.Array]) -> Params:
-    """Nested dictionaries with some leaves more in the one at `path`."""
+    """The nested dictionaries, with more leaves in the dictionary at `path`."""
     if not path:
         return {**params, **leaves}
     return {**params, path[0]: _added(params[path[0]], path[1:], leaves)}

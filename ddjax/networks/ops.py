@@ -1,8 +1,9 @@
 """Convolutions and pools that stay fast when they are differentiated twice.
 
 On CPU, XLA's second derivative of a convolution is a convolution with batch and channels exchanged, and that
-of `reduce_window` a select-and-gather; both are slow. The forms below say the same in slices, selections and
-one matrix product, whose derivatives of any order are slices, selections and matrix products again.
+of `reduce_window` is a select-and-gather; both are slow. The forms below compute the same by slices,
+selections and one matrix product, whose derivatives of any order are slices, selections and matrix products
+again.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from ddjax import checks
 from ddjax.networks import winograd
 
 CONV_FORMS = ("auto", "lax", "im2col", "banded", "blocked", "winograd")
-"""What `conv_form` may be; `conv` says what each is."""
+"""The names of the forms of a convolution; `conv` describes each."""
 
 
 def conv_op(form: str = "auto", *, pool: int = 1) -> Callable[..., jax.Array]:
     """The convolution to hand to `flax.linen.Conv(conv_general_dilated=...)`.
 
     Args:
-        form: one of `CONV_FORMS`, see `conv`.
-        pool: side of the max-pool that follows at once, see `conv`. The layer's bias comes after it, which
-            changes nothing: the maximum and a constant added to all commute.
+        form: the form of the convolution, one of `CONV_FORMS`; see `conv`.
+        pool: the side of the max-pool that follows directly, see `conv`. The layer adds its bias after the
+            pool, which changes nothing: a maximum and the addition of a constant commute.
 
     Returns:
-        `conv` with its form and pool chosen.
+        The function `conv` with this form and pool.
 
     Raises:
         ValueError: an unknown form, or a pool below 1.
@@ -45,22 +46,23 @@ def conv_op(form: str = "auto", *, pool: int = 1) -> Callable[..., jax.Array]:
 def default_form(
     backend: str, *, in_features: int, strides: Sequence[int], pool: int = 1
 ) -> Literal["lax", "im2col", "banded", "blocked", "winograd"]:
-    """What `"auto"` stands for.
+    """The form that `"auto"` stands for.
 
-    On CPU a pool that follows at once is taken with the convolution while the input has few channels (LeNet's
-    step, with all it needs twice: 25 to 30 % less time than the band and a pool after it). Otherwise the band
-    wins there, at 16 channels all are level, and from 32 on minimal filtering does, for kernels that it has
-    something to save with; with strides the band has more zeros and loses. Elsewhere the vendor's convolution
-    is kept. Measured with `scripts/bench.py --conv_form`, experiments/results/bench-cpu-conv.json.
+    On CPU: `"blocked"` where a pool follows directly and the input has few channels. LeNet's step, second
+    derivatives included, takes 25 to 30 % less time so than with `"banded"` and a separate pool. Without such
+    a pool `"banded"` is fastest for few channels. At 16 channels all forms are equal, and from 32 on
+    `"winograd"` is fastest for kernels where minimal filtering saves anything. With strides the band has more
+    zeros and is slower than `"im2col"`. On other backends: `"lax"`, the vendor's convolution.
+    Measured with `scripts/bench.py --conv_form`, experiments/results/bench-cpu-conv.json.
 
     Args:
-        backend: as `jax.default_backend()` names it.
-        in_features: channels of the input.
-        strides: of the window.
-        pool: side of the max-pool that follows at once.
+        backend: the name of the backend, as returned by `jax.default_backend()`.
+        in_features: the number of channels of the input.
+        strides: the strides of the window along rows and columns.
+        pool: the side of the max-pool that follows directly; 1 for none.
 
     Returns:
-        The form.
+        The name of the form.
     """
     if backend != "cpu":
         return "lax"
@@ -87,44 +89,44 @@ def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
     form: str = "auto",
     pool: int = 1,
 ) -> jax.Array:
-    """`lax.conv_general_dilated` in a form of one's choice, and the max-pool that follows it at once.
+    """`lax.conv_general_dilated` in a chosen form, together with the max-pool that follows directly.
 
     The forms:
 
-    - `"lax"`: the operation itself.
+    - `"lax"`: `lax.conv_general_dilated` itself.
     - `"im2col"`: patches `[n, H', W', kw * kh * C]`, cut in two stages (kh slices of rows, then kw slices
       of columns of those), times the kernel as a matrix.
-    - `"banded"`: the kernel becomes a Toeplitz matrix `[U * kh * C, t * F]` that gives t output columns at
+    - `"banded"`: the kernel becomes a Toeplitz matrix `[U * kh * C, t * F]` that computes t output columns at
       once from the U = (t - 1) * stride + kw input columns that they see. Zeros around the band cost
       arithmetic (U / kw times as much), but little is copied and the product is wide even where F is small.
-    - `"blocked"`: patches `[.., H', W', n]` with the examples innermost, so that what surrounds the matrix
-      product runs over long rows even where channels are few. A pool joins the p * p outputs of a block: the
-      image is cut into blocks of p * p pixels that become channels, and the kernel, placed p * p times, gives
-      the outputs of a block side by side, whose maximum is then taken over a leading axis.
+    - `"blocked"`: patches `[.., H', W', n]` with the examples innermost, so that the operations around the
+      matrix product run over long rows even where channels are few. A pool joins the p * p outputs of a
+      block: the image is cut into blocks of p * p pixels that become channels. The kernel, placed p * p
+      times, computes the outputs of a block side by side; then the maximum is taken over a leading axis.
     - `"winograd"`: minimal filtering, see `ddjax.networks.winograd`: a quarter (3×3) or a sixth (5×5) of the
-      multiplications. In float32 over 64 channels it rounds by 7e-7 (3×3) and 3e-6 (5×5) of the result's
-      spread, the others by 2e-7 to 4e-7; tests/networks/test_network_ops.py holds it to that.
-    - `"auto"`: `default_form` of the backend and of these static shapes.
+      multiplications. In float32 over 64 channels the rounding error is 7e-7 (3×3) and 3e-6 (5×5) of the
+      result's spread, and 2e-7 to 4e-7 in the other forms; tests/networks/test_network_ops.py checks this.
+    - `"auto"`: the form that `default_form` chooses for the backend and for these static shapes.
 
     Args:
-        lhs: `[n, H, W, C]`.
-        rhs: `[kh, kw, C, F]`.
-        window_strides: two.
-        padding: `"SAME"`, `"VALID"`, ... or pairs `(low, high)`.
-        lhs_dilation: as in lax.
-        rhs_dilation: as in lax.
-        dimension_numbers: as in lax.
-        feature_group_count: as in lax.
-        batch_group_count: as in lax.
-        precision: as in lax.
-        preferred_element_type: as in lax.
-        form: see above. Dilation, groups, empty outputs and layouts other than NHWC/HWIO are always left to
-            lax; with strides `"blocked"` and `"winograd"` are `"im2col"`, and so is `"winograd"` for kernels
-            of 1 or beyond 7.
-        pool: p, side and stride of the pool; 1 for none.
+        lhs: the images or feature maps, `[n, H, W, C]`.
+        rhs: the kernel, `[kh, kw, C, F]`.
+        window_strides: the strides along rows and columns.
+        padding: the zeros around the image, `"SAME"`, `"VALID"`, ... or pairs `(low, high)`.
+        lhs_dilation: the dilation of the image, as in `lax.conv_general_dilated`.
+        rhs_dilation: the dilation of the kernel, as in `lax.conv_general_dilated`.
+        dimension_numbers: the layouts of image, kernel and output, as in `lax.conv_general_dilated`.
+        feature_group_count: the number of groups of channels, as in `lax.conv_general_dilated`.
+        batch_group_count: the number of groups of examples, as in `lax.conv_general_dilated`.
+        precision: the precision of the products, as in `lax.conv_general_dilated`.
+        preferred_element_type: the dtype of the sums, as in `lax.conv_general_dilated`.
+        form: the form, one of those above. Dilation, groups, empty outputs and layouts other than NHWC/HWIO
+            are always computed by lax. With strides, `"blocked"` and `"winograd"` become `"im2col"`; so does
+            `"winograd"` for kernels of size 1 or above 7.
+        pool: the side and stride of the max-pool, p; 1 for none.
 
     Returns:
-        `[n, H' // p, W' // p, F]`.
+        The outputs after the pool, `[n, H' // p, W' // p, F]`.
 
     Raises:
         ValueError: an unknown form.
@@ -166,18 +168,18 @@ def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
 
 
 def max_pool(x: jax.Array, window: int, *, stride: int | None = None, padding: int = 0) -> jax.Array:
-    """The maximum over square windows; where several entries share it, the first has the whole gradient.
+    """The maximum over square windows; the first of several equal maxima has the whole gradient.
 
     First means in row-major order, as in PyTorch. NaN wins over numbers.
 
     Args:
-        x: `[n, H, W, C]`.
-        window: side of the window.
-        stride: the window's side where not given.
-        padding: rows and columns of -inf on each side; less than `window`.
+        x: the images or feature maps, `[n, H, W, C]`.
+        window: the side of the window.
+        stride: the step from one window to the next; by default the window's side.
+        padding: the number of rows and columns of -inf on each side; less than `window`.
 
     Returns:
-        `[n, H', W', C]` with H' = floor((H + 2 padding - window) / stride) + 1.
+        The maxima, `[n, H', W', C]` with H' = floor((H + 2 padding - window) / stride) + 1.
     """
     return _pool(x, _first_max, window=window, stride=stride, padding=padding, fill=-math.inf)
 
@@ -186,16 +188,16 @@ def avg_pool(x: jax.Array, window: int, *, stride: int | None = None, padding: i
     """The mean over square windows, zeros of the padding included.
 
     Args:
-        x: `[n, H, W, C]`.
-        window: side of the window.
-        stride: the window's side where not given.
-        padding: rows and columns of zeros on each side.
+        x: the images or feature maps, `[n, H, W, C]`.
+        window: the side of the window.
+        stride: the step from one window to the next; by default the window's side.
+        padding: the number of rows and columns of zeros on each side.
 
     Returns:
-        `[n, H', W', C]` with H' = floor((H + 2 padding - window) / stride) + 1.
+        The means, `[n, H', W', C]` with H' = floor((H + 2 padding - window) / stride) + 1.
     """
     if padding == 0 and stride in (None, window):
-        # As a mean, whose derivative is a broadcast; that of slices is one padded image for each of them.
+        # As a mean, whose derivative is a broadcast; the derivative of each slice would be a padded image.
         n, height, width, channels = x.shape
         rows, columns = height // window, width // window
         x = x[:, : rows * window, : columns * window]
@@ -213,20 +215,21 @@ def local_response_norm(
     where channels that do not exist count as zero.
 
     Args:
-        x: `[n, H, W, C]`.
-        size: channels in the window.
-        alpha: weight of their mean square.
-        beta: exponent.
-        k: what is added to it.
+        x: the feature maps, `[n, H, W, C]`.
+        size: the number of channels in the window.
+        alpha: the factor on the mean square of these channels.
+        beta: the exponent of the divisor.
+        k: the constant in the divisor.
 
     Returns:
-        `[n, H, W, C]`.
+        The normalised feature maps, `[n, H, W, C]`.
 
     References:
         Krizhevsky et al. 2012; PyTorch's `LocalResponseNorm`, which also divides by `size`.
     """
     channels = x.shape[-1]
-    # Which channels are neighbours, as a matrix: its product stays one when differentiated, slices do not.
+    # The neighbours of each channel as a matrix: the derivative of a product is one product, that of slices
+    # is not.
     offset = jnp.arange(channels)[:, None] - jnp.arange(channels)[None]
     neighbours = (offset >= -(size // 2)) & (offset <= (size - 1) // 2)
     energy = jnp.matmul(jnp.square(x), neighbours.astype(x.dtype) / size, precision=lax.Precision.HIGHEST)
@@ -234,7 +237,7 @@ def local_response_norm(
 
 
 def _inverse_power(x: jax.Array, exponent: float) -> jax.Array:
-    """`x ** -exponent` of positive numbers; by roots for the usual 3/4, as powers are slow."""
+    """`x ** -exponent` of positive numbers; by roots for the usual 3/4, because powers are slow."""
     if exponent == 0.75:
         root = lax.rsqrt(x)
         return root * jnp.sqrt(root)
@@ -242,7 +245,13 @@ def _inverse_power(x: jax.Array, exponent: float) -> jax.Array:
 
 
 class _Window(NamedTuple):
-    """How a kernel moves over the image; each pair is (rows, columns)."""
+    """How a kernel moves over the image; each pair is (rows, columns).
+
+    Attributes:
+        strides: the step from one output to the next.
+        pads: the zeros `(low, high)` before and after the image.
+        out: the number of outputs.
+    """
 
     strides: tuple[int, int]
     pads: tuple[tuple[int, int], tuple[int, int]]
@@ -250,7 +259,7 @@ class _Window(NamedTuple):
 
 
 def _has_tiles(kernel: Sequence[int], window: _Window) -> bool:
-    """Whether minimal filtering saves anything: along both sides a kernel and a tile of two or more."""
+    """Whether minimal filtering saves anything: both sides of the kernel and of the tile are at least two."""
     sides = zip(kernel[:2], window.out, strict=True)
     return all(size > 1 and winograd.tile_size(size, out) > 1 for size, out in sides)
 
@@ -268,7 +277,7 @@ def _window(
     strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
 ) -> _Window | None:
-    """The geometry of a convolution of `[n, H, W, C]` with `[kh, kw, C, F]`; None where nothing comes out."""
+    """The geometry of a convolution of `[n, H, W, C]` with `[kh, kw, C, F]`; None for an empty output."""
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(image[1:3], kernel[:2], strides, padding)
     (top, bottom), (left, right) = padding
@@ -303,7 +312,7 @@ def _banded(
     seen = (tile - 1) * stride + kw
     hop = tile * stride
     left = window.pads[1][0]
-    # The last tile may reach beyond the image; what it computes there is cut off again.
+    # The last tile may reach beyond the image; its outputs there are cut off again.
     right = (tiles - 1) * hop + seen - x.shape[2] - left
     rows = _stacked_rows(_pad(x, window.pads[0], (left, right)), kh, window)
     windows = jnp.stack([rows[:, :, j * hop : j * hop + seen] for j in range(tiles)], axis=2)
@@ -317,7 +326,7 @@ def _blocked(
 ) -> jax.Array:
     features, p = kernel.shape[3], pool
     rows, columns = (size // p for size in window.out)
-    # How many blocks the p outputs of a block see, along each side.
+    # The number of blocks that the p outputs of a block see, along each side.
     deep, wide = (-(-(size + p - 1) // p) for size in kernel.shape[:2])
     (top, _), (left, _) = window.pads
     bottom = p * (rows - 1 + deep) - x.shape[1] - top
@@ -332,14 +341,14 @@ def _blocked(
 
 
 def _to_blocks(x: jax.Array, p: int) -> jax.Array:
-    """`[n, p * H, p * W, C] -> [p * p * C, H, W, n]`: the pixels of a block become channels."""
+    """The pixels of each block as channels: `[n, p * H, p * W, C] -> [p * p * C, H, W, n]`."""
     n, height, width, channels = x.shape
     x = x.reshape(n, height // p, p, width // p, p, channels).transpose(2, 4, 5, 1, 3, 0)
     return x.reshape(p * p * channels, height // p, width // p, n)
 
 
 def _block_kernel(kernel: jax.Array, p: int, deep: int, wide: int) -> jax.Array:
-    """`[kh, kw, C, F] -> [wide * deep * p * p * C, p * p * F]`: the kernel, placed for each output."""
+    """The kernel placed for each output: `[kh, kw, C, F] -> [wide * deep * p * p * C, p * p * F]`."""
     kh, kw, c, f = kernel.shape
     placed = [
         jnp.pad(kernel, ((i, p * deep - kh - i), (j, p * wide - kw - j), (0, 0), (0, 0)))
@@ -352,7 +361,7 @@ def _block_kernel(kernel: jax.Array, p: int, deep: int, wide: int) -> jax.Array:
 
 @jax.custom_jvp
 def _max_of_blocks(y: jax.Array) -> jax.Array:
-    """The maximum over the leading axis; the first of equals has the whole gradient."""
+    """The maximum over the leading axis; the first of several equal maxima has the whole gradient."""
     return jnp.max(y, axis=0)
 
 
@@ -360,20 +369,20 @@ def _max_of_blocks(y: jax.Array) -> jax.Array:
 def _max_of_blocks_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
     (y,), (dy,) = primals, tangents
     largest = _max_of_blocks(y)
-    # Two reductions rather than a chain of comparisons, which XLA would compute again for every use.
+    # Two reductions instead of a chain of comparisons, which XLA would compute again for every use.
     position = lax.broadcasted_iota(jnp.int32, y.shape, 0)
     first = jnp.min(jnp.where(y == largest[None], position, len(y)), axis=0)
     return largest, jnp.sum(jnp.where(position == first[None], dy, 0), axis=0)
 
 
 def _stacked_rows(x: jax.Array, kh: int, window: _Window) -> jax.Array:
-    """`[n, H, W, C] -> [n, H', W, kh * C]`: side by side, the kh rows that an output row sees."""
+    """The kh rows that an output row sees, side by side: `[n, H, W, C] -> [n, H', W, kh * C]`."""
     rows = _shifts(x, axis=1, count=kh, stride=window.strides[0], out=window.out[0])
     return jnp.concatenate(rows, axis=-1)
 
 
 def _toeplitz(kernel: jax.Array, tile: int, stride: int) -> jax.Array:
-    """`[kh, kw, C, F] -> [U * kh * C, tile * F]`: for each output column, the kernel at its place."""
+    """The kernel at the place of each output column: `[kh, kw, C, F] -> [U * kh * C, tile * F]`."""
     kh, kw, c, f = kernel.shape
     seen = (tile - 1) * stride + kw
     flat = kernel.transpose(1, 0, 2, 3).reshape(kw, kh * c, f)
@@ -383,9 +392,10 @@ def _toeplitz(kernel: jax.Array, tile: int, stride: int) -> jax.Array:
 
 
 def _tile(columns: int, features: int) -> int:
-    """Output columns in one tile: few enough for a narrow band, enough for a wide matrix product.
+    """The output columns in one tile: few enough for a narrow band, enough for a wide matrix product.
 
-    Tiles of 7 were best for 6 features and of 4 or 5 for 16 to 64, where they divide the width evenly.
+    Tiles of 7 columns were best for 6 features, and tiles of 4 or 5 for 16 to 64 features, where they divide
+    the width evenly.
     """
     target = 7 if features <= 8 else 5
     even = [t for t in range(3, 9) if columns % t == 0]
@@ -406,7 +416,7 @@ def _pool(
     stride = window if stride is None else stride
     if padding:
         x = _pad(x, (padding, padding), (padding, padding), fill=fill)
-    # Columns before rows: then the first of equals along each axis is the first in row-major order.
+    # Columns before rows: then the first of equal entries along each axis is the first in row-major order.
     for axis in (2, 1):
         out = _out_size(x.shape[axis], window, stride)
         x = functools.reduce(combine, _shifts(x, axis=axis, count=window, stride=stride, out=out))
@@ -414,16 +424,17 @@ def _pool(
 
 
 def _first_max(a: jax.Array, b: jax.Array) -> jax.Array:
-    # jnp.maximum would share the gradient between equals, and keeps more for the backward pass than one mask.
+    # jnp.maximum would divide the gradient among equal entries, and keep more than one mask for the backward
+    # pass.
     return jnp.where((b > a) | jnp.isnan(b), b, a)
 
 
 def _shifts(x: jax.Array, *, axis: int, count: int, stride: int, out: int) -> list[jax.Array]:
-    """For each position in a window, its `out` entries along `axis`, one for each step of the window."""
+    """For each position in a window: the `out` entries along `axis`, one for each step of the window."""
     last = (out - 1) * stride + 1
     return [lax.slice_in_dim(x, i, i + last, stride, axis) for i in range(count)]
 
 
 def _pad(x: jax.Array, rows: tuple[int, int], columns: tuple[int, int], *, fill: float = 0.0) -> jax.Array:
-    """`x` with rows and columns of `fill` added before and after; a negative number takes some away."""
+    """`x` with rows and columns of `fill` added before and after; a negative number removes some."""
     return lax.pad(x, jnp.asarray(fill, x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))

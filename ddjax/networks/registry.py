@@ -1,4 +1,4 @@
-"""Networks by name, and the one that fits a dataset when none is named."""
+"""Networks by name, and a default network for each shape of images."""
 
 from __future__ import annotations
 
@@ -38,21 +38,23 @@ def by_name(
     conv_form: str = "auto",
     **settings: Any,
 ) -> Network:
-    """The network of that name.
+    """The network with a given name.
 
     Args:
-        name: `"alexcifar"`, `"alexnet"`, `"alexnet32"`, `"convnet"`, `"lenet"`, `"mlp"`, `"resnet18"` or
-            `"vgg11"`.
-        image_shape: `(H, W, C)`.
-        num_classes: K.
-        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`; of no meaning for `"mlp"`.
-        **settings: of the network, e.g. `depth=2` of `"convnet"`.
+        name: the name of the network, `"alexcifar"`, `"alexnet"`, `"alexnet32"`, `"convnet"`, `"lenet"`,
+            `"mlp"`, `"resnet18"` or `"vgg11"`.
+        image_shape: height, width and channels of the images, `(H, W, C)`.
+        num_classes: the number of classes, K.
+        conv_form: the form in which convolutions are computed, see `ddjax.networks.ops.conv`; `"mlp"` ignores
+            this.
+        **settings: the settings of the network, e.g. `depth=2` for `"convnet"`.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: an unknown name (the nearest one is named) or setting, or images that do not fit.
+        ValueError: an unknown name (the message suggests the nearest one), an unknown setting, or images that
+            do not fit the network.
     """
     checks.choice("network", name, _BUILDERS)
     accepted = set(inspect.signature(_BUILDERS[name]).parameters) - {"image_shape", "num_classes"}
@@ -67,10 +69,10 @@ def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]
     """The name and settings of the network that fits images of this shape.
 
     Args:
-        image_shape: `(H, W, C)`.
+        image_shape: height, width and channels of the images, `(H, W, C)`.
 
     Returns:
-        What to give to `by_name`; the first line that holds:
+        The name and the settings, as arguments of `by_name`. The first row that applies is chosen:
 
         | images | network |
         |---|---|
@@ -78,10 +80,10 @@ def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]
         | a side below 12 (digits) | convnet, depth 2, width 32 |
         | grey, sides multiples of 4, at most 32 (MNIST, Fashion-MNIST, USPS) | lenet |
         | colour, sides 24 to 40 (CIFAR-10, SVHN) | alexcifar |
-        | any other | convnet, as deep as leaves a last feature map of 4 to 7 pixels |
+        | any other | convnet, so deep that the last feature map has a side of 4 to 7 pixels |
 
     Raises:
-        ValueError: no image shape.
+        ValueError: `image_shape` is no shape `(H, W, C)`.
     """
     height, width, channels = checks.image_shape(image_shape)
     small, large = min(height, width), max(height, width)
@@ -99,12 +101,12 @@ def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]
 def default_network(
     image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto"
 ) -> Network:
-    """The network that `default_for` names.
+    """The network that `default_for` chooses.
 
     Args:
-        image_shape: `(H, W, C)`.
-        num_classes: K.
-        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`.
+        image_shape: height, width and channels of the images, `(H, W, C)`.
+        num_classes: the number of classes, K.
+        conv_form: the form in which convolutions are computed, see `ddjax.networks.ops.conv`.
 
     Returns:
         The network.

@@ -13,19 +13,19 @@ from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
 
 _STAGES = (1, 2, 4, 8)
-"""Channels of a stage's two blocks, as multiples of the first one's; all but the first halve the image."""
+"""Channels of the blocks of each stage, as multiples of `width`; all stages but the first halve the image."""
 DOWNSAMPLINGS = ("stride", "pool")
 
 
 class Block(nn.Module):
-    """relu(x' + norm(conv(relu(norm(conv(x)))))), x' being x, or a 1×1 convolution of it with a norm.
+    """relu(x' + norm(conv(relu(norm(conv(x)))))), where x' is x, or norm(1×1 conv(x)) if the shape changes.
 
     Attributes:
-        features: channels of what comes out.
-        halves: whether height and width are halved.
-        pools: whether they are by an average pool instead of strides.
-        norm: a name from `ddjax.networks.norms`.
-        conv: what convolves, see `ddjax.networks.ops.conv_op`.
+        features: the number of channels of the output.
+        halves: whether the block halves height and width.
+        pools: whether an average pool halves them, instead of strides.
+        norm: the name of the normalisation, one of `ddjax.networks.norms.NORMS`.
+        conv: the convolution, as made by `ddjax.networks.ops.conv_op`.
     """
 
     features: int
@@ -36,7 +36,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, H', W', features]`."""
+        """The output of the block: `[n, H, W, C] -> [n, H', W', features]`."""
         stride = 2 if self.halves and not self.pools else 1
 
         def shrink(y: jax.Array) -> jax.Array:
@@ -58,11 +58,11 @@ class ResNet18(nn.Module):
     """Conv 3×3 with norm and ReLU, four stages of two blocks, the mean over the last map, one dense layer.
 
     Attributes:
-        num_classes: K.
-        width: channels of the first convolution.
-        norm: a name from `ddjax.networks.norms`.
-        downsampling: a name from `DOWNSAMPLINGS`.
-        conv: what convolves, see `ddjax.networks.ops.conv_op`.
+        num_classes: the number of classes, K.
+        width: the number of channels of the first convolution.
+        norm: the name of the normalisation, one of `ddjax.networks.norms.NORMS`.
+        downsampling: the way in which stages halve the image, one of `DOWNSAMPLINGS`; see `resnet18`.
+        conv: the convolution, as made by `ddjax.networks.ops.conv_op`.
     """
 
     num_classes: int
@@ -72,7 +72,7 @@ class ResNet18(nn.Module):
     conv: Callable[..., jax.Array]
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
         self.stem_conv = _conv(self.width, 3, strides=1, conv=self.conv)
         self.stem_norm = norms.norm(self.norm)
         self.blocks = [
@@ -90,21 +90,28 @@ class ResNet18(nn.Module):
         self.classifier = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, F]`, what the dense layer sees."""
+        """The features that the dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The features, `[n, F]`.
+        """
         x = nn.relu(self.stem_norm(self.stem_conv(x)))
         for block in self.blocks:
             x = block(x)
         return x.mean((1, 2)) if self.downsampling == "stride" else x.reshape(x.shape[0], -1)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, K]`."""
+        """The logits of images: `[n, H, W, C] -> [n, K]`."""
         return self.classifier(self.embed(x))
 
 
 def _conv(
     features: int, side: int, *, strides: int, conv: Callable[..., jax.Array], name: str | None = None
 ) -> nn.Conv:
-    """A convolution without bias that keeps the size but for its strides."""
+    """A convolution without bias; height and width change by the strides alone."""
     return nn.Conv(
         features,
         (side, side),
@@ -129,19 +136,21 @@ def resnet18(
     """ResNet-18 in its CIFAR form: 11,173,962 parameters at three channels with ten classes.
 
     Args:
-        image_shape: `(H, W, C)`; H and W at least 9 under instance norm, which would leave nothing of a last
-            feature map of one pixel, and at least 16 with pools.
-        num_classes: K.
-        width: channels of the first convolution and stage; the others have 2, 4 and 8 times as many.
-        norm: `"instance"`, `"batch"`, `"group"`, `"layer"` or `"none"`, see `ddjax.networks.norms`.
-        downsampling: `"stride"`: the first convolution of a stage and of its shortcut takes every second
-            pixel, and the dense layer sees the mean of each channel. `"pool"`: both take all pixels, an
-            average pool of 2 follows, and the dense layer sees the whole last map; the papers' ResNet18_AP,
-            for distilling with.
-        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`.
+        image_shape: height, width and channels of the images, `(H, W, C)`. H and W are at least 9 under
+            instance norm, which would erase a last feature map of one pixel, and at least 16 with pools.
+        num_classes: the number of classes, K.
+        width: the number of channels of the first convolution and stage; the other stages have 2, 4 and 8
+            times that number.
+        norm: the normalisation, `"instance"`, `"batch"`, `"group"`, `"layer"` or `"none"`; see
+            `ddjax.networks.norms`.
+        downsampling: the way in which stages halve the image. `"stride"`: the first convolution of a stage
+            and of its shortcut takes every second pixel, and the dense layer sees the mean of each channel.
+            `"pool"`: both convolutions take all pixels, an average pool of 2 follows, and the dense layer
+            sees the whole last map; this is the papers' ResNet18_AP, made for distillation.
+        conv_form: the form in which convolutions are computed, see `ddjax.networks.ops.conv`.
 
     Returns:
-        The network, with what the dense layer sees as `embed`.
+        The network, with the input of the dense layer as `embed`.
 
     Raises:
         ValueError: images that are too small, or a setting out of its range.

@@ -13,7 +13,7 @@ from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
 
 _STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))
-"""Channels of the convolutions between two pools, as multiples of the first one's."""
+"""Channels of the convolutions before each pool, as multiples of those of the first convolution."""
 _SMALLEST = 2 ** len(_STAGES)
 
 
@@ -21,11 +21,11 @@ class VGG11(nn.Module):
     """Eight convolutions 3×3 with norm and ReLU, five max-pools of 2, one dense layer.
 
     Attributes:
-        num_classes: K.
-        width: channels of the first convolution.
-        norm: a name from `ddjax.networks.norms`.
-        first_pads: zeros around the image in the first convolution, `(height, width)`.
-        conv: what convolves, see `ddjax.networks.ops.conv_op`.
+        num_classes: the number of classes, K.
+        width: the number of channels of the first convolution.
+        norm: the name of the normalisation, one of `ddjax.networks.norms.NORMS`.
+        first_pads: the zeros that the first convolution adds on each side of the image, `(rows, columns)`.
+        conv: the convolution, as made by `ddjax.networks.ops.conv_op`.
     """
 
     num_classes: int
@@ -35,7 +35,7 @@ class VGG11(nn.Module):
     conv: Callable[..., jax.Array]
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
         factors = [factor for stage in _STAGES for factor in stage]
         pads = [self.first_pads] + [(1, 1)] * (len(factors) - 1)
         self.convs = [
@@ -53,7 +53,14 @@ class VGG11(nn.Module):
         self.classifier = nn.Dense(self.num_classes, param_dtype=float)
 
     def embed(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, H' * W' * 8 * width]`, what the dense layer sees."""
+        """The features that the dense layer sees.
+
+        Args:
+            x: the images, `[n, H, W, C]`.
+
+        Returns:
+            The features, `[n, H' * W' * 8 * width]`.
+        """
         layers = iter(zip(self.convs, self.norms, strict=True))
         for stage in _STAGES:
             for _ in stage:
@@ -63,7 +70,7 @@ class VGG11(nn.Module):
         return x.reshape(x.shape[0], -1)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[n, H, W, C] -> [n, K]`."""
+        """The logits of images: `[n, H, W, C] -> [n, K]`."""
         return self.classifier(self.embed(x))
 
 
@@ -77,14 +84,16 @@ def vgg11(
 ) -> Network:
     """VGG-11 with one dense layer: 9,231,114 parameters at 32×32×3 with ten classes.
 
-    Sides of 28 pixels are padded by 3 in the first convolution, so that feature maps are those of 32 pixels.
+    The first convolution pads sides of 28 pixels by 3, so that feature maps are as large as for 32 pixels.
 
     Args:
-        image_shape: `(H, W, C)`; H and W 28, or at least 32.
-        num_classes: K.
-        width: channels of the first convolution; the others have 2, 4, 4, 8, 8, 8, 8 times as many.
-        norm: `"instance"`, `"batch"`, `"group"`, `"layer"` or `"none"`, see `ddjax.networks.norms`.
-        conv_form: how convolutions are computed, see `ddjax.networks.ops.conv`.
+        image_shape: height, width and channels of the images, `(H, W, C)`; H and W are 28, or at least 32.
+        num_classes: the number of classes, K.
+        width: the number of channels of the first convolution; the others have 2, 4, 4, 8, 8, 8 and 8 times
+            that number.
+        norm: the normalisation, `"instance"`, `"batch"`, `"group"`, `"layer"` or `"none"`; see
+            `ddjax.networks.norms`.
+        conv_form: the form in which convolutions are computed, see `ddjax.networks.ops.conv`.
 
     Returns:
         The network, with the flattened last feature map (512 numbers at 28 and 32 pixels) as `embed`.

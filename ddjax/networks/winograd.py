@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-# Where polynomials are evaluated, by how many points are needed beside infinity. For five and for seven,
-# which 3×3 and 5×5 kernels take, those of several tried whose float32 result is nearest to float64's.
+# The points at which polynomials are evaluated, by the number of points needed besides infinity. Kernels of
+# 3×3 and 5×5 take five and seven points: of several sets tried, those whose float32 result is nearest to
+# float64's.
 _POINTS = {
     1: (0.0,),
     2: (0.0, 1.0),
@@ -26,14 +27,14 @@ _LARGEST_PATCH = max(_POINTS) + 1
 
 
 def tile_size(kernel: int, out: int) -> int:
-    """Outputs along one side of a tile: four, or fewer where the image or the precision allows no more.
+    """The number of outputs along one side of a tile: four, or fewer where image or precision demand that.
 
     Args:
-        kernel: size along that side.
-        out: outputs along that side.
+        kernel: the size of the kernel along that side.
+        out: the number of outputs of the convolution along that side.
 
     Returns:
-        m; below two where minimal filtering has nothing to win.
+        The number m; below two where minimal filtering saves nothing.
     """
     return min(4, out, _LARGEST_PATCH + 1 - kernel)
 
@@ -44,15 +45,16 @@ def matrices(outputs: int, kernel: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
         y = A [(G g) · (B d)],    y_i = Σ_j g_j d_{i+j}
 
-    They are the transposed form of multiplying two polynomials of m and r coefficients by their values at
-    q - 1 points and at infinity. Each row of B and G is scaled by a power of two that makes them alike.
+    Two polynomials of m and r coefficients are multiplied by way of their values at q - 1 points and at
+    infinity; A, G and B are the transposed form of that. Each row of B and of G is scaled by a power of two,
+    so that the largest entries of both rows are about equal.
 
     Args:
-        outputs: m.
-        kernel: r.
+        outputs: the number of outputs, m.
+        kernel: the number of weights, r.
 
     Returns:
-        A `[m, q]`, G `[q, r]`, B `[q, q]`, float64.
+        The matrices A `[m, q]`, G `[q, r]` and B `[q, q]`, float64.
 
     References:
         Winograd 1980, Arithmetic Complexity of Computations; Lavin and Gray 2016, arXiv 1509.09308.
@@ -82,19 +84,19 @@ def convolve(
 
         Y = A (Σ_c (G g_c Gᵀ) · (B d_c Bᵀ)) Aᵀ    for each tile's patch d of q * q pixels
 
-    Both sides of a transform are one product with a Kronecker product, `(B ⊗ B) vec(d)`, of all patches at
-    once; the sums over channels are q * q products of `[n * tiles, C]` with `[C, F]`. Needs (q / m)² products
-    for an output where the convolution has r²: 4 instead of 25 for 5 * 5 and m = 4.
+    A transform multiplies all patches at once, and from both sides, by a Kronecker product: `(B ⊗ B) vec(d)`.
+    The sums over channels are q * q products of `[n * tiles, C]` with `[C, F]`. Each output needs (q / m)²
+    products instead of the convolution's r²: 4 instead of 25 for 5 * 5 and m = 4.
 
     Args:
-        x: `[n, H, W, C]`.
-        kernel: `[kh, kw, C, F]`.
-        pads: `(low, high)` for rows and for columns.
-        out: rows and columns of the result.
-        multiply: the matrix product.
+        x: the images or feature maps, `[n, H, W, C]`.
+        kernel: the kernel, `[kh, kw, C, F]`.
+        pads: the zeros `(low, high)` before and after the rows, and before and after the columns.
+        out: the rows and columns of the result, (H', W').
+        multiply: the function that computes a matrix product.
 
     Returns:
-        `[n, H', W', F]`.
+        The outputs, `[n, H', W', F]`.
     """
     kh, kw, c, f = kernel.shape
     n = len(x)
@@ -121,14 +123,15 @@ def _patches(
     q: tuple[int, int],
     tiles: tuple[int, ...],
 ) -> jax.Array:
-    """`[n, H, W, C] -> [q, q, n, tiles, tiles, C]`: by its place in a patch, each pixel of all patches.
+    """The pixels of all patches, by their place in the patch: `[n, H, W, C] -> [q, q, n, tiles, tiles, C]`.
 
-    A side is cut into blocks of m pixels; a patch is its tile's block and what it needs of those that follow.
-    So the derivative adds as many shifted images as that are blocks, not one for each of the q places.
+    A side is cut into blocks of m pixels. A patch consists of the block of its tile and of as many pixels as
+    needed from the blocks that follow. So the derivative adds one shifted image for each block of a patch,
+    instead of one for each of the q places.
     """
     blocks = [math.ceil(patch / size) for patch, size in zip(q, m, strict=True)]
     config = [(0, 0, 0)] * 4
-    for axis in (0, 1):  # The last tile may reach beyond the image; what it computes there is cut off again.
+    for axis in (0, 1):  # The last tile may reach beyond the image; its outputs there are cut off again.
         low = pads[axis][0]
         length = (tiles[axis] - 1 + blocks[axis]) * m[axis]
         config[axis + 1] = (low, length - x.shape[axis + 1] - low, 0)

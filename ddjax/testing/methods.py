@@ -49,6 +49,12 @@ class MethodCase:
     smooth: Method | None = None
     refused_form: Form | None = None
 
+    @functools.cached_property
+    def real(self) -> Dataset:
+        """The data under an encoding of float64, which JAX keeps where float64 is enabled."""
+        encoding = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), self.data.encoding)
+        return self.data.encoded_by(encoding)
+
     def loss(self, method: Method) -> tuple[Callable[[PyTree], Any], PyTree]:
         """The loss of one slot as a function of φ.
 
@@ -59,7 +65,7 @@ class MethodCase:
             `params -> (loss [], info)`, and parameters of φ to start from.
         """
         params, state = self.form.init(jax.random.key(1)), method.init(jax.random.key(2))
-        batch = method.sample(to_device(self.data.train), jax.random.key(3))
+        batch = method.sample(to_device(self.real.train), jax.random.key(3))
 
         def loss(params: PyTree) -> Any:
             return method.loss(self.form.unfold(params), state, batch, jax.random.key(4))
@@ -83,7 +89,7 @@ class MethodCase:
             The parameters of φ.
         """
         done = distill(
-            self.data,
+            self.real,
             self.method,
             key=jax.random.key(0),
             num_outer_steps=3,

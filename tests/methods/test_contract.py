@@ -1,38 +1,31 @@
-"""The contract suite: every method in one table, every promise of `ddjax.types.Method` tested on each."""
+"""The contract of methods: every method in one table, every promise of `ddjax.testing` tried on each."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import CLASSES, SHAPE, relative, small_form, three_digits
+from problems import CLASSES, SHAPE, small_form, three_digits
 
 import ddjax
-from ddjax import Recipe, augment, forms, inits, methods, networks
-from ddjax.checkpoint import Store
+from ddjax import augment, forms, inits, methods, networks, parallel, testing
 from ddjax.data import Dataset, to_device
-from ddjax.engine import Problem, init_state
+from ddjax.engine import Problem, build_dispatch, init_state
+from ddjax.methods.moment_matching import moment_matching
 from ddjax.pool import Pool
-from ddjax.types import Form, InitDistribution, Method, Network, Schedule
+from ddjax.recipes import Train
+from ddjax.testing import METHOD_CHECKS, MethodCase
+from ddjax.types import Form, InitDistribution, Method, Network, Outer
 
+pytestmark = pytest.mark.slow
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A row of the table: how to build the method, and a φ that it accepts."""
-
-    build: Callable[[Network, InitDistribution], Method]
-    form: Callable[[], Form]
-    refused_form: Callable[[], Form]
-    refusal: str
-    learns_with: dict
+Build = Callable[[Network, InitDistribution], Method]
+SHORT = Train(lr=0.1, epochs=60)
 
 
 def from_a_pool(p: InitDistribution) -> InitDistribution:
@@ -41,70 +34,44 @@ def from_a_pool(p: InitDistribution) -> InitDistribution:
     return inits.pretrained(Pool(jax.device_get(params), 100, np.zeros(100, np.float32)))
 
 
-TABLE = {
-    "unrolled": Entry(
-        build=lambda network, p: methods.unrolled(network, p, batch_size=64),
-        form=lambda: small_form(inner_lr=0.1),
-        refused_form=lambda: small_form(inner_lr=None),
-        refusal="expected learning rates",
-        learns_with={"optimizer": ddjax.optimizers.adam_cosine(100, lr=0.1)},
+TABLE: dict[str, Build] = {
+    "unrolled": lambda net, p: methods.unrolled(net, p, batch_size=64),
+    "unrolled from a pool": lambda net, p: methods.unrolled(net, from_a_pool(p), batch_size=64),
+    "distribution_matching": lambda net, p: methods.distribution_matching(
+        net, p, batch_size=32, recipe=SHORT
     ),
-    "unrolled from a pool": Entry(
-        build=lambda network, p: methods.unrolled(network, from_a_pool(p), batch_size=64),
-        form=lambda: small_form(inner_lr=0.1),
-        refused_form=lambda: small_form(inner_lr=None),
-        refusal="expected learning rates",
-        learns_with={"optimizer": ddjax.optimizers.adam_cosine(100, lr=0.1)},
+    "distribution_matching, augmented": lambda net, p: methods.distribution_matching(
+        net, p, batch_size=32, recipe=SHORT, augmentation=augment.by_name("cutout_flip", SHAPE)
     ),
-    "distribution_matching": Entry(
-        build=lambda network, p: methods.distribution_matching(
-            network, p, batch_size=32, recipe=Recipe("train", lr=0.1, epochs=60)
-        ),
-        form=lambda: small_form(inner_lr=None),
-        refused_form=lambda: small_form(inner_lr=0.1),
-        refusal="expected no learning rates",
-        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=0.1)},
+    "gradient_matching": lambda net, p: methods.gradient_matching(
+        net, p, batch_size=32, matches=2, lr_net=0.1, recipe=SHORT
     ),
-    "distribution_matching, augmented": Entry(
-        build=lambda network, p: methods.distribution_matching(
-            network,
-            p,
-            batch_size=32,
-            recipe=Recipe("train", lr=0.1, epochs=60),
-            augmentation=augment.by_name("cutout_flip", SHAPE),
-        ),
-        form=lambda: small_form(inner_lr=None),
-        refused_form=lambda: small_form(inner_lr=0.1),
-        refusal="expected no learning rates",
-        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=0.1)},
+    "gradient_matching, augmented": lambda net, p: methods.gradient_matching(
+        net, p, batch_size=32, recipe=SHORT, augmentation=augment.by_name("cutout", SHAPE)
     ),
-    "gradient_matching": Entry(
-        build=lambda network, p: methods.gradient_matching(
-            network, p, batch_size=32, matches=2, lr_net=0.1, recipe=Recipe("train", lr=0.1, epochs=60)
-        ),
-        form=lambda: small_form(inner_lr=None),
-        refused_form=lambda: small_form(inner_lr=0.1),
-        refusal="expected no learning rates",
-        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=0.1)},
-    ),
-    "gradient_matching, augmented": Entry(
-        build=lambda network, p: methods.gradient_matching(
-            network,
-            p,
-            batch_size=32,
-            recipe=Recipe("train", lr=0.1, epochs=60),
-            augmentation=augment.by_name("cutout", SHAPE),
-        ),
-        form=lambda: small_form(inner_lr=None),
-        refused_form=lambda: small_form(inner_lr=0.1),
-        refusal="expected no learning rates",
-        learns_with={"optimizer": ddjax.optimizers.sgd_momentum(lr=0.1)},
-    ),
+    "moment_matching": lambda net, p: moment_matching(net, p, batch_size=32, recipe=SHORT),
 }
-NETWORKS = {
-    "mlp": lambda: networks.mlp(SHAPE, CLASSES, widths=(16,)),
-    "convnet": lambda: networks.convnet(SHAPE, CLASSES, depth=1, width=4, activation="tanh"),
-}
+"""`(network, p(θ0)) -> method`: a row is all that a method adds."""
+
+
+def mlp() -> Network:
+    return networks.mlp(SHAPE, CLASSES, widths=(16,))
+
+
+def smooth() -> Network:
+    """Without kinks, for finite differences."""
+    return networks.convnet(SHAPE, CLASSES, depth=1, width=4, activation="tanh")
+
+
+def form_for(method: Method) -> Form:
+    return small_form(inner_lr=0.1 if method.needs_lrs else None)
+
+
+@functools.cache
+def case(name: str) -> MethodCase:
+    """A row as the suite takes it; what one check computes the next one finds."""
+    method, kinkless = (TABLE[name](net, inits.random(net)) for net in (mlp(), smooth()))
+    return MethodCase(method, form_for(method), three_digits(), kinkless)
 
 
 @pytest.fixture(params=TABLE)
@@ -117,117 +84,27 @@ def toy() -> Dataset:
     return three_digits()
 
 
-def make(name: str, network: str = "mlp") -> tuple[Method, Form, Network, InitDistribution]:
-    net = NETWORKS[network]()
-    distribution = inits.random(net)
-    return TABLE[name].build(net, distribution), TABLE[name].form(), net, distribution
+@pytest.mark.parametrize("check", METHOD_CHECKS)
+@pytest.mark.parametrize("row", TABLE)
+def test_a_method_keeps_its_contract(row, check):
+    METHOD_CHECKS[check](case(row))
 
 
-def loss_of(method: Method, form: Form, toy: Dataset):
-    """The loss of one slot as a function of φ's parameters, and a φ."""
-    params, state = form.init(jax.random.key(1)), method.init(jax.random.key(2))
-    batch = method.sample(to_device(toy.train), jax.random.key(3))
-
-    def loss(params):
-        return method.loss(form.unfold(params), state, batch, jax.random.key(4))
-
-    return loss, params
-
-
-@pytest.fixture(scope="module")
-def differentiated(toy):
-    """`(name, network) -> ((loss, info), gradient)` in float64, by one compiled program for all who ask."""
-
-    @functools.cache
-    def compute(name: str, network: str = "mlp") -> Any:
-        method, form, _, _ = make(name, network)
-        loss, params = loss_of(method, form, toy)
-        return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-
-    return compute
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.usefixtures("x64")
-def test_is_finite_and_differentiable(name, network, differentiated):
-    (value, info), grads = differentiated(name, network)
-    for leaf in jax.tree.leaves((value, info, grads)):
-        assert np.isfinite(leaf).all()
-    for leaf in jax.tree.leaves(grads):
-        assert float(jnp.linalg.norm(leaf)) > 0
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("x64")
-def test_gradient_agrees_with_finite_differences(name, toy, differentiated):
-    method, form, _, _ = make(name, "convnet")  # tanh: no kinks
-    loss, params = loss_of(method, form, toy)
-    _, grads = differentiated(name, "convnet")
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(5), len(leaves))
-    direction = structure.unflatten(
-        [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-    )
-    value, size = jax.jit(lambda p: loss(p)[0]), 1e-5
-    ahead, behind = (
-        value(jax.tree.map(lambda p, d, s=s: p + s * size * d, params, direction)) for s in (1, -1)
-    )
-    expected = sum(
-        float(jnp.sum(g * d)) for g, d in zip(*map(jax.tree.leaves, (grads, direction)), strict=True)
-    )
-    assert float(ahead - behind) / (2 * size) == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("x64")
-def test_jit_changes_nothing(name, toy, differentiated):
-    method, form, _, _ = make(name)
-    loss, params = loss_of(method, form, toy)
-    plain = jax.value_and_grad(loss, has_aux=True)(params)
-    assert relative(differentiated(name), plain) < 1e-12
-
-
-@pytest.fixture(scope="module")
-def four_slots(toy):
-    """`(name, devices, slots_per_chunk) -> φ` after three outer steps with four slots; each once."""
-
-    @functools.cache
-    def distil(name: str, *, num_devices: int = 1, slots_per_chunk: int = 1) -> Any:
-        method, form, _, _ = make(name)
-        devices = jax.devices()[:num_devices]
-        settings = {"num_inits": 4, "devices": devices, "slots_per_chunk": slots_per_chunk}
-        run = ddjax.distill(toy, method, key=jax.random.key(0), num_outer_steps=3, form=form, **settings)
-        return run.distilled.params
-
-    return distil
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("x64")
-def test_four_devices_equal_one(name, four_slots):
-    assert relative(four_slots(name, num_devices=4), four_slots(name)) < 1e-12
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("slots_per_chunk", [2, 4])
-@pytest.mark.usefixtures("x64")
-def test_vmapped_and_chunked_slots_equal_scanned_ones(name, slots_per_chunk, four_slots):
-    assert relative(four_slots(name, slots_per_chunk=slots_per_chunk), four_slots(name)) < 1e-12
-
-
-@pytest.mark.slow
 def test_learns_a_toy_problem(name, toy):
-    method, form, net, distribution = make(name)
+    net = mlp()
+    distribution = inits.random(net)
+    method = TABLE[name](net, distribution)
+    adam, sgd = ddjax.optimizers.adam_cosine(100, lr=0.1), ddjax.optimizers.sgd_momentum(lr=0.1)
     run = ddjax.distill(
         toy,
         method,
         key=jax.random.key(0),
         num_outer_steps=100,
-        form=form,
+        form=form_for(method),
+        optimizer=adam if method.needs_lrs else sgd,
         reporting=ddjax.Reporting(every=1),
-        **TABLE[name].learns_with,
     )
-    start = dataclasses.replace(run.distilled, params=form.init(jax.random.key(7)))
+    start = dataclasses.replace(run.distilled, params=form_for(method).init(jax.random.key(7)))
     scores = [
         ddjax.evaluate(phi, net, distribution, toy.test, key=jax.random.key(8), num_inits=5)
         for phi in (start, run.distilled)
@@ -238,46 +115,9 @@ def test_learns_a_toy_problem(name, toy):
     assert scores[0].mean < 60
 
 
-@pytest.mark.slow
-def test_resumes_bit_for_bit(name, toy, tmp_path: Path):
-    method, form, _, _ = make(name)
-
-    class EnoughError(Exception):
-        pass
-
-    def stop_at_five(record):
-        if record["step"] == 5:
-            raise EnoughError
-
-    def go(workdir: Path, listener=None):
-        return ddjax.distill(
-            toy,
-            method,
-            key=jax.random.key(0),
-            num_outer_steps=9,
-            form=form,
-            num_inits=2,
-            workdir=workdir,
-            save_seconds=0,
-            reporting=ddjax.Reporting(every=1, listener=listener),
-        )
-
-    whole = go(tmp_path / "whole")
-    with pytest.raises(EnoughError):
-        go(tmp_path / "halves", stop_at_five)
-    assert 0 < int(Store(tmp_path / "halves" / "checkpoints").paths()[0].stem[5:]) < 9
-    halves = go(tmp_path / "halves")
-    for ours, theirs in zip(
-        *map(jax.tree.leaves, (halves.distilled.params, whole.distilled.params)), strict=True
-    ):
-        assert np.array_equal(ours, theirs)
-    lines = [(tmp_path / half / "metrics.jsonl").read_bytes() for half in ("whole", "halves")]
-    assert lines[0] == lines[1]
-
-
-@pytest.mark.slow
 def test_accepts_every_form(name, toy):
-    method, pixels, _, _ = make(name)
+    method = case(name).method
+    pixels = form_for(method)
     start = pixels.unfold(pixels.init(jax.random.key(0)))
     settings = {"inner_lr": 0.1 if method.needs_lrs else None}
     # Not of zeros, at which relu units without a bias have no derivative.
@@ -294,20 +134,89 @@ def test_accepts_every_form(name, toy):
     assert not np.array_equal(images_after(2, pixels), images_after(1, pixels))
 
 
-def test_refuses_a_form_it_cannot_use(name, toy):
-    method, _, _, _ = make(name)
-    with pytest.raises(ValueError, match=TABLE[name].refusal):
-        ddjax.distill(toy, method, key=jax.random.key(0), num_outer_steps=1, form=TABLE[name].refused_form())
+# A user's own, by the same suite.
 
 
-def test_state_has_a_leading_slot_axis_and_advance_keeps_its_shape(name):
-    method, form, _, _ = make(name)
-    state = init_state(Problem(method, form, ddjax.optimizers.sgd_momentum(), num_inits=3), jax.random.key(0))
-    chex.assert_tree_shape_prefix(state.slots, (3,))
-    one = method.init(jax.random.key(0))
-    schedule: Schedule = form.unfold(form.init(jax.random.key(1)))
-    advanced = jax.eval_shape(method.advance, schedule, one, jax.random.key(2))
-    chex.assert_trees_all_equal_shapes_and_dtypes(advanced, one)
+def towards_zero(**changed) -> Method:
+    """The smallest method there is: pulls the images towards those of the real minibatch's mean."""
+
+    def loss(schedule, state, batch, key):
+        del state, key
+        return jnp.sum((schedule.inputs - jnp.mean(batch)) ** 2), ()
+
+    parts = {
+        "sample": lambda data, key: data.inputs_at(jax.random.randint(key, (4,), 0, len(data.labels))),
+        "loss": loss,
+        "name": "towards_zero",
+        "recipe": SHORT,
+        "outer": lambda steps, *, lr=None: Outer(ddjax.optimizers.sgd_momentum(lr=lr or 0.1)),
+    }
+    return Method(**(parts | changed))
+
+
+def test_a_user_s_method_passes():
+    testing.check_method(MethodCase(towards_zero(), small_form(inner_lr=None), three_digits()))
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (
+            {"loss": lambda schedule, state, batch, key: (jnp.sum(jnp.sqrt(schedule.inputs * 0)), ())},
+            "expected a finite gradient at .images; got NaN or infinity. Look for divisions by zero",
+        ),
+        (
+            {"loss": lambda schedule, state, batch, key: (jnp.sum(batch), ())},
+            "expected a gradient at .images; got zeros. The loss does not depend on this leaf",
+        ),
+        (
+            {
+                "init": lambda key: jnp.zeros(2),
+                "advance": lambda schedule, state, batch, info, key: state[:1],
+            },
+            "expected a state .*; got .*. advance must return what init makes",
+        ),
+        (
+            {
+                "loss": lambda schedule, state, batch, key: (
+                    jnp.sum(jax.lax.stop_gradient(schedule.inputs) * schedule.inputs),
+                    (),
+                )
+            },
+            "expected the directional derivative .* of finite differences; got .* from the gradient",
+        ),
+    ],
+)
+def test_a_broken_method_fails_and_says_why(broken, message):
+    broken_case = MethodCase(towards_zero(**broken), small_form(inner_lr=None), three_digits())
+    with pytest.raises(testing.ContractError, match=message):
+        testing.check_method(broken_case)
+
+
+def test_advance_sees_the_batch_and_the_slot_s_own_diagnostics(toy):
+    """A network that restarts by its own error: what each slot drew reaches its own next state."""
+
+    def loss(schedule, state, batch, key):
+        drawn = jax.random.normal(key, ())
+        return jnp.sum(schedule.inputs**2), (drawn, jnp.mean(batch))
+
+    def advance(schedule, state, batch, info, key):
+        drawn, seen = info
+        same = jnp.abs(seen - jnp.mean(batch)) < 1e-6
+        return jnp.where(same, drawn, jnp.nan)
+
+    watching = towards_zero(loss=loss, init=lambda key: jnp.zeros(()), advance=advance)
+    problem = Problem(watching, small_form(inner_lr=None), ddjax.optimizers.sgd_momentum(lr=0.1), num_inits=4)
+    mesh = parallel.make_mesh(jax.devices()[:2])
+    state = init_state(problem, jax.random.key(0)).on(mesh)
+    data = parallel.place(to_device(toy.train), parallel.replicated(mesh))
+    done, infos, finite = build_dispatch(problem, mesh, capacity=1)(
+        state, data, jax.random.key(1), jnp.int32(1)
+    )
+    assert bool(finite)
+    slots = np.asarray(done.slots)
+    assert len(np.unique(slots)) == 4
+    np.testing.assert_allclose(infos.method[0][0], slots.mean(), rtol=1e-5)
 
 
 def test_distribution_matching_refuses_a_network_without_embedding():
