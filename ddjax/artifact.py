@@ -17,19 +17,20 @@ from ddjax.types import Distilled, Encoding, Schedule
 from ddjax.version import __version__
 
 FORMAT_VERSION = 3
-"""Raised when an older ddjax could no longer read what this one writes.
+"""The newest version of the format, raised when an older ddjax could no longer read a new file.
 
-2: a recipe with augmentation. 3: inputs of any rank, encodings beside channel statistics, other recipes. What
-version 1 can hold is written as version 1, which every ddjax reads, and so on.
+Version 2 added a recipe with augmentation. Version 3 added inputs of any rank, encodings other than channel
+statistics, and other recipes. Each φ is written in the oldest version that can hold it, so that every ddjax
+reads what version 1 can hold.
 """
 
 _REMEDY = "Distil again."
 
 REQUIRED = ("images", "labels", "mean", "std", "metadata")
-"""Members of versions 1 and 2."""
+"""The members of versions 1 and 2."""
 
 REQUIRED_OF_3 = ("inputs", "labels", "metadata")
-"""Members of version 3, beside those of the encoding, `encoding.NAME`."""
+"""The members of version 3, besides those of the encoding, `encoding.NAME`."""
 
 OPTIONAL = ("lrs",)
 
@@ -44,7 +45,7 @@ _KINDS: dict[str, type] = {
     "recipe": dict,
     "encoding": str,
 }
-"""What the metadata that ddjax itself reads must be, where it is there."""
+"""The types of the metadata that ddjax itself reads, for those that a file has."""
 
 
 def _version(distilled: Distilled, schedule: Schedule) -> int:
@@ -59,23 +60,23 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     """Write φ as an `.npz` that loads with `numpy.load(path, allow_pickle=False)`.
 
     Members: `images [S, B, H, W, C]` float32, normalised; `labels [S, B, K]` float32, rows of probabilities,
-    times the image's weight where images have some (`ddjax.coresets.weighted_schedule`); `lrs [E, S]`
-    float32, absent where the recipe brings its own optimiser; `mean [C]`, `std [C]` float32 with
-    x = (pixel / 255 - mean) / std; `metadata`, a JSON string. What is no image under such a normalisation, or
-    is to be trained on in another way, is version 3: `inputs [S, B, *input_shape]` in the place of images,
+    times the image's weight where images have weights (`ddjax.coresets.weighted_schedule`); `lrs [E, S]`
+    float32, absent where the recipe has its own optimiser; `mean [C]`, `std [C]` float32 with
+    x = (pixel / 255 - mean) / std; `metadata`, a JSON string. Inputs that are no images under such a
+    normalisation, and other recipes, make version 3: `inputs [S, B, *input_shape]` in the place of images,
     and the arrays of the encoding that `metadata` names, `encoding.NAME`, in the place of mean and std. The
     same φ gives the same bytes.
 
     Args:
         path: the file to write.
-        distilled: φ.
+        distilled: the distilled data φ.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: φ holds NaN or infinity, its arrays do not fit together, or the metadata hold something
-            that `load` would refuse; nothing was written.
+        ValueError: φ holds NaN or infinity, the arrays of φ do not fit together, or the metadata hold
+            something that `load` would refuse; nothing was written.
         OSError: the file could not be written; what was there is untouched.
     """
     checks.kind("distilled", distilled, Distilled, remedy="Give the `distilled` of a run.")
@@ -108,15 +109,20 @@ def save(path: StrPath, distilled: Distilled) -> Path:
 
 
 def load(path: StrPath, *, limit: int = npz.LIMIT) -> Distilled:
-    """Read what `save` wrote, from a file that may come from anywhere: nothing in it is executed.
+    """Read a file that `save` wrote; the file may be of any origin, because nothing in it is executed.
 
     Args:
-        path: of the artifact.
-        limit: most bytes that its arrays may take together; more is refused before any is read.
+        path: the file of the artifact.
+        limit: the most bytes that all arrays may take together; a larger file is refused before any array is
+            read.
+
+    Returns:
+        The distilled data φ, with the schedule itself as parameters (`ddjax.forms.constant`).
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no artifact, of a later format, too large, or its arrays do not fit together.
+        ValueError: the file is no artifact, is of a later format or too large, or its arrays do not fit
+            together.
     """
     checks.path("artifact", path, remedy="Give the path of a distilled.npz.")
     path = Path(path)
@@ -156,10 +162,10 @@ def _read(path: Path, limit: int) -> dict[str, np.ndarray]:
 
 
 def _parsed(where: object, members: dict[str, np.ndarray]) -> Distilled:
-    """What the members stand for, all of them having been looked at.
+    """The distilled data that the members of a file describe; every member is checked.
 
     Raises:
-        ValueError: something that `save` does not write.
+        ValueError: a member that `save` would not write.
     """
     metadata = _metadata(where, members)
     inputs = members["inputs"] if "inputs" in members else members["images"]
@@ -214,10 +220,10 @@ def _check_arrays(path: object, inputs: np.ndarray, members: dict[str, np.ndarra
 def _encoding(
     path: object, metadata: dict[str, Any], members: dict[str, np.ndarray], inputs: np.ndarray
 ) -> Encoding:
-    """The encoding of the members, of the inputs' shape.
+    """The encoding that the members hold, checked against the shape of the inputs.
 
     Raises:
-        ValueError: arrays that are none, or of other inputs.
+        ValueError: the arrays are no encoding, or one of inputs of another shape.
     """
     if "images" in members:
         for name in ("mean", "std"):

@@ -1,4 +1,4 @@
-"""Baselines: what φ has to beat, under the same network, initial weights and number of steps."""
+"""Baselines that φ has to beat, under the same network, initial weights and number of steps."""
 
 from __future__ import annotations
 
@@ -18,34 +18,37 @@ from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Network, Recipe, Schedule
 
 LEARNING_RATES = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
-"""Constant learning rates that the baselines of a `schedule` recipe choose from, on validation."""
+"""The constant learning rates that the baselines of a `schedule` recipe choose from, on validation."""
 
 TUNING_INITS = 5
-"""Initial weights behind each score of that choice, unless the setting says otherwise."""
+"""The number of initial weights behind each score of a choice on validation, by default."""
 
 NEIGHBOURS = (1, 3, 5)
-"""Numbers of neighbours that k-NN chooses from, on validation."""
+"""The numbers of neighbours that k-NN chooses from, on validation."""
 
 KINDS = ("random real", "optimized real", "k-means", "class mean")
-"""Where the images of a baseline come from."""
+"""The sources of a baseline's images, by name."""
 
 ALL = (*KINDS, *(f"k-NN, {kind}" for kind in KINDS))
 """Every baseline of the 2018 paper."""
 
 BASIC = ("random real", "class mean", "k-means", "k-NN, random real", "k-NN, k-means")
-"""The quick ones, measured at the end of every run."""
+"""The quick baselines, which are measured at the end of every run."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """How the constant learning rate is chosen: the best mean on the validation split.
+    """The choice of the constant learning rate, by the best mean accuracy on the validation split.
 
     Attributes:
-        learning_rates: to choose from.
-        epochs: numbers of epochs to choose from; none stands for E alone.
-        num_inits: initial weights behind each score, the same for every choice.
-        inits: what they are drawn from, e.g. the training members of a pool whose held-out members score on
-            the test split; None for the setting's own.
+        learning_rates: the rates to choose from, at least one.
+        epochs: the numbers of epochs to choose from; an empty tuple leaves only the E of the setting.
+        num_inits: the number of initial weights behind each score, the same for every choice.
+        inits: the distribution of these initial weights, e.g. the training members of a pool whose held-out
+            members are used on the test split; None takes the p(θ0) of the setting.
+
+    Raises:
+        ValueError: there is no learning rate, a rate is not positive, or a count is below one.
     """
 
     learning_rates: tuple[float, ...] = LEARNING_RATES
@@ -65,19 +68,24 @@ class Tuning:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What all baselines of one comparison share.
+    """The settings that all baselines of one comparison share.
 
     Attributes:
-        data: real data; learning rates are chosen on its validation split.
-        network: to train.
-        inits: p(θ0).
-        recipe: of φ; `schedule` baselines get a constant learning rate, `train` ones the same recipe.
-        inner_steps: S.
-        inner_epochs: E; at least 1, also for a recipe without a schedule.
-        per_class_per_step: images of one class in one step.
-        num_inits: initial weights behind each score on the test split.
-        runs_per_chunk: trainings that are vmapped.
-        tuning: how the learning rate is chosen.
+        data: the real data; learning rates are chosen on the validation split.
+        network: the network to train.
+        inits: the distribution of initial weights, p(θ0).
+        recipe: the recipe of φ. Under `schedule` the baselines get a constant learning rate, under `train`
+            the same recipe.
+        inner_steps: the number S of steps that have images of their own.
+        inner_epochs: the number E of passes over those steps; at least 1, also for a recipe without a
+            schedule.
+        per_class_per_step: the number of images of one class in one step.
+        num_inits: the number of initial weights behind each score on the test split.
+        runs_per_chunk: the number of trainings that are vmapped.
+        tuning: the choice of the learning rate.
+
+    Raises:
+        ValueError: parts that do not fit each other, or a count below one.
     """
 
     data: Dataset
@@ -101,21 +109,21 @@ class Setting:
 
     @property
     def per_class(self) -> int:
-        """Images of one class in all steps together."""
+        """The number of images of one class in all steps together."""
         return self.inner_steps * self.per_class_per_step
 
     @property
     def one_outcome(self) -> bool:
-        """Whether the same images always train the same weights: a fixed θ0 and a fixed order of steps."""
+        """Whether the same images always lead to the same weights, as θ0 and the order of steps are fixed."""
         return self.inits.fixed and not self.recipe.is_random
 
 
 class Choice(NamedTuple):
-    """What was chosen on validation.
+    """A learning rate and a number of epochs, chosen on validation.
 
     Attributes:
-        lr: the constant learning rate; None for a recipe that brings its own.
-        epochs: how often the steps are passed over.
+        lr: the constant learning rate; None for a recipe that has its own rate.
+        epochs: the number of passes over the steps.
     """
 
     lr: float | None
@@ -124,13 +132,16 @@ class Choice(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """How the sets of `optimized real` are chosen: the best of many random ones, on training images.
+    """The choice of the sets of `optimized real`: the best of many random sets, scored on training images.
 
     Attributes:
-        num_candidates: random sets that compete.
-        num_kept: best sets that are kept; the initial weights of the final score take turns with them.
-        num_inits: initial weights that each candidate trains, the same for all.
-        num_images: training images that they are scored on, the same for all.
+        num_candidates: the number of random sets that compete, at least `num_kept`.
+        num_kept: the number of best sets that are kept; the runs of the final score take turns with them.
+        num_inits: the number of initial weights that are trained on each candidate, the same for all.
+        num_images: the number of training images that each candidate is scored on, the same for all.
+
+    Raises:
+        ValueError: a count below one, or fewer candidates than sets to keep.
     """
 
     num_candidates: int = 100
@@ -150,13 +161,14 @@ def lay_out(images: np.ndarray, setting: Setting, *, lr: float, epochs: int | No
     """Real images in the place of φ: the same steps and epochs, a constant learning rate.
 
     Args:
-        images: `[K, m, H, W, C]` normalised; m images of a class, or one that every step repeats.
-        setting: S, E and the images of a step.
-        lr: η of every step.
-        epochs: instead of the setting's E.
+        images: `[K, m, H, W, C]`, normalised: all m images of each class, or one image of each class that is
+            repeated in every step.
+        setting: the settings of the comparison, for S, E and the number of images in a step.
+        lr: the learning rate η of every step.
+        epochs: the number of passes over the steps; by default the E of the setting.
 
     Returns:
-        A schedule with hard labels, B = K · images of one class in one step.
+        A schedule with hard labels and B = K · per_class_per_step images in a step.
     """
     num_classes, count = images.shape[:2]
     if count == 1:
@@ -184,13 +196,16 @@ def _scores(
     """Percent of a split that each run classifies correctly.
 
     Args:
-        setting: of the comparison.
-        schedules: one or more.
-        runs: `[R]` twice: which schedule each run trains on, and the number of its initial weights; the same
-            number is the same θ0, of a pool the member of that number.
-        split: to test on.
-        key: draws the initial weights. Consumed.
-        inits: p(θ0) instead of the setting's.
+        setting: the settings of the comparison.
+        schedules: the schedules to train on, at least one.
+        runs: two arrays `[R]`: the index of the schedule of each run, and the number of the run's initial
+            weights. The same number is the same θ0; for a pool, the member of that number.
+        split: the real examples to test on.
+        key: the source of the initial weights. Consumed.
+        inits: the distribution of initial weights; by default p(θ0) of the setting.
+
+    Returns:
+        `[R]`, percent.
     """
     which, nets = runs
     inits = inits or setting.inits
@@ -208,12 +223,13 @@ def tune(setting: Setting, sets: Sequence[np.ndarray], *, key: jax.Array) -> Cho
     """Choose the learning rate, and the epochs where there is a choice, on the validation split.
 
     Args:
-        setting: of the comparison.
-        sets: `[K, m, H, W, C]` each; the runs take turns with them.
-        key: draws the initial weights. Consumed.
+        setting: the settings of the comparison.
+        sets: the sets of images to train on, each `[K, m, H, W, C]`; the runs take turns with the sets.
+        key: the source of the initial weights. Consumed.
 
     Returns:
-        The choice with the best mean accuracy.
+        The choice with the best mean accuracy; for a recipe with a rate of its own, the setting's E and no
+        rate.
     """
     if not setting.recipe.needs_lrs:
         return Choice(None, setting.inner_epochs)
@@ -244,15 +260,15 @@ def trained_on(
     """Accuracy of networks trained on real images, each run on the next of several sets.
 
     Args:
-        setting: of the comparison.
-        tuning_sets: sets `[K, m, H, W, C]` for choosing the learning rate on validation.
-        test_sets: sets for the score on the test split.
-        key: draws the initial weights. Consumed.
+        setting: the settings of the comparison.
+        tuning_sets: the sets of images `[K, m, H, W, C]` for the choice of the learning rate on validation.
+        test_sets: the sets of images `[K, m, H, W, C]` for the score on the test split.
+        key: the source of the initial weights. Consumed.
 
     Returns:
         `mean`, `std`, `n`, `values` in percent on the test split; `lr`, the chosen rate (None for a recipe
-        that brings its own); and `epochs` where they were chosen too. Of runs that cannot differ there is
-        one: a single set at a fixed θ0.
+        that has its own rate); and `epochs` where the number of epochs was chosen too. Where θ0 and the order
+        of steps are fixed, each set is trained on once at most.
     """
     tune_key, test_key = jax.random.split(key)
     chosen = tune(setting, tuning_sets, key=tune_key)
@@ -265,14 +281,15 @@ def trained_on(
 
 
 def nearest_neighbour(data: Dataset, sets: Sequence[np.ndarray]) -> dict[str, Any]:
-    """k-NN straight on the normalised pixels of each set; k chosen on validation.
+    """Accuracy of k-nearest neighbours on the normalised pixels of each set; k is chosen on validation.
 
     Args:
-        data: real data.
-        sets: `[K, m, H, W, C]` each.
+        data: the real data.
+        sets: the sets of images that are the neighbours, each `[K, m, H, W, C]`.
 
     Returns:
-        `mean`, `std`, `n`, `values` in percent on the test split, one value per set, and `neighbours`.
+        `mean`, `std`, `n`, `values` in percent on the test split, one value per set, and the chosen k as
+        `neighbours`.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -291,10 +308,17 @@ def nearest_neighbour(data: Dataset, sets: Sequence[np.ndarray]) -> dict[str, An
 
 
 def real_sets(setting: Setting, seeds: Sequence[int]) -> list[np.ndarray]:
-    """A set of random real images, `[K, m, H, W, C]` normalised, for each seed.
+    """A set of random real images for each seed.
+
+    Args:
+        setting: the settings of the comparison, for the data and the number of images.
+        seeds: the seeds of the draws, one for each set.
+
+    Returns:
+        The sets, each `[K, m, H, W, C]`, normalised.
 
     Raises:
-        ValueError: a class has fewer images than asked for.
+        ValueError: a class has fewer images than a set needs.
     """
     count = {"per_class": setting.per_class, "num_classes": setting.data.num_classes}
     return [coresets.real_images(setting.data.train, **count, seed=seed) for seed in seeds]
@@ -306,14 +330,14 @@ def best_sets(
     """The sets on which networks learn to classify training images best.
 
     Args:
-        setting: of the comparison.
-        candidates: `[K, m, H, W, C]` each.
-        selection: how many are kept, and how they are scored.
-        key: draws the initial weights. Consumed.
-        seed: draws the training images that they are scored on, and the tuning's.
+        setting: the settings of the comparison.
+        candidates: the sets of images that compete, each `[K, m, H, W, C]`.
+        selection: the number of sets to keep, and the settings of the scores.
+        key: the source of the initial weights. Consumed.
+        seed: the seed of the draw of training images that the candidates are scored on.
 
     Returns:
-        The best `selection.num_kept`, best first.
+        The best `selection.num_kept` sets, best first.
 
     References:
         Wang et al. 2018, arXiv 1811.10959, the baseline "optimized real images".
@@ -337,11 +361,11 @@ def best_sets(
 
 
 class Sets(NamedTuple):
-    """The images of one kind.
+    """The sets of images of one kind of baseline.
 
     Attributes:
-        tuning: sets `[K, m, H, W, C]` for choosing on validation.
-        test: sets for the score on the test split.
+        tuning: the sets `[K, m, H, W, C]` for choices on validation.
+        test: the sets `[K, m, H, W, C]` for the score on the test split.
     """
 
     tuning: list[np.ndarray]
@@ -351,7 +375,7 @@ class Sets(NamedTuple):
 def _sets(
     setting: Setting, kind: str, *, key: jax.Array, seed: int, selection: Selection, num_clusterings: int
 ) -> Sets:
-    """The images of a kind; those that do not depend on chance, or were chosen, serve for both."""
+    """The sets of one kind; only `random real` has other sets for validation than for the test."""
     train, num_classes = setting.data.train, setting.data.num_classes
     if kind == "random real":
         tuning = real_sets(setting, range(seed + 1_000_000, seed + 1_000_000 + setting.tuning.num_inits))
@@ -384,21 +408,23 @@ def measure(
     """The baselines of the 2018 paper under its protocol.
 
     Args:
-        setting: of the comparison.
-        key: draws the initial weights. Consumed.
-        seed: draws the random real sets (a new one for every initial weights) and k-means' starts.
-        names: which ones, of `ALL`.
-        selection: of the sets of `optimized real`.
-        num_clusterings: k-means from so many starts; the runs take turns with their centroids.
-        known: scores that were measured before; not measured again.
-        listener: called with each name and score as it comes.
+        setting: the settings of the comparison.
+        key: the source of the initial weights. Consumed.
+        seed: the seed of the random real sets (a new set for every initial weights) and of k-means' starts.
+        names: the baselines to measure, names of `ALL`.
+        selection: the choice of the sets of `optimized real`.
+        num_clusterings: the number of starts of k-means; the runs take turns with the centroids of each
+            start.
+        known: the scores by name that were measured before and are not measured again.
+        listener: a function that is called with the name and the score of each baseline once measured.
 
     Returns:
-        By name `mean`, `std`, `n`, `values` in percent on the test split, with what was tuned. What is
-        known and measured does not depend on `names`.
+        For each name, `mean`, `std`, `n`, `values` in percent on the test split and the tuned settings. The
+        score of one baseline does not depend on the other `names`.
 
     Raises:
-        ValueError: an unknown name, or a class has fewer images than asked for.
+        ValueError: an unknown name, a class that has fewer images than a set needs, a negative seed, or a
+            `key` that is no single key.
 
     References:
         Wang et al. 2018, arXiv 1811.10959, the basic setting.
@@ -420,7 +446,7 @@ def measure(
             kinds[kind] = _sets(
                 setting,
                 kind,
-                # The training below splits the key in two, which are its folds 0 and 1.
+                # The training below splits the same key in two, which gives the folds 0 and 1 of the key.
                 key=jax.random.fold_in(keys[kind], 2),
                 seed=seed,
                 selection=selection,
@@ -448,19 +474,19 @@ def all_data(
     """Accuracy after an ordinary training on the whole training split: the ceiling.
 
     Args:
-        data: real data.
-        network: to train.
-        inits: p(θ0).
-        key: draws the initial weights and the order of images. Consumed.
-        num_inits: trainings.
-        recipe: of kind `train`.
-        runs_per_chunk: trainings that are vmapped.
+        data: the real data.
+        network: the network to train.
+        inits: the distribution of initial weights, p(θ0).
+        key: the source of the initial weights and of the order of images. Consumed.
+        num_inits: the number of trainings, each from its own initial weights.
+        recipe: the recipe of the training, of the kind `train`.
+        runs_per_chunk: the number of trainings that are vmapped.
 
     Returns:
-        Accuracy on the test split.
+        The accuracy on the test split, in percent.
 
     Raises:
-        ValueError: parts that do not fit, a count below one, or a recipe of another kind.
+        ValueError: parts that do not fit each other, a count below one, or a recipe of another kind.
     """
     setting = Setting(data, network, inits, recipe, 1, 1, 1, num_inits, runs_per_chunk)
     checks.equal("the recipe's kind", recipe.kind, Train.kind, remedy="Give ddjax.Recipe('train', ...).")

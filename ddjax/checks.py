@@ -1,4 +1,7 @@
-"""The checks at the library's borders: what was expected, what was got, what to do."""
+"""The checks of arguments at the library's borders.
+
+Every refusal is a ValueError that says what was expected, what was got and what to do.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,13 @@ from ddjax.types import InitDistribution, Network, RealData, Schedule
 
 
 def choice(what: str, value: Any, choices: Iterable[str], *, remedy: str = "") -> None:
-    """Refuse a name that is not among `choices`, naming the nearest one.
+    """Refuse a name that is not among `choices`; the message names the nearest one.
+
+    Args:
+        what: the name of the checked thing, for the message.
+        value: the name to check.
+        choices: the names that are accepted.
+        remedy: a further sentence for the message that says what to do.
 
     Raises:
         ValueError: `value` is none of `choices`.
@@ -35,10 +44,17 @@ def choice(what: str, value: Any, choices: Iterable[str], *, remedy: str = "") -
 
 
 def at_least(what: str, value: Any, minimum: float, *, integer: bool = True, remedy: str = "") -> None:
-    """Refuse a number below `minimum`, or one that is not a (whole) finite number.
+    """Refuse what is no whole (or finite) number of at least `minimum`.
+
+    Args:
+        what: the name of the checked thing, for the message.
+        value: the number to check.
+        minimum: the least number that is accepted.
+        integer: whether only whole numbers are accepted; else every finite number is.
+        remedy: the sentence of the message that says what to do; by default it names the minimum.
 
     Raises:
-        ValueError: as said.
+        ValueError: `value` is no whole (or finite) number of at least `minimum`.
     """
     is_number = _is_whole(value) if integer else _is_finite(value)
     if not is_number or value < minimum:
@@ -48,10 +64,15 @@ def at_least(what: str, value: Any, minimum: float, *, integer: bool = True, rem
 
 
 def positive(what: str, value: Any, *, remedy: str = "") -> None:
-    """Refuse a number that is not finite and greater than zero.
+    """Refuse what is no finite number greater than zero.
+
+    Args:
+        what: the name of the checked thing, for the message.
+        value: the number to check.
+        remedy: the sentence of the message that says what to do; by default it names the range.
 
     Raises:
-        ValueError: as said.
+        ValueError: `value` is no finite number greater than zero.
     """
     if not _is_finite(value) or value <= 0:
         remedy = remedy or "Give a finite number greater than zero."
@@ -59,10 +80,15 @@ def positive(what: str, value: Any, *, remedy: str = "") -> None:
 
 
 def fraction(what: str, value: Any, *, remedy: str = "") -> None:
-    """Refuse a number outside [0, 1).
+    """Refuse what is no number in [0, 1).
+
+    Args:
+        what: the name of the checked thing, for the message.
+        value: the number to check.
+        remedy: the sentence of the message that says what to do; by default it names the range.
 
     Raises:
-        ValueError: as said.
+        ValueError: `value` is no number in [0, 1).
     """
     if not _is_finite(value) or not 0 <= value < 1:
         remedy = remedy or "Give a number from 0 to below 1."
@@ -72,8 +98,14 @@ def fraction(what: str, value: Any, *, remedy: str = "") -> None:
 def equal(what: str, value: Any, expected: Any, *, remedy: str) -> None:
     """Refuse a value that is not the expected one.
 
+    Args:
+        what: the name of the checked thing, for the message.
+        value: the value to check.
+        expected: the only value that is accepted.
+        remedy: the sentence of the message that says what to do.
+
     Raises:
-        ValueError: as said.
+        ValueError: `value` does not equal `expected`.
     """
     if value != expected:
         raise ValueError(f"{what}: expected {expected}; got {value}. {remedy}")
@@ -82,38 +114,60 @@ def equal(what: str, value: Any, expected: Any, *, remedy: str) -> None:
 def kind(what: str, value: Any, expected: type, *, remedy: str) -> None:
     """Refuse an object of another type than the expected one.
 
+    Args:
+        what: the name of the checked thing, for the message.
+        value: the object to check.
+        expected: the type that is accepted, with its subtypes.
+        remedy: the sentence of the message that says what to do.
+
     Raises:
-        ValueError: as said.
+        ValueError: `value` is no instance of `expected`.
     """
     if not isinstance(value, expected):
         raise ValueError(f"{what}: expected a {expected.__name__}; got {_described(value)}. {remedy}")
 
 
 def text(what: str, value: Any, *, remedy: str) -> None:
-    """Refuse what is no text, or an empty one.
+    """Refuse what is no text, and the empty text.
+
+    Args:
+        what: the name of the checked thing, for the message.
+        value: the text to check.
+        remedy: the sentence of the message that says what to do.
 
     Raises:
-        ValueError: as said.
+        ValueError: `value` is no `str`, or is empty.
     """
     if not isinstance(value, str) or not value:
         raise ValueError(f"{what}: expected a text; got {_described(value)}. {remedy}")
 
 
 def path(what: str, value: Any, *, remedy: str) -> None:
-    """Refuse what names no file or directory.
+    """Refuse what cannot be the path of a file or directory; nothing is looked up on disk.
+
+    Args:
+        what: the name of the checked thing, for the message.
+        value: the path to check.
+        remedy: the sentence of the message that says what to do.
 
     Raises:
-        ValueError: as said.
+        ValueError: `value` is neither text nor `os.PathLike`, or is empty.
     """
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ValueError(f"{what}: expected a path; got {_described(value)}. {remedy}")
 
 
 def image_shape(value: Any) -> tuple[int, int, int]:
-    """`value` as three positive whole numbers.
+    """The shape of an image as three positive whole numbers.
+
+    Args:
+        value: a tuple or list `(H, W, C)`.
+
+    Returns:
+        Height, width and channels.
 
     Raises:
-        ValueError: it is not `(H, W, C)`.
+        ValueError: `value` is not three positive whole numbers.
     """
     shape = tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(shape) != 3 or not all(_is_whole(size) and size >= 1 for size in shape):
@@ -129,13 +183,13 @@ def input_shape(value: Any) -> tuple[int, ...]:
     """The shape of an input as positive whole numbers.
 
     Args:
-        value: a sequence of sizes, of images `(H, W, C)`.
+        value: a tuple or list of sizes; for images `(H, W, C)`.
 
     Returns:
         The sizes.
 
     Raises:
-        ValueError: no such sequence.
+        ValueError: `value` is empty, or is no tuple or list of positive whole numbers.
     """
     shape = tuple(value) if isinstance(value, (tuple, list)) else ()
     if not shape or not all(_is_whole(size) and size >= 1 for size in shape):
@@ -149,18 +203,27 @@ def input_shape(value: Any) -> tuple[int, ...]:
 def network_and_inits(network: Any, inits: Any) -> None:
     """Refuse what is no network, or no distribution of initial weights.
 
+    Args:
+        network: the network to check.
+        inits: the distribution of initial weights, p(θ0), to check.
+
     Raises:
-        ValueError: as said.
+        ValueError: `network` is no `Network`, or `inits` no `InitDistribution`.
     """
     kind("network", network, Network, remedy="Build it with ddjax.networks.")
     kind("inits", inits, InitDistribution, remedy="Build it with ddjax.inits.")
 
 
 def schedule(value: Any, *, needs_lrs: bool = False) -> None:
-    """Refuse what is no `Schedule`, or one whose shapes do not fit each other.
+    """Refuse what is no `Schedule`, and a schedule whose shapes do not fit each other.
+
+    Args:
+        value: the schedule to check.
+        needs_lrs: whether a schedule without learning rates is refused.
 
     Raises:
-        ValueError: as said.
+        ValueError: `value` is no `Schedule`, its arrays are not `[S, B, ...]`, `[S, B, K]` and `[E, S]` with
+            at least one input and one rate, or learning rates are needed and missing.
     """
     kind("schedule", value, Schedule, remedy="Give ddjax.Schedule(inputs, labels, lrs).")
     inputs, labels, lrs = ([*getattr(array, "shape", ())] for array in value)
@@ -180,9 +243,9 @@ def same_inputs(what: str, shape: tuple[int, ...], network: Network) -> None:
     """Refuse inputs of another shape than a network's.
 
     Args:
-        what: the name of the inputs' owner.
-        shape: the shape of one of the inputs.
-        network: the network that shall see them.
+        what: the name of the inputs' owner, for the message.
+        shape: the shape of one input.
+        network: the network that is to take the inputs.
 
     Raises:
         ValueError: the shapes differ.
@@ -199,26 +262,26 @@ def network_fits(network: Network, data: RealData) -> None:
     """Refuse a network for other inputs or classes than those of the real data.
 
     Args:
-        network: the network that shall be trained or passed.
+        network: the network that is to be trained or tested.
         data: the real data.
 
     Raises:
-        ValueError: another shape of inputs, or another number of classes.
+        ValueError: the network was built for inputs of another shape, or for another number of classes.
     """
     fits(network, data.input_shape, data.num_classes, remedy="Build the network for these data.")
 
 
 def fits(network: Network, shape: tuple[int, ...], num_classes: int, *, remedy: str) -> None:
-    """Refuse a network for other inputs or classes.
+    """Refuse a network for inputs of another shape or for another number of classes.
 
     Args:
-        network: the network.
-        shape: the shape of one input.
-        num_classes: K.
-        remedy: what to do, for the message.
+        network: the network to check.
+        shape: the shape of one input, as it must be.
+        num_classes: the number K of classes, as it must be.
+        remedy: the sentence of the message that says what to do.
 
     Raises:
-        ValueError: the network was built for others.
+        ValueError: the network was built for inputs of another shape, or for another number of classes.
     """
     equal(f"{network.name}'s {_shape_name(shape)}", tuple(network.input_shape), tuple(shape), remedy=remedy)
     equal(f"{network.name}'s number of classes", network.num_classes, num_classes, remedy=remedy)
@@ -231,8 +294,13 @@ def _shape_name(shape: tuple[int, ...]) -> str:
 def function(what: str, value: Any, *, remedy: str) -> None:
     """Refuse what cannot be called.
 
+    Args:
+        what: the name of the checked thing, for the message.
+        value: the function to check.
+        remedy: the sentence of the message that says what to do.
+
     Raises:
-        ValueError: as said.
+        ValueError: `value` is not callable.
     """
     if not callable(value):
         raise ValueError(f"{what}: expected a function; got {_described(value)}. {remedy}")
@@ -241,8 +309,12 @@ def function(what: str, value: Any, *, remedy: str) -> None:
 def prng_key(what: str, value: Any) -> None:
     """Refuse what is no single key of `jax.random.key`.
 
+    Args:
+        what: the name of the checked thing, for the message.
+        value: the key to check.
+
     Raises:
-        ValueError: a number, a raw `uint32` key, an array of several keys, something else.
+        ValueError: `value` is a number, a raw `uint32` key, an array of several keys, or something else.
     """
     is_key = isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key)
     if not is_key or value.shape != ():
@@ -253,8 +325,12 @@ def prng_key(what: str, value: Any) -> None:
 def jsonable(what: str, value: Any) -> None:
     """Refuse what JSON cannot hold.
 
+    Args:
+        what: the name of the checked thing, for the message.
+        value: the object to check.
+
     Raises:
-        ValueError: as said.
+        ValueError: `value` cannot be written as JSON.
     """
     try:
         json.dumps(value)
@@ -265,10 +341,14 @@ def jsonable(what: str, value: Any) -> None:
 
 
 def facts(what: str, value: Any) -> None:
-    """Refuse what is no mapping from names to what JSON can hold.
+    """Refuse what is no mapping from names to values that JSON can hold.
+
+    Args:
+        what: the name of the checked thing, for the message.
+        value: the mapping to check.
 
     Raises:
-        ValueError: as said.
+        ValueError: `value` is no mapping, or cannot be written as JSON.
     """
     kind(what, value, Mapping, remedy="Give a dictionary, or leave it out.")
     jsonable(what, dict(value))
@@ -294,7 +374,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """A value for a message, in one short line."""
+    """The text of a value for a message, in one short line."""
     written = _written(value)
     return written if len(written) <= 80 else _described(value)
 
@@ -307,7 +387,7 @@ def _written(value: Any) -> str:
 
 
 def _described(value: Any) -> str:
-    """A value for a message: its type, with shape or text where they are short."""
+    """The text of a value for a message: the type, with the shape or the value where that is short."""
     name = type(value).__name__
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{name} {value.dtype}{list(value.shape)}"

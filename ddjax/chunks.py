@@ -1,4 +1,4 @@
-"""A function of many things, applied to a few at a time, so that memory and cache hold what it needs."""
+"""A function of many examples, applied to a few at a time, to bound memory and fit the cache."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ MeanLoss = Callable[[Params, Any], tuple[jax.Array, PyTree]]
 
 
 def mean_over_chunks(loss: MeanLoss, *, size: int) -> MeanLoss:
-    """A loss of the same value and gradient in `params` that sees no more than `size` examples at once.
+    """A loss of the same value and gradient in `params` that takes at most `size` examples at once.
 
         L(θ, batch) = Σ_c (n_c / N) ℓ(θ, chunk c),    ∇L is summed in the same pass
 
-    The gradient is taken together with the value, one chunk after the other, so that nothing is kept of a
-    chunk but its share of both, and nothing is computed twice.
+    The gradient is computed together with the value, one chunk after the other. Only a chunk's share of both
+    is kept, and nothing is computed twice.
 
     Args:
-        loss: a mean over the examples of a batch, whose leaves are all `[n, ...]`.
-        size: most examples in a chunk.
+        loss: the loss, a mean over the examples of a batch whose leaves are all `[n, ...]`.
+        size: the most examples in a chunk.
 
     Returns:
-        The loss in chunks. It is constant in the batch, and reverse mode only; a batch of at most `size`
-        examples goes to `loss` itself.
+        The loss in chunks. The derivative in the batch is taken as zero, and only reverse mode works. A batch
+        of at most `size` examples goes to `loss` itself.
     """
 
     def whole(params: Params, batch: Any) -> tuple[jax.Array, PyTree]:
@@ -58,35 +58,35 @@ def _num_examples(batch: Any) -> int:
 
 
 def mean_of_chunks(f: Callable[[Any], PyTree], batch: Any, size: int) -> PyTree:
-    """A mean over examples, of which no more than `size` are there at once.
+    """A mean over examples, of which at most `size` are computed at once.
 
         f(batch) = Σ_c (n_c / N) f(chunk c)
 
-    Over full chunks in a scan, then what is left over.
+    The full chunks go through a scan, and the remaining examples follow.
 
     Args:
         f: `batch -> means`, each leaf a mean over the batch's leading axis.
         batch: the examples, each leaf `[n, ...]`.
-        size: most examples in a chunk; of at most so many `f` itself is taken.
+        size: the most examples in a chunk; a batch of at most `size` examples goes to `f` itself.
 
     Returns:
-        As `f`.
+        The means over the whole batch, a tree like that of `f`.
     """
     means, _ = mean_and_rest(lambda some: (f(some), ()), batch, size)
     return means
 
 
 def mean_and_rest(f: Callable[[Any], tuple[PyTree, PyTree]], batch: Any, size: int) -> tuple[PyTree, PyTree]:
-    """`mean_of_chunks`, beside something that is kept of each example.
+    """A mean over examples as by `mean_of_chunks`, together with results of each example.
 
     Args:
         f: `batch -> (means, rest)`, each leaf of `means` a mean over the batch's leading axis, each leaf of
             `rest` `[n, ...]`.
         batch: the examples, each leaf `[n, ...]`.
-        size: most examples in a chunk; of at most so many `f` itself is taken.
+        size: the most examples in a chunk; a batch of at most `size` examples goes to `f` itself.
 
     Returns:
-        As `f` of the whole batch.
+        The means over the whole batch, and the results of all examples in their order.
     """
     total = _num_examples(batch)
     if total <= size:
@@ -111,15 +111,15 @@ def mean_and_rest(f: Callable[[Any], tuple[PyTree, PyTree]], batch: Any, size: i
 
 
 def map_in_chunks(f: Callable[[Any], PyTree], items: Any, size: int) -> PyTree:
-    """`f` of each item: `size` of them are vmapped, and such chunks follow each other.
+    """A function of each item; the items of a chunk are vmapped, and the chunks follow each other.
 
     Args:
-        f: of one item, each leaf `[...]`.
-        items: each leaf `[n, ...]`.
-        size: items in a chunk; of one nothing is vmapped, for an axis of one would still turn every product
-            into a batched one.
+        f: the function of one item, whose leaves are `[...]`.
+        items: the items, each leaf `[n, ...]`.
+        size: the number of items in a chunk. With 1 nothing is vmapped, because an axis of length one would
+            still turn every product into a batched one.
 
     Returns:
-        What `f` gives, each leaf `[n, ...]`.
+        The results of `f`, each leaf `[n, ...]`.
     """
     return jax.lax.map(f, items, batch_size=size if size > 1 else None)

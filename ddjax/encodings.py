@@ -1,7 +1,7 @@
-"""What networks see of raw data: channels brought to mean 0 and std 1, whitened images, embedded tokens.
+"""Encodings of raw data as network inputs: normalised channels, whitened images, embedded tokens.
 
 An encoding is one object in the place of a mean and a std. Data sets, real data on the device and distilled
-data each carry theirs, and programs take its arrays as arguments.
+data each have an encoding, and compiled programs take the arrays of the encoding as arguments.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ddjax.types import Encoding
 
 
 def _trailing(array: Any, rank: int) -> Any:
-    """An array with axes of one in front, up to a rank: what broadcasting would do, but said."""
+    """An array with axes of length one in front, up to a rank: broadcasting made explicit."""
     return array.reshape((1,) * (rank - array.ndim) + array.shape)
 
 
@@ -30,13 +30,13 @@ def _is_finite(*arrays: Any) -> bool:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Channels(Encoding):
-    """Images whose channels are brought to mean 0 and std 1.
+    """Images whose channels are normalised to mean 0 and standard deviation 1.
 
         x = (pixel / 255 - mean) / std
 
     Attributes:
-        mean: `[C]` float, the mean of pixel / 255.
-        std: `[C]` float, the std of pixel / 255.
+        mean: `[C]` float, the mean of pixel / 255 in each channel.
+        std: `[C]` float, the standard deviation of pixel / 255 in each channel.
     """
 
     kind = "channels"
@@ -45,24 +45,48 @@ class Channels(Encoding):
     std: Any
 
     def encode(self, raw: Any) -> Any:
-        """`[..., H, W, C]` uint8 to floats in the dtype of `mean`."""
+        """Normalised images `[..., H, W, C]` in the dtype of `mean`; see `ddjax.types.Encoding.encode`.
+
+        Args:
+            raw: `[..., H, W, C]` uint8, the pixels.
+
+        Returns:
+            (raw / 255 - mean) / std.
+        """
         mean, std = (_trailing(part, raw.ndim) for part in (self.mean, self.std))
         return (raw.astype(self.mean.dtype) / 255 - mean) / std
 
     def decode(self, inputs: Any) -> Any:
-        """`[..., H, W, C]`, pixels in units of white."""
+        """Pixels `[..., H, W, C]` as floats, where 1 is white; see `ddjax.types.Encoding.decode`.
+
+        Args:
+            inputs: `[..., H, W, C]` float, the normalised images.
+
+        Returns:
+            inputs · std + mean.
+        """
         mean, std = (_trailing(part, inputs.ndim) for part in (self.mean, self.std))
         return inputs * std + mean
 
     def input_shape(self, raw_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the image itself."""
+        """The shape of an encoded image, which is the shape of the image.
+
+        Args:
+            raw_shape: the shape `(H, W, C)` of an image.
+
+        Returns:
+            The same shape.
+        """
         return raw_shape
 
     def check(self, raw: np.ndarray) -> None:
-        """Refuse what is no uint8 images of as many channels as there are means.
+        """Refuse examples that are no uint8 images with as many channels as there are means.
+
+        Args:
+            raw: `[n, H, W, C]` uint8, the images.
 
         Raises:
-            ValueError: other examples, a mean that is not finite, or a std that is not above zero.
+            ValueError: `raw` is no such array, a mean is not finite, or a std is not above zero.
         """
         _check_images(raw)
         channels, mean, std = raw.shape[3:], np.asarray(self.mean), np.asarray(self.std)
@@ -82,9 +106,9 @@ class Whitened(Encoding):
         x = (pixel / 255 - mean) W,    pixel / 255 = x W⁻¹ + mean,    images as vectors of F = H·W·C numbers
 
     Attributes:
-        mean: `[F]` float, of pixel / 255.
-        matrix: `[F, F]` float, W.
-        inverse: `[F, F]` float, W⁻¹.
+        mean: `[F]` float, the mean of each pixel / 255.
+        matrix: `[F, F]` float, the whitening matrix W.
+        inverse: `[F, F]` float, the inverse W⁻¹ of the matrix.
     """
 
     kind = "whitened"
@@ -94,24 +118,49 @@ class Whitened(Encoding):
     inverse: Any
 
     def encode(self, raw: Any) -> Any:
-        """`[..., H, W, C]` uint8 to floats in the dtype of `mean`."""
+        """Whitened images `[..., H, W, C]` in the dtype of `mean`; see `ddjax.types.Encoding.encode`.
+
+        Args:
+            raw: `[..., H, W, C]` uint8, the pixels.
+
+        Returns:
+            (raw / 255 - mean) W, in the shape of an image.
+        """
         flat = raw.reshape(*raw.shape[:-3], -1).astype(self.mean.dtype) / 255
         return ((flat - _trailing(self.mean, flat.ndim)) @ self.matrix).reshape(raw.shape)
 
     def decode(self, inputs: Any) -> Any:
-        """`[..., H, W, C]`, pixels in units of white."""
+        """Pixels `[..., H, W, C]` as floats, where 1 is white; see `ddjax.types.Encoding.decode`.
+
+        Args:
+            inputs: `[..., H, W, C]` float, the whitened images.
+
+        Returns:
+            inputs W⁻¹ + mean, in the shape of an image.
+        """
         flat = inputs.reshape(*inputs.shape[:-3], -1) @ self.inverse
         return (flat + _trailing(self.mean, flat.ndim)).reshape(inputs.shape)
 
     def input_shape(self, raw_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the image itself."""
+        """The shape of an encoded image, which is the shape of the image.
+
+        Args:
+            raw_shape: the shape `(H, W, C)` of an image.
+
+        Returns:
+            The same shape.
+        """
         return raw_shape
 
     def check(self, raw: np.ndarray) -> None:
-        """Refuse what is no uint8 images of as many pixels as the matrix has rows.
+        """Refuse examples that are no uint8 images with as many numbers as the matrix has rows.
+
+        Args:
+            raw: `[n, H, W, C]` uint8, the images.
 
         Raises:
-            ValueError: other examples, or arrays of other shapes or that are not finite.
+            ValueError: `raw` is no such array, or an array of the encoding has another shape or is not
+                finite.
         """
         _check_images(raw)
         size = math.prod(raw.shape[1:])
@@ -127,12 +176,12 @@ class Whitened(Encoding):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tokens(Encoding):
-    """Texts as rows of a table of word vectors.
+    """Texts whose tokens are replaced by the rows of a table of word vectors.
 
         x_l = table[token_l]
 
     Attributes:
-        table: `[V, F]` float, a vector for each of V tokens.
+        table: `[V, F]` float, the vector of each of V tokens.
     """
 
     kind = "tokens"
@@ -140,25 +189,49 @@ class Tokens(Encoding):
     table: Any
 
     def encode(self, raw: Any) -> Any:
-        """`[..., L]` whole numbers to `[..., L, F]`."""
+        """The word vectors `[..., L, F]` of texts; see `ddjax.types.Encoding.encode`.
+
+        Args:
+            raw: `[..., L]` whole numbers, the tokens.
+
+        Returns:
+            table[raw].
+        """
         return self.table[raw]
 
     def decode(self, inputs: Any) -> Any:
-        """`[..., L]` int32, the token whose vector is nearest, ‖x - table_v‖ least, at each place."""
+        """The token with the nearest vector at each place, argmin_v ‖x - table_v‖.
+
+        Args:
+            inputs: `[..., L, F]` float, the vectors.
+
+        Returns:
+            `[..., L]` int32, the tokens.
+        """
         table = jnp.asarray(self.table)
         squares = jnp.sum(table * table, -1)
         distances = _trailing(squares, inputs.ndim) - 2 * inputs @ table.T
         return jnp.argmin(distances, -1).astype(jnp.int32)
 
     def input_shape(self, raw_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """`(L, F)` of a text of L tokens."""
+        """The shape of an encoded text.
+
+        Args:
+            raw_shape: the shape `(L,)` of a text of L tokens.
+
+        Returns:
+            `(L, F)`.
+        """
         return (*raw_shape, int(np.shape(self.table)[1]))
 
     def check(self, raw: np.ndarray) -> None:
-        """Refuse what is no texts of numbers of the table's rows.
+        """Refuse examples that are no texts of tokens which the table has rows for.
+
+        Args:
+            raw: `[n, L]` whole numbers in [0, V), the tokens.
 
         Raises:
-            ValueError: other examples, or a table that is not `[V, F]` and finite.
+            ValueError: `raw` is no such array, or the table is not `[V, F]` and finite.
         """
         table = np.asarray(self.table)
         whole = isinstance(raw, np.ndarray) and raw.ndim == 2 and np.issubdtype(raw.dtype, np.integer)
@@ -193,13 +266,13 @@ def members(encoding: Encoding) -> dict[str, Any]:
     """The arrays of an encoding by name, for an artifact.
 
     Args:
-        encoding: one of `KINDS`.
+        encoding: the encoding, an object of one of `KINDS`.
 
     Returns:
-        The fields of the dataclass.
+        The fields of the dataclass, by name.
 
     Raises:
-        ValueError: an encoding of another kind, which no artifact could be read with.
+        ValueError: the encoding is of another kind, which a reader of the artifact would not know.
     """
     if type(encoding) is not KINDS.get(encoding.kind):
         raise ValueError(
@@ -214,14 +287,14 @@ def from_members(kind: str, arrays: Mapping[str, Any]) -> Encoding:
     """The encoding of an artifact.
 
     Args:
-        kind: a name of `KINDS`.
-        arrays: the fields by name.
+        kind: the name of the kind in `KINDS`.
+        arrays: the fields of the encoding, by name.
 
     Returns:
-        The encoding, its arrays on JAX's default device.
+        The encoding, with its arrays on JAX's default device.
 
     Raises:
-        ValueError: another kind, or not the fields of this one.
+        ValueError: an unknown kind, or fields other than those of the kind.
     """
     if kind not in KINDS:
         raise ValueError(f"encoding: expected one of {', '.join(KINDS)}; got {kind!r}.")
@@ -232,16 +305,16 @@ def from_members(kind: str, arrays: Mapping[str, Any]) -> Encoding:
 
 
 def channels_of(encoding: Encoding) -> Channels:
-    """An encoding as that of plain images.
+    """The encoding itself, where it normalises the channels of plain images.
 
     Args:
-        encoding: the encoding of some data.
+        encoding: the encoding of a data set.
 
     Returns:
         The same object.
 
     Raises:
-        ValueError: an encoding of another kind, which has no mean and std of channels.
+        ValueError: the encoding is of another kind, which has no mean and std of channels.
     """
     if not isinstance(encoding, Channels):
         raise ValueError(

@@ -18,21 +18,21 @@ from ddjax.inits import draw
 from ddjax.types import Distilled, Encoding, InitDistribution, Network, Params, Recipe, Schedule
 
 TEST_CHUNKS = {"cpu": 100}
-"""Images that a network classifies at once, by backend. Seconds for 10,000 on two CPU cores, in pieces of 50,
-100 and 1,000: LeNet 0.29, 0.19, 0.27; ConvNet-3 4.1, 5.6, 6.2; AlexCifarNet 2.2, 2.5, 3.3; an MLP 0.02, 0.01,
-0.01."""
+"""The number of images that a network classifies at once, by backend. Seconds for 10,000 on two CPU cores, in
+pieces of 50, 100 and 1,000: LeNet 0.29, 0.19, 0.27; ConvNet-3 4.1, 5.6, 6.2; AlexCifarNet 2.2, 2.5, 3.3; an
+MLP 0.02, 0.01, 0.01."""
 
 OTHER_TEST_CHUNK = 1000
-"""The same elsewhere."""
+"""The number of images that a network classifies at once, on other backends."""
 
 
 class Evaluation(NamedTuple):
     """Accuracy over a number of initial weights.
 
     Attributes:
-        mean: percent.
-        std: percent; of the population, that is divided by n.
-        values: `[num_inits]` float64, percent, one for each initial weights.
+        mean: the mean accuracy, in percent.
+        std: the standard deviation of the population (the sum of squares is divided by n), in percent.
+        values: `[num_inits]` float64, the accuracy for each initial weights, in percent.
     """
 
     mean: float
@@ -41,23 +41,30 @@ class Evaluation(NamedTuple):
 
     @classmethod
     def of(cls, values: np.ndarray | jax.Array) -> Evaluation:
-        """Mean and population standard deviation of `values` `[n]`, in percent."""
+        """Mean and population standard deviation of some accuracies.
+
+        Args:
+            values: `[n]`, the accuracies in percent.
+
+        Returns:
+            The evaluation that holds them.
+        """
         values = np.asarray(values, np.float64)
         return cls(float(values.mean()), float(values.std()), values)
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON: mean, std, n, values."""
+        """The evaluation as a dictionary for JSON, with the keys mean, std, n and values."""
         return {"mean": self.mean, "std": self.std, "n": len(self.values), "values": self.values.tolist()}
 
 
 class Chunks(NamedTuple):
-    """A split cut into equal pieces, the last one filled up.
+    """A split cut into equal pieces; the last piece is filled up.
 
     Attributes:
-        raw: `[n / chunk, chunk, *raw_shape]`, examples as they are stored.
-        labels: `[n / chunk, chunk]` int32; -1 where there is no example.
-        size: `[]` int32, n.
-        encoding: what networks see of `raw`.
+        raw: `[n / chunk, chunk, *raw_shape]`, the examples as they are stored.
+        labels: `[n / chunk, chunk]` int32, the classes; -1 in places that hold no example.
+        size: `[]` int32, the number n of examples.
+        encoding: the encoding that makes network inputs of `raw`.
     """
 
     raw: jax.Array
@@ -70,8 +77,8 @@ def chunks(split: Split, *, size: int | None = None) -> Chunks:
     """A split on the device, in pieces of one length.
 
     Args:
-        split: real examples.
-        size: most examples of a piece; by default what is fastest on the backend.
+        split: the real examples.
+        size: the most examples of a piece; by default the fastest number on the backend.
 
     Returns:
         The pieces, with the split's encoding.
@@ -91,7 +98,7 @@ def chunks(split: Split, *, size: int | None = None) -> Chunks:
 
 
 def _accuracy(predict: Callable[[jax.Array], jax.Array], data: Chunks) -> jax.Array:
-    """Percent of a split whose largest score is that of the true class."""
+    """The percentage of examples whose largest score is that of the true class."""
 
     def correct(piece: tuple[jax.Array, jax.Array]) -> jax.Array:
         raw, labels = piece
@@ -113,7 +120,7 @@ def _accuracies(
     recipe: Recipe,
     runs_per_chunk: int,
 ) -> jax.Array:
-    """`Judge.accuracies`, compiled; the pool is an argument, so that it is no constant of the program."""
+    """`Judge.accuracies`, compiled; the pool is an argument, so as not to be a constant of the program."""
 
     def start(key: jax.Array, member: jax.Array | None) -> Params:
         if pool is None:
@@ -136,14 +143,14 @@ def _untrained(params: Params, data: Chunks, *, network: Network) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Judge:
-    """Networks trained on φ and tested on real data: validation, final scores, baselines, tables, searches.
+    """Trains networks on φ and tests them on real data, for validation, final scores, baselines and searches.
 
     Attributes:
-        network: the network that is trained.
-        inits: p(θ0).
-        recipe: how the network is trained on φ.
+        network: the network to train.
+        inits: the distribution of initial weights, p(θ0).
+        recipe: the recipe by which the network is trained on φ.
         split: the real examples to test on, with their encoding; copied to the device once.
-        runs_per_chunk: trainings that are vmapped.
+        runs_per_chunk: the number of trainings that are vmapped.
 
     Raises:
         ValueError: parts that do not fit each other, or a count below one.
@@ -164,7 +171,7 @@ class Judge:
 
     @functools.cached_property
     def pieces(self) -> Chunks:
-        """The split on the device."""
+        """The split on the device, in pieces."""
         return chunks(self.split)
 
     def accuracies(
@@ -178,14 +185,14 @@ class Judge:
         """Many trainings and tests in one compiled call.
 
         Args:
-            schedules: one or more, of the same shapes.
-            which: `[R]` int32, the schedule that each run trains on.
-            keys: `[R]`, one for each run's θ0 and its recipe. Consumed.
-            members: `[R]` int32, the member of the pool that each run starts from, for a p(θ0) that has one;
-                by default each run draws its own.
+            schedules: the schedules to train on, at least one, all of the same shapes.
+            which: `[R]` int32, the index of the schedule that each run trains on.
+            keys: `[R]`, the source of each run's θ0 and of the random draws of the recipe. Consumed.
+            members: `[R]` int32, the index of the pool's member that each run starts from, for a p(θ0) that
+                has a pool; by default each run draws a member.
 
         Returns:
-            `[R]`, percent.
+            `[R]`, the accuracies in percent.
         """
         return _accuracies(
             jax.tree.map(lambda *leaves: jnp.stack(leaves), *schedules),
@@ -202,16 +209,16 @@ class Judge:
         """The accuracies of networks trained on one schedule; the same key is the same θ0s.
 
         Args:
-            schedule: φ unfolded.
+            schedule: φ as a schedule.
             key: the source of the initial weights. Consumed.
-            num_inits: the number of initial weights; under a recipe that draws nothing a fixed p(θ0) has
-                only one, a pool its members, each of which comes once and in their order.
+            num_inits: the number of initial weights. Under a recipe that draws nothing, a fixed p(θ0) has
+                only one, and a pool has only its members; each member comes once, in the order of the pool.
 
         Returns:
-            `[num_inits]`, percent.
+            `[num_inits]`, or fewer where p(θ0) has fewer: the accuracies in percent.
 
         Raises:
-            ValueError: a count below one.
+            ValueError: `key` is no single key, or a count is below one.
         """
         checks.prng_key("key", key)
         checks.at_least("num_inits", num_inits, 1)
@@ -228,17 +235,22 @@ class Judge:
             params: the weights of n networks, each leaf `[n, ...]`.
 
         Returns:
-            `[n]`, percent.
+            `[n]`, the accuracies in percent.
         """
         return _untrained(params, self.pieces, network=self.network)
 
 
 def check_fits(distilled: Distilled, network: Network) -> None:
-    """Refuse a network that cannot train on φ.
+    """Refuse a network that cannot be trained on φ.
+
+    Args:
+        distilled: the distilled data φ.
+        network: the network to train.
 
     Raises:
-        ValueError: no φ or no network; another shape of inputs or number of classes; no learning rates where
-            the recipe needs them; a recipe that the network cannot be trained by.
+        ValueError: one of the two is of another type, the network was built for inputs of another shape or
+            for another number of classes, the recipe needs learning rates and φ has none, or the recipe
+            cannot train the network.
     """
     checks.kind("distilled", distilled, Distilled, remedy="Give ddjax.artifact.load(path), or run.distilled.")
     checks.kind("network", network, Network, remedy="Build it with ddjax.networks.")
@@ -257,10 +269,14 @@ def check_fits(distilled: Distilled, network: Network) -> None:
 
 
 def check_split(split: Split, network: Network) -> None:
-    """Refuse test images that a network cannot classify.
+    """Refuse test examples that a network cannot classify.
+
+    Args:
+        split: the real examples.
+        network: the network that is to classify them.
 
     Raises:
-        ValueError: no split, or images of another shape or of more classes than the network's.
+        ValueError: `split` is no `Split`, or has inputs of another shape or more classes than the network.
     """
     checks.kind("split", split, Split, remedy="Give data.test or data.validation.")
     checks.same_inputs("the split", split.input_shape, network)
@@ -280,16 +296,17 @@ def train(distilled: Distilled, network: Network, inits: InitDistribution, *, ke
     """Train one network on φ.
 
     Args:
-        distilled: φ; its recipe says how.
-        network: to train.
-        inits: p(θ0).
-        key: draws θ0, the order of images and their augmentation. Consumed.
+        distilled: the distilled data φ, with the recipe of the training.
+        network: the network to train.
+        inits: the distribution of initial weights, p(θ0).
+        key: the source of θ0, of the order of images and of the augmentation. Consumed.
 
     Returns:
         The trained weights, for `network.apply`.
 
     Raises:
-        ValueError: the network does not fit φ.
+        ValueError: the network does not fit φ, `inits` is no distribution of initial weights, or `key` is no
+            single key.
     """
     check_fits(distilled, network)
     _check_draws(inits, key)
@@ -315,19 +332,22 @@ def evaluate(
     """Accuracy of networks trained on φ from initial weights that the distillation never saw.
 
     Args:
-        distilled: φ; its recipe says how to train, its encoding is what the networks see of the test data.
-        network: the network to train; any that fits, not only the one φ was distilled with.
-        inits: p(θ0).
-        split: real examples, e.g. `data.test`.
+        distilled: the distilled data φ, with the recipe of the training and the encoding of the test data.
+        network: the network to train; every network that fits φ can be taken, not only that of the
+            distillation.
+        inits: the distribution of initial weights, p(θ0).
+        split: the real examples to test on, e.g. `data.test`.
         key: the source of the initial weights. Consumed.
-        num_inits: the number of initial weights; a fixed p(θ0) has only one, a pool its members.
-        runs_per_chunk: trainings that are vmapped.
+        num_inits: the number of initial weights; under a recipe that draws nothing, a fixed p(θ0) has only
+            one, and a pool has only its members.
+        runs_per_chunk: the number of trainings that are vmapped.
 
     Returns:
         Mean, population standard deviation and every value, in percent.
 
     Raises:
-        ValueError: the network does not fit φ or the split, or a count is below one.
+        ValueError: the network does not fit φ or the split, an argument is of another type, or a count is
+            below one.
     """
     check_fits(distilled, network)
     _check_draws(inits, key)

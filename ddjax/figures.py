@@ -1,4 +1,4 @@
-"""Figures: the distilled images as a labelled grid, the curves of a run, lines over what was varied.
+"""Figures: the distilled images as a labelled grid, the curves of a run, lines over a varied quantity.
 
 Matplotlib is imported when something is drawn, and never through pyplot, whose state is global.
 """
@@ -17,7 +17,7 @@ from ddjax.files import StrPath, write_atomic
 from ddjax.types import Encoding
 
 _DPI = 100
-_LONGEST_ROW = 20  # images of one step that stand beside each other
+_LONGEST_ROW = 20  # the most images of one step in one row
 _INK = "#30343b"
 _FAINT = "#c9cdd4"
 _COLOURS = ("#2f6db5", "#d1495b", "#2e8b57", "#e09f3e", "#7a5195", "#5f6b7a")
@@ -34,7 +34,7 @@ def image_grid(
     class_names: Sequence[str] | None = None,
     title: str | None = None,
 ) -> None:
-    """Write a PNG of distilled images: each step begins a row, a label for every image.
+    """Write a PNG of distilled images with their labels; each step begins a new row.
 
     Pixels are shown decoded (`x * std + mean`), on the scale of the real images, clipped to [0, 1].
     Distilled pixels often leave that range; clipping keeps black black and lets the grid be compared with
@@ -47,12 +47,13 @@ def image_grid(
             over channels).
         labels: `[S, B, K]` float probabilities; an image is named after its likeliest class, with the
             probability where that is below one.
-        encoding: the encoding that the images are under.
-        class_names: K names; the class numbers when None.
-        title: a line above the grid.
+        encoding: the encoding that the images are in.
+        class_names: the names of the K classes; None writes the numbers of the classes.
+        title: the line above the grid; None leaves the line out.
 
     Raises:
-        ValueError: `images` and `labels` are not of these shapes, or the encoding is of other images.
+        ValueError: `images` and `labels` are not of these shapes, the number of class names is not K, or the
+            encoding is made for images of another shape.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim != 5 or labels.ndim != 3 or images.shape[:2] != labels.shape[:2] or not images.size:
@@ -74,7 +75,7 @@ def image_grid(
 
 
 def _wrapped(array: np.ndarray, rows: int, *, blank: Any) -> np.ndarray:
-    """`[S, B, ...]` as `[S * rows, ceil(B / rows), ...]`, the last row of a step filled up."""
+    """`[S, B, ...]` as `[S * rows, ceil(B / rows), ...]`; `blank` fills the last row of each step."""
     steps, count = array.shape[:2]
     across = math.ceil(count / rows)
     padding = [(0, 0), (0, rows * across - count)] + [(0, 0)] * (array.ndim - 2)
@@ -85,11 +86,11 @@ def to_pixels(images: np.ndarray, encoding: Encoding) -> np.ndarray:
     """Encoded images as colours to show.
 
     Args:
-        images: `[..., H, W, C]` float.
-        encoding: the encoding that the images are under.
+        images: `[..., H, W, C]` float, the encoded images.
+        encoding: the encoding that the images are in.
 
     Returns:
-        RGB `[..., H, W, 3]` in [0, 1], decoded and clipped; what is NaN is black.
+        RGB `[..., H, W, 3]` in [0, 1], decoded and clipped; NaN becomes black.
     """
     plain = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), encoding)
     pixels = plain.decode(np.asarray(images, np.float32))
@@ -112,7 +113,7 @@ def _resize(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def _label_texts(labels: np.ndarray, class_names: Sequence[str] | None) -> list[list[str]]:
-    """What is written at each image, `[S][B]`."""
+    """The text that is written at each image, `[S][B]`."""
 
     def text(probabilities: np.ndarray) -> str:
         index = int(probabilities.argmax())
@@ -126,7 +127,7 @@ def _label_texts(labels: np.ndarray, class_names: Sequence[str] | None) -> list[
 def _draw_grid(
     path: StrPath, tiles: np.ndarray, texts: list[list[str]], names: list[str], title: str | None
 ) -> None:
-    """Draw tiles `[rows, across, h, w, 3]`, one screen pixel per array pixel, their labels, names of rows."""
+    """Draw tiles `[rows, across, h, w, 3]`, pixel for pixel, with their labels and the names of the rows."""
     from matplotlib.figure import Figure
 
     steps, count, height, width, _ = tiles.shape
@@ -173,7 +174,7 @@ def _places(steps: int, count: int, across: int, down: int, caption: int):
 
 
 def _shorten(text: str, width: float, font: float) -> str:
-    """The text, cut where it would run into its neighbour."""
+    """The text of an image, cut where it would run into that of the next image."""
     room = max(1, int(width / (0.6 * font)))
     return text if len(text) <= room else text[: max(1, room - 1)] + "…"
 
@@ -192,8 +193,8 @@ def curves(path: StrPath, records: Sequence[Mapping[str, Any]], *, title: str | 
 
     Args:
         path: the PNG to write.
-        records: lines of metrics.jsonl in any number, see `Record`; as `read_metrics` returns them.
-        title: a line above the panels.
+        records: the lines of a metrics.jsonl, in any number, as `ddjax.report.read_metrics` returns them.
+        title: the line above the panels; None leaves the line out.
     """
     from matplotlib.figure import Figure
 
@@ -222,10 +223,10 @@ class Line(NamedTuple):
     """One line of a plot.
 
     Attributes:
-        name: in the legend.
-        x: `[n]` numbers, or texts that stand side by side.
-        mean: `[n]`; NaN is a gap.
-        std: `[n]`, a band around the mean; None for none.
+        name: the name of the line in the legend.
+        x: `[n]`, the places on the horizontal axis: numbers, or texts at equal distances.
+        mean: `[n]`, the heights of the line; NaN is a gap.
+        std: `[n]`, half the width of a band around the mean; None draws no band.
         marked: whether the points themselves are drawn.
         drawn: whether a line is drawn through them.
     """
@@ -247,15 +248,16 @@ def lines(
     title: str | None = None,
     at: float | None = None,
 ) -> None:
-    """Write a PNG of quantities against one that was varied.
+    """Write a PNG of measured quantities as lines over a quantity that was varied.
 
     Args:
         path: the PNG to write.
-        series: the lines; those whose names differ only in what follows a comma share a colour.
-        x_label: what was varied; its axis is logarithmic where the numbers span a factor of twenty.
-        y_label: what was measured.
-        title: a line above.
-        at: where a vertical line is drawn.
+        series: the lines, at least one; lines whose names differ only after the first comma share a colour.
+        x_label: the name of the varied quantity; the axis is logarithmic where positive numbers span a factor
+            of at least twenty.
+        y_label: the name of the measured quantity.
+        title: the line of text above the plot; None leaves the text out.
+        at: the place on the horizontal axis of a dotted vertical line; None draws no such line.
 
     Raises:
         ValueError: a line's `x`, `mean` and `std` are not of one length, or there is no line.
@@ -306,7 +308,7 @@ def _series(records: Sequence[Mapping[str, Any]], field: str) -> tuple[np.ndarra
 
 
 def _draw_loss(axes: Any, steps: np.ndarray, values: np.ndarray) -> None:
-    """The loss, with a running median through it where there are many points."""
+    """Draw the loss, with a running median where there are many points."""
     window = len(values) // 20
     many = window >= 3
     axes.plot(steps, values, color="#9db8dd" if many else "#2f6db5", linewidth=0.9 if many else 1.6)
@@ -318,7 +320,7 @@ def _draw_loss(axes: Any, steps: np.ndarray, values: np.ndarray) -> None:
 
 
 def _draw_accuracy(axes: Any, steps: np.ndarray, values: np.ndarray) -> None:
-    """The accuracy, its best marked: that is the φ that is kept."""
+    """Draw the accuracy and mark the best one, which is that of the φ that is kept."""
     axes.plot(steps, values, color="#2e8b57", linewidth=1.6, marker="o", markersize=3.5)
     if not np.isfinite(values).any():
         return
@@ -330,7 +332,7 @@ def _draw_accuracy(axes: Any, steps: np.ndarray, values: np.ndarray) -> None:
 
 
 def _draw_lrs(axes: Any, steps: np.ndarray, values: np.ndarray) -> None:
-    """One line for each of the T inner steps, dark for the first, light for the last."""
+    """Draw one line for each of the T inner steps, dark for the first, light for the last."""
     from matplotlib import cm, colormaps, colors
 
     count = values.shape[1]
@@ -347,7 +349,7 @@ def _draw_lrs(axes: Any, steps: np.ndarray, values: np.ndarray) -> None:
 
 
 def _log_if_wide(axes: Any, values: np.ndarray) -> None:
-    """A logarithmic axis where a linear one would flatten most of the curve."""
+    """Make the axis logarithmic where a linear one would flatten most of the curve."""
     finite = values[np.isfinite(values)]
     if finite.size and finite.min() > 0 and finite.max() > 20 * finite.min():
         axes.set_yscale("log")

@@ -1,4 +1,4 @@
-"""Files that exist whole or not at all: written beside their name, synced to disk, then renamed over it."""
+"""Files that exist whole or not at all: written under a temporary name, synced to disk, then renamed."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ StrPath = str | os.PathLike[str]
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 _NOT_SUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What file systems say that cannot sync a directory or reserve room."""
+"""The errors of file systems that cannot sync a directory or reserve room."""
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOT_ALLOWED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
 
 class WriteError(OSError):
-    """A file could not be written; the message names it, and the room that it needs where that is lacking."""
+    """A file could not be written; the message names the file and, on a full disk, the needed room."""
 
 
 def write_atomic(path: StrPath, data: bytes | Callable[[BinaryIO], object]) -> None:
-    """Write a file so that a reader, or a crash, meets the old content or the new, never a part.
+    """Write a file so that readers, also after a crash, see the old content or the new, never a part.
 
     Args:
-        path: where; its directory exists.
-        data: the content, or a function that writes it to the binary file it is handed, e.g.
-            `lambda file: numpy.savez(file, **arrays)`.
+        path: the file to write, in a directory that exists.
+        data: the content, or a function that takes an open binary file and writes the content to that file,
+            e.g. `lambda file: numpy.savez(file, **arrays)`.
 
     Raises:
         WriteError: the disk is full or cannot be written; `path` is as it was.
         FileNotFoundError: the directory is missing.
-        Exception: whatever `data` raises; `path` is as it was.
+        Exception: any exception that `data` raises; `path` is as it was.
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -59,11 +59,14 @@ def write_atomic(path: StrPath, data: bytes | Callable[[BinaryIO], object]) -> N
 
 
 def make_directory(path: StrPath) -> None:
-    """Make a directory, and those above it, where they are missing; they survive a power cut.
+    """Make a directory and its parents where they are missing, so that they survive a power cut.
+
+    Args:
+        path: the directory to make.
 
     Raises:
-        ValueError: a file is in the way.
-        OSError: it cannot be made.
+        ValueError: a file has the name of the directory or of a parent.
+        OSError: the directory cannot be made.
     """
     path = Path(path)
     there = next(known for known in (path, *path.parents) if known.exists())
@@ -79,15 +82,15 @@ def make_directory(path: StrPath) -> None:
 
 
 def append(path: StrPath, descriptor: int, data: bytes) -> None:
-    """Write bytes at the end of an open file, all of them.
+    """Write all of some bytes at the end of an open file.
 
     Args:
-        path: how the error calls the file.
-        descriptor: of the file, opened to append.
-        data: the bytes.
+        path: the name of the file, for the error message.
+        descriptor: the descriptor of the file, opened for appending.
+        data: the bytes to write.
 
     Raises:
-        WriteError: the disk is full or cannot be written; a part may stand at the file's end.
+        WriteError: the disk is full or cannot be written; a part of the bytes may be at the file's end.
     """
     written = 0
     try:
@@ -98,17 +101,17 @@ def append(path: StrPath, descriptor: int, data: bytes) -> None:
 
 
 def check_room(directory: StrPath, size: int) -> None:
-    """Find out now whether a directory can be written and has room for so many bytes.
+    """Check that a directory can be written and has room for a file of a given size.
 
-    A file of that size is reserved and removed: quotas, limits on a file's size and read-only disks are
-    met as the real file would meet them.
+    A file of that size is reserved and removed, so that quotas, limits on a file's size and read-only disks
+    show now and not when the real file is written.
 
     Args:
-        directory: an existing one.
-        size: bytes, one or more.
+        directory: the directory, which exists.
+        size: the size of the file in bytes, at least 1.
 
     Raises:
-        WriteError: it cannot be written, or has no room.
+        WriteError: the directory cannot be written, or has too little room.
     """
     temporary = _temporary(Path(directory) / "room")
     try:
@@ -122,10 +125,10 @@ def check_room(directory: StrPath, size: int) -> None:
 
 
 def _reserved(descriptor: int, size: int) -> bool:
-    """Whether the system reserves room for a file, and has done so.
+    """Reserve room for a file; False where the system cannot reserve any.
 
     Raises:
-        OSError: there is no room.
+        OSError: there is too little room.
     """
     if not hasattr(os, "posix_fallocate"):
         return False
@@ -139,14 +142,25 @@ def _reserved(descriptor: int, size: int) -> bool:
 
 
 def remove_temporaries(directory: StrPath) -> None:
-    """Remove what writers that were killed left in a directory; nobody else may be writing there."""
+    """Remove the temporary files that killed writers left in a directory.
+
+    Args:
+        directory: the directory to clean, in which nobody else may be writing.
+    """
     for path in Path(directory).glob(".*.tmp"):
         if is_temporary(path):
             path.unlink(missing_ok=True)
 
 
 def is_temporary(path: StrPath) -> bool:
-    """Whether a file bears the name of one that is being written, or that a killed writer left."""
+    """Whether a file has the temporary name of one that is being written, or that a killed writer left.
+
+    Args:
+        path: the path of the file; only the name is looked at.
+
+    Returns:
+        True for a temporary name.
+    """
     return _TEMPORARY.fullmatch(Path(path).name) is not None
 
 
@@ -161,29 +175,29 @@ def _opened(temporary: Path) -> BinaryIO:
 
 
 def _discard(temporary: Path) -> None:
-    """Remove what was not renamed; where that fails too, the error that came first says more."""
+    """Remove a temporary file; a failure is ignored, because the error before it says more."""
     with contextlib.suppress(OSError):
         temporary.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside `path`, of its own each time, so that two writers never share a half-written file.
+    """A new temporary name for each writer, so that two writers never share a half-written file.
 
-    In the same directory, because a rename is atomic within one file system only.
+    The name is in the directory of `path`, because a rename is atomic within one file system only.
     """
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def explained(path: Path, error: OSError, size: int | None = None) -> OSError:
-    """The error with the path, the room needed and the remedy, where it is one of the disk's.
+    """An error of the disk with the path, the needed room and the remedy in its message.
 
     Args:
-        path: what could not be written.
-        error: why not.
-        size: the bytes that it needs, where they are known.
+        path: the file or directory that could not be written.
+        error: the error of the operating system.
+        size: the number of bytes that were to be written; None where that is unknown.
 
     Returns:
-        A `WriteError`, or the error itself where there is no more to say.
+        A `WriteError` where the disk is full or may not be written; else `error` itself.
     """
     if error.errno in _NO_ROOM:
         needed = "more room" if size is None else f"room for {size:,} bytes"
@@ -201,7 +215,7 @@ def explained(path: Path, error: OSError, size: int | None = None) -> OSError:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a rename inside `directory` survive a power cut, where the system lets a directory be opened."""
+    """Make a rename inside a directory survive a power cut, on systems that can sync directories."""
     if os.name != "posix":
         return
     descriptor = os.open(directory, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""What the host's C library keeps of memory that is no longer used, and how it is told to give it back."""
+"""Unused memory that the host's C library keeps, and how the library is told to give that memory back."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ import sys
 from collections.abc import Callable
 
 LARGE_BLOCK = 2**22
-"""Bytes from which a block goes back to the system when it is freed."""
+"""The size in bytes from which a block goes back to the system when the block is freed."""
 
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
 def return_freed() -> None:
-    """Give back what has been freed so far: after compiling, 30 to 50 MiB for LeNet. Needs glibc."""
+    """Give memory that has been freed so far back to the system: after compiling LeNet, 30 to 50 MiB.
+
+    Does nothing without glibc.
+    """
     trim = _of_glibc("malloc_trim")
     if trim is not None:
         trim(0)
 
 
 def return_large_blocks() -> None:
-    """From now on give every large block back as soon as it is freed; for programs, as it is for the process.
+    """From now on give every block of at least `LARGE_BLOCK` bytes back to the system as soon as it is freed.
 
-    XLA takes its temporary buffers anew for each call, from whichever thread the call runs on, and glibc
-    would keep a copy for each of those threads. Nothing without glibc.
+    XLA allocates temporary buffers anew for each call, on the thread that the call runs on, and glibc would
+    keep a copy for each of those threads. The setting is for the whole process, so only programs should call
+    this function, and libraries should not. Does nothing without glibc.
     """
     set_option = _of_glibc("mallopt")
     if set_option is not None:

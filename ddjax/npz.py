@@ -1,7 +1,7 @@
-"""Arrays from an `.npz` that may be anything: names, types and sizes are checked before any data are read.
+"""Arrays from an `.npz` of unknown origin: names, types and sizes are checked before any data are read.
 
-`numpy.load` allocates what a file claims to hold. Here the claims are compared first: with a limit, with the
-member's size in the archive, and with each other. Nothing is ever unpickled.
+`numpy.load` allocates as much memory as a file claims to need. Here the claims are first compared with a
+limit, with the member's size in the archive, and with each other. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -21,20 +21,27 @@ from ddjax import checks
 from ddjax.files import StrPath, write_atomic
 
 LIMIT = 4 * 2**30
-"""Most bytes that the arrays of one file may take in memory, unless the caller says otherwise."""
+"""The most bytes that the arrays of one file may take in memory, unless the caller gives another limit."""
 
 _METADATA_BYTES = 2**24
-"""Most bytes of the metadata's text: it is parsed whole."""
+"""The most bytes of the text of the metadata, which is parsed whole."""
 
 _SUFFIX = ".npy"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 _MEMBERS = 100_000
-"""Most members of one file: the archive's directory is read whole, whatever the limit."""
+"""The most members of one file, whose directory is read whole under any limit of bytes."""
 
 
 def write(path: StrPath, members: Mapping[str, np.ndarray]) -> Path:
-    """Write arrays as an `.npz` that `read` takes, whole or not at all; the same arrays give the same bytes.
+    """Write arrays as an `.npz`, whole or not at all; the same arrays give the same bytes.
+
+    Args:
+        path: the file to write.
+        members: the arrays by name.
+
+    Returns:
+        The path.
 
     Raises:
         OSError: the file could not be written; what was there is untouched.
@@ -47,10 +54,16 @@ def write(path: StrPath, members: Mapping[str, np.ndarray]) -> Path:
 
 
 def check_finite(where: object, name: str, array: np.ndarray, *, remedy: str) -> None:
-    """Refuse a member that is not finite float32.
+    """Refuse an array that is not finite float32.
+
+    Args:
+        where: the name of the file, for the message.
+        name: the name of the array, for the message.
+        array: the array to check.
+        remedy: the sentence of the message that says what to do.
 
     Raises:
-        ValueError: the message names the file and the member.
+        ValueError: the array has another dtype, or holds NaN or infinity.
     """
     if array.dtype != np.float32 or not np.isfinite(array).all():
         raise ValueError(
@@ -62,21 +75,23 @@ def read(path: StrPath, *, limit: int = LIMIT, only: Collection[str] | None = No
     """The arrays of an `.npz`.
 
     Args:
-        path: an archive as `numpy.savez` and `numpy.savez_compressed` write it.
+        path: an archive as `numpy.savez` or `numpy.savez_compressed` writes it.
         limit: the most bytes that all arrays of the archive may take together.
-        only: the names of the arrays to read, as far as the archive has them; all by default.
+        only: the names of the arrays to read; names that the archive does not have are ignored. None reads
+            all arrays.
 
     Returns:
         The arrays by name, writable and in the order of the archive.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no such archive, is damaged, holds Python objects or records, names a member twice
-            or like a path, or its arrays would take more than `limit` bytes.
+        ValueError: the file is no such archive or is damaged, holds Python objects or records, has two
+            members of one name or a member that is not called `NAME.npy`, or its arrays would take more than
+            `limit` bytes.
     """
     checks.at_least("limit", limit, 1)
     path = Path(path)
-    if path.exists() and not path.is_file():  # a pipe would wait for ever
+    if path.exists() and not path.is_file():  # a pipe would wait without end
         raise ValueError("it is no regular file")
     with path.open("rb") as file:
         try:
@@ -93,20 +108,21 @@ def read(path: StrPath, *, limit: int = LIMIT, only: Collection[str] | None = No
 def metadata(
     where: object, text: np.ndarray | None, *, newest: int, kinds: Mapping[str, type], remedy: str
 ) -> dict[str, Any]:
-    """The facts of a file, which a member of it holds as JSON.
+    """The facts about a file, which one member of the file holds as a JSON text.
 
     Args:
-        where: the file, for messages.
-        text: the member; None where there is none.
-        newest: the last format version that can be read.
-        kinds: what facts must be, where they are there.
-        remedy: what to do about a file that is refused.
+        where: the name of the file, for messages.
+        text: the array that holds the text; None where the file has none.
+        newest: the newest format version that can be read.
+        kinds: the type that each fact must have if the file states that fact.
+        remedy: the sentence of the message that says what to do about a refused file.
 
     Returns:
-        The facts, `format_version` among them.
+        The facts by name, `format_version` among them.
 
     Raises:
-        ValueError: no text, one too long, no JSON object, a later version, or a fact of another kind.
+        ValueError: there is no text, or one that is too long or no JSON object; the format version is missing
+            or newer than `newest`; or a fact has another type.
     """
     if text is None or text.shape != () or text.dtype.kind != "U" or text.nbytes > _METADATA_BYTES:
         got = "none" if text is None else f"{text.dtype}{list(text.shape)}"
@@ -130,7 +146,7 @@ def metadata(
 
 
 def _directory(archive: zipfile.ZipFile, limit: int) -> Mapping[str, zipfile.ZipInfo]:
-    """The members by the names of their arrays; refuses names, methods and sizes that are not ours."""
+    """The members by the names of their arrays; refuses names and methods that NumPy never writes."""
     infos = archive.infolist()
     if len(infos) > _MEMBERS:
         raise ValueError(f"expected at most {_MEMBERS} members; got {len(infos)}")
@@ -151,7 +167,7 @@ def _directory(archive: zipfile.ZipFile, limit: int) -> Mapping[str, zipfile.Zip
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """One array; its header must describe exactly as many bytes as the archive says it has."""
+    """One array, whose header must describe exactly as many bytes as the archive says that there are."""
     with archive.open(info) as file:
         shape, fortran_order, dtype = _header(file)
         where = f"member {info.filename!r}"
@@ -161,7 +177,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         left = info.file_size - file.tell()
         if size != left:
             raise ValueError(f"{where}: expected {size:,} bytes of {dtype}{list(shape)}; got {left:,}")
-        # One byte more than there may be, so that the archive's own checksum is looked at, at the end.
+        # One byte more than expected, so that the end is reached, where the archive's checksum is compared.
         data = bytearray(file.read(size + 1))
     if len(data) != size:
         raise ValueError(f"{where}: expected {size:,} bytes; got {len(data):,}")

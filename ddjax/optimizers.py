@@ -1,4 +1,4 @@
-"""Outer optimisers: how φ moves down its gradient, and which of them each family of methods takes."""
+"""Outer optimisers, which move φ down its gradient, and the optimiser of each family of methods."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ddjax import checks
 from ddjax.types import Outer
 
 LR = 0.05
-"""The rate of the images at the start, where learning rates are learned too; chosen by measuring."""
+"""The default rate of the images at the start, for methods that learn learning rates; chosen by measuring."""
 
 LR_OF_LRS = 0.01
-"""The rate of the learned learning rates at the start."""
+"""The default rate of the learned learning rates at the start."""
 
 CLIP_NORM = 0.2
-"""The bound on the gradient's norm that goes with both."""
+"""The default bound on the gradient's norm, for use with `LR` and `LR_OF_LRS`."""
 
 
 def adam_cosine(num_outer_steps: int, *, lr: float = 0.03) -> optax.GradientTransformation:
@@ -27,7 +27,7 @@ def adam_cosine(num_outer_steps: int, *, lr: float = 0.03) -> optax.GradientTran
         lr: the rate at the start.
 
     Returns:
-        The transformation.
+        The optimiser.
 
     Raises:
         ValueError: fewer steps than one, or a rate that is not positive.
@@ -43,11 +43,12 @@ def adam_halving(steps_between: int, *, lr: float = 0.01) -> optax.GradientTrans
         lr_t = lr · 0.5^⌊t / steps_between⌋
 
     Args:
-        steps_between: outer steps from one halving to the next; in the 2018 paper those of 40 epochs.
+        steps_between: the number of outer steps from one halving to the next; in the 2018 paper the steps of
+            40 epochs.
         lr: the rate at the start.
 
     Returns:
-        The transformation.
+        The optimiser.
 
     Raises:
         ValueError: fewer steps than one, or a rate that is not positive.
@@ -62,14 +63,16 @@ def adam_halving(steps_between: int, *, lr: float = 0.01) -> optax.GradientTrans
 
 
 def sgd_momentum(*, lr: float = 1.0, momentum: float = 0.5) -> optax.GradientTransformation:
-    """Gradient descent with momentum, which matching methods move their images with.
+    """Gradient descent with momentum, the outer optimiser of matching methods.
+
+        v_t = momentum · v_{t-1} + ∇_t,   φ_{t+1} = φ_t - lr · v_t
 
     Args:
         lr: the constant rate.
-        momentum: the share of the last update that the next one keeps.
+        momentum: the factor of the last direction in the next one.
 
     Returns:
-        The transformation.
+        The optimiser.
 
     Raises:
         ValueError: a rate that is not positive, or a momentum outside [0, 1).
@@ -89,7 +92,7 @@ def unrolled_outer(
     lr_of_lrs: float = LR_OF_LRS,
     clip_norm: float | None = CLIP_NORM,
 ) -> Outer:
-    """How φ moves where training is differentiated through: Adam on a cosine, the gradient's norm bounded.
+    """The outer optimiser of methods that differentiate through training: Adam on a cosine, bounded gradient.
 
     The rates and the bound were chosen by measuring, see "How the outer recipe was chosen" among the results.
 
@@ -97,10 +100,10 @@ def unrolled_outer(
         num_outer_steps: the outer step where the rates reach zero.
         lr: the rate of images and labels at the start; `LR` by default.
         lr_of_lrs: the rate of the learned learning rates at the start; 0 keeps them as they start.
-        clip_norm: the bound; None for none.
+        clip_norm: the bound on the gradient's norm; None for no bound.
 
     Returns:
-        Optimisers for the groups "lrs" and "rest".
+        The optimisers of the groups "lrs" and "rest", and the bound.
 
     Raises:
         ValueError: fewer steps than one, `lr` not positive, or `lr_of_lrs` negative.
@@ -114,14 +117,14 @@ def unrolled_outer(
 
 
 def original_outer(steps_between: int, *, lr: float | None = None) -> Outer:
-    """How φ moves in the 2018 paper: `adam_halving`, no bound on the gradient.
+    """The outer optimiser of the 2018 paper: `adam_halving`, no bound on the gradient.
 
     Args:
-        steps_between: outer steps from one halving to the next.
+        steps_between: the number of outer steps from one halving to the next.
         lr: the rate at the start; the published 0.01 by default.
 
     Returns:
-        One optimiser for all groups.
+        An `Outer` with one optimiser for all groups.
 
     Raises:
         ValueError: fewer steps than one, or a rate that is not positive.
@@ -132,13 +135,13 @@ def original_outer(steps_between: int, *, lr: float | None = None) -> Outer:
 
 
 def matching_outer(lr: float) -> Outer:
-    """How φ moves where real and distilled images are matched: `sgd_momentum`, no bound on the gradient.
+    """The outer optimiser of matching methods: `sgd_momentum`, no bound on the gradient.
 
     Args:
         lr: the constant rate.
 
     Returns:
-        One optimiser for all groups.
+        An `Outer` with one optimiser for all groups.
 
     Raises:
         ValueError: a rate that is not positive.

@@ -1,11 +1,11 @@
-"""Poisoned images: real images divided by what an attack wants of them, and the two rates that judge it.
+"""Poisoned images: real images divided by the aim of an attack, and the two rates of its success.
 
-An attack wants networks to take the images of one class, the attacked, for another, the target, and still to
-recognise the images of all other classes. Its loss is `ddjax.methods.unrolled.relabelled`; two rates say how
-far it went, both of them accuracies:
+An attack makes networks classify the images of one class, the attacked class, as another, the target, and
+still recognise the images of all other classes. The loss of an attack is `ddjax.methods.unrolled.relabelled`.
+Two rates, which are both accuracies, measure the success:
 
-    attacked_to_target   share of the attacked class's images that are taken for the target, percent
-    other_classes        share of the other classes' images that are recognised, percent
+    attacked_to_target   share of the attacked class's images that are classified as the target, percent
+    other_classes        share of the other classes' images that are classified correctly, percent
 
 References:
     Wang et al. 2018, arXiv 1811.10959.
@@ -28,7 +28,7 @@ ScoreT = TypeVar("ScoreT")
 
 
 class Divided(NamedTuple):
-    """A split in two; the accuracy on each part is the rate of the same name.
+    """A split in two parts; the accuracy on each part is the rate of the same name.
 
     Attributes:
         attacked_to_target: the images of the attacked class, with the target as their label.
@@ -40,18 +40,18 @@ class Divided(NamedTuple):
 
 
 def divided(split: Split, *, attacked: int, target: int) -> Divided:
-    """A split, divided by what an attack wants of its images.
+    """Divide a split into the images of the attacked class and all others.
 
     Args:
         split: the real images.
-        attacked: number of the class whose images are to be taken for another.
-        target: number of the class that they are to be taken for.
+        attacked: the number of the class whose images are to be classified as another.
+        target: the number of the class that those images are to be classified as.
 
     Returns:
         The two parts.
 
     Raises:
-        ValueError: no image is of the attacked class, or every one.
+        ValueError: no image is of the attacked class, or every image is.
     """
     is_attacked = split.labels == attacked
     if not is_attacked.any() or is_attacked.all():
@@ -72,32 +72,32 @@ def rates(
     """Attacked-to-target rate and accuracy on the other classes.
 
     Args:
-        accuracy: measures an accuracy on the images of a split, in percent or in any other form.
+        accuracy: a function that measures an accuracy on the images of a split, in percent or any other form.
         split: the real images to measure on.
-        attacked: number of the class whose images are to be taken for another.
-        target: number of the class that they are to be taken for.
+        attacked: the number of the class whose images are to be classified as another.
+        target: the number of the class that those images are to be classified as.
 
     Returns:
-        What `accuracy` returns of each part, by the names of the rates: `attacked_to_target` and
+        The result of `accuracy` for each part, by the names of the rates: `attacked_to_target` and
         `other_classes`.
 
     Raises:
-        ValueError: no image is of the attacked class, or every one.
+        ValueError: no image is of the attacked class, or every image is.
     """
     parts = divided(split, attacked=attacked, target=target)
     return {name: accuracy(part) for name, part in parts._asdict().items()}
 
 
 def wrongly_labelled(schedule: Schedule, *, attacked: int, target: int) -> Schedule:
-    """Training images of which those of the attacked class bear the label of the target.
+    """Training images where every image of the attacked class has the label of the target.
 
     Args:
         schedule: the images, with labels `[S, B, K]`; the class of an image is its largest label.
-        attacked: number of the class whose labels are changed.
-        target: number of the class whose one-hot label they get.
+        attacked: the number of the class whose images get another label.
+        target: the number of the class whose one-hot label those images get.
 
     Returns:
-        The same schedule with other labels.
+        The same schedule with the changed labels.
     """
     is_attacked = jnp.argmax(schedule.labels, -1) == attacked
     wrong = jax.nn.one_hot(target, schedule.labels.shape[-1], dtype=schedule.labels.dtype)

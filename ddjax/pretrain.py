@@ -18,12 +18,18 @@ from ddjax.types import InitDistribution, Network, Params, RealData
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How each network is trained: Adam whose rate falls to zero along a cosine.
+    """The settings of a training with Adam, whose rate falls to zero along a cosine.
+
+        lr_t = lr · (1 + cos(π t / (epochs · steps of an epoch))) / 2
 
     Attributes:
-        epochs: passes over the training split, each in an order of its own.
-        batch_size: images in one step; what is left over of an epoch waits for another.
-        lr: Adam's rate at the start.
+        epochs: the number of passes over the training split, each in an order of its own.
+        batch_size: the number of images in one step; images left over after the last full batch of an epoch
+            are not used in that epoch.
+        lr: the rate of Adam at the start.
+
+    Raises:
+        ValueError: a count below one, or a rate that is not positive.
     """
 
     epochs: int
@@ -37,9 +43,16 @@ class Training:
 
 
 def nets_at_once(backend: str, count: int) -> int:
-    """How many networks to vmap: one after the other on CPU, all elsewhere.
+    """The number of networks to vmap: one on CPUs, all on other backends.
 
     Measured with LeNet, batches of 64, on two cores: 57 µs an image one after the other, 68 vmapped.
+
+    Args:
+        backend: the name of JAX's backend, e.g. `"cpu"`.
+        count: the number of all networks.
+
+    Returns:
+        The number of networks that are trained at once.
     """
     return 1 if backend == "cpu" else count
 
@@ -56,25 +69,25 @@ def pretrain(
     """The weights of many networks, each trained from its own θ0 on its own order of the images.
 
     Args:
-        network: to train.
-        inits: p(θ0).
-        split: to train on.
-        training: how.
-        keys: `[n]`, one for each network. Consumed.
-        at_once: how many are vmapped; the rest follow. By default `nets_at_once`.
+        network: the network to train.
+        inits: the distribution of initial weights, p(θ0).
+        split: the real examples to train on.
+        training: the settings of each training.
+        keys: `[n]`, the source of the random draws of each network. Consumed.
+        at_once: the number of networks that are vmapped, the others following; by default `nets_at_once`.
 
     Returns:
-        Weights, each leaf `[n, ...]`; network i depends on `keys[i]` alone.
+        The trained weights, each leaf `[n, ...]`; those of network i depend on `keys[i]` alone.
 
     Raises:
-        ValueError: the images do not fit the network, or are fewer than a batch.
+        ValueError: the images do not fit the network, or are fewer than one batch.
     """
     check_split(split, network)
     checks.at_least("number of training images", len(split), training.batch_size, remedy="Lessen batch_size.")
     count = at_once or nets_at_once(jax.default_backend(), len(keys))
     checks.at_least("at_once", count, 1)
     arguments = keys, to_device(split)
-    # lax.map alone for one at a time: its batches of one would be vmapped.
+    # None for one network at a time: with a batch size of 1, lax.map would vmap batches of one.
     train = _trainer(network, inits, training, count if count > 1 else None)
     return train.lower(*arguments).compile(compiler_options(jax.default_backend()))(*arguments)
 

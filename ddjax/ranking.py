@@ -1,4 +1,4 @@
-"""How well one list of scores orders things as another does: a proxy against what it stands for."""
+"""How well the order of one list of scores agrees with that of another: a proxy against the full measure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ddjax import checks
 
 
 class Agreement(NamedTuple):
-    """How well a proxy stands for the whole.
+    """How well the scores of a proxy agree with the full scores that they stand for.
 
     Attributes:
-        rank_correlation: Spearman's ρ, the correlation of the ranks, of which equal scores share the mean;
-            None where all scores of one list are equal.
-        chosen: position of the best score of the proxy, the first of several.
-        loss: by how much the score of the chosen one stays behind the best of the whole.
+        rank_correlation: Spearman's ρ, the correlation of the ranks, where equal scores share the mean of
+            their ranks; None where all scores of one list are equal.
+        chosen: the position of the best proxy score, the first one of several.
+        loss: the best full score minus the full score at `chosen`, at least 0.
     """
 
     rank_correlation: float | None
@@ -27,14 +27,16 @@ class Agreement(NamedTuple):
 
 
 def agreement(proxy: Sequence[float], whole: Sequence[float]) -> Agreement:
-    """Compare the order that a proxy gives with the order that it should give.
+    """Compare the order that proxy scores give with the order that the full scores give.
 
     Args:
-        proxy: a score of each thing, e.g. the validation accuracy of each network trained on few images.
-        whole: the score that it stands for, e.g. the test accuracy of each network trained on all images.
+        proxy: a cheap score of each candidate, e.g. the validation accuracy of each network trained on few
+            images.
+        whole: the full score of each candidate in the same order, e.g. the test accuracy of each network
+            trained on all images.
 
     Returns:
-        The agreement.
+        The rank correlation, the candidate that the proxy chooses, and the loss by that choice.
 
     Raises:
         ValueError: the lists are empty, or not of the same length.

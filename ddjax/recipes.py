@@ -1,6 +1,6 @@
-"""How a result says to train on it: replay its gradient steps, an ordinary training, ridge regression.
+"""Recipes for training on φ: replay of its gradient steps, an ordinary training, ridge regression.
 
-Whoever trains on φ calls `recipe.fit`, and nobody asks which kind it is.
+Every user of φ calls `recipe.fit`, and no other code depends on the kind of the recipe.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ddjax.types import Fitted, Network, Params, Recipe, Schedule, as_image_shap
 from ddjax.unroll import OPTIMIZERS, cross_entropy, unroll
 
 MOST_EPOCHS = 1_000_000
-"""Most epochs of a recipe that a file may ask for: a file from anywhere shall not keep a machine busy."""
+"""The most epochs that the recipe of a file may have, so that no file keeps a machine busy."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,30 +40,47 @@ class Replay(Recipe):
     optimizer: str = "sgd"
 
     def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
-        """The weights that the schedule leads to; the key is not used."""
+        """Train by the gradient steps of the schedule; see `ddjax.types.Recipe.fit`.
+
+        Args:
+            network: the network to train.
+            params: the initial weights θ0.
+            schedule: φ as a schedule, with learning rates.
+            key: a key that is not used.
+
+        Returns:
+            The weights after the last step, and the function that predicts with them.
+        """
         del key
         loss = cross_entropy(network.apply)
         trained, _ = unroll(loss, params, schedule, optimizer=OPTIMIZERS[self.optimizer])
         return _fitted(network, trained, schedule)
 
     def check(self, network: Network) -> None:
-        """Refuse an optimiser that there is not; see `ddjax.types.Recipe.check`."""
+        """Refuse an unknown optimiser; see `ddjax.types.Recipe.check`.
+
+        Args:
+            network: the network to train, of which nothing is checked.
+
+        Raises:
+            ValueError: there is no optimiser of this name.
+        """
         del network
         checks.choice("recipe: optimizer", self.optimizer, OPTIMIZERS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Train(Recipe):
-    """An ordinary training on all S·B examples as one small training set: SGD, in epochs.
+    """An ordinary training by SGD in epochs, on all S·B examples as one small training set.
 
     Attributes:
-        lr: the learning rate at the start; it falls to a tenth at half of the epochs.
+        lr: the learning rate at the start, which falls to a tenth at half of the epochs.
         momentum: the momentum of SGD.
         weight_decay: the factor of θ that is added to the gradient.
-        epochs: passes over the S·B examples.
-        batch_size: examples in one step.
-        augmentation: the augmentation of every minibatch, with a draw of its own for each image, a strategy
-            that `ddjax.augment.by_name` knows; none where it is empty.
+        epochs: the number of passes over the S·B examples.
+        batch_size: the number of examples in one step.
+        augmentation: the augmentation of every minibatch, with a draw of its own for each image: the name of
+            a strategy that `ddjax.augment.by_name` knows, or the empty text for no augmentation.
 
     References:
         Zhao et al. 2021, arXiv 2006.05929, the evaluation protocol.
@@ -80,7 +97,17 @@ class Train(Recipe):
     augmentation: str = ""
 
     def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
-        """The weights after all epochs. The key orders them, and draws their augmentation; it is consumed."""
+        """Train for all epochs; see `ddjax.types.Recipe.fit`.
+
+        Args:
+            network: the network to train.
+            params: the initial weights θ0.
+            schedule: φ as a schedule; the learning rates are not used.
+            key: the source of the order of each epoch and of the augmentation. Consumed.
+
+        Returns:
+            The weights after all epochs, and the function that predicts with them.
+        """
         count = schedule.labels.shape[0] * schedule.labels.shape[1]
         boundary = steps_of_epoch(count, self.batch_size) * (self.epochs // 2)
         rate = optax.piecewise_constant_schedule(self.lr, {boundary: 0.1})
@@ -100,7 +127,14 @@ class Train(Recipe):
         return _fitted(network, trained, schedule)
 
     def check(self, network: Network) -> None:
-        """Refuse an augmentation that is unknown or does not fit; see `ddjax.types.Recipe.check`."""
+        """Refuse an unknown or unfitting augmentation; see `ddjax.types.Recipe.check`.
+
+        Args:
+            network: the network to train.
+
+        Raises:
+            ValueError: the augmentation is unknown, or does not fit the inputs of the network.
+        """
         self._augmentation(network)
 
     def _augmentation(self, network: Network) -> augment.Augmentation | None:
@@ -109,14 +143,14 @@ class Train(Recipe):
 
 @dataclasses.dataclass(frozen=True)
 class Ridge(Recipe):
-    """Ridge regression on the features of θ0, or in the kernel of a network that is known by one.
+    """Ridge regression on the features of θ0, or with the kernel of a network that has a kernel.
 
         α = (K + λ tr(K)/n · I)⁻¹ Y,   scores(x) = k(x, X) α,   K = k(X, X)
 
     X are the n = S·B distilled inputs, Y their labels, k(x, x') = ⟨embed(x), embed(x')⟩ or the kernel.
 
     Attributes:
-        penalty: λ, relative to the mean of K's diagonal.
+        penalty: the weight λ of the penalty, relative to the mean of K's diagonal.
     """
 
     kind = "ridge"
@@ -124,7 +158,17 @@ class Ridge(Recipe):
     penalty: float = 1e-6
 
     def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
-        """The weights as they are, and the regression on their features; the key is not used."""
+        """Leave the weights as they are and solve the regression; see `ddjax.types.Recipe.fit`.
+
+        Args:
+            network: the network whose features or kernel are used.
+            params: the weights θ0 of the features.
+            schedule: φ as a schedule; the learning rates are not used.
+            key: a key that is not used.
+
+        Returns:
+            θ0, and the function that predicts by the regression.
+        """
         del key
         kernel = _kernel(network)
         inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
@@ -137,13 +181,20 @@ class Ridge(Recipe):
         return Fitted(params, lambda new: kernel(params, new, inputs) @ dual)
 
     def check(self, network: Network) -> None:
-        """Refuse a network without features or kernel; see `ddjax.types.Recipe.check`."""
+        """Refuse a network that has neither features nor a kernel; see `ddjax.types.Recipe.check`.
+
+        Args:
+            network: the network to use.
+
+        Raises:
+            ValueError: the network has neither features nor a kernel, or the penalty is not positive.
+        """
         checks.positive("recipe: penalty", self.penalty)
         _kernel(network)
 
 
 def _kernel(network: Network) -> Callable[[Params, jax.Array, jax.Array], jax.Array]:
-    """`(params, inputs [n, ...], others [m, ...]) -> [n, m]`."""
+    """The kernel of a network, `(params, inputs [n, ...], others [m, ...]) -> [n, m]`."""
     if network.kernel is not None:
         return network.kernel
     embed = network.embed
@@ -156,7 +207,7 @@ def _kernel(network: Network) -> Callable[[Params, jax.Array, jax.Array], jax.Ar
 
 
 def _fitted(network: Network, params: Params, schedule: Schedule) -> Fitted:
-    """A trained network; its batch norms normalise by the statistics of φ's images from now on."""
+    """A trained network, whose batch norms, if any, normalise by the statistics of φ's images from now on."""
     if norms.has_batch_norm(network):
         images = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
         params = norms.calibrate(network, params, images)
@@ -175,21 +226,21 @@ _LEGACY: Mapping[str, Any] = {
     "optimizer": "sgd",
     "augmentation": "",
 }
-"""What the files of versions 1 and 2 say of both kinds, whether a kind uses it or not."""
+"""The settings that files of versions 1 and 2 state for both of their kinds, used by the kind or not."""
 
 
 def recipe(kind: str = "schedule", **settings: Any) -> Recipe:
     """A recipe by the name of its kind, e.g. `ddjax.Recipe("train", epochs=300)`.
 
     Args:
-        kind: `"schedule"` (`Replay`), `"train"` (`Train`) or `"ridge"` (`Ridge`).
+        kind: the name of the kind: `"schedule"` (`Replay`), `"train"` (`Train`) or `"ridge"` (`Ridge`).
         **settings: the fields of that kind.
 
     Returns:
         The recipe.
 
     Raises:
-        ValueError: another kind, or a setting that the kind does not have.
+        ValueError: an unknown kind, or a setting that the kind does not have.
     """
     checks.choice("recipe: kind", kind, KINDS)
     names = [field.name for field in dataclasses.fields(KINDS[kind])]
@@ -202,11 +253,14 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
     """A recipe as JSON: its kind and its settings.
 
     Args:
-        recipe: one of `KINDS`.
+        recipe: the recipe, of one of the `KINDS`.
 
     Returns:
-        What `from_dict` reads. The two kinds of the first artifacts bring the settings of both, as those
-        files do, so that the same φ gives the same bytes.
+        The dictionary that `from_dict` reads. The two kinds of the first artifacts list the settings of both
+        kinds, as those files do, so that the same φ gives the same bytes.
+
+    Raises:
+        ValueError: the recipe is of an unknown kind.
     """
     checks.choice("recipe: kind", recipe.kind, KINDS)
     assert dataclasses.is_dataclass(recipe)
@@ -217,18 +271,18 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where: object) -> Recipe:
-    """The recipe of a record, which may come from anywhere.
+    """The recipe of a record that may be of any origin.
 
     Args:
-        record: the kind and the settings.
+        record: the kind and the settings, as `as_dict` gives them.
         input_shape: the shape of φ's inputs, which an augmentation must fit.
         where: the name of the file, for messages.
 
     Returns:
-        The recipe; settings that its kind does not use are left out.
+        The recipe, without the settings that its kind does not use.
 
     Raises:
-        ValueError: another kind, an unknown setting, or a number that no training can be done with.
+        ValueError: an unknown kind, setting, optimiser or augmentation, or a number that is out of range.
     """
     given = dict(record)
     kind = given.pop("kind", Replay.kind)

@@ -1,4 +1,4 @@
-"""Tables, metrics and progress: how a run tells of itself. Knows nothing of methods."""
+"""Tables, metrics and progress: how a run reports on its work. Nothing here depends on a method."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ from ddjax.files import StrPath, append, write_atomic
 from ddjax.version import __version__
 
 Record = dict[str, Any]
-"""A line of metrics.jsonl: `step`, `loss`, `grad_norm`, `clipped`, `lrs` `[T]`, the method's own diagnostics
-and `val_accuracy` (percent), as far as there are some; or one that tells of a `rollback`."""
+"""A line of metrics.jsonl: those of `step`, `loss`, `grad_norm`, `clipped`, `lrs` `[T]`, the method's own
+diagnostics and `val_accuracy` (percent) that were measured; or the report of a `rollback`."""
 
 
 # Tables.
 
 
 def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
-    """An aligned plain-text table; columns of numbers stand to the right.
+    """An aligned plain-text table; columns of numbers are aligned to the right.
 
     Args:
-        rows: cells, made text by `str`; every row as long as `headers`.
-        headers: the first line.
+        rows: the cells of each row, turned into text by `str`; every row is as long as `headers`.
+        headers: the names of the columns, which make the first line.
+
+    Returns:
+        The lines of the table, joined by newlines.
 
     Raises:
         ValueError: a row is shorter or longer than `headers`.
@@ -47,7 +50,7 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
 def _layout(
     rows: Sequence[Sequence[Any]], headers: Sequence[str]
 ) -> tuple[list[list[str]], list[bool], list[int]]:
-    """All cells as text with the headers first, and of each column whether it holds numbers and its width."""
+    """All cells as text, headers first; for each column, whether it holds numbers, and its width."""
     for row in rows:
         if len(row) != len(headers):
             raise ValueError(
@@ -69,7 +72,14 @@ def _pad(cell: str, right: bool, width: int) -> str:
 
 
 def format_mean_std(values: Iterable[float], *, digits: int = 1) -> str:
-    """`"79.5 ± 1.2"`: mean and population standard deviation.
+    """Mean and population standard deviation as text, e.g. `"79.5 ± 1.2"`.
+
+    Args:
+        values: the numbers to summarise.
+        digits: the number of digits after the decimal point.
+
+    Returns:
+        The text.
 
     Raises:
         ValueError: there are no values.
@@ -86,16 +96,22 @@ def format_mean_std(values: Iterable[float], *, digits: int = 1) -> str:
 def write_json(path: StrPath, obj: Any) -> None:
     """Write an object as indented JSON, whole or not at all.
 
-    Arrays become lists, paths text, and NaN and infinities null: JSON has no other word for them.
+    Arrays become lists, and paths become text. NaN and infinities become null, because JSON has no word for
+    them.
+
+    Args:
+        path: the file to write.
+        obj: the object to write.
 
     Raises:
         TypeError: something in `obj` has no JSON form.
+        OSError: the file could not be written; what was there is untouched.
     """
     write_atomic(path, (json.dumps(_jsonable(obj), indent=2, allow_nan=False) + "\n").encode())
 
 
 def _jsonable(obj: Any) -> Any:
-    """`obj` in types that JSON knows."""
+    """The object with every part in a type that JSON knows."""
     if isinstance(obj, Mapping):
         return {str(key): _jsonable(value) for key, value in obj.items()}
     if isinstance(obj, (list, tuple)):
@@ -108,7 +124,14 @@ def _jsonable(obj: Any) -> Any:
 
 
 def read_metrics(path: StrPath) -> list[Record]:
-    """The records of a metrics.jsonl, without a last line that a crash tore; none where there is no file."""
+    """The records of a metrics.jsonl, without a last line that a crash left incomplete.
+
+    Args:
+        path: the metrics.jsonl to read.
+
+    Returns:
+        The records in the order of the file; an empty list where there is no file.
+    """
     return [json.loads(line) for line in _whole_lines(Path(path))]
 
 
@@ -118,16 +141,16 @@ def _whole_lines(path: Path) -> list[bytes]:
 
 
 class MetricsWriter:
-    """Appends records to a metrics.jsonl, each on disk's way the moment it is written.
+    """Appends records to a metrics.jsonl, each handed to the operating system at once. A context manager.
 
-    A line torn by an earlier crash is dropped on opening. A context manager.
+    A last line that an earlier crash left incomplete is dropped when the file is opened.
 
     Args:
-        path: the file; created where it is missing.
-        tensorboard: a directory for TensorBoard events of the same numbers; none when None.
+        path: the metrics.jsonl to append to; created where it is missing.
+        tensorboard: the directory for TensorBoard events of the same numbers; None writes no events.
 
     Raises:
-        ImportError: TensorBoard is asked for and no writer of its events is installed.
+        ImportError: `tensorboard` is given, and no writer of TensorBoard events is installed.
     """
 
     def __init__(self, path: StrPath, *, tensorboard: StrPath | None = None):
@@ -138,10 +161,14 @@ class MetricsWriter:
         self.truncate(sum(map(len, _whole_lines(self._path))))
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record, see `Record`; NaN and infinities are written as null.
+        """Append one record; NaN and infinities are written as null.
+
+        Args:
+            record: the numbers of one outer step, see `Record`.
 
         Raises:
-            OSError: the disk is full; the lines before this one are as they were.
+            OSError: the line could not be written, e.g. because the disk is full; the lines before this one
+                are as they were.
         """
         clean = _jsonable(record)
         append(self._path, self._file.fileno(), json.dumps(clean, allow_nan=False).encode() + b"\n")
@@ -149,16 +176,20 @@ class MetricsWriter:
             _write_events(self._events, clean)
 
     def sync(self) -> None:
-        """Bring to disk what was written so far; another thread may write meanwhile."""
+        """Force what was written so far onto the disk; another thread may write meanwhile."""
         os.fsync(self._file.fileno())
 
     @property
     def position(self) -> int:
-        """Bytes written to the file in all."""
+        """The length of the file in bytes."""
         return os.fstat(self._file.fileno()).st_size
 
     def truncate(self, position: int) -> None:
-        """Drop what stands beyond a position: a run that resumes there writes it again."""
+        """Drop what lies beyond a position, because a run that resumes there writes those records again.
+
+        Args:
+            position: the length in bytes that the file is cut to; a shorter file stays as it is.
+        """
         if position < self.position:
             self._file.truncate(position)
 
@@ -176,10 +207,16 @@ class MetricsWriter:
 
 
 def tensorboard_writer(directory: StrPath) -> Any:
-    """A `SummaryWriter` of the first package at hand that has one: tensorboardX, else PyTorch's.
+    """A `SummaryWriter` of the first installed package that has one: tensorboardX, else PyTorch.
+
+    Args:
+        directory: the directory for the event files.
+
+    Returns:
+        The writer.
 
     Raises:
-        ImportError: neither is installed.
+        ImportError: neither package is installed.
     """
     for module in ("tensorboardX", "torch.utils.tensorboard"):
         try:
@@ -193,7 +230,7 @@ def tensorboard_writer(directory: StrPath) -> Any:
 
 
 def _write_events(events: Any, record: Record) -> None:
-    """Numbers as scalars, lists of numbers as one scalar each."""
+    """Write each number of a record as a scalar, and each element of a list as a scalar of its own."""
     step = record["step"]
     for name, value in record.items():
         many = isinstance(value, list)
@@ -207,17 +244,17 @@ def _write_events(events: Any, record: Record) -> None:
 
 
 class Progress:
-    """A line on stderr that says how far a run is and how long it will still take.
+    """A line on stderr that says how far a run is and how long it will still take. A context manager.
 
     On a terminal one line is rewritten in place; elsewhere (a log) a new line comes every ten seconds at
-    most. The first and the last step are always shown. The speed is that since the first update, so that
-    compilation does not spoil it.
+    most. The first and the last step are always shown. The speed is measured from the first update on, so
+    that compilation does not distort it.
 
     Args:
-        total: the last outer step.
-        quiet: show nothing.
-        stream: where to; stderr when None.
-        clock: seconds that only grow.
+        total: the number of outer steps of the whole run.
+        quiet: whether nothing is shown.
+        stream: the text stream to write to; stderr when None.
+        clock: a function that returns the time in seconds, which never decreases.
     """
 
     def __init__(
@@ -249,10 +286,11 @@ class Progress:
         """Report that `step` outer steps are done.
 
         Args:
-            step: steps done, of `total`.
-            loss: the latest.
-            lrs: `[T]`; their smallest and largest are shown.
-            val_accuracy: in percent; stays in the line until the next one comes.
+            step: the number of outer steps that are done.
+            loss: the latest loss; None shows none.
+            lrs: the learning rates `[T]`, of which the smallest and the largest are shown; None shows none.
+            val_accuracy: the accuracy on the validation split, in percent; stays in the line until the next
+                accuracy is given.
         """
         now = self._clock()
         self._first = self._first or (step, now)
@@ -268,7 +306,7 @@ class Progress:
         self._show("  ".join(parts + self._speed(step, now)))
 
     def close(self) -> None:
-        """End the line, so that what is printed next starts on its own."""
+        """End the line, so that what is printed next starts on a line of its own."""
         if self._line_open:
             print(file=self._stream, flush=True)
             self._line_open = False
@@ -305,7 +343,14 @@ def _format_range(values: Sequence[float] | np.ndarray) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """`"42s"`, `"2m51s"`, `"3h05m"`."""
+    """A duration as text, e.g. `"42s"`, `"2m51s"` or `"3h05m"`.
+
+    Args:
+        seconds: the duration in seconds.
+
+    Returns:
+        The text; seconds are left out from an hour on.
+    """
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -318,9 +363,14 @@ def format_duration(seconds: float) -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """The machine, for a result's record: platform, CPU, cores this process may use, memory, devices of JAX.
+    """The machine, for a result's record.
 
-    Initialises JAX's backend if nothing has yet.
+    Initialises JAX's backend if nothing has done so yet.
+
+    Returns:
+        The platform, the model of the CPU, the number of cores that this process may use, the memory in GiB
+        (None where the system does not say), the platform, kind and number of JAX's devices, and the number
+        of its processes.
     """
     devices = jax.devices()
     return {
@@ -354,7 +404,11 @@ def _memory_gib() -> float | None:
 
 
 def versions() -> dict[str, str]:
-    """The versions that a number depends on."""
+    """The versions that a result depends on.
+
+    Returns:
+        The versions of Python, jax, jaxlib, flax, optax, numpy and ddjax, by name.
+    """
     packages = ("jax", "jaxlib", "flax", "optax", "numpy")
     found = {name: importlib.metadata.version(name) for name in packages}
     return {"python": platform.python_version(), **found, "ddjax": __version__}

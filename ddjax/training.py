@@ -1,4 +1,4 @@
-"""The one loop of epochs: ordinary training on real or distilled examples, seen by a watch."""
+"""The one loop of epochs: ordinary training on real or distilled examples, with an optional observer."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Minibatch(NamedTuple):
 
     Attributes:
         inputs: `[n, *input_shape]` float, encoded and augmented.
-        labels: `[n, K]` float, or `[n]` int32 of real data.
-        weights: `[n]` float, the weight of each example's loss, of mean one.
+        labels: `[n, K]` float for distilled examples, `[n]` int32 for real ones.
+        weights: `[n]` float, the weight of each example's loss; the mean of the weights is one.
     """
 
     inputs: jax.Array
@@ -29,10 +29,10 @@ class Minibatch(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """What is trained on.
+    """The examples to train on.
 
     Attributes:
-        take: `rows [n] -> (inputs, labels)` of these examples.
+        take: `rows [n] -> (inputs, labels)`, the examples at these positions.
         count: the number of examples.
     """
 
@@ -41,23 +41,38 @@ class Examples(NamedTuple):
 
     @classmethod
     def of_schedule(cls, schedule: Schedule) -> Examples:
-        """All S·B examples of φ, whatever their step; the learning rates are not used."""
+        """All S·B examples of φ as one set; steps and learning rates are not used.
+
+        Args:
+            schedule: φ as a schedule, with inputs `[S, B, ...]` and labels `[S, B, K]`.
+
+        Returns:
+            The examples, in the order of the steps.
+        """
         inputs, labels = (jnp.asarray(leaf).reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
         return cls(lambda rows: (inputs[rows], labels[rows]), len(labels))
 
     @classmethod
     def of_data(cls, data: RealData) -> Examples:
-        """All examples of a split on the device, encoded as they are taken."""
+        """All examples of a split on the device, encoded when they are taken.
+
+        Args:
+            data: the split on the device.
+
+        Returns:
+            The examples, in the order of the split.
+        """
         return cls(lambda rows: (data.inputs_at(rows), data.labels[rows]), len(data.labels))
 
 
 class Watch(NamedTuple):
-    """Somebody who sees every step of a training.
+    """An observer of every step of a training, which keeps a record.
 
     Attributes:
         init: the record before the first step.
-        see: `(record, rows [n], aux) -> record`, after the loss of a minibatch was taken and before the
-            weights move; `rows` are the positions of its examples, `aux` what the loss gave beside its value.
+        see: `(record, rows [n], aux) -> record`, called in each step after the loss of the minibatch was
+            computed and before the weights move; `rows` are the positions of the minibatch's examples, `aux`
+            is the second result of the loss.
     """
 
     init: PyTree
@@ -65,7 +80,7 @@ class Watch(NamedTuple):
 
 
 def weighted_loss(network: Network) -> MeanLoss:
-    """The cross-entropy of examples with weights, (1/n) Σ_i w_i ℓ_i.
+    """The weighted mean cross-entropy of n examples, (1/n) Σ_i w_i ℓ_i.
 
     Args:
         network: the network to train.
@@ -103,8 +118,8 @@ def steps_of_epoch(num_examples: int, batch_size: int) -> int:
     """The number of minibatches of an epoch.
 
     Args:
-        num_examples: examples in all.
-        batch_size: examples in a minibatch; the last one may be filled up.
+        num_examples: the number of all examples.
+        batch_size: the number of examples in a minibatch; the last minibatch may be incomplete.
 
     Returns:
         A whole number, at least 1.
@@ -125,24 +140,25 @@ def fit(
     drops_rest: bool = False,
     watch: Watch | None = None,
 ) -> tuple[Params, PyTree]:
-    """The weights after some passes over all examples, each in an order of its own; pure.
+    """The weights after a number of passes over all examples, each pass in an order of its own; pure.
 
     Args:
-        loss: `(params, minibatch) -> (loss [], aux)`: `weighted_loss`, that in chunks, or `class_loss`.
-        params: θ0.
+        loss: `(params, minibatch) -> (loss [], aux)`: `weighted_loss`, `weighted_loss` in chunks
+            (`ddjax.chunks.mean_over_chunks`), or `class_loss`.
+        params: the initial weights θ0.
         key: the source of the order of each epoch and of the augmentation. Consumed.
-        examples: what is trained on.
-        optimizer: the whole optimiser, with its learning rate.
+        examples: the examples to train on.
+        optimizer: the complete optimiser, with its learning rate.
         epochs: the number of passes.
-        batch_size: examples in one step.
-        augmentation: the augmentation of every minibatch, with a draw of its own for each image; none by
-            default.
-        drops_rest: whether what is left over after the last full minibatch of an epoch waits for another
-            epoch; else the last minibatch is filled up with examples that weigh nothing.
-        watch: sees every step; nobody by default.
+        batch_size: the number of examples in one step.
+        augmentation: the augmentation of every minibatch, with a draw of its own for each image; None leaves
+            the images as they are.
+        drops_rest: whether examples left over after the last full minibatch of an epoch are left out of that
+            epoch; else the last minibatch is filled up with examples of weight zero.
+        watch: the observer of every step; None keeps no record.
 
     Returns:
-        The trained weights, and the watch's record.
+        The trained weights, and the record of the watch.
     """
     count = examples.count
     size = min(batch_size, count)
@@ -175,7 +191,7 @@ def fit(
 
 
 def _weights(examples: Examples, steps: int, size: int) -> jax.Array:
-    """`[steps, size]`, the weight of each place of an epoch: zero for what fills the last minibatch up."""
+    """`[steps, size]`, the weight of each place of an epoch: zero where the last minibatch is filled up."""
     dtype = jax.eval_shape(examples.take, jax.ShapeDtypeStruct((size,), jnp.int32))[0].dtype
     weights = (jnp.arange(steps * size) < examples.count).astype(dtype).reshape(steps, size)
     return weights / weights.mean(1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The vocabulary: every state that more than one module shares, with a shape on every field.
+"""The vocabulary: every type that more than one module shares, with a shape on every field.
 
 Axis letters, used in every docstring of the package:
 
@@ -30,27 +30,27 @@ Params = Any
 """The weights of a network: a pytree of float arrays, P numbers in all."""
 
 Info = Any
-"""A NamedTuple of diagnostics; each field is documented where the tuple is defined."""
+"""A NamedTuple of diagnostics, whose fields are documented where the tuple is defined."""
 
 
 class Encoding(abc.ABC):
-    """What networks see of raw data, and back again.
+    """The map from raw data to the inputs of networks, and back.
 
-    The kinds are frozen dataclasses in `ddjax.encodings`, registered as pytrees: a whitening of 38 MB is an
-    argument of a program and never a constant in it.
+    The kinds are frozen dataclasses in `ddjax.encodings`, registered as pytrees, so that e.g. a whitening of
+    38 MB is an argument of a compiled program and never a constant.
 
     Attributes:
-        kind: the name that artifacts call the kind by.
+        kind: the name of the kind in artifacts.
     """
 
     kind: ClassVar[str]
 
     @abc.abstractmethod
     def encode(self, raw: Any) -> Any:
-        """The inputs of a network.
+        """The inputs of a network for raw examples.
 
         Args:
-            raw: `[..., *raw_shape]` examples as they are stored: bytes of pixels, or numbers of tokens.
+            raw: `[..., *raw_shape]`, examples as they are stored: bytes of pixels, or numbers of tokens.
 
         Returns:
             `[..., *input_shape]` float, in the dtype of the encoding's own arrays.
@@ -58,13 +58,13 @@ class Encoding(abc.ABC):
 
     @abc.abstractmethod
     def decode(self, inputs: Any) -> Any:
-        """What stands for some inputs, for people to look at.
+        """The raw examples that inputs stand for, e.g. for pictures.
 
         Args:
-            inputs: `[..., *input_shape]` float.
+            inputs: `[..., *input_shape]` float, the encoded examples.
 
         Returns:
-            `[..., *raw_shape]`: pixels as floats in units of 1 (white), neither clipped nor rounded; or the
+            `[..., *raw_shape]`: pixels as floats, where 1 is white, neither clipped nor rounded; or the
             numbers of the nearest tokens.
         """
 
@@ -76,7 +76,7 @@ class Encoding(abc.ABC):
             raw_shape: the shape of a raw example.
 
         Returns:
-            The shape of what `encode` makes of one example.
+            The shape of `encode`'s result for one example.
         """
 
     @abc.abstractmethod
@@ -84,20 +84,20 @@ class Encoding(abc.ABC):
         """Refuse raw examples that the encoding is not made for.
 
         Args:
-            raw: `[n, *raw_shape]` examples.
+            raw: `[n, *raw_shape]`, the examples.
 
         Raises:
-            ValueError: another dtype or shape than the encoding needs, or an encoding that holds NaN,
-                infinity or, as a divisor, zero.
+            ValueError: the examples have another dtype or shape than the encoding needs, or the encoding
+                holds NaN, infinity or, as a divisor, zero.
         """
 
 
 class Batch(NamedTuple):
-    """Real examples, encoded.
+    """A minibatch of encoded real examples.
 
     Attributes:
-        inputs: `[N, *input_shape]` float, what networks see.
-        labels: `[N]` int32 in [0, K).
+        inputs: `[N, *input_shape]` float, the encoded examples.
+        labels: `[N]` int32 in [0, K), the class of each example.
     """
 
     inputs: jax.Array
@@ -105,15 +105,18 @@ class Batch(NamedTuple):
 
 
 class RealData(NamedTuple):
-    """A split of the real data as it lies on the device: raw, with its encoding and an index of its classes.
+    """A split of the real data on the device: raw examples, their encoding and an index of the classes.
 
     Attributes:
-        raw: `[n, *raw_shape]`; of images `[n, H, W, C]` uint8, of texts `[n, L]` int32.
-        labels: `[n]` int32 in [0, K).
-        encoding: what networks see of `raw`.
-        class_order: `[n]` int32; positions in `raw`, grouped by class in ascending order.
-        class_start: `[K + 1]` int32; class k owns `class_order[class_start[k]:class_start[k + 1]]`.
-        assets: what a method reads beside the examples, e.g. a pool of networks (`Method.assets`).
+        raw: `[n, *raw_shape]`, the examples as they are stored: images `[n, H, W, C]` uint8, or texts
+            `[n, L]` int32.
+        labels: `[n]` int32 in [0, K), the class of each example.
+        encoding: the encoding that makes network inputs of `raw`.
+        class_order: `[n]` int32, positions in `raw`, grouped by class in ascending order.
+        class_start: `[K + 1]` int32, the first place of each class in `class_order`; class k has the
+            positions `class_order[class_start[k]:class_start[k + 1]]`.
+        assets: the arrays that a method reads besides the examples, e.g. a pool of networks
+            (`Method.assets`).
     """
 
     raw: jax.Array
@@ -130,22 +133,30 @@ class RealData(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """The number K of classes."""
         return len(self.class_start) - 1
 
     def inputs_at(self, rows: jax.Array) -> jax.Array:
-        """The encoded examples at `rows [...]`, `[..., *input_shape]`."""
+        """The encoded examples at some positions.
+
+        Args:
+            rows: `[...]` int32, positions in `raw`.
+
+        Returns:
+            `[..., *input_shape]` float.
+        """
         return self.encoding.encode(self.raw[rows])
 
 
 class Schedule(NamedTuple):
-    """The gradient steps that φ stands for: what a network is trained on, in which order, how fast.
+    """The gradient steps that φ stands for: the minibatches, their order and their learning rates.
 
     Attributes:
-        inputs: `[S, B, *input_shape]` float, encoded; step s trains on `inputs[s]`.
-        labels: `[S, B, K]` float; what the numbers mean is said by the loss of the recipe that trains on
-            them: cross-entropy takes probabilities, times the example's weight where examples have some.
-        lrs: `[E, S]` float, η of epoch e and step s; None where the recipe brings its own optimiser.
+        inputs: `[S, B, *input_shape]` float, the encoded inputs; step s trains on `inputs[s]`.
+        labels: `[S, B, K]` float, the labels; their meaning is given by the loss of the recipe that trains on
+            them: cross-entropy takes probabilities, times the example's weight where examples have weights.
+        lrs: `[E, S]` float, the learning rate η of epoch e and step s; None where the recipe has its own
+            optimiser.
     """
 
     inputs: jax.Array
@@ -155,18 +166,18 @@ class Schedule(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A pair of pure functions, and what is known of them before they run.
+    """A network: pure functions of weights and inputs, with the shapes that they work on.
 
     Attributes:
-        init: `key -> params`; the network's own initial weights. Consumes the key.
+        init: `key -> params`, draws the network's own initial weights. Consumes the key.
         apply: `(params, inputs [n, *input_shape]) -> logits [n, K]`.
-        embed: `(params, inputs [n, *input_shape]) -> features [n, F]`, what the last layer sees; None where
-            the network does not say.
+        embed: `(params, inputs [n, *input_shape]) -> features [n, F]`, the inputs of the last layer; None for
+            a network that does not give its features.
         name: the name of the network in artifacts and records.
-        input_shape: the shape of one input, of images `(H, W, C)`.
-        num_classes: K.
+        input_shape: the shape of one input; for images `(H, W, C)`.
+        num_classes: the number K of classes.
         kernel: `(params, inputs [n, *input_shape], others [m, *input_shape]) -> [n, m]`, for a network that
-            is known by its kernel (`ddjax.networks.from_kernel`); None for others.
+            is defined by its kernel (`ddjax.networks.from_kernel`); None for others.
     """
 
     init: Callable[[jax.Array], Params]
@@ -179,10 +190,10 @@ class Network:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """`(H, W, C)` of a network for images.
+        """The shape `(H, W, C)` of the inputs of a network for images.
 
         Raises:
-            ValueError: the network takes inputs of another rank.
+            ValueError: the network takes inputs that do not have three axes.
         """
         return as_image_shape(self.input_shape, self.name)
 
@@ -198,7 +209,7 @@ def as_image_shape(shape: tuple[int, ...], what: str) -> tuple[int, int, int]:
         The same numbers.
 
     Raises:
-        ValueError: there are not three of them.
+        ValueError: the shape does not have three numbers.
     """
     if len(shape) != 3:
         raise ValueError(
@@ -211,15 +222,16 @@ def as_image_shape(shape: tuple[int, ...], what: str) -> tuple[int, int, int]:
 
 @dataclasses.dataclass(frozen=True)
 class InitDistribution:
-    """p(θ0).
+    """The distribution p(θ0) of initial weights.
 
     Attributes:
-        sample: `key -> params`. Consumes the key (a fixed distribution ignores it).
-        name: how artifacts and records call it, e.g. `"xavier_normal"`.
+        sample: `key -> params`, draws initial weights. Consumes the key (a fixed distribution ignores the
+            key).
+        name: the name of the distribution in artifacts and records, e.g. `"xavier_normal"`.
         fixed: whether every sample is the same θ0.
-        pool: each leaf `[n, ...]`, the n weights that a finite p(θ0) chooses from; None for others. Programs
-            take it as an argument instead of `sample`'s constant, and an evaluation takes its members in
-            their order, each once.
+        pool: the n networks' weights that a finite p(θ0) chooses from, each leaf `[n, ...]`; None for others.
+            Compiled programs take the pool as an argument, not as a constant, and an evaluation takes the
+            members in their order, each once.
     """
 
     sample: Callable[[jax.Array], Params]
@@ -229,7 +241,7 @@ class InitDistribution:
 
     @property
     def size(self) -> int | None:
-        """How many different θ0 there are; None for infinitely many."""
+        """The number of different θ0; None for infinitely many."""
         if self.pool is not None:
             return len(jax.tree.leaves(self.pool)[0])
         return 1 if self.fixed else None
@@ -240,7 +252,7 @@ class Fitted(NamedTuple):
 
     Attributes:
         params: the trained weights.
-        predict: `inputs [n, *input_shape] -> scores [n, K]`; the largest score is the answer.
+        predict: `inputs [n, *input_shape] -> scores [n, K]`; the class with the largest score is the answer.
     """
 
     params: Params
@@ -248,13 +260,13 @@ class Fitted(NamedTuple):
 
 
 class Recipe(abc.ABC):
-    """How an artifact says to train on it; the kinds are frozen dataclasses in `ddjax.recipes`.
+    """The way in which networks are to be trained on φ; the kinds are frozen dataclasses in `ddjax.recipes`.
 
     Attributes:
-        kind: the name that artifacts call the kind by.
-        needs_lrs: whether the schedule must bring learning rates.
-        is_random: whether training draws random numbers, so that the same θ0 can be trained twice with
-            different ends.
+        kind: the name of the kind in artifacts.
+        needs_lrs: whether the schedule must have learning rates.
+        is_random: whether training draws random numbers, so that two trainings from the same θ0 can end with
+            different weights.
     """
 
     kind: ClassVar[str]
@@ -267,9 +279,9 @@ class Recipe(abc.ABC):
 
         Args:
             network: the network to train.
-            params: θ0.
-            schedule: φ unfolded.
-            key: the source of whatever the training draws. Consumed.
+            params: the initial weights θ0.
+            schedule: φ as a schedule.
+            key: the source of the random draws of the training. Consumed.
 
         Returns:
             The trained weights and the function that predicts with them.
@@ -283,20 +295,20 @@ class Recipe(abc.ABC):
             network: the network to train.
 
         Raises:
-            ValueError: a setting that does not fit the network.
+            ValueError: a setting of the recipe does not fit the network.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """How a pytree of parameters stands for a schedule.
+    """A form of φ: the parameters that are moved, and the schedule that they stand for.
 
     Attributes:
         init: `key -> params`, the starting point of the distillation. Consumes the key.
-        unfold: `params -> Schedule`; differentiable.
+        unfold: `params -> Schedule`, differentiable.
         name: the name of the form in artifacts and records.
         groups: `params -> labels`, a tree of the same structure that names the group of every leaf: "data",
-            "labels", "lrs", or "frozen" for what stays as it starts. Each group may have an outer optimiser
+            "labels", "lrs", or "frozen" for leaves that never change. Each group may have an outer optimiser
             of its own (`Outer`). None puts every leaf into "data".
         project: `params -> params`, applied after every update, e.g. onto the simplex of probabilities; None
             leaves the parameters as the update made them.
@@ -311,13 +323,13 @@ class Form:
 
 @dataclasses.dataclass(frozen=True)
 class Outer:
-    """How φ moves.
+    """The outer optimiser: how φ moves along its gradient.
 
     Attributes:
-        optimizer: one optimiser for every group of φ's leaves, or one for each group by name, where "rest"
-            stands for the groups that are not named. "frozen" leaves never move.
-        clip_norm: bound on the global norm of the gradient; None for no bound.
-        facts: the same in words and numbers, for records.
+        optimizer: the optimiser for all groups of φ's leaves, or a mapping from the name of each group to its
+            optimiser, where "rest" stands for the groups that are not named. "frozen" leaves never move.
+        clip_norm: the bound on the global norm of the gradient; None for no bound.
+        facts: a description of the optimiser in words and numbers, for records.
     """
 
     optimizer: optax.GradientTransformation | Mapping[str, optax.GradientTransformation]
@@ -327,14 +339,14 @@ class Outer:
 
 @dataclasses.dataclass(frozen=True)
 class Distilled:
-    """φ: what a distillation gives, and all that is needed to train on it.
+    """The distilled data φ, with all that is needed to train on them.
 
     Attributes:
         params: the pytree that the outer optimiser moves.
-        form: unfolds `params` into a `Schedule`.
-        encoding: what networks see of raw data: φ's inputs are encoded, test examples are to be.
-        recipe: how to train on φ.
-        metadata: JSON-able facts: dataset, network, method, class names, ...
+        form: the form that unfolds `params` into a `Schedule`.
+        encoding: the encoding of φ's inputs, by which test examples are to be encoded too.
+        recipe: the recipe for training on φ.
+        metadata: facts that JSON can hold: dataset, network, method, class names, ...
     """
 
     params: PyTree
@@ -361,27 +373,29 @@ def _keep_state(schedule: Schedule, state: PyTree, batch: Any, info: Info, key: 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """What is minimised: four pure functions, each for *one* slot (one draw of initial weights).
+    """A distillation method as pure functions; a slot is one draw of initial weights.
+
+    `loss`, `init` and `advance` are functions of *one* slot.
 
     Attributes:
-        sample: `(data, key) -> batch`, the real examples of one outer step, shared by all slots.
+        sample: `(data, key) -> batch`, draws the real examples of one outer step, which all slots share.
             Consumes the key.
-        loss: `(schedule, state, batch, key) -> (loss [], Info)`, differentiable in `schedule`.
-            Consumes the key.
+        loss: `(schedule, state, batch, key) -> (loss [], Info)`, the loss to minimise, differentiable in
+            `schedule`. Consumes the key.
         name: the name of the method in artifacts and records.
-        recipe: how to train on what the method distils; the schedule brings learning rates where the recipe
-            needs them.
+        recipe: the recipe for training on the distilled data; the schedule has learning rates exactly where
+            the recipe needs them.
         outer: `(num_outer_steps, *, lr=None) -> Outer`, the published way to move φ; `lr` replaces the
             published rate of the group "data".
-        init: `key -> state`, what a slot carries from one outer step to the next; nothing by default.
-            Consumes the key.
-        advance: `(schedule, state, batch, info, key) -> state` after φ has moved, with the real examples and
-            the slot's own diagnostics of the same outer step; never differentiated; by default the state
-            stays. Consumes the key.
-        assets: read-only arrays that travel with the data instead of being constants of the program; `sample`
+        init: `key -> state`, the first state of a slot, which lasts from one outer step to the next; empty by
+            default. Consumes the key.
+        advance: `(schedule, state, batch, info, key) -> state`, the next state of a slot after φ has moved,
+            from the real examples and the slot's own diagnostics of the same outer step. Never
+            differentiated; by default the state stays the same. Consumes the key.
+        assets: read-only arrays that are passed to programs with the data and not as constants; `sample`
             finds them as `data.assets`.
-        check_labels: `labels [S, B, K] -> None`, refuses by a ValueError those of a φ that the method cannot
-            use, of which it sees the start before anything compiles; None where it can use all.
+        check_labels: `labels [S, B, K] -> None`, raises a ValueError for labels that the method cannot use;
+            called with the labels of the starting φ before anything is compiled. None accepts all labels.
     """
 
     sample: Callable[[RealData, jax.Array], PyTree]
@@ -396,7 +410,7 @@ class Method:
 
     @property
     def needs_lrs(self) -> bool:
-        """Whether the schedule must bring learning rates; where it must not, it may not."""
+        """Whether the schedule must have learning rates; where they are not needed, they are not allowed."""
         return self.recipe.needs_lrs
 
 

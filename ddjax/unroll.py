@@ -1,4 +1,4 @@
-"""Inner training: the weights that the gradient steps of a schedule lead to, as a function of it."""
+"""Inner training: the weights after the gradient steps of a schedule, differentiable in the schedule."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def cross_entropy(apply: Callable[[Params, jax.Array], jax.Array]) -> LossFn:
     """The mean over a minibatch of -Σ_k y_k log softmax(apply(θ, x))_k.
 
     Args:
-        apply: `(params, inputs) -> logits [B, K]`.
+        apply: `(params, inputs) -> logits [B, K]`, the function of the network.
 
     Returns:
-        A loss that takes labels as probabilities, so that learned labels need no second one.
+        A loss whose labels are probabilities, so that learned labels need no loss of their own.
     """
 
     def loss(params: Params, inputs: jax.Array, labels: jax.Array) -> jax.Array:
@@ -39,21 +39,25 @@ def cross_entropy(apply: Callable[[Params, jax.Array], jax.Array]) -> LossFn:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """How the unroll is differentiated: what is kept of the forward pass, what is computed again.
+    """A strategy for differentiating the unroll: what is kept of the forward pass, what is computed again.
 
-    All give the same gradient, but for `window`. With P the weights and A the activations of one step, and T
-    steps, reverse mode keeps about T·(P + A) numbers.
+    All strategies without a `window` give the same gradient. With P the number of weights, A the number of
+    activations of one step, and T steps, reverse mode keeps about T·(P + A) numbers.
 
     Attributes:
-        mixed: take the second derivatives forward over reverse: at each step the vector-Jacobian product of
-            ∇ℓ is the directional derivative of ∇ℓ, because the Hessian is symmetric. Keeps T·P, for about
-            the same time. Kemaev et al. 2025 (MixFlow-MG), arXiv 2505.00793.
-        checkpoint: `"step"` keeps θ_t alone and computes each step again: T·P + A, one more forward pass.
-            `"sqrt"` keeps θ at every √T-th step and computes the stretch between again: 2·√T·P + A, two
-            more. Griewank and Walther 2000; Chen et al. 2016, arXiv 1604.06174.
-        window: differentiate the last so many steps only: an approximation that forgets how earlier steps
-            led there, with memory and time of `window` steps. None differentiates all. Shaban et al. 2019,
-            arXiv 1810.10667.
+        mixed: whether the second derivatives are taken forward over reverse: at each step the vector-Jacobian
+            product of ∇ℓ is the directional derivative of ∇ℓ, because the Hessian is symmetric. Keeps T·P
+            numbers, in about the same time. Kemaev et al. 2025 (MixFlow-MG), arXiv 2505.00793.
+        checkpoint: the steps at which weights are kept. `"step"` keeps only θ_t and computes each step again:
+            T·P + A numbers, one more forward pass. `"sqrt"` keeps θ at every √T-th step and computes the
+            steps between again: 2·√T·P + A numbers, two more forward passes. None computes nothing again.
+            Griewank and Walther 2000; Chen et al. 2016, arXiv 1604.06174.
+        window: the number of last steps that are differentiated, an approximation that ignores how earlier
+            steps led there, with the memory and time of `window` steps. None differentiates all steps. Shaban
+            et al. 2019, arXiv 1810.10667.
+
+    Raises:
+        ValueError: an unknown `checkpoint`, or a window below one.
     """
 
     mixed: bool = False
@@ -74,7 +78,7 @@ STRATEGIES: dict[str, Memory] = {
     "mixed": Memory(mixed=True),
     "mixed_sqrt": Memory(mixed=True, checkpoint="sqrt"),
 }
-"""The exact strategies by name; `dataclasses.replace(..., window=w)` truncates any of them."""
+"""The exact strategies by name; `dataclasses.replace(strategy, window=w)` truncates any of them."""
 
 OPTIMIZERS: dict[str, optax.GradientTransformation] = {
     "sgd": optax.sgd(1.0),
@@ -82,7 +86,7 @@ OPTIMIZERS: dict[str, optax.GradientTransformation] = {
     # Where a gradient is exactly zero the square root in Adam has no derivative without eps_root.
     "adam": optax.adam(1.0, eps_root=1e-12),
 }
-"""Inner optimisers by name, at learning rate one: the schedule's η scales their updates."""
+"""The inner optimisers by name, at learning rate one, because the schedule's η scales their updates."""
 
 
 def mixed_value_and_grad(loss: LossFn) -> ValueAndGrad:
@@ -95,10 +99,10 @@ def mixed_value_and_grad(loss: LossFn) -> ValueAndGrad:
     which is the vector-Jacobian product because second derivatives are symmetric. Only z is kept.
 
     Args:
-        loss: twice differentiable.
+        loss: the loss of one minibatch, twice differentiable.
 
     Returns:
-        The function.
+        `(params, inputs, labels) -> (loss [], gradient in params)`.
     """
     gradient = jax.value_and_grad(loss, argnums=(0, 1, 2))
 
@@ -119,7 +123,7 @@ def mixed_value_and_grad(loss: LossFn) -> ValueAndGrad:
 
 
 class _Step(NamedTuple):
-    """What one inner step takes: a minibatch of φ and its learning rate; stacked, each leaf is `[T, ...]`."""
+    """The minibatch of φ and the learning rate of one inner step; stacked, each leaf is `[T, ...]`."""
 
     inputs: jax.Array
     labels: jax.Array
@@ -145,7 +149,7 @@ def _scan_sqrt(step: Callable, carry: PyTree, steps: _Step) -> tuple[PyTree, jax
 
 
 def _train_until(step: Callable, carry: PyTree, steps: _Step, end: jax.Array) -> PyTree:
-    """The carry after the first `end` steps, a traced number of them; constant in everything."""
+    """The carry after the first `end` steps, where `end` may be traced; nothing is differentiated."""
     carry, steps = jax.lax.stop_gradient((carry, steps))
 
     def body(index: jax.Array, carry: PyTree) -> PyTree:
@@ -163,26 +167,27 @@ def unroll(
     memory: Memory = STRATEGIES["reverse"],
     stop: jax.Array | None = None,
 ) -> tuple[Params, jax.Array]:
-    """Train on the schedule, differentiably in all of it.
+    """Train on a schedule, differentiably in the inputs, labels and learning rates.
 
         u_t, s_{t+1} = optimizer(∇_θ loss(θ_t, x̃_s, ỹ_s), s_t),   t = e·S + s,  e < E,  s < S
         θ_{t+1} = θ_t + η_t u_t                                    (plain descent: u = -∇_θ loss)
 
     Args:
         loss: the inner loss of one minibatch.
-        params: θ_0.
-        schedule: S steps of B images, with learning rates `[E, S]`.
-        optimizer: at learning rate one; η scales its updates.
-        memory: how it is differentiated.
-        stop: `[]` int32 in [min(window, T), T], the step where training ends, by default T. It may be traced,
-            so that one compiled program ends anywhere; `memory.window` is then needed.
+        params: the initial weights θ_0.
+        schedule: the schedule of S steps of B images, with learning rates `[E, S]`.
+        optimizer: the inner optimiser at learning rate one, whose updates η scales.
+        memory: the strategy for differentiating the training.
+        stop: `[]` int32 in [min(window, T), T], the step where training ends; by default T. The number may be
+            traced, so that one compiled program can end at any step; `memory.window` is then needed.
 
     Returns:
-        θ_T, and the inner losses `[T]`, each before its step; with `stop`, θ_stop and the losses of its
-        window alone.
+        θ_T, and the inner losses `[T]`, each before the update of its step; with `stop`, θ_stop and the
+        losses of the last `window` steps before `stop`.
 
     Raises:
-        ValueError: no schedule, or one without learning rates, no `Memory`, or `stop` without a window.
+        ValueError: `schedule` is no schedule or has no learning rates, `memory` is no `Memory`, or `stop` is
+            given without a window.
 
     References:
         Wang et al. 2018, algorithm 1, lines 5 to 7.
@@ -202,7 +207,7 @@ def unroll(
         updates, state = optimizer.update(grads, state, params)
         return (jax.tree.map(lambda p, u: p + now.lr.astype(p.dtype) * u, params, updates), state), value
 
-    # Steps that are computed again inside a stretch of √T keep θ_t alone, or the stretch would keep all of A.
+    # Steps that are computed again inside a stretch of √T steps keep only θ_t, not all activations A.
     kept_whole = memory.checkpoint is None or memory.mixed
     inner = step if kept_whole else jax.checkpoint(step, prevent_cse=False)
     scan = _scan_sqrt if memory.checkpoint == "sqrt" else jax.lax.scan
@@ -228,7 +233,7 @@ def unroll(
 
 
 def _unfold_epochs(schedule: Schedule) -> _Step:
-    """The T = E·S steps one after the other; the images are repeated, which costs T·B of them."""
+    """The T = E·S steps one after the other; the repeated images take the memory of T·B images."""
     assert schedule.lrs is not None
     epochs = len(schedule.lrs)
 

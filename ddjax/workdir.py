@@ -1,4 +1,4 @@
-"""One work directory, one run: a lock that a second process meets at once, and that no dead one holds."""
+"""One run in each work directory: a lock that refuses a second process at once and ends with its holder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ except ImportError:  # not a POSIX system
     fcntl = None
 
 LOCK = ".lock"
-"""The file's name inside the directory; it is there only while the directory is in use, or after a kill."""
+"""The name of the lock's file, which exists while the directory is in use, and stays after a kill."""
 
 _NO_LOCKS_HERE = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
@@ -32,17 +32,18 @@ class InUseError(ValueError):
 def locked(directory: StrPath) -> Iterator[None]:
     """Keep other processes out of a directory inside a `with` block; the directory is made where missing.
 
-    The lock is the operating system's (`flock`), so that it ends with its process however that ends, and a
-    file left behind by a killed one blocks nobody. On NFS it holds between machines where the mount has
-    locking, which is the default; mounted with `nolock` or `local_lock` it holds between the processes of one
-    machine only. Where a file system has no locks, a warning says so and the block runs without.
+    The operating system holds the lock (`flock`), so that the lock ends with the process, also when the
+    process is killed, and a file that a killed process left blocks nobody. On NFS the lock holds between
+    machines where the mount has locking, which is the default; mounted with `nolock` or `local_lock` NFS
+    holds the lock between the processes of one machine only. Where a file system has no locks, a warning says
+    so and the block runs without a lock.
 
     Args:
-        directory: to lock.
+        directory: the directory to lock.
 
     Raises:
-        InUseError: another process, or another block of this one, holds it.
-        ValueError: a file is in its place.
+        InUseError: another process, or another block of this process, holds the lock.
+        ValueError: a file has the name of the directory.
         WriteError: the directory cannot be made or written.
     """
     directory = Path(directory)
@@ -56,18 +57,23 @@ def locked(directory: StrPath) -> Iterator[None]:
         yield
     finally:
         if descriptor is not None:
-            with contextlib.suppress(OSError):  # a file that stays blocks nobody
-                path.unlink(missing_ok=True)  # while it is still held: nobody else's file can be there
+            with contextlib.suppress(OSError):  # a file that cannot be removed blocks nobody
+                path.unlink(missing_ok=True)  # while the lock is held, so that the file is nobody else's
             os.close(descriptor)
 
 
 @contextlib.contextmanager
 def held(directory: StrPath) -> Iterator[None]:
-    """`locked`, where there are several processes by the first of them for all. Collective.
+    """Keep other runs out of a directory inside a `with` block, for a run of one or several processes.
+
+    Process 0 holds the lock (`locked`) for all processes of the run. Collective: every process must enter.
+
+    Args:
+        directory: the directory to lock.
 
     Raises:
-        InUseError: as `locked`, in process 0.
-        PeerError: the same, in the others.
+        InUseError: in process 0, another run holds the lock.
+        PeerError: in the other processes, process 0 could not get the lock.
     """
     with contextlib.ExitStack() as stack:
         parallel.together(lambda: stack.enter_context(locked(directory)) if parallel.is_lead() else None)
@@ -75,7 +81,7 @@ def held(directory: StrPath) -> Iterator[None]:
 
 
 def _acquire(path: Path) -> int | None:
-    """An open, locked file at `path`; None where there are no locks."""
+    """The descriptor of an open, locked file at `path`; None where the system has no locks."""
     if fcntl is None:
         return None
     while True:
@@ -97,11 +103,11 @@ def _acquire(path: Path) -> int | None:
         if _is_at(descriptor, path):
             _sign(descriptor)
             return descriptor
-        os.close(descriptor)  # its holder removed it after we had opened it
+        os.close(descriptor)  # the holder removed the file after it had been opened here
 
 
 def _sign(descriptor: int) -> None:
-    """Say who holds the lock, where the disk has room for that."""
+    """Write into the lock's file who holds the lock, where the disk has room for that."""
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

@@ -1,11 +1,11 @@
-"""The forms that a distilled data set can take, and the schedule of gradient steps that each unfolds into.
+"""The forms of a distilled data set, each with the schedule of gradient steps that the form unfolds into.
 
 | form | inputs | labels | learning rates |
 |---|---|---|---|
 | `pixels` | learned | hard, softmax or free | learned or none |
 | `labels` | fixed | learned, on the simplex or softmax | learned or none |
 | `constant` | learned | fixed | fixed or none |
-| `decoded` | made from those of another form | that form's | that form's |
+| `decoded` | made from those of another form | those of that form | those of that form |
 """
 
 from ddjax.forms.decoded import DecodedParams, decoded

@@ -34,14 +34,14 @@ def decoded(
 
         schedule(φ) = decode(form.unfold(φ)),   or decode(ψ, form.unfold(φ)) with a decoder ψ that is learned
 
-    Labels and learning rates stay those of `form` unless `decode` changes them, so that decoded inputs go
-    with hard, softmax and free labels and with learned rates alike. Decoded forms can be decoded again.
+    Labels and learning rates stay those of `form` unless `decode` changes them, so that decoded inputs can be
+    combined with hard, softmax and free labels and with learned rates. Decoded forms can be decoded again.
 
     Args:
         form: the form of the codes.
         decode: `Schedule -> Schedule`, differentiable; with `init`, `(decoder, Schedule) -> Schedule`.
-        init: `key -> decoder`, where a learned decoder starts; its leaves are the group "decoder". None for
-            a decoder without parameters.
+        init: `key -> decoder`, the starting point of a learned decoder, whose leaves are the group "decoder".
+            Consumes the key. None for a decoder without parameters.
         name: the name of the form in artifacts and records.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The groups of φ's leaves, and what they mean for how φ moves."""
+"""The groups of φ's leaves, and the outer optimiser that moves each group."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import optax
 from ddjax.types import Form, Outer, PyTree
 
 FROZEN = "frozen"
-"""The group of leaves that stay as they start."""
+"""The group of leaves that never change."""
 
 REST = "rest"
-"""What an `Outer` calls the groups that it does not name."""
+"""The name in an `Outer` for all groups that have no optimiser of their own."""
 
 
 def groups_of(form: Form, params: PyTree) -> PyTree:
     """The group of every leaf.
 
     Args:
-        form: the form that the parameters are of.
+        form: the form of the parameters.
         params: the parameters of φ.
 
     Returns:
-        A tree like `params` with a name in the place of every leaf.
+        A tree like `params` with the name of a group in the place of every leaf.
     """
     if form.groups is None:
         return jax.tree.map(lambda leaf: "data", params)
@@ -32,19 +32,27 @@ def groups_of(form: Form, params: PyTree) -> PyTree:
 
 
 def has_frozen(form: Form, params: PyTree) -> bool:
-    """Whether some leaves of φ stay as they start."""
+    """Whether some leaves of φ never change.
+
+    Args:
+        form: the form of the parameters.
+        params: the parameters of φ.
+
+    Returns:
+        True where a leaf is in the group "frozen".
+    """
     return FROZEN in jax.tree.leaves(groups_of(form, params))
 
 
 def freeze(form: Form, params: PyTree) -> PyTree:
-    """The parameters, with no gradient through those that stay.
+    """The parameters, with no gradient through the frozen leaves.
 
     Args:
-        form: the form that the parameters are of.
+        form: the form of the parameters.
         params: the parameters of φ.
 
     Returns:
-        The same values.
+        A tree of the same values.
     """
     if form.groups is None:
         return params
@@ -59,14 +67,15 @@ def optimizer_for(form: Form, outer: Outer) -> optax.GradientTransformation:
     """The outer optimiser of all leaves together.
 
     Args:
-        form: the form that φ's parameters are of.
-        outer: the optimiser of each group, or of all.
+        form: the form of φ's parameters.
+        outer: the optimiser of all groups, or of each group.
 
     Returns:
-        One transformation: each group moves by its own optimiser, or by that of "rest"; frozen leaves never.
+        One transformation: each group moves by its own optimiser, or by that of "rest"; frozen leaves never
+        move.
 
     Raises:
-        ValueError: a group without an optimiser.
+        ValueError: a group has no optimiser.
     """
     params = jax.eval_shape(form.init, jax.random.key(0))
     frozen = has_frozen(form, params)

@@ -1,4 +1,4 @@
-"""Label distillation: images that stay, labels that are learned."""
+"""Label distillation: the images are fixed, and the labels are learned."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class LabelParams(NamedTuple):
     """The parameters of `labels`.
 
     Attributes:
-        inputs: `[S, B, *input_shape]` float, encoded; they never move.
+        inputs: `[S, B, *input_shape]` float, the encoded inputs, which never change.
         labels: `[S, B, K]` float, probabilities, or the logits of a softmax.
-        raw_lrs: `[E, S]` float, η = softplus(raw); None where the recipe brings its own optimiser.
+        raw_lrs: `[E, S]` float, the parameters of the learning rates η = softplus(raw_lrs); None where the
+            recipe has its own optimiser.
     """
 
     inputs: jax.Array
@@ -28,15 +29,15 @@ class LabelParams(NamedTuple):
 
 
 def onto_simplex(labels: jax.Array) -> jax.Array:
-    """Rows of numbers made probabilities: what is negative becomes zero, then the rest is divided by its sum.
+    """Rows of numbers turned into probabilities: negative numbers become zero, then each row sums to one.
 
         y_k ← max(y_k, 0) / Σ_j max(y_j, 0)
 
     Args:
-        labels: `[..., K]` float.
+        labels: `[..., K]` float, the rows.
 
     Returns:
-        `[..., K]`, rows that sum to one; 1 / K each where no number of a row is positive.
+        `[..., K]`, rows that sum to one; a row without a positive number becomes 1 / K everywhere.
 
     References:
         Bohdal, Yang and Hospedales 2020, arXiv 2006.08572: clipped and normalised after every update.
@@ -56,26 +57,29 @@ def labels(
     inner_lr: float | None = None,
     inner_epochs: int = 1,
 ) -> Form:
-    """Fixed inputs whose labels are learned, and learning rates where a method learns them.
+    """Fixed inputs whose labels are learned, and learned learning rates for the methods that use them.
 
-    Any number of inputs goes with any number of classes, and the inputs may come from other data than those
-    that are tested on.
+    The number of inputs and the number of classes are independent, and the inputs may be from other data than
+    the test examples.
 
     Args:
-        inputs: `[S, B, *input_shape]` float, encoded; S steps of B inputs.
-        num_classes: K.
-        initial_labels: `[S, B, K]` probabilities to start from; 1 / K each by default.
-        label_form: `"simplex"` moves the probabilities themselves and projects them after every update
-            (`onto_simplex`); `"softmax"` moves logits, and needs initial labels above zero.
-        inner_lr: η at the start; None for a form without learning rates, for methods that learn none.
-        inner_epochs: E.
+        inputs: `[S, B, *input_shape]` float, the encoded inputs of S steps, B in each step.
+        num_classes: the number K of classes.
+        initial_labels: `[S, B, K]`, the probabilities to start from; by default 1 / K everywhere.
+        label_form: the parameters of the labels. `"simplex"` moves the probabilities themselves and projects
+            them after every update (`onto_simplex`); `"softmax"` moves logits, and needs initial labels above
+            zero.
+        inner_lr: the learning rate η at the start; None for a form without learning rates, for methods that
+            learn none.
+        inner_epochs: the number E of passes over the S steps.
 
     Returns:
         A form whose parameters are `LabelParams`, in the groups "frozen", "labels" and "lrs".
 
     Raises:
-        ValueError: inputs that are not finite floats `[S, B, ...]`, labels that are no probabilities of
-            these inputs, a count below one, or a learning rate that is not positive.
+        ValueError: the inputs are not finite floats `[S, B, ...]`, the labels are no probabilities
+            `[S, B, K]`, the form of labels is unknown, a count is below one, or the learning rate is not
+            positive.
 
     References:
         Bohdal, Yang and Hospedales 2020, Flexible Dataset Distillation, arXiv 2006.08572.

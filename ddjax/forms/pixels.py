@@ -1,4 +1,4 @@
-"""Free pixels: every number of φ's inputs is a parameter; labels given or learned, rates learned or none."""
+"""Free pixels: every number of φ's inputs is a parameter; labels and rates may be learned too."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from ddjax import checks
 from ddjax.types import Form, Schedule
 
 LabelForm = Literal["hard", "softmax", "free"]
-"""What labels are: given once and for all, probabilities that are learned, numbers that are learned."""
+"""The form of labels: "hard" for fixed labels, "softmax" for learned probabilities, "free" for learned
+numbers."""
 
 
 class PixelParams(NamedTuple):
     """The parameters of `pixels`.
 
     Attributes:
-        images: `[S, B, *input_shape]` float, encoded inputs.
-        raw_lrs: `[E, S]` float, η = softplus(raw); None where the recipe brings its own optimiser.
-        label_logits: `[S, B, K]` float, labels = softmax(logits), or the labels themselves where they are
-            free; None where the labels are fixed.
+        images: `[S, B, *input_shape]` float, the encoded inputs.
+        raw_lrs: `[E, S]` float, the parameters of the learning rates η = softplus(raw_lrs); None where the
+            recipe has its own optimiser.
+        label_logits: `[S, B, K]` float, the parameters of labels = softmax(label_logits), or the labels
+            themselves where they are free; None where the labels are fixed.
     """
 
     images: jax.Array
@@ -31,9 +33,15 @@ class PixelParams(NamedTuple):
 
 
 def inverse_softplus(value: float | np.ndarray) -> np.ndarray:
-    """log(exp(η) - 1), the raw parameter whose softplus is η > 0.
+    """The raw parameter whose softplus is η > 0, log(exp(η) - 1).
 
-    Written as η + log(1 - exp(-η)) so that a large η does not overflow.
+    Computed as η + log(1 - exp(-η)), so that a large η does not overflow.
+
+    Args:
+        value: the values of η, above zero, of any shape.
+
+    Returns:
+        The raw parameters in float64, of the same shape.
     """
     value = np.asarray(value, np.float64)
     return value + np.log(-np.expm1(-value))
@@ -56,31 +64,34 @@ def pixels(
 
         x̃ ~ N(0, 1) in encoded space,  η = softplus(raw),  raw = log(exp(η_init) - 1)
 
-    Learned labels are ỹ = softmax(z) with z_k = log(p (K - 1) / (1 - p)) at an image's own class and 0
-    elsewhere, so that they start with the probability p there; or free numbers of any sign and sum. The
-    B = K · images_per_class_per_step images of a step are ordered by class, unless `initial_labels` says
-    which images there are: any number of them, with any labels.
+    Learned labels are ỹ = softmax(z), or free numbers of any sign and sum. The logits start with
+    z_k = log(p (K - 1) / (1 - p)) at an image's own class and 0 at the other classes, so that the probability
+    of the own class starts at p. The B = K · images_per_class_per_step images of a step are ordered by class,
+    unless `initial_labels` sets the number of images in a step and the label of each.
 
     Args:
-        input_shape: the shape of one input, of images `(H, W, C)`.
-        num_classes: K.
-        inner_steps: S.
-        inner_epochs: E.
-        images_per_class_per_step: the number of images of one class in one step.
-        inner_lr: η at the start; None for a form without learning rates, for methods that learn none.
-        initial_images: `[S, B, *input_shape]`, encoded; the starting point instead of noise.
-        label_confidence: p in (1 / K, 1), where softmax labels of one class each start; None for others.
-        initial_labels: `[S, B, K]`, the labels that images start with, instead of one class each.
-        label_form: `"hard"` keeps the labels as they start, `"softmax"` learns probabilities, `"free"` any
-            numbers; by default softmax where a confidence is given, else hard.
+        input_shape: the shape of one input; for images `(H, W, C)`.
+        num_classes: the number K of classes.
+        inner_steps: the number S of steps that have images of their own.
+        inner_epochs: the number E of passes over those steps.
+        images_per_class_per_step: the number of images of one class in one step; not used with
+            `initial_labels`.
+        inner_lr: the learning rate η at the start; None for a form without learning rates, for methods that
+            learn none.
+        initial_images: `[S, B, *input_shape]`, the encoded images to start from; None starts from noise.
+        label_confidence: the probability p in (1 / K, 1) of an image's own class, at the start of softmax
+            labels; None for other labels, or with `initial_labels`.
+        initial_labels: `[S, B, K]`, the labels to start from; None starts with one class for each image.
+        label_form: the form of the labels: `"hard"` keeps the labels fixed, `"softmax"` learns probabilities,
+            `"free"` learns any numbers; by default softmax where a confidence is given, else hard.
 
     Returns:
         A form whose parameters are `PixelParams`, in the groups "data", "labels" and "lrs".
 
     Raises:
         ValueError: a count below one, a learning rate that is not positive, images or labels of another
-            shape, a label confidence out of its range or without softmax labels, softmax labels that start
-            as no probabilities above zero.
+            shape, a label confidence that is out of its range or given without softmax labels, or softmax
+            labels whose start is no probabilities above zero.
 
     References:
         Wang, Zhu, Torralba, Efros 2018, arXiv 1811.10959. Learned labels: Sucholutsky and Schonlau 2021,
@@ -135,7 +146,7 @@ def _groups(params: PixelParams) -> PixelParams:
 def _label_form(
     label_form: str | None, confidence: float | None, initial_labels: Any, num_classes: int
 ) -> str:
-    """The kind of labels that the settings say.
+    """The form of labels that the settings describe.
 
     Raises:
         ValueError: settings that contradict each other, or a confidence out of its range.
@@ -201,17 +212,17 @@ def _checked_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def by_step(images: np.ndarray, inner_steps: int) -> np.ndarray:
-    """Images of each class, shared out over the gradient steps in the order that `pixels` keeps.
+    """The images of each class, divided evenly among the gradient steps, in the order that `pixels` uses.
 
     Args:
-        images: `[K, S * m, *input_shape]`, m images of each class for every step.
-        inner_steps: S.
+        images: `[K, S * m, *input_shape]`, with m images of each class for every step.
+        inner_steps: the number S of steps.
 
     Returns:
         `[S, K * m, *input_shape]`, ordered by class within a step.
 
     Raises:
-        ValueError: the images of a class do not share out evenly.
+        ValueError: the number of images of a class is no multiple of `inner_steps`.
     """
     num_classes, count = images.shape[:2]
     if inner_steps < 1 or count % inner_steps:

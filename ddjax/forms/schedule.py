@@ -1,4 +1,4 @@
-"""A schedule as it stands: an artifact after loading, real images in the place of distilled ones."""
+"""A schedule that is its own parameters: a loaded artifact, or real images in the place of distilled ones."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from ddjax.types import Form, Schedule
 
 
 def constant(schedule: Schedule) -> Form:
-    """A schedule as it stands: what an artifact is after loading, and what real images are as a baseline.
+    """A form whose parameters are a schedule itself, for a loaded artifact or for real images as a baseline.
 
-    Where such a φ is distilled further its inputs move; labels and learning rates stay as they are, because
-    nothing here keeps labels probabilities or rates positive. `pixels` with `initial_images` and
+    When such a φ is distilled further, the inputs move; labels and learning rates stay as they are, because
+    this form does not keep labels probabilities or rates positive. `pixels` with `initial_images` and
     `initial_labels` learns all three.
 
     Args:
-        schedule: the parameters and, unfolded, the schedule.
+        schedule: the schedule, which is also the starting point of the parameters.
 
     Returns:
-        A form whose parameters are the `Schedule` itself, its inputs in the group "data", the rest "frozen".
+        A form whose parameters are a `Schedule`, with the inputs in the group "data" and the rest "frozen".
 
     Raises:
-        ValueError: an object of another type, or arrays whose shapes do not fit each other.
+        ValueError: `schedule` is no `Schedule`, or its arrays have shapes that do not fit each other.
     """
     checks.schedule(schedule)
 

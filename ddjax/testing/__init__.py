@@ -1,16 +1,17 @@
-"""Contract suites for one's own methods, forms, recipes, encodings and networks; ddjax's own tests use them.
+"""Contract suites for users' own methods, forms, recipes, encodings and networks; ddjax's tests use them too.
 
     from ddjax import testing
 
     testing.check_method(testing.MethodCase(my_method, my_form, small_data))
 
-or, with a name for each promise, under pytest:
+or under pytest, where each promise is a test with a name:
 
     @pytest.mark.parametrize("check", testing.METHOD_CHECKS)
     def test_my_method(check):
         testing.METHOD_CHECKS[check](testing.MethodCase(my_method, my_form, small_data))
 
-A promise that is not kept is a `ContractError` that says what was expected, what was found and what to do.
+A check of a promise that is not kept raises a `ContractError`, which says what was expected, what was found
+and what to do.
 """
 
 from ddjax.testing.encodings import ENCODING_CHECKS, EncodingCase, check_encoding

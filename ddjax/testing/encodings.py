@@ -1,4 +1,7 @@
-"""The contract of `ddjax.types.Encoding`: what encodings promise, as checks that a user's own can run."""
+"""The contract of `ddjax.types.Encoding`: the promises of every encoding, as checks for users' own encodings.
+
+Every check takes an `EncodingCase` and raises a `ContractError` where the promise is not kept.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from ddjax.types import Encoding
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodingCase:
-    """An encoding, and what it is tried on.
+    """An encoding with raw examples to check.
 
     Attributes:
-        encoding: the encoding.
-        raw: `[n, *raw_shape]`, examples that the encoding is made for.
-        scale: what decoded examples are to be multiplied by to be raw again: 255 for pixels, 1 for tokens.
+        encoding: the encoding to check.
+        raw: `[n, *raw_shape]`, raw examples that the encoding is made for.
+        scale: the factor that turns decoded examples into raw ones: 255 for pixels, 1 for tokens.
     """
 
     encoding: Encoding
@@ -29,7 +32,7 @@ class EncodingCase:
 
 
 def encodes_into_its_shape(case: EncodingCase) -> None:
-    """`encode` gives finite floats of the shape that `input_shape` says."""
+    """`encode` gives finite floats of the shape that `input_shape` gives."""
     case.encoding.check(case.raw)
     inputs = case.encoding.encode(jnp.asarray(case.raw))
     wanted = (len(case.raw), *case.encoding.input_shape(case.raw.shape[1:]))
@@ -41,7 +44,7 @@ def encodes_into_its_shape(case: EncodingCase) -> None:
 
 
 def decodes_what_it_encodes(case: EncodingCase) -> None:
-    """`decode` brings the raw examples back."""
+    """`decode` is the inverse of `encode` on raw examples, to within half a unit."""
     back = case.scale * np.asarray(case.encoding.decode(case.encoding.encode(jnp.asarray(case.raw))))
     found = float(np.abs(back - case.raw).max())
     remedy = "decode must be the inverse of encode on real examples."
@@ -49,7 +52,7 @@ def decodes_what_it_encodes(case: EncodingCase) -> None:
 
 
 def is_a_pytree(case: EncodingCase) -> None:
-    """The encoding passes through jit as an argument, and NumPy and JAX agree."""
+    """The encoding can be an argument of a jitted function, and gives the same with NumPy as with JAX."""
     inputs = case.encoding.encode(jnp.asarray(case.raw))
     jitted = jax.jit(lambda encoding, raw: encoding.encode(raw))(case.encoding, jnp.asarray(case.raw))
     remedy = "Register the dataclass with jax.tree_util.register_dataclass, its arrays as data fields."
@@ -64,7 +67,7 @@ def is_a_pytree(case: EncodingCase) -> None:
 
 
 def refuses_other_examples(case: EncodingCase) -> None:
-    """`check` refuses examples of another rank by a ValueError."""
+    """`check` raises a ValueError for examples of another rank."""
     try:
         case.encoding.check(case.raw[..., None])
     except ValueError:
@@ -75,7 +78,7 @@ def refuses_other_examples(case: EncodingCase) -> None:
 
 
 def survives_an_artifact(case: EncodingCase) -> None:
-    """An encoding that artifacts know comes back from its members."""
+    """An encoding of a kind that artifacts know is the same after it was saved and loaded."""
     if case.encoding.kind not in encodings.KINDS:
         return
     back = encodings.from_members(case.encoding.kind, encodings.members(case.encoding))
@@ -93,16 +96,16 @@ ENCODING_CHECKS: Checks[EncodingCase] = {
         survives_an_artifact,
     )
 }
-"""Every promise of an encoding, by name."""
+"""The checks of all promises of an encoding, by name."""
 
 
 def check_encoding(case: EncodingCase) -> None:
-    """Try every promise of an encoding.
+    """Check every promise of an encoding.
 
     Args:
-        case: the encoding and what it is tried on.
+        case: the encoding to check, with raw examples.
 
     Raises:
-        ContractError: a promise that is not kept.
+        ContractError: a promise is not kept.
     """
     run(ENCODING_CHECKS, case)

@@ -1,4 +1,7 @@
-"""The contract of `ddjax.types.Form`: what every form of φ promises, as checks that a user's own can run."""
+"""The contract of `ddjax.types.Form`: the promises of every form of φ, as checks for users' own forms.
+
+Every check takes a `FormCase` and raises a `ContractError` where the promise is not kept.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ from ddjax.types import Distilled, Encoding, Form, Outer, PyTree, Recipe
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FormCase:
-    """A form, and what its result is saved with.
+    """A form to check, with the encoding and the recipe that its result is saved with.
 
     Attributes:
-        form: the form.
+        form: the form to check.
         encoding: the encoding of the form's inputs.
         recipe: a recipe that trains on the form's schedule.
     """
@@ -31,12 +34,12 @@ class FormCase:
     recipe: Recipe
 
     def start(self) -> PyTree:
-        """Parameters to try the form on."""
+        """The parameters of φ that the form starts from, drawn from a fixed key."""
         return self.form.init(jax.random.key(0))
 
 
 def unfolds_into_a_schedule(case: FormCase) -> None:
-    """`unfold` gives a finite `Schedule` whose shapes fit each other, the same under jit."""
+    """`unfold` gives a finite `Schedule` whose shapes fit each other, and the same one under jit."""
     params = case.start()
     schedule = case.form.unfold(params)
     try:
@@ -51,14 +54,14 @@ def unfolds_into_a_schedule(case: FormCase) -> None:
 
 
 def starts_from_its_key(case: FormCase) -> None:
-    """`init` is a function of its key."""
+    """`init` gives the same parameters for the same key."""
     found = distance(case.form.init(jax.random.key(0)), case.start())
     remedy = "Draw everything from the key."
     require(found == 0, "the same start from the same key", found="another", remedy=remedy)
 
 
 def names_a_group_for_every_leaf(case: FormCase) -> None:
-    """`groups` has the structure of the parameters, and a name in the place of every leaf."""
+    """`groups` gives a tree like the parameters, with a name in the place of every leaf."""
     params = case.start()
     groups = forms.groups_of(case.form, params)
     structures = jax.tree.structure(groups), jax.tree.structure(params)
@@ -70,13 +73,13 @@ def names_a_group_for_every_leaf(case: FormCase) -> None:
 
 
 def learns_what_is_not_frozen(case: FormCase) -> None:
-    """Every leaf that is not frozen has a gradient, and an update leaves the frozen ones as they are."""
+    """Every leaf that is not frozen has a gradient, and an update leaves the frozen leaves as they are."""
     params = case.start()
 
     def loss(params: PyTree) -> jax.Array:
         leaves = jax.tree.leaves(case.form.unfold(forms.freeze(case.form, params)))
         rows = (jax.random.normal(jax.random.key(i), leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves))
-        # Not a plain sum, in which what a softmax gives to one class it takes from another.
+        # Not a plain sum, which is constant in the logits of a softmax, as its rows sum to one.
         return jnp.sum(jnp.stack([jnp.sum(row * leaf) for row, leaf in zip(rows, leaves, strict=True)]))
 
     grads = jax.jit(jax.grad(loss))(params)
@@ -95,7 +98,7 @@ def learns_what_is_not_frozen(case: FormCase) -> None:
 
 
 def projects_once(case: FormCase) -> None:
-    """`project` keeps structure, shapes and dtypes; projecting twice is projecting once; a start stays."""
+    """`project` keeps structure, shapes and dtypes, and changes neither projected nor starting parameters."""
     if case.form.project is None:
         return
     noisy = jax.tree.map(
@@ -113,7 +116,7 @@ def projects_once(case: FormCase) -> None:
 
 
 def survives_an_artifact(case: FormCase) -> None:
-    """What is saved and loaded trains on the same schedule."""
+    """A φ of this form has the same schedule after it was saved and loaded."""
     phi = Distilled(case.start(), case.form, case.encoding, case.recipe)
     with tempfile.TemporaryDirectory(prefix="ddjax-testing-") as folder:
         loaded = artifact.load(artifact.save(Path(folder) / "distilled.npz", phi))
@@ -135,16 +138,16 @@ FORM_CHECKS: Checks[FormCase] = {
         survives_an_artifact,
     )
 }
-"""Every promise of a form, by name."""
+"""The checks of all promises of a form, by name."""
 
 
 def check_form(case: FormCase) -> None:
-    """Try every promise of a form.
+    """Check every promise of a form.
 
     Args:
-        case: the form and what its result is saved with.
+        case: the form to check, with an encoding and a recipe.
 
     Raises:
-        ContractError: a promise that is not kept.
+        ContractError: a promise is not kept.
     """
     run(FORM_CHECKS, case)

@@ -1,4 +1,7 @@
-"""The contract of `ddjax.types.Method`: what every method promises, as checks that a user's own can run."""
+"""The contract of `ddjax.types.Method`: the promises of every method, as checks for users' own methods.
+
+Every check takes a `MethodCase` and raises a `ContractError` where the promise is not kept.
+"""
 
 from __future__ import annotations
 
@@ -20,24 +23,24 @@ from ddjax.testing.report import Checks, all_finite, distance, double, require, 
 from ddjax.types import Batch, Form, Method, PyTree
 
 TOLERANCE = 1e-12
-"""The relative distance of two results in float64 that must be the same."""
+"""The largest relative distance of two results in float64 that must be the same."""
 
 DIFFERENCE_TOLERANCE = 1e-6
-"""The relative distance of a derivative from its finite differences, with steps of 1e-5."""
+"""The largest relative distance of a derivative from its finite differences, with steps of 1e-5."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MethodCase:
-    """A method, and what it is tried on.
+    """A method to check, with a small form of φ and small real data.
 
     Attributes:
-        method: the method.
-        form: a form of φ that the method accepts, small.
-        data: the real data, small.
+        method: the method to check.
+        form: a small form of φ that the method accepts.
+        data: the small real data.
         smooth: the same method with a network without kinks (tanh instead of ReLU), for finite differences;
-            the method itself by default.
-        refused_form: a form that the method cannot use; by default the same form with or without learning
-            rates, as the method does not want them.
+            by default the method itself.
+        refused_form: a form that the method cannot use; by default `form` without learning rates where it has
+            them, and with learning rates where it has none.
     """
 
     method: Method
@@ -53,7 +56,14 @@ class MethodCase:
         return self.data.encoded_by(encoding)
 
     def loss(self, method: Method) -> tuple[Callable[[PyTree], Any], PyTree]:
-        """`params -> (loss, info)` of one slot, and a φ."""
+        """The loss of one slot as a function of φ.
+
+        Args:
+            method: the method whose loss is taken.
+
+        Returns:
+            `params -> (loss [], info)`, and parameters of φ to start from.
+        """
         params, state = self.form.init(jax.random.key(1)), method.init(jax.random.key(2))
         batch = method.sample(to_device(self.real.train), jax.random.key(3))
 
@@ -64,12 +74,20 @@ class MethodCase:
 
     @functools.cached_property
     def differentiated(self) -> tuple[Any, PyTree]:
-        """`((loss, info), gradient)` under jit."""
+        """`((loss, info), gradient)` of the method's loss, computed under jit."""
         loss, params = self.loss(self.method)
         return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
 
     def distilled(self, *, devices: int, slots_per_chunk: int) -> PyTree:
-        """φ after three outer steps of four slots."""
+        """φ after three outer steps of four slots.
+
+        Args:
+            devices: the number of devices that share the slots.
+            slots_per_chunk: the number of slots that are vmapped.
+
+        Returns:
+            The parameters of φ.
+        """
         done = distill(
             self.real,
             self.method,
@@ -84,12 +102,12 @@ class MethodCase:
 
     @functools.cached_property
     def scanned(self) -> PyTree:
-        """φ after three outer steps on one device, slot by slot."""
+        """The parameters of φ after three outer steps on one device, slot by slot."""
         return self.distilled(devices=1, slots_per_chunk=1)
 
 
 def is_finite_and_differentiable(case: MethodCase) -> None:
-    """Loss, diagnostics and the gradient of every leaf are finite, and no gradient is zero."""
+    """Loss, diagnostics and the gradient of every leaf are finite, and the gradient of no leaf is zero."""
     (value, info), grads = case.differentiated
     remedy = "Look for divisions by zero, roots and logarithms; a where around them needs one inside too."
     require(all_finite(value), "a finite loss", found=value, remedy=remedy)
@@ -107,7 +125,7 @@ def is_finite_and_differentiable(case: MethodCase) -> None:
 
 
 def agrees_with_finite_differences(case: MethodCase) -> None:
-    """The gradient is the loss's slope along a random direction, in float64."""
+    """The gradient agrees with the slope of the loss along a random direction, in float64."""
     method = case.smooth or case.method
     with double():
         loss, params = case.loss(method)
@@ -170,7 +188,7 @@ def is_the_same_in_batches_of_slots(case: MethodCase) -> None:
 
 
 def advances_in_shape(case: MethodCase) -> None:
-    """`advance` returns a state of the shapes and dtypes that `init` made, from batch and diagnostics too."""
+    """`advance` returns a state of the shapes and dtypes of the state that `init` made."""
     method, schedule = case.method, case.form.unfold(case.form.init(jax.random.key(1)))
     state, batch = (
         method.init(jax.random.key(2)),
@@ -188,7 +206,7 @@ def advances_in_shape(case: MethodCase) -> None:
 
 
 def resumes_bit_for_bit(case: MethodCase) -> None:
-    """A run that is stopped and started again ends with the bits of one that was not."""
+    """A run that is stopped and started again ends with the same bits as a run without a stop."""
     with tempfile.TemporaryDirectory(prefix="ddjax-testing-") as folder:
         whole = _run(case, Path(folder) / "whole")
         with contextlib.suppress(_StoppedError):
@@ -206,7 +224,7 @@ def resumes_bit_for_bit(case: MethodCase) -> None:
 
 
 class _StoppedError(Exception):
-    """The run has gone far enough."""
+    """Stops a run in the middle."""
 
 
 def _stop_at_five(record: Mapping[str, Any]) -> None:
@@ -230,7 +248,7 @@ def _run(case: MethodCase, workdir: Path, *, listener: Callable[..., None] | Non
 
 
 def refuses_other_rates(case: MethodCase) -> None:
-    """A form with the wrong learning rates, or the case's own, is refused before anything compiles."""
+    """A form that the method cannot use, by default for its learning rates, is refused by a ValueError."""
     form = case.refused_form or _with_other_rates(case.form)
     try:
         distill(case.data, case.method, key=jax.random.key(0), num_outer_steps=1, form=form)
@@ -245,7 +263,7 @@ def refuses_other_rates(case: MethodCase) -> None:
 
 
 def _with_other_rates(form: Form) -> Form:
-    """The form with learning rates where it has none, and without where it has some."""
+    """The form without its learning rates where it has them, and with learning rates where it has none."""
 
     def unfold(params: PyTree) -> Any:
         schedule = form.unfold(params)
@@ -256,7 +274,7 @@ def _with_other_rates(form: Form) -> Form:
 
 
 def samples_are_shared_and_pure(case: MethodCase) -> None:
-    """`sample` is a function of data and key: the same key gives the same examples, another key others."""
+    """`sample` gives the same examples for the same key, and other examples for another key."""
     data = to_device(case.data.train)
     first, again, other = (case.method.sample(data, jax.random.key(seed)) for seed in (0, 0, 1))
     remedy = "Draw everything from the key that is given, and nothing from elsewhere."
@@ -280,16 +298,16 @@ METHOD_CHECKS: Checks[MethodCase] = {
         refuses_other_rates,
     )
 }
-"""Every promise of a method, by name."""
+"""The checks of all promises of a method, by name."""
 
 
 def check_method(case: MethodCase) -> None:
-    """Try every promise of a method.
+    """Check every promise of a method.
 
     Args:
-        case: the method and what it is tried on.
+        case: the method to check, with a form and real data.
 
     Raises:
-        ContractError: a promise that is not kept.
+        ContractError: a promise is not kept.
     """
     run(METHOD_CHECKS, case)

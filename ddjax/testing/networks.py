@@ -1,4 +1,7 @@
-"""The contract of `ddjax.types.Network`: what every network promises, as checks that a user's own can run."""
+"""The contract of `ddjax.types.Network`: the promises of every network, as checks for users' own networks.
+
+Every check takes a `NetworkCase` and raises a `ContractError` where the promise is not kept.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,22 @@ from ddjax.types import Network, Params
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NetworkCase:
-    """A network.
+    """A network to check.
 
     Attributes:
-        network: the network; it has weights, and is not known by a kernel alone.
+        network: the network to check, which has weights and is not defined by a kernel alone.
     """
 
     network: Network
 
     def parts(self) -> tuple[Params, jax.Array]:
-        """Weights, and four inputs of noise."""
+        """Initial weights of the network, and four inputs of noise."""
         inputs = jax.random.normal(jax.random.key(1), (4, *self.network.input_shape))
         return self.network.init(jax.random.key(0)), inputs
 
 
 def starts_from_its_key(case: NetworkCase) -> None:
-    """`init` is a function of its key, and another key gives other weights."""
+    """`init` gives the same weights for the same key, and other weights for another key."""
     first, again, other = (case.network.init(jax.random.key(seed)) for seed in (0, 0, 1))
     remedy = "Draw the weights from the key."
     require(distance(again, first) == 0, "the same weights from the same key", found="others", remedy=remedy)
@@ -51,7 +54,7 @@ def gives_a_score_for_each_class(case: NetworkCase) -> None:
 
 
 def looks_at_each_input_alone(case: NetworkCase) -> None:
-    """An input's logits do not depend on its company, but for batch norms before they are calibrated."""
+    """The logits of an input do not depend on the other inputs; networks with batch norms are not checked."""
     if norms.has_batch_norm(case.network):
         return
     params, inputs = case.parts()
@@ -63,7 +66,7 @@ def looks_at_each_input_alone(case: NetworkCase) -> None:
 
 
 def is_differentiable_twice(case: NetworkCase) -> None:
-    """The gradient of a gradient is finite, in weights and inputs."""
+    """Second derivatives in weights and inputs are finite."""
     params, inputs = case.parts()
 
     def slope(params: Params, inputs: jax.Array) -> jax.Array:
@@ -84,16 +87,16 @@ NETWORK_CHECKS: Checks[NetworkCase] = {
         is_differentiable_twice,
     )
 }
-"""Every promise of a network, by name."""
+"""The checks of all promises of a network, by name."""
 
 
 def check_network(network: Network) -> None:
-    """Try every promise of a network.
+    """Check every promise of a network.
 
     Args:
-        network: the network; it has weights, and is not known by a kernel alone.
+        network: the network to check, which has weights and is not defined by a kernel alone.
 
     Raises:
-        ContractError: a promise that is not kept.
+        ContractError: a promise is not kept.
     """
     run(NETWORK_CHECKS, NetworkCase(network))

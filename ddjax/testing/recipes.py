@@ -1,4 +1,7 @@
-"""The contract of `ddjax.types.Recipe`: what every recipe promises, as checks that a user's own can run."""
+"""The contract of `ddjax.types.Recipe`: the promises of every recipe, as checks for users' own recipes.
+
+Every check takes a `RecipeCase` and raises a `ContractError` where the promise is not kept.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from ddjax.types import Network, PyTree, Recipe, Schedule
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecipeCase:
-    """A recipe, and what it is tried on.
+    """A recipe to check, with a small network and a small schedule.
 
     Attributes:
-        recipe: the recipe.
-        network: a network that the recipe can train, small.
-        schedule: a schedule that the recipe can train on, small.
+        recipe: the recipe to check.
+        network: a small network that the recipe can train.
+        schedule: a small schedule that the recipe can train on.
     """
 
     recipe: Recipe
@@ -27,7 +30,15 @@ class RecipeCase:
     schedule: Schedule
 
     def scores(self, key: jax.Array, *, schedule: Schedule | None = None) -> jax.Array:
-        """What a fitted network says of the schedule's own inputs, `[S * B, K]`."""
+        """The scores of a fitted network on the inputs of the case's schedule.
+
+        Args:
+            key: the source of the random draws of the training. Consumed.
+            schedule: the schedule to train and predict on; by default the schedule of the case.
+
+        Returns:
+            `[S * B, K]`.
+        """
         schedule = schedule or self.schedule
         fitted = self.recipe.fit(self.network, self.network.init(jax.random.key(0)), schedule, key)
         return fitted.predict(schedule.inputs.reshape(-1, *self.network.input_shape))
@@ -45,7 +56,7 @@ def predicts_scores(case: RecipeCase) -> None:
 
 
 def is_pure(case: RecipeCase) -> None:
-    """`fit` is the same under jit and vmap, and the same for the same key."""
+    """`fit` leads to the same scores with and without jit and vmap, for the same key."""
     plain = case.scores(jax.random.key(1))
     jitted = jax.jit(case.scores)(jax.random.key(1))
     many = jax.vmap(case.scores)(jnp.stack([jax.random.key(1), jax.random.key(2)]))
@@ -57,7 +68,7 @@ def is_pure(case: RecipeCase) -> None:
 
 
 def says_whether_it_draws(case: RecipeCase) -> None:
-    """Where `is_random` is False another key changes nothing."""
+    """A recipe whose `is_random` is False gives the same scores for another key."""
     if case.recipe.is_random:
         return
     found = distance(case.scores(jax.random.key(2)), case.scores(jax.random.key(1)))
@@ -66,7 +77,7 @@ def says_whether_it_draws(case: RecipeCase) -> None:
 
 
 def says_whether_it_needs_rates(case: RecipeCase) -> None:
-    """Where `needs_lrs` is False a schedule without learning rates trains as well."""
+    """A recipe whose `needs_lrs` is False can train on a schedule without learning rates."""
     if case.recipe.needs_lrs:
         has = case.schedule.lrs is not None
         require(has, "a case with learning rates", found="none", remedy="Give the case's schedule some.")
@@ -81,7 +92,7 @@ def says_whether_it_needs_rates(case: RecipeCase) -> None:
 
 
 def survives_json(case: RecipeCase) -> None:
-    """A recipe that artifacts know comes back equal from its record; others must not take a known name."""
+    """A recipe of a known kind equals the recipe of its record; no other class has a known kind's name."""
     known = recipes.KINDS.get(case.recipe.kind)
     if known is None:
         return
@@ -105,16 +116,16 @@ RECIPE_CHECKS: Checks[RecipeCase] = {
         survives_json,
     )
 }
-"""Every promise of a recipe, by name."""
+"""The checks of all promises of a recipe, by name."""
 
 
 def check_recipe(case: RecipeCase) -> None:
-    """Try every promise of a recipe.
+    """Check every promise of a recipe.
 
     Args:
-        case: the recipe and what it is tried on.
+        case: the recipe to check, with a network and a schedule.
 
     Raises:
-        ContractError: a promise that is not kept.
+        ContractError: a promise is not kept.
     """
     run(RECIPE_CHECKS, case)

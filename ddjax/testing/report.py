@@ -1,4 +1,4 @@
-"""How a check says that something does not keep its contract."""
+"""The error of a check whose promise is not kept, and the comparisons that checks use."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ddjax.types import PyTree
 CaseT = TypeVar("CaseT")
 
 Checks = Mapping[str, Callable[[CaseT], None]]
-"""The checks of a suite by name; each raises a `ContractError` where the case does not keep the promise."""
+"""The checks of a suite by name; each raises a `ContractError` where the promise is not kept."""
 
 
 class ContractError(AssertionError):
-    """A part does not keep its contract; the message says which promise, what was found and what to do."""
+    """A promise is not kept; the message says what was expected, what was found and what to do."""
 
 
 @contextlib.contextmanager
@@ -29,14 +29,14 @@ def double() -> Iterator[None]:
 
 
 def run(checks: Checks[CaseT], case: CaseT) -> None:
-    """All checks of a suite, one after the other.
+    """Run all checks of a suite, one after the other.
 
     Args:
-        checks: the suite.
-        case: what is checked.
+        checks: the checks of the suite, by name.
+        case: the case to check.
 
     Raises:
-        ContractError: a promise that is not kept; the first one that is found.
+        ContractError: a promise is not kept; the error is that of the first such promise.
     """
     for check in checks.values():
         check(case)
@@ -47,9 +47,9 @@ def require(holds: Any, promise: str, *, found: object, remedy: str) -> None:
 
     Args:
         holds: whether the promise is kept.
-        promise: what was expected, in words.
-        found: what was found instead.
-        remedy: what to do.
+        promise: the expectation in words, for the message.
+        found: the thing that was found instead, for the message.
+        remedy: the sentence of the message that says what to do.
 
     Raises:
         ContractError: the promise is not kept.
@@ -59,17 +59,17 @@ def require(holds: Any, promise: str, *, found: object, remedy: str) -> None:
 
 
 def distance(ours: PyTree, others: PyTree) -> float:
-    """‖ours - others‖ / ‖others‖ over all leaves of two trees.
+    """The relative distance of two trees over all leaves, ‖ours - others‖ / ‖others‖.
 
     Args:
         ours: the tree to compare.
         others: the tree to compare with.
 
     Returns:
-        The relative distance; absolute where the second tree is zero.
+        The relative distance; the absolute distance where every number of `others` is zero.
 
     Raises:
-        ContractError: trees of different structures.
+        ContractError: the trees have different structures.
     """
     structures = [jax.tree.structure(tree) for tree in (ours, others)]
     require(
@@ -87,10 +87,24 @@ def distance(ours: PyTree, others: PyTree) -> float:
 
 
 def all_finite(tree: PyTree) -> bool:
-    """Whether every number of a tree is finite."""
+    """Whether every number of a tree is finite.
+
+    Args:
+        tree: the tree of arrays.
+
+    Returns:
+        False where a number is NaN or infinite.
+    """
     return all(bool(np.isfinite(np.asarray(leaf, float)).all()) for leaf in jax.tree.leaves(tree))
 
 
 def shapes(tree: PyTree) -> PyTree:
-    """Shape and dtype of every leaf, as text."""
+    """Shape and dtype of every leaf, as text.
+
+    Args:
+        tree: the tree of arrays.
+
+    Returns:
+        A tree like `tree` of texts such as `"float32[2, 3]"`.
+    """
     return jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree)
