@@ -138,8 +138,8 @@ def agrees_with_finite_differences(case: MethodCase) -> None:
         ahead, behind = (
             float(value(jax.tree.map(lambda p, d, s=s: p + s * size * d, params, direction))) for s in (1, -1)
         )
-        slopes = jax.tree.map(lambda g, d: jnp.sum(g * d), grads, direction)
-    expected, found = (ahead - behind) / (2 * size), float(sum(jax.tree.leaves(slopes)))
+        slopes = jax.tree.map(lambda g, d: float(jnp.sum(g * d)), grads, direction)
+    expected, found = (ahead - behind) / (2 * size), sum(jax.tree.leaves(slopes))
     require(
         abs(found - expected) <= DIFFERENCE_TOLERANCE * abs(expected),
         f"the directional derivative {expected:.9g} of finite differences",
