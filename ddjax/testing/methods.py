@@ -37,8 +37,8 @@ class MethodCase:
         method: the method to check.
         form: a small form of φ that the method accepts.
         data: the small real data.
-        smooth: the same method with a network without kinks (tanh instead of ReLU), for finite differences;
-            by default the method itself.
+        smooth: a function that makes the same method with a network without kinks (tanh instead of ReLU), for
+            finite differences; called where float64 is enabled. By default the method itself is taken.
         refused_form: a form that the method cannot use; by default `form` without learning rates where it has
             them, and with learning rates where it has none.
     """
@@ -46,7 +46,7 @@ class MethodCase:
     method: Method
     form: Form
     data: Dataset
-    smooth: Method | None = None
+    smooth: Callable[[], Method] | None = None
     refused_form: Form | None = None
 
     @functools.cached_property
@@ -126,9 +126,8 @@ def is_finite_and_differentiable(case: MethodCase) -> None:
 
 def agrees_with_finite_differences(case: MethodCase) -> None:
     """The gradient agrees with the slope of the loss along a random direction, in float64."""
-    method = case.smooth or case.method
     with double():
-        loss, params = case.loss(method)
+        loss, params = case.loss(case.smooth() if case.smooth else case.method)
         grads = jax.jit(jax.grad(lambda p: loss(p)[0]))(params)
         leaves, structure = jax.tree.flatten(params)
         keys = jax.random.split(jax.random.key(5), len(leaves))
