@@ -105,7 +105,7 @@ def _accuracy(predict: Callable[[jax.Array], jax.Array], data: Chunks) -> jax.Ar
         return jnp.sum(jnp.argmax(predict(data.encoding.encode(raw)), -1) == labels)
 
     total = jnp.sum(jax.lax.map(correct, (data.raw, data.labels)))
-    return 100.0 * total.astype(float) / data.size
+    return 100.0 * total.astype(float) / data.size.astype(float)
 
 
 @functools.partial(jax.jit, static_argnames=("network", "inits", "recipe", "runs_per_chunk"))

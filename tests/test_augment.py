@@ -230,7 +230,7 @@ def test_derivatives_of_first_and_second_order_agree_with_finite_differences():
 
     def loss(images):
         images = jax.vmap(mirrored.apply, in_axes=(None, 0))(shift, augmentation.apply(draw, images))
-        return jnp.sum(jnp.sin(images) * jnp.arange(6)[:, None, None])
+        return jnp.sum(jnp.sin(images) * jnp.arange(6.0)[None, :, None, None])
 
     def slope(images):
         return jnp.vdot(jax.grad(loss)(images), directions[0])

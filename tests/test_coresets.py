@@ -367,7 +367,7 @@ NAN = np.full((4, 2), np.nan)
             lambda g: coresets.embeddings(
                 networks.from_functions(
                     lambda key: {"b": jnp.zeros(3)},
-                    lambda p, x: p["b"] + x.sum((1, 2, 3))[:, None],
+                    lambda p, x: p["b"][None] + x.sum((1, 2, 3))[:, None],
                     (8, 8, 1),
                     3,
                 ),

@@ -108,7 +108,7 @@ def forgetting(
         logits, _ = aux
         now = jnp.argmax(logits, -1) == data.labels[rows]
         return _Seen(
-            events=record.events.at[rows].add(record.right[rows] & ~now),
+            events=record.events.at[rows].add((record.right[rows] & ~now).astype(jnp.int32)),
             right=record.right.at[rows].set(now),
             learned=record.learned.at[rows].set(record.learned[rows] | now),
             shares=record.shares.at[record.step].set(now.mean()),

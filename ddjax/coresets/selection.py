@@ -151,12 +151,13 @@ def facility_location(points: np.ndarray, count: int) -> np.ndarray:
 @functools.partial(jax.jit, static_argnums=1)
 def _facilities(points: jax.Array, count: int) -> jax.Array:
     squares = jnp.sum(points**2, 1)
-    distances = squares[:, None] + squares - 2 * jnp.matmul(points, points.T, precision=lax.Precision.HIGHEST)
+    products = jnp.matmul(points, points.T, precision=lax.Precision.HIGHEST)
+    distances = squares[:, None] + squares[None] - 2 * products
     distances = jnp.sqrt(jnp.maximum(distances, 0)) * (1 - jnp.eye(len(points), dtype=points.dtype))
 
     def select(carry: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         nearest, is_left = carry
-        gains = jnp.sum(jnp.maximum(nearest - distances, 0), 1)
+        gains = jnp.sum(jnp.maximum(nearest[None] - distances, 0), 1)
         best = jnp.argmax(jnp.where(is_left, gains, -1))
         return (jnp.minimum(nearest, distances[best]), is_left.at[best].set(False)), best
 

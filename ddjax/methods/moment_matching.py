@@ -1,7 +1,7 @@
 """Distillation by matching first and second moments of embeddings, class by class, under random networks.
 
-Distribution matching compares class means alone; here the mean squares of the features are compared too: they
-tell how far the images of a class are spread.
+Distribution matching compares class means alone; here the root mean squares of the features are compared too:
+they tell how far the images of a class are spread.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from ddjax.methods.starts import WithPool, assets_of, parted, theta
 from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Method, Network, Params, Recipe, Schedule
 
+EPSILON = 1e-6
+"""Added to mean squares, so that the root of a dead unit's has a derivative."""
+
 
 class MomentInfo(NamedTuple):
     """Diagnostics of one outer step.
 
     Attributes:
         first: `[K]`, the squared distance of the mean features of each class.
-        second: `[K]`, the squared distance of the mean squared features of each class.
+        second: `[K]`, the squared distance of the root mean squared features of each class.
     """
 
     first: jax.Array
@@ -58,9 +61,11 @@ def moment_matching(
     weight: float = 1.0,
     recipe: Recipe | None = None,
 ) -> Method:
-    """The squared distances between class means of real and distilled features, and of their squares.
+    """The squared distances between class means of real and distilled features, and root mean squares.
 
-        L(φ) = E_θ0 Σ_k ‖ mean ψ(x) - mean ψ(x̃) ‖² + w ‖ mean ψ(x)² - mean ψ(x̃)² ‖²,   x, x̃ of class k
+        L(φ) = E_θ0 Σ_k ‖ mean ψ(x) - mean ψ(x̃) ‖² + w ‖ rms ψ(x) - rms ψ(x̃) ‖²,   x, x̃ of class k
+
+    with rms ψ = √(mean ψ² + ε), in the units of the features, so that no gradient grows with their cube.
 
     Args:
         network: a network that says what its last layer sees (`Network.embed`), ψ.
@@ -113,8 +118,10 @@ def moment_matching(
         inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
         labels = schedule.labels.reshape(len(inputs), -1)
         wanted = jax.lax.stop_gradient(real_moments(params, real))
-        distances = (wanted - class_means(moments(network, params, inputs), labels)) ** 2
-        first, second = (half.sum(-1) for half in jnp.split(distances, 2, axis=-1))
+        found = class_means(moments(network, params, inputs), labels)
+        (mean, square), (our_mean, our_square) = (jnp.split(m, 2, axis=-1) for m in (wanted, found))
+        first = jnp.sum((mean - our_mean) ** 2, -1)
+        second = jnp.sum((jnp.sqrt(square + EPSILON) - jnp.sqrt(our_square + EPSILON)) ** 2, -1)
         return jnp.sum(first) + weight * jnp.sum(second), MomentInfo(first, second)
 
     return Method(

@@ -82,7 +82,7 @@ REFUSED: Cases = {
     ),
     "a split of flat images": (
         lambda g: data.Split(np.zeros((3, 4)), np.zeros(3, int), PLAIN),
-        "got (3, 4), (3,)",
+        "got float64[3, 4]",
         "Use ddjax.data.from_arrays",
     ),
     "an empty split": (
