@@ -108,7 +108,7 @@ def unrolled_outer(
     Raises:
         ValueError: fewer steps than one, `lr` not positive, or `lr_of_lrs` negative.
     """
-    lr = LR if lr is None else lr
+    lr = _rate(lr, LR)
     checks.at_least("num_outer_steps", num_outer_steps, 1)
     checks.at_least("lr_of_lrs", lr_of_lrs, 0, integer=False)
     of_lrs = optax.adam(optax.cosine_decay_schedule(lr_of_lrs, num_outer_steps))
@@ -129,7 +129,7 @@ def original_outer(steps_between: int, *, lr: float | None = None) -> Outer:
     Raises:
         ValueError: fewer steps than one, or a rate that is not positive.
     """
-    lr = 0.01 if lr is None else lr
+    lr = _rate(lr, 0.01)
     facts = {"outer_optimizer": f"adam(0.5, 0.999), halved every {steps_between} steps", "outer_lr": lr}
     return Outer(adam_halving(steps_between, lr=lr), None, facts)
 
@@ -146,4 +146,17 @@ def matching_outer(lr: float) -> Outer:
     Raises:
         ValueError: a rate that is not positive.
     """
+    lr = _rate(lr, lr)
     return Outer(sgd_momentum(lr=lr), None, {"outer_optimizer": "sgd, momentum 0.5", "outer_lr": lr})
+
+
+def _rate(given: float | None, published: float) -> float:
+    """The rate at the start, by the name that users know it by.
+
+    Raises:
+        ValueError: a given rate that is not positive.
+    """
+    if given is None:
+        return published
+    checks.positive("outer_lr", given)
+    return given

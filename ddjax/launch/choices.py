@@ -256,23 +256,6 @@ def initial_images(
     return forms.by_step(images, steps)
 
 
-def outer_rate(given: float | None) -> float | None:
-    """The learning rate of the distilled images at the first outer step.
-
-    Args:
-        given: the value of `--outer_lr`; None where the flag is not given.
-
-    Returns:
-        The given rate; None for the method's own.
-
-    Raises:
-        ValueError: the given rate is not above zero.
-    """
-    if given is not None:
-        checks.positive("outer_lr", given)
-    return given
-
-
 def bounded(outer: Outer, clip_norm: float | None) -> Outer:
     """The outer optimiser with the bound on the gradient's norm that a flag asks for.
 

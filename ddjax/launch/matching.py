@@ -15,7 +15,6 @@ from ddjax.launch.choices import (
     build_network,
     choose_network,
     initial_images,
-    outer_rate,
     trained_recipe,
 )
 from ddjax.launch.settings import Matching
@@ -99,7 +98,7 @@ def matching_parts(
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     method = method_of(Matched(network, distribution, recipe, augmentation(config.augment, data)))
     steps = config.num_outer_steps or num_outer_steps
-    outer = bounded(method.outer(steps, lr=outer_rate(config.outer_lr)), config.clip_norm)
+    outer = bounded(method.outer(steps, lr=config.outer_lr), config.clip_norm)
     chosen = {
         **outer.facts,
         **(resolved or {}),

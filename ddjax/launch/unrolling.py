@@ -15,7 +15,6 @@ from ddjax.launch.choices import (
     build_network,
     choose_network,
     initial_images,
-    outer_rate,
 )
 from ddjax.launch.settings import Unrolled
 from ddjax.launch.types import Facts, Layout, Parts
@@ -40,7 +39,7 @@ def outer_of(config: Unrolled, method: Method, num_images: int) -> tuple[Outer, 
     Raises:
         ValueError: the learning rate of the flags is not above zero.
     """
-    lr = outer_rate(config.outer_lr)
+    lr = config.outer_lr
     if config.original:
         epoch = max(1, num_images // config.batch_size)
         steps, outer = config.num_outer_steps or 400 * epoch, optimizers.original_outer(40 * epoch, lr=lr)
