@@ -2,13 +2,13 @@
 
     from ddjax import testing
 
-    testing.check_method(testing.MethodCase(my_method, my_form, small_data))
+    testing.check_method(testing.MethodCase(make_my_method, my_form, small_data))
 
 or under pytest, where each promise is a test with a name:
 
     @pytest.mark.parametrize("check", testing.METHOD_CHECKS)
     def test_my_method(check):
-        testing.METHOD_CHECKS[check](testing.MethodCase(my_method, my_form, small_data))
+        testing.METHOD_CHECKS[check](testing.MethodCase(make_my_method, my_form, small_data))
 
 A check of a promise that is not kept raises a `ContractError`, which says what was expected, what was found
 and what to do.

@@ -34,7 +34,8 @@ class MethodCase:
     """A method to check, with a small form of φ and small real data.
 
     Attributes:
-        method: the method to check.
+        build: a function that makes the method to check; called once as JAX is set, and once where float64 is
+            enabled.
         form: a small form of φ that the method accepts.
         data: the small real data.
         smooth: a function that makes the same method with a network without kinks (tanh instead of ReLU), for
@@ -43,11 +44,22 @@ class MethodCase:
             them, and with learning rates where it has none.
     """
 
-    method: Method
+    build: Callable[[], Method]
     form: Form
     data: Dataset
     smooth: Callable[[], Method] | None = None
     refused_form: Form | None = None
+
+    @functools.cached_property
+    def method(self) -> Method:
+        """The method."""
+        return self.build()
+
+    @functools.cached_property
+    def doubled(self) -> Method:
+        """The method, made where float64 is enabled."""
+        with double():
+            return self.build()
 
     @functools.cached_property
     def real(self) -> Dataset:
@@ -90,7 +102,7 @@ class MethodCase:
         """
         done = distill(
             self.real,
-            self.method,
+            self.doubled,
             key=jax.random.key(0),
             num_outer_steps=3,
             form=self.form,
@@ -127,7 +139,7 @@ def is_finite_and_differentiable(case: MethodCase) -> None:
 def agrees_with_finite_differences(case: MethodCase) -> None:
     """The gradient agrees with the slope of the loss along a random direction, in float64."""
     with double():
-        loss, params = case.loss(case.smooth() if case.smooth else case.method)
+        loss, params = case.loss(case.smooth() if case.smooth else case.doubled)
         grads = jax.jit(jax.grad(lambda p: loss(p)[0]))(params)
         leaves, structure = jax.tree.flatten(params)
         keys = jax.random.split(jax.random.key(5), len(leaves))
@@ -150,7 +162,7 @@ def agrees_with_finite_differences(case: MethodCase) -> None:
 def is_the_same_without_jit(case: MethodCase) -> None:
     """Loss, diagnostics and gradient are the same with and without jit, in float64."""
     with double():
-        loss, params = case.loss(case.method)
+        loss, params = case.loss(case.doubled)
         plain = jax.value_and_grad(loss, has_aux=True)(params)
         jitted = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
         found = distance(jitted, plain)

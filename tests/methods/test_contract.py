@@ -58,6 +58,12 @@ def mlp() -> Network:
     return networks.mlp(SHAPE, CLASSES, widths=(16,))
 
 
+def built(name: str) -> Method:
+    """A row with a small network."""
+    net = mlp()
+    return TABLE[name](net, inits.random(net))
+
+
 def kinkless(name: str) -> Method:
     """A row with a network whose gradient finite differences can find."""
     net = networks.convnet(SHAPE, CLASSES, depth=1, width=4, activation="tanh")
@@ -71,9 +77,8 @@ def form_for(method: Method) -> Form:
 @functools.cache
 def case(name: str) -> MethodCase:
     """A row as the suite takes it; what one check computes the next one finds."""
-    net = mlp()
-    method = TABLE[name](net, inits.random(net))
-    return MethodCase(method, form_for(method), three_digits(), functools.partial(kinkless, name))
+    make = functools.partial(built, name)
+    return MethodCase(make, form_for(make()), three_digits(), functools.partial(kinkless, name))
 
 
 @pytest.fixture(params=TABLE)
@@ -157,7 +162,7 @@ def towards_zero(**changed) -> Method:
 
 
 def test_a_user_s_method_passes():
-    testing.check_method(MethodCase(towards_zero(), small_form(inner_lr=None), three_digits()))
+    testing.check_method(MethodCase(towards_zero, small_form(inner_lr=None), three_digits()))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +195,9 @@ def test_a_user_s_method_passes():
     ],
 )
 def test_a_broken_method_fails_and_says_why(broken, message):
-    broken_case = MethodCase(towards_zero(**broken), small_form(inner_lr=None), three_digits())
+    broken_case = MethodCase(
+        functools.partial(towards_zero, **broken), small_form(inner_lr=None), three_digits()
+    )
     with pytest.raises(testing.ContractError, match=message):
         testing.check_method(broken_case)
 
