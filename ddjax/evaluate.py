@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,18 @@ class Evaluation(NamedTuple):
         """
         values = np.asarray(values, np.float64)
         return cls(float(values.mean()), float(values.std()), values)
+
+    @classmethod
+    def pooled(cls, scores: Sequence[Mapping[str, Any]]) -> Evaluation:
+        """Several scores as one.
+
+        Args:
+            scores: scores as `as_dict` returns them.
+
+        Returns:
+            The score over all their values.
+        """
+        return cls.of(np.concatenate([score["values"] for score in scores]))
 
     def as_dict(self) -> dict[str, object]:
         """The evaluation as a dictionary for JSON, with the keys mean, std, n and values."""

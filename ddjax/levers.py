@@ -32,7 +32,7 @@ class Lever(NamedTuple):
     """A change that was compiled and takes less memory.
 
     Attributes:
-        change: it.
+        change: the settings that were changed.
         estimate: of the compiled program.
     """
 

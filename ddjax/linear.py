@@ -304,6 +304,27 @@ def distil(
     return Points(inputs, targets, lr), float(loss)
 
 
+def distributions(num_features: int, seed: int) -> dict[str, Initials]:
+    """The three p(θ0): any θ0, an affine set of a quarter of the dimensions, and a single θ0.
+
+    Args:
+        num_features: D, the number of weights.
+        seed: the seed of the affine set and of the single θ0.
+
+    Returns:
+        The distributions, by name.
+    """
+    rng = np.random.default_rng(seed)
+    dimensions = max(1, num_features // 4)
+    basis, _ = np.linalg.qr(rng.normal(size=(num_features, dimensions)))
+    centre = rng.normal(size=num_features)
+    return {
+        "any initial weights": Initials(np.zeros(num_features), np.eye(num_features)),
+        f"an affine set of {dimensions} dimension(s)": Initials(centre, basis),
+        "one set of initial weights": Initials(centre, np.zeros((num_features, 0))),
+    }
+
+
 __all__ = [
     "Initials",
     "Points",

@@ -196,7 +196,7 @@ class Trial(NamedTuple):
     """A plan that was tried.
 
     Attributes:
-        plan: it.
+        plan: the plan that was tried.
         milliseconds: of one outer step; None where it was passed over.
         cost: of the compiled program; None where it did not compile.
         passed_over: why it was; None where it was timed.
@@ -222,7 +222,7 @@ def trial(
     Args:
         problem: what one step computes, as the plan says.
         plan: the plan.
-        site: where.
+        site: the devices and data to run on.
         limit: bytes on one device; a program that needs more is not started.
         seconds: how long to time, at least one step after a first one that warms up.
 
@@ -285,7 +285,7 @@ def tune(
     Args:
         build: the problem of a plan.
         start: tried first.
-        site: where.
+        site: the devices and data to run on.
         free: the choices that may differ from `start`.
         limit: bytes on one device.
         seconds: how long each is timed.

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
-from ddjax import checks
-from ddjax.data import Split, to_device
+from ddjax import checks, files, pool
+from ddjax.data import Dataset, Split, to_device
 from ddjax.engine import compiler_options
-from ddjax.evaluate import check_split
+from ddjax.evaluate import Judge, check_split
+from ddjax.pool import Pool
+from ddjax.recipes import Train
 from ddjax.training import Examples, class_loss, fit
 from ddjax.types import InitDistribution, Network, Params, RealData
 
@@ -120,4 +128,61 @@ def _trainer(network: Network, inits: InitDistribution, training: Training, at_o
     return train
 
 
-__all__ = ["Training", "nets_at_once", "pretrain"]
+def pretrain_in_parts(
+    network: Network,
+    inits: InitDistribution,
+    data: Dataset,
+    training: Training,
+    *,
+    seed: int,
+    total: int,
+    size: int,
+    folder: Path,
+    facts: Mapping[str, Any],
+    listener: Callable[[Pool, int, int, float], None] = lambda members, done, total, left: None,
+) -> list[Pool]:
+    """A pool of networks, trained a few at a time; parts that an earlier start has trained are read again.
+
+    Args:
+        network: the network to train.
+        inits: p(θ0).
+        data: the real data; trained on the training split, scored on the test split.
+        training: the settings of each training.
+        seed: the seed of initial weights and orders of images; network i depends on seed and i alone.
+        total: the number of networks.
+        size: the number of networks that are trained before the next save.
+        folder: the directory of the parts.
+        facts: what the file of each part says of its networks.
+        listener: called after each part with its networks, the numbers done and in all, and the seconds that
+            the rest is likely to take.
+
+    Returns:
+        The parts of the pool, in the order of their networks.
+
+    Raises:
+        ValueError: the images do not fit the network, or are fewer than a batch; or a damaged part.
+        OSError: a part could not be written.
+    """
+    files.make_directory(folder)
+    files.remove_temporaries(folder)
+    judge = Judge(network, inits, Train(), data.test)
+    found, began, trained = [], time.monotonic(), 0
+    while (done := sum(map(len, found))) < total:
+        path = folder / f"{done:06d}.npz"
+        if path.exists():
+            found.append(pool.load(path).fit(network))
+            continue
+        count = min(size, total - done)
+        numbers = jnp.arange(done, done + count)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
+        params = pretrain(network, inits, data.train, training, keys=keys)
+        percent = np.asarray(judge.untrained(params), np.float32)
+        found.append(Pool(jax.device_get(params), count, percent, facts))
+        pool.save(path, found[-1])
+        trained += count
+        left = (time.monotonic() - began) / trained * (total - done - count)
+        listener(found[-1], done + count, total, left)
+    return found
+
+
+__all__ = ["Training", "nets_at_once", "pretrain", "pretrain_in_parts"]

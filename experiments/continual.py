@@ -35,7 +35,7 @@ from ddjax import artifact, checks, coresets, figures, networks, report
 from ddjax.data import Dataset, Stream, in_tasks
 from ddjax.launch import Keys, Launcher, Scores, once, results
 from ddjax.launch.choices import load_data
-from ddjax.launch.flags import ConfigT, flag, flag_like, listed
+from ddjax.launch.flags import flag, flag_like, listed, shared
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
 from ddjax.networks.ops import CONV_FORMS
 from experiments import coreset, distribution_matching, gradient_matching
@@ -113,20 +113,6 @@ def stream_of(config: Config) -> Stream:
     tasks = in_tasks(data, config.num_tasks, seed=config.seed if config.shuffled else None)
     coresets.check_enough(data.train, config.images_per_class, data.num_classes)
     return tasks
-
-
-def shared(config: Config, other: type[ConfigT]) -> ConfigT:
-    """The settings of another launcher: those that both launchers have, and the other launcher's defaults.
-
-    Args:
-        config: the settings of this launcher.
-        other: the dataclass of the other launcher's settings.
-
-    Returns:
-        The settings of the other launcher.
-    """
-    names = {field.name for field in dataclasses.fields(other)} & set(vars(config))
-    return other(**{name: getattr(config, name) for name in names})
 
 
 def task_of(config: Config, data: Dataset) -> coreset.Task:

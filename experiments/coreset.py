@@ -31,7 +31,14 @@ from ddjax.coresets import BY_FEATURES, SELECTIONS, Coreset, Learned
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, Judge, check_split
 from ddjax.launch import Keys, Launcher, Layout, Scores, once, results
-from ddjax.launch.choices import build_network, choose_network, load_data, runs_at_once, trained_recipe
+from ddjax.launch.choices import (
+    build_network,
+    choose_network,
+    load_data,
+    other_network,
+    runs_at_once,
+    trained_recipe,
+)
 from ddjax.launch.flags import flag, flag_like, listed
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
 from ddjax.networks.ops import CONV_FORMS
@@ -133,7 +140,7 @@ def task_of(config: Config, data: Dataset) -> Task:
     choice = choose_network(config, data)
     network, feature_network = (
         build_network(one, data, conv_form=config.conv_form)
-        for one in (choice, feature_choice(config, otherwise=choice))
+        for one in (choice, other_network(choice, name=config.feature_network, width=config.feature_width))
     )
     check_split(data.test, network)
     recipe = trained_recipe(
@@ -144,25 +151,6 @@ def task_of(config: Config, data: Dataset) -> Task:
     )
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     return Task(config, data, network, distribution, recipe, feature_network, choice[1], Keys.of(config.seed))
-
-
-def feature_choice(
-    config: Config, *, otherwise: tuple[str, Mapping[str, Any]]
-) -> tuple[str, Mapping[str, Any]]:
-    """The name and settings of the network that gives the features.
-
-    Args:
-        config: the settings.
-        otherwise: the name and settings to take where the flags name no such network.
-
-    Returns:
-        The name and the settings.
-    """
-    name, settings = otherwise
-    if config.feature_network not in (None, name):
-        name, settings = str(config.feature_network), {}
-    width = {} if config.feature_width is None else {"width": config.feature_width}
-    return name, {**settings, **width}
 
 
 def learned_of(task: Task) -> Learned:

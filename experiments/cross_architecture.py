@@ -27,18 +27,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from ddjax import checks, inits, networks, recipes, report
 from ddjax.data import Dataset
 from ddjax.evaluate import check_fits, check_split, evaluate
-from ddjax.launch import Keys, Launcher, Scores, check_workdir, once, results
+from ddjax.launch import Keys, Launcher, Scores, artifacts, check_workdir, once, results
 from ddjax.launch.choices import runs_at_once, strategy
 from ddjax.launch.flags import flag, flag_like, listed
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
 from ddjax.recipes import Train
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
-from experiments import evaluate as evaluation
 
 OTHERWISE = "pytorch"
 """The initial weights for an artifact that does not say which it was distilled with."""
@@ -111,51 +108,6 @@ class Matrix(NamedTuple):
     inits: Mapping[tuple[str, str], InitDistribution]
 
 
-def _evaluation(config: Config, path: str) -> evaluation.Config:
-    """The settings of `experiments.evaluate` for one artifact."""
-    form = {name: getattr(config, name) for name in ("dataset", "data_dir", "resize", "channels")}
-    return evaluation.Config(artifact=path, baselines=False, **form)
-
-
-def network_of(text: str, data: Dataset) -> Network:
-    """A network of `--networks` for the images and classes of a data set.
-
-    Args:
-        text: `"name"` or `"name:setting=value:setting=value"`. A value is a whole number, several whole
-            numbers with `x` between them, or a name.
-        data: the data set that the network must fit.
-
-    Returns:
-        The network.
-
-    Raises:
-        ValueError: there is no such network or setting, or the network does not fit the images.
-    """
-    name, *given = text.split(":")
-    settings = {}
-    for one in given:
-        setting, _, value = one.partition("=")
-        if setting in evaluation.FROM_ELSEWHERE or not value:
-            raise ValueError(
-                f"networks: {text}: expected settings as in convnet:depth=2:width=64; got {one!r}. Give the "
-                "network's own, each with its value."
-            )
-        settings[setting] = _value(value)
-    try:
-        return networks.by_name(name, data.image_shape, data.num_classes, **settings)
-    except ValueError as error:
-        raise ValueError(f"networks: {text}: {error}") from error
-
-
-def _value(text: str) -> int | str | tuple[int, ...]:
-    """`64`, `(64, 32)` of `"64x32"`, `(64,)` of `"64x"`, or the text itself."""
-    parts = text.removesuffix("x").split("x")
-    if not all(part.isdecimal() for part in parts):
-        return text
-    numbers = tuple(int(part) for part in parts)
-    return numbers if "x" in text else numbers[0]
-
-
 def recipe_of(config: Config, own: Recipe, data: Dataset) -> Recipe:
     """The recipe that is followed for an artifact.
 
@@ -213,8 +165,9 @@ def prepare(config: Config) -> Matrix:
     if config.init is not None:
         checks.choice("init", config.init, inits.SCHEMES)
     rows, data = [], None
+    form = DataChoice(resize=config.resize, channels=config.channels)
     for path in paths:
-        distilled, own_data = evaluation.prepare(_evaluation(config, path))
+        distilled, own_data = artifacts.opened(path, form, dataset=config.dataset, data_dir=config.data_dir)
         data = data or own_data
         remedy = "Compare artifacts of one data set, or give --dataset=..., the data to test all of them on."
         checks.equal(f"{path}: dataset", own_data.name, data.name, remedy=remedy)
@@ -226,7 +179,7 @@ def prepare(config: Config) -> Matrix:
             f"{given[0]}: expected an artifact that networks are trained on; got schedules alone, which are "
             "replayed as they are. Leave it out, or give --protocol=train."
         )
-    columns = {title: network_of(title, data) for title in titles}
+    columns = {title: networks.by_text(title, data.image_shape, data.num_classes) for title in titles}
     for network in columns.values():
         check_split(data.test, network)
         for row in rows:
@@ -309,7 +262,7 @@ def measure(config: Config, matrix: Matrix, scores: Scores) -> dict[str, Any]:
             scores.add(name, {**score.as_dict(), **facts})
     found = {
         "protocol": config.protocol,
-        "networks": {title: _num_weights(network) for title, network in matrix.columns.items()},
+        "networks": {title: networks.num_weights(network) for title, network in matrix.columns.items()},
         "artifacts": {row.path: _facts(row) for row in matrix.rows},
         "matrix": {
             row.path: {title: scores.known[cell_name(row, title)] for title in matrix.columns}
@@ -318,11 +271,6 @@ def measure(config: Config, matrix: Matrix, scores: Scores) -> dict[str, Any]:
     }
     seconds = {"total": time.monotonic() - began}
     return results.record("cross_architecture", matrix.data.name, found, seconds=seconds, seed=config.seed)
-
-
-def _num_weights(network: Network) -> int:
-    weights = jax.eval_shape(network.init, jax.random.key(0))
-    return sum(leaf.size for leaf in jax.tree.leaves(weights))
 
 
 def _facts(row: Row) -> dict[str, Any]:

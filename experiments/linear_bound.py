@@ -63,27 +63,6 @@ def problem_of(config: Config) -> Problem:
     return linear.whitened(train.images[kept], parity, num_features=config.num_features)
 
 
-def distributions(num_features: int, seed: int) -> dict[str, Initials]:
-    """The three p(θ0): any θ0, an affine set of a quarter of the dimensions, and a single θ0.
-
-    Args:
-        num_features: D, the number of weights.
-        seed: the seed of the affine set and of the single θ0.
-
-    Returns:
-        The distributions, by name.
-    """
-    rng = np.random.default_rng(seed)
-    dimensions = max(1, num_features // 4)
-    basis, _ = np.linalg.qr(rng.normal(size=(num_features, dimensions)))
-    centre = rng.normal(size=num_features)
-    return {
-        "any initial weights": Initials(np.zeros(num_features), np.eye(num_features)),
-        f"an affine set of {dimensions} dimension(s)": Initials(centre, basis),
-        "one set of initial weights": Initials(centre, np.zeros((num_features, 0))),
-    }
-
-
 def measure(
     problem: Problem, initials: Initials, num_points: int, *, config: Config, key: jax.Array
 ) -> dict[str, Any]:
@@ -195,7 +174,9 @@ def analyse(config: Config, problem: Problem) -> dict[str, Any]:
     began = time.monotonic()
     families = {}
     with jax.enable_x64(True):
-        for index, (name, initials) in enumerate(distributions(config.num_features, config.seed).items()):
+        for index, (name, initials) in enumerate(
+            linear.distributions(config.num_features, config.seed).items()
+        ):
             rows = []
             for num_points in range(1, (config.max_points or config.num_features + 2) + 1):
                 key = jax.random.fold_in(jax.random.key(config.seed), 1000 * index + num_points)

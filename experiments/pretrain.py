@@ -21,18 +21,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from ddjax import files, inits, pool, report
+from ddjax import inits, pool, report
 from ddjax.data import Dataset
-from ddjax.evaluate import Evaluation, Judge, check_split
+from ddjax.evaluate import Evaluation, check_split
 from ddjax.launch import DataChoice, Launcher, Where, flag, flag_like, open_workdir, read_object, results
 from ddjax.launch.choices import build_network, choose_network, load_data
 from ddjax.pool import Pool
-from ddjax.pretrain import Training, pretrain
-from ddjax.recipes import Train
+from ddjax.pretrain import Training, pretrain_in_parts
 from ddjax.types import InitDistribution, Network
 from ddjax.workdir import held
 
@@ -128,53 +123,10 @@ def prepare(config: Config) -> _Job:
     return job
 
 
-def train_some(job: _Job, first: int, count: int) -> Pool:
-    """Networks `first` to `first + count - 1` of the pool, with their accuracies on the test split.
-
-    Args:
-        job: the networks to train, and the data.
-        first: the number of the first network, from 0.
-        count: the number of networks.
-
-    Returns:
-        The part of the pool.
-    """
-    numbers = jnp.arange(first, first + count)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(job.config.seed), numbers)
-    params = pretrain(job.network, job.inits, job.data.train, job.training, keys=keys)
-    percent = Judge(job.network, job.inits, Train(), job.data.test).untrained(params)
-    return Pool(jax.device_get(params), count, np.asarray(percent, np.float32), job.facts)
-
-
-def parts_of(job: _Job) -> list[Pool]:
-    """All networks of the pool in their order; those that an earlier start has trained are read from disk.
-
-    Args:
-        job: the networks to train, and the data.
-
-    Returns:
-        The parts of the pool.
-    """
-    folder = job.directory / "parts"
-    files.make_directory(folder)
-    files.remove_temporaries(folder)
-    found, began, trained = [], time.monotonic(), 0
-    while (done := sum(map(len, found))) < job.total:
-        path = folder / f"{done:06d}.npz"
-        if path.exists():
-            found.append(pool.load(path).fit(job.network))
-            continue
-        count = min(job.config.nets_per_chunk, job.total - done)
-        found.append(train_some(job, done, count))
-        pool.save(path, found[-1])
-        trained += count
-        left = (time.monotonic() - began) / trained * (job.total - done - count)
-        print(
-            f"{done + count} of {job.total} networks, test accuracy {found[-1].accuracy.mean():.2f} %, "
-            f"{left:.0f} s left",
-            flush=True,
-        )
-    return found
+def show(members: Pool, done: int, total: int, left: float) -> None:
+    """Print how far a pool has come: its last networks, the numbers done and in all, the seconds left."""
+    accuracy = f"test accuracy {members.accuracy.mean():.2f} %"
+    print(f"{done} of {total} networks, {accuracy}, {left:.0f} s left", flush=True)
 
 
 def scores(members: Pool) -> dict[str, Any]:
@@ -231,7 +183,19 @@ def run(config: Config) -> dict[str, Any]:
             return result
         size = f"{len(job.data.train)} images of {job.data.name}"
         print(f"{job.total} networks, {job.network.name}, each on {size}", flush=True)
-        members = pool.joined(parts_of(job), num_train=config.num_train, metadata=job.facts)
+        parts = pretrain_in_parts(
+            job.network,
+            job.inits,
+            job.data,
+            job.training,
+            seed=config.seed,
+            total=job.total,
+            size=config.nets_per_chunk,
+            folder=job.directory / "parts",
+            facts=job.facts,
+            listener=show,
+        )
+        members = pool.joined(parts, num_train=config.num_train, metadata=job.facts)
         pool.save(job.directory / "pool.npz", members)
         seconds = {"total": time.monotonic() - began}
         result = {"experiment": "pretrain", **job.facts, **scores(members), "seconds": seconds}

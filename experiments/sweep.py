@@ -20,8 +20,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ddjax import checks, figures, report
 from ddjax.evaluate import Evaluation
 from ddjax.launch import Launcher, Unrolled, flag, flag_like, numbers, results, tell
@@ -137,9 +135,9 @@ def gathered(config: Config, records: Sequence[tuple[Cell, Mapping[str, Any]]]) 
             {
                 "value": value,
                 "images": found[0]["layout"]["images"],
-                "test_accuracy": pooled([record["test_accuracy"] for record in found]),
+                "test_accuracy": Evaluation.pooled([record["test_accuracy"] for record in found]).as_dict(),
                 "baselines": {
-                    name: pooled([record["baselines"][name] for record in found])
+                    name: Evaluation.pooled([record["baselines"][name] for record in found]).as_dict()
                     for name in COMPARED
                     if all(name in (record["baselines"] or {}) for record in found)
                 },
@@ -158,18 +156,6 @@ def gathered(config: Config, records: Sequence[tuple[Cell, Mapping[str, Any]]]) 
         "seeds": sorted({cell.seed for cell, _ in records}),
         **results.made_on(),
     }
-
-
-def pooled(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The values of several scores as one score.
-
-    Args:
-        scores: the scores.
-
-    Returns:
-        The score.
-    """
-    return Evaluation.of(np.concatenate([score["values"] for score in scores])).as_dict()
 
 
 def draw(path: Path, record: Mapping[str, Any]) -> None:

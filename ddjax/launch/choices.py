@@ -102,6 +102,25 @@ def choose_network(
     return str(config.network), (fitting if config.network == "convnet" else {}) | chosen
 
 
+def other_network(
+    choice: tuple[str, Mapping[str, Any]], *, name: str | None, width: int | None
+) -> tuple[str, Mapping[str, Any]]:
+    """The name and settings of a second network.
+
+    Args:
+        choice: the name and settings of the first network, which the second is like unless flags differ.
+        name: the name that flags give the second network; None where they give none.
+        width: the channels of its layers; None for its own.
+
+    Returns:
+        The name and the settings.
+    """
+    first, settings = choice
+    if name not in (None, first):
+        first, settings = str(name), {}
+    return first, {**settings, **({} if width is None else {"width": width})}
+
+
 def load_pool(path: str) -> Pool:
     """The pool of networks in the file that a flag names.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from ddjax import artifact, coresets, figures, files, parallel, report
+from ddjax import artifact, coresets, figures, files, networks, parallel, report
 from ddjax.data import Dataset
 from ddjax.engine import Cost
 from ddjax.evaluate import Judge
@@ -203,8 +203,7 @@ def describe(launch: Launch) -> str:
     config, data, parts = launch.config, launch.data, launch.parts
     schedule = jax.eval_shape(lambda key: parts.form.unfold(parts.form.init(key)), jax.random.key(0))
     steps, images = schedule.inputs.shape[:2]
-    weights = jax.eval_shape(parts.network.init, jax.random.key(0))
-    size = sum(leaf.size for leaf in jax.tree.leaves(weights))
+    size = networks.num_weights(parts.network)
     epochs = "" if schedule.lrs is None else f", {len(schedule.lrs)} epoch(s), learned learning rates"
     lines = (
         f"{parts.method.name} on {data.name}: {data.num_classes} classes, {len(data.train)} training images, "

@@ -247,3 +247,17 @@ def usage(docstring: str, config_class: type) -> str:
         among = f": {', '.join(choices)}" if choices else ""
         lines.append(f"  --{field.name}: {field.metadata['help']}{among}{default}")
     return "\n".join(lines)
+
+
+def shared(config: Any, other: type[ConfigT]) -> ConfigT:
+    """The settings of another launcher: those that both launchers have, and the other launcher's defaults.
+
+    Args:
+        config: the settings of a launcher.
+        other: the dataclass of the other launcher's settings.
+
+    Returns:
+        The settings of the other launcher.
+    """
+    names = {field.name for field in dataclasses.fields(other)} & set(vars(config))
+    return other(**{name: getattr(config, name) for name in names})

@@ -8,7 +8,7 @@ from ddjax.networks.convnet import convnet
 from ddjax.networks.lenet import lenet
 from ddjax.networks.mlp import mlp
 from ddjax.networks.norms import calibrate
-from ddjax.networks.registry import NAMES, by_name, default_for, default_network
+from ddjax.networks.registry import NAMES, by_name, by_text, default_for, default_network, num_weights
 from ddjax.networks.resnet import resnet18
 from ddjax.networks.vgg import vgg11
 
@@ -18,6 +18,7 @@ __all__ = [
     "alexnet",
     "alexnet32",
     "by_name",
+    "by_text",
     "calibrate",
     "convnet",
     "default_for",
@@ -28,6 +29,7 @@ __all__ = [
     "from_nnx",
     "lenet",
     "mlp",
+    "num_weights",
     "resnet18",
     "vgg11",
 ]

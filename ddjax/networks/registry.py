@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 from ddjax import checks
 from ddjax.networks.alexcifar import alexcifar
 from ddjax.networks.alexnet import alexnet
@@ -65,6 +67,53 @@ def by_name(
     return _BUILDERS[name](image_shape, num_classes, **settings)
 
 
+FROM_ELSEWHERE = ("name", "image_shape", "num_classes", "conv_form")
+"""The arguments of a network that are no settings of its own.
+
+The first three follow from the data, and the last does not change what the network is.
+"""
+
+
+def by_text(text: str, image_shape: tuple[int, int, int], num_classes: int) -> Network:
+    """The network of a text, as command lines have them.
+
+    Args:
+        text: `"name"` or `"name:setting=value:setting=value"`, e.g. `"convnet:depth=2:width=64"`. A value is
+            a whole number, several whole numbers with `x` between them, or a name.
+        image_shape: `(H, W, C)`.
+        num_classes: K.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: there is no such network or setting, or the network does not fit the images.
+    """
+    name, *given = text.split(":")
+    settings = {}
+    for one in given:
+        setting, _, value = one.partition("=")
+        if setting in FROM_ELSEWHERE or not value:
+            raise ValueError(
+                f"networks: {text}: expected settings as in convnet:depth=2:width=64; got {one!r}. Give the "
+                "network's own, each with its value."
+            )
+        settings[setting] = _value(value)
+    try:
+        return by_name(name, image_shape, num_classes, **settings)
+    except ValueError as error:
+        raise ValueError(f"networks: {text}: {error}") from error
+
+
+def _value(text: str) -> int | str | tuple[int, ...]:
+    """`64`, `(64, 32)` of `"64x32"`, `(64,)` of `"64x"`, or the text itself."""
+    parts = text.removesuffix("x").split("x")
+    if not all(part.isdecimal() for part in parts):
+        return text
+    numbers = tuple(int(part) for part in parts)
+    return numbers if "x" in text else numbers[0]
+
+
 def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]:
     """The name and settings of the network that fits images of this shape.
 
@@ -113,3 +162,16 @@ def default_network(
     """
     name, settings = default_for(image_shape)
     return by_name(name, image_shape, num_classes, conv_form=conv_form, **settings)
+
+
+def num_weights(network: Network) -> int:
+    """The number of weights of a network, P.
+
+    Args:
+        network: the network; its weights are not drawn.
+
+    Returns:
+        The sum over all leaves.
+    """
+    weights = jax.eval_shape(network.init, jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(weights))

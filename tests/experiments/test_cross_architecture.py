@@ -13,7 +13,7 @@ import pytest
 from problems import CLASSES, SHAPE, write_npz
 
 import ddjax
-from ddjax import Recipe, artifact, forms, inits, types
+from ddjax import Recipe, artifact, forms, inits, networks, types
 from ddjax.encodings import Channels
 from ddjax.launch import Keys
 from ddjax.types import Distilled, Schedule
@@ -76,7 +76,7 @@ def test_the_matrix_is_measured_told_and_found(asked, artifacts, tmp_path, capsy
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
 
     data = cross_architecture.prepare(Config(**asked)).data
-    network = cross_architecture.network_of(MLP, data)
+    network = networks.by_text(MLP, data.image_shape, data.num_classes)
     for path in (replayed, trained):
         expected = ddjax.evaluate(
             artifact.load(path),

@@ -15,7 +15,7 @@ from absl import flags
 from launchers import TINY
 from problems import CLASSES, write_npz
 
-from ddjax import inits, networks
+from ddjax import inits, linear, networks
 from ddjax import pool as pools
 from ddjax.launch import Keys, Scores, distillation, load_data, parse, planning, regenerate, results
 from ddjax.launch.tables import Cell, Published, Run, Table
@@ -409,7 +409,7 @@ def test_flags_stand_on_the_command_line_as_they_always_did():
 def test_the_linear_table_is_of_the_launcher_s_defaults():
     config, table = linear_bound.Config(), asked_for("linear", "mnist", "small")
     assert table.unit == f"D = {config.num_features}"
-    names = list(linear_bound.distributions(config.num_features, config.seed))
+    names = list(linear.distributions(config.num_features, config.seed))
     assert list(dict.fromkeys(cell.row for cell in table.cells)) == names
     assert table.cells[0].published == Published(config.num_features)
 
