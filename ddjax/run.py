@@ -30,7 +30,7 @@ from ddjax.engine import (
     init_state,
 )
 from ddjax.report import MetricsWriter
-from ddjax.types import Distilled, Encoding, Form, Method, Outer, PyTree, RealData, Recipe, Schedule
+from ddjax.types import Distilled, Encoding, Form, Info, Method, Outer, PyTree, RealData, Recipe, Schedule
 from ddjax.workdir import held
 
 DISPATCH_SECONDS = 2.0
@@ -148,6 +148,11 @@ def _take(infos: StepInfo, index: int) -> StepInfo:
     return jax.tree.map(lambda leaf: leaf[index], infos)
 
 
+def _named(info: Info) -> dict[str, Any]:
+    """A method's diagnostics by name; a method may have none, `()`."""
+    return info._asdict() if info else {}
+
+
 def _record(step: int, info: StepInfo) -> dict[str, Any]:
     """One line of metrics: Python numbers, the method's diagnostics under their own names."""
     record: dict[str, Any] = {
@@ -158,7 +163,7 @@ def _record(step: int, info: StepInfo) -> dict[str, Any]:
     }
     if info.lrs is not None:
         record["lrs"] = np.ravel(info.lrs).tolist()
-    for name, value in info.method._asdict().items():
+    for name, value in _named(info.method).items():
         record[name] = value.tolist()
     return record
 
@@ -174,7 +179,7 @@ def _diverged(step: int, info: StepInfo, saved: str, *, rollbacks: int) -> Diver
         lines.append(
             f"The largest learning rate is {float(info.lrs.max()):.4g}, of epoch {epoch}, step {position}."
         )
-    for name, value in info.method._asdict().items():
+    for name, value in _named(info.method).items():
         lines.append(f"{name}: {np.array2string(np.asarray(value), precision=4, threshold=50)}")
     remedy = "Try a smaller outer_lr, inner_lr or clip_norm, or fewer inner steps"
     remedy += "." if rollbacks else '; or on_nonfinite="rollback".'

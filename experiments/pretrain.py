@@ -130,14 +130,7 @@ def show(members: Pool, done: int, total: int, left: float) -> None:
 
 
 def scores(members: Pool) -> dict[str, Any]:
-    """The mean, standard deviation, number and values of the accuracies of each split that has members.
-
-    Args:
-        members: the pool.
-
-    Returns:
-        The scores, by split.
-    """
+    """Mean, standard deviation, number and values of the accuracies of each split that has members."""
     splits = [split for split in pool.SPLITS if members.size(split)]
     return {split: Evaluation.of(members.accuracies(split)).as_dict() for split in splits}
 
