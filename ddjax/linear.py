@@ -277,7 +277,7 @@ def distil(
 
     def outer_loss(values: tuple[jax.Array, jax.Array]) -> jax.Array:
         points = Points(values[0], values[1], lr)
-        offsets = jax.vmap(lambda params: train(points, params))(starts) - optimum
+        offsets = jax.vmap(lambda params: train(points, params))(starts) - optimum[None]
         return 0.5 * jnp.mean(jnp.einsum("ni,ij,nj->n", offsets, hessian, offsets))
 
     def step(carry: tuple, _: None) -> tuple[tuple, None]:

@@ -33,8 +33,6 @@ import jax
 import numpy as np
 import optax
 import pytest
-from problems import float64, three_digits
-from refusals import Good, Refuses, check_refused
 
 # Kinds of numbers too, but for the updates of optimisers: Optax itself raises floats to counts of steps.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -52,6 +50,10 @@ def _promoting(cls: type, init: Callable[..., Any], update: Callable[..., Any]) 
 
 
 mock.patch.object(optax.GradientTransformation, "__new__", _promoting).start()
+
+# After the patch, because ddjax has optimisers of its own.
+from problems import float64, three_digits  # noqa: E402
+from refusals import Good, Refuses, check_refused  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
