@@ -206,9 +206,9 @@ def test_a_network_is_trained_on_phi_between_matches_and_then_drawn_anew():
     first = method.init(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), 3)
     advance = jax.jit(method.advance)
-    second = advance(schedule, first, keys[0])
-    third = advance(schedule, second, keys[1])
-    fourth = advance(schedule, third, keys[2])
+    second = advance(schedule, first, None, None, keys[0])
+    third = advance(schedule, second, None, None, keys[1])
+    fourth = advance(schedule, third, None, None, keys[2])
     params = first.params
     for state in (second, third):
         for _ in range(2):
@@ -224,7 +224,7 @@ def test_an_epoch_is_made_of_minibatches_of_which_the_last_may_be_smaller():
     network, schedule = linear(), phi()
     method = methods.gradient_matching(network, inits.random(network), matches=2, lr_net=0.1, batch_train=4)
     start = method.init(jax.random.key(0))
-    found = jax.jit(method.advance)(schedule, start, jax.random.key(1))
+    found = jax.jit(method.advance)(schedule, start, None, None, jax.random.key(1))
     inputs, labels = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
 
     def after(four: jax.Array, two: jax.Array) -> Any:
@@ -252,7 +252,7 @@ def test_training_on_phi_augments_each_image():
         for one in (None, augment.by_name("cutout", SHAPE))
     )
     start = NetworkState(network.init(jax.random.key(0)), jnp.int32(0))
-    ends = [advance(schedule, start, jax.random.key(1)).params for advance in (plain, augmented)]
+    ends = [advance(schedule, start, None, None, jax.random.key(1)).params for advance in (plain, augmented)]
     assert relative(*ends) > 1e-4
 
 
