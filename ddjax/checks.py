@@ -254,7 +254,7 @@ def same_inputs(what: str, shape: tuple[int, ...], network: Network) -> None:
         f"{what}'s {_shape_name(network.input_shape)}",
         tuple(shape),
         tuple(network.input_shape),
-        remedy=f"Use inputs of the shape that {network.name} was built for, or build it for these.",
+        remedy=f"Test {network.name} on images of the shape that it was built for, or build it for these.",
     )
 
 

@@ -271,7 +271,7 @@ def check_fits(distilled: Distilled, network: Network) -> None:
         network,
         tuple(shapes.inputs.shape[2:]),
         shapes.labels.shape[2],
-        remedy="Build the network for the distilled inputs and labels.",
+        remedy="Build the network for the distilled images and the distilled labels.",
     )
     if distilled.recipe.needs_lrs and shapes.lrs is None:
         raise ValueError(

@@ -69,7 +69,7 @@ def test_sentences_are_distilled_saved_and_judged(tmp_path):
     data = texts()
     network = networks.from_functions(
         lambda key: {"kernel": jax.random.normal(key, (6, 2)) / 3, "bias": jnp.zeros(2)},
-        lambda params, x: x.mean(1) @ params["kernel"] + params["bias"],
+        lambda params, x: x.mean(1) @ params["kernel"] + params["bias"][None],
         data.input_shape,
         2,
         embed=lambda params, x: jnp.tanh(x.mean(1) @ params["kernel"]),
