@@ -196,7 +196,7 @@ def _everywhere(holds: jax.Array) -> jax.Array:
 def outer_step(
     problem: Problem, state: EngineState, data: RealData, key: jax.Array
 ) -> tuple[EngineState, StepInfo, jax.Array]:
-    """One outer step on one device of the mesh; call it inside `shard_map`.
+    """One outer step on one device of the mesh; to be called inside `shard_map`.
 
         g = mean over slots of ∇_φ L,   φ ← project(φ - optimizer(g · min(1, clip_norm / ‖g‖)))
 

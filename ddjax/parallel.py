@@ -1,9 +1,9 @@
 """Devices and processes: the one-axis mesh that divides the slots, and the agreement of several processes.
 
 Several processes use the multi-controller runtime of JAX: every process runs the same program, and the mesh
-spans the devices of all processes. Process 0 leads: process 0 alone writes, and decides for all what depends
-on clocks and files. A function that says *collective* must be called by every process, in the same order; with
-one process such a function costs nothing.
+spans the devices of all processes. Process 0 leads: this process alone writes, and decides for all what
+depends on clocks and files. A function that says *collective* must be called by every process, in the same
+order; with one process such a function costs nothing.
 """
 
 from __future__ import annotations

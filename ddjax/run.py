@@ -138,11 +138,11 @@ class Run:
 
 
 class DivergedError(RuntimeError):
-    """The loss, its gradient or φ stopped being finite; the message says where and what to change."""
+    """The loss, its gradient or φ is not finite; the message says at which step, and what to change."""
 
 
 class PreemptedError(RuntimeError):
-    """A signal asked the run to stop; it was saved and the same call continues it."""
+    """A signal asked the run to stop; the run was saved, and the same call continues the run."""
 
 
 def _take(infos: StepInfo, index: int) -> StepInfo:
@@ -277,8 +277,8 @@ def distill(
         form: the form of φ; by default free pixels, S 10 and E 3 (one step where no learning rates are
             learned).
         num_inits: M, the number of draws of initial weights in an outer step.
-        optimizer: the optimiser of φ, or of each group of its leaves by name ("rest" for those not named); by
-            default the method's own (`Method.outer`).
+        optimizer: the optimiser of φ, or of each group of leaves by name ("rest" for those not named); by
+            default that of the method (`Method.outer`).
         clip_norm: the bound on the global norm of the gradient; by default that of the method, or no bound
             where an optimiser is given.
         slots_per_chunk: the number of the M draws that are vmapped at once.
@@ -296,7 +296,7 @@ def distill(
             takes other random numbers, halves every later update, and notes this in the metrics, in a record
             with `rollback`.
         max_rollbacks: the most rollbacks; where another would be needed, the run stops.
-        reporting: what the run reports while it runs.
+        reporting: the records and calls of the run while it runs.
         metadata: facts to put into the artifact.
 
     Returns:
