@@ -1,10 +1,10 @@
-"""Checkpoints: a pytree of arrays, on disk whole or not at all, and the guard that asks for one.
+"""Checkpoints: a pytree of arrays, whole on disk or not there at all, and the guard against signals.
 
-Plain `.npz` files rather than orbax, by measuring (orbax-checkpoint 0.12.8, two cores of an AMD EPYC, medians
-of six, Adam's state included): 0.9 MB, the φ of 100 MNIST images, is saved in 14 ms and restored in 2 ms, by
-orbax in 80 and 9 ms; 105 MB in 313 and 237 ms, by orbax in 215 and 162 ms, which a thread beside the run
-makes up for. Of 20 single bits flipped in orbax's data file all 20 came back as other numbers without an
-error; here each leaf is checked against its sha256.
+Plain `.npz` files were chosen over orbax after measurements (orbax-checkpoint 0.12.8, two cores of an AMD
+EPYC, medians of six, with the state of Adam). For 0.9 MB, the φ of 100 MNIST images, saving takes 14 ms and
+restoring 2 ms; with orbax 80 and 9 ms. For 105 MB they take 313 and 237 ms; with orbax 215 and 162 ms, a
+difference that a thread next to the run hides. Of 20 single bits flipped in a data file of orbax, all 20 came
+back as other numbers without an error; here each leaf is checked against its sha256.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from ddjax.types import PyTree
 
 MANIFEST = "manifest"
 VERSION = 2
-"""Raised when checkpoints of an older ddjax can no longer be continued from."""
+"""The version of the files, which grows when runs can no longer continue from those of an older ddjax."""
 
 _OVERHEAD = 1024
-"""Bytes of a file beyond its arrays, for each of them; names, headers and manifest are smaller."""
+"""An upper bound on the bytes of a file besides the arrays, for each array: names, headers and manifest."""
 
 
 def _names(tree: PyTree) -> dict[str, Any]:
-    """The leaves of a tree by the names of their places."""
+    """The leaves of a tree by name; the name is the path of the leaf in the tree."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {f"leaf{jax.tree_util.keystr(where)}": leaf for where, leaf in leaves}
 
@@ -47,7 +47,7 @@ def _signature(array: Any) -> str:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """An array in a dtype that NumPy's files know: bfloat16 and its like as bytes."""
+    """An array in a dtype that NumPy's files know; bfloat16 and similar dtypes become bytes."""
     array = np.ascontiguousarray(array).reshape(array.shape)  # ascontiguousarray gives a scalar an axis
     return array if array.dtype.isbuiltin == 1 else np.frombuffer(array.tobytes(), np.uint8)
 
@@ -59,7 +59,7 @@ def _digest(signature: str, plain: np.ndarray) -> str:
 
 
 def _encode(tree: PyTree) -> bytes:
-    """The file: every leaf as an array, and a manifest with dtype, shape and sha256 of each."""
+    """The content of the file: every leaf as an array, and a manifest of dtype, shape and sha256."""
     arrays = {name: np.asarray(leaf) for name, leaf in _names(tree).items()}
     members = {name: _plain(array) for name, array in arrays.items()}
     manifest: dict[str, Any] = {"version": VERSION, "leaves": {}}
@@ -75,18 +75,18 @@ def _encode(tree: PyTree) -> bytes:
 
 
 class DamagedError(Exception):
-    """A file that is no whole checkpoint."""
+    """The file is damaged: no whole checkpoint."""
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint, each as it was written.
+    """The arrays of a checkpoint by name, as they were saved.
 
     Raises:
-        DamagedError: it is not what was written.
-        ValueError: it is whole, and of another version.
+        DamagedError: the file is not what was written.
+        ValueError: the file is whole, but of another version.
     """
     try:
-        # No limit but the file's own size: what it holds is stored, not compressed.
+        # The only limit is the size of the file: its members are stored, not compressed.
         members = npz.read(path, limit=max(1, path.stat().st_size))
         manifest = json.loads(str(members.pop(MANIFEST)))
         version, leaves = manifest["version"], manifest.get("leaves", {})
@@ -106,14 +106,14 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _checked(plain: np.ndarray, name: str, *, dtype: str, shape: list[int], sha256: str) -> np.ndarray:
-    """A leaf in its own dtype and shape."""
+    """A leaf in the dtype and shape of the manifest, checked against the sha256."""
     if _digest(f"{dtype}{shape}", plain) != sha256:
         raise DamagedError(f"{name} is not what was written (its sha256 differs)")
     return plain.view(np.dtype(dtype)).reshape(shape)
 
 
 def _fill(path: Path, template: PyTree, arrays: dict[str, np.ndarray]) -> PyTree:
-    """Put the arrays in the template's places, refusing another structure, shape or dtype."""
+    """Put the arrays in the places of the template; refuses another structure, shape or dtype."""
     expected = _names(template)
     for name in expected.keys() | arrays.keys():
         want = _signature(expected[name]) if name in expected else "nothing"
@@ -129,29 +129,44 @@ def _fill(path: Path, template: PyTree, arrays: dict[str, np.ndarray]) -> PyTree
 class Store:
     """The checkpoints of one run: `step_00000100.npz` and so on in one directory.
 
-    Each file holds every leaf as an array and a manifest with the sha256 of each. It is written under
-    another name, forced to the disk, then renamed; loading it needs no pickle.
+    Each file contains every leaf as an array, and a manifest with the sha256 of each. A file is written under
+    a temporary name, forced to the disk, then renamed. Loading needs no pickle.
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 2):
-        """Use `directory`, made at the first save; keep the newest `keep` checkpoints."""
+        """Checkpoints in a directory, of which the newest are kept.
+
+        Args:
+            directory: the directory of the checkpoints, which the first save makes.
+            keep: the number of newest checkpoints that are kept.
+
+        Raises:
+            ValueError: `directory` is no path, or `keep` no whole number of at least 1.
+        """
         checks.path("directory", directory, remedy="Give the one to keep checkpoints in.")
         checks.at_least("keep", keep, 1)
         self.directory = Path(directory)
         self.keep = keep
 
     def paths(self) -> list[Path]:
-        """All checkpoints, newest first."""
+        """The paths of all checkpoints, newest first."""
         found = [p for p in self.directory.glob("step_*.npz") if re.fullmatch(r"step_\d+", p.stem)]
         return sorted(found, key=lambda path: int(path.stem[5:]), reverse=True)
 
     def save(self, step: int, tree: PyTree) -> Path:
-        """Write a checkpoint, then drop the oldest beyond `keep`, and those of later steps.
+        """Write a checkpoint, then remove the oldest beyond `keep`, and those of later steps.
 
-        Later ones are of a past that the run has left: damaged, or rolled back from.
+        Checkpoints of later steps are ones that the run has left behind: damaged, or before a rollback.
+
+        Args:
+            step: the number of outer steps done.
+            tree: the pytree of arrays to save.
+
+        Returns:
+            The path of the checkpoint.
 
         Raises:
-            OSError: it could not be written; those that were there still are.
+            OSError: the checkpoint could not be written; the earlier ones are still there.
         """
         make_directory(self.directory)
         path = self.directory / f"step_{step:08d}.npz"
@@ -163,16 +178,19 @@ class Store:
         return path
 
     def restore(self, *templates: PyTree) -> PyTree | None:
-        """The newest checkpoint that is whole, in the structure of a template; None if there never was one.
+        """The newest checkpoint that is whole, in the structure of a template.
 
-        A damaged checkpoint is passed over with a warning that names it.
+        A damaged checkpoint is passed over with a warning that names the file.
 
         Args:
-            *templates: trees of arrays; the first whose leaves are those of the checkpoint is filled.
+            *templates: trees of arrays; the first that has the leaves of the checkpoint gives the structure.
+
+        Returns:
+            The tree of the checkpoint; None where there is no checkpoint.
 
         Raises:
-            ValueError: a checkpoint fits none of them: the settings were others.
-            OSError: there are checkpoints and all are damaged.
+            ValueError: a checkpoint fits none of the templates: the run had other settings.
+            OSError: there are checkpoints, and all are damaged.
         """
         paths = self.paths()
         for path in paths:
@@ -191,7 +209,10 @@ class Store:
         return None
 
     def prepare(self, tree: PyTree) -> None:
-        """Make the directory ready for checkpoints of a tree: remove torn files, find out whether they fit.
+        """Make the directory, remove unfinished files, and check that a checkpoint fits on the disk.
+
+        Args:
+            tree: a tree of arrays of the sizes that will be saved.
 
         Raises:
             OSError: the directory cannot be written, or its disk has no room for one more checkpoint.
@@ -203,17 +224,18 @@ class Store:
 
 
 class Saver:
-    """Saves beside the run: a checkpoint is copied at once and written by a thread, one after the other.
+    """Saves while the run goes on: a checkpoint is copied at once and written by a thread, one at a time.
 
-    An error of the thread is raised by the next call of any method but `join`.
+    An error in the thread is raised by the next call of `save` or `wait`.
     """
 
     def __init__(self, store: Store, *, before: Callable[[], object] | None = None) -> None:
-        """Save to `store`.
+        """A saver that writes to a store.
 
         Args:
-            store: where to.
-            before: called by the thread first, to bring to disk what the checkpoint refers to.
+            store: the checkpoints of the run.
+            before: the function that the thread calls before each save, to write to disk what the checkpoint
+                refers to; None for none.
         """
         self.store = store
         self._before = before
@@ -222,26 +244,30 @@ class Saver:
 
     @property
     def failed(self) -> bool:
-        """Whether a checkpoint could not be written, and nobody has heard of it yet."""
+        """Whether a checkpoint could not be written and the error has not been raised yet."""
         return self._error is not None
 
     def save(self, step: int, tree: PyTree) -> None:
-        """Begin to write a checkpoint, after the one before it has been; `tree` may change afterwards.
+        """Begin to write a checkpoint, after the one before is written.
+
+        Args:
+            step: the number of outer steps done.
+            tree: the pytree of arrays to save, which may change after the call.
 
         Raises:
-            OSError: the one before could not be written; this one is not begun.
+            OSError: the checkpoint before could not be written; this one is not begun.
         """
         self.wait()
         copy = jax.tree.map(np.array, jax.device_get(tree))
-        # A daemon, so that a second signal ends the process at once: what is half written has no name yet.
+        # A daemon, so that a second signal ends the process at once: an unfinished file has a temporary name.
         self._thread = threading.Thread(target=self._write, args=(step, copy), daemon=True, name="checkpoint")
         self._thread.start()
 
     def wait(self) -> None:
-        """Return when nothing is being written any more.
+        """Wait until nothing is being written any more.
 
         Raises:
-            OSError: it could not be written; the checkpoints before it are as they were.
+            OSError: the checkpoint could not be written; the earlier ones are still there.
         """
         self.join()
         error, self._error = self._error, None
@@ -249,7 +275,7 @@ class Saver:
             raise error
 
     def join(self) -> None:
-        """Return when nothing is being written any more, whatever became of it."""
+        """Wait until nothing is being written any more, without raising an error of the thread."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -264,13 +290,13 @@ class Saver:
 
 
 class PreemptionGuard:
-    """Turns the first SIGTERM or SIGINT inside a `with` block into a flag to look at between dispatches.
+    """Turns the first SIGTERM or SIGINT inside a `with` block into a flag, `requested`.
 
-    A second signal is handled as if there were no guard.
+    The run looks at the flag between dispatches. A second signal is handled as if there were no guard.
     """
 
     def __init__(self) -> None:
-        """Start with nothing asked for."""
+        """A guard that has seen no signal yet."""
         self.requested = False
         self._previous: dict[int, Any] = {}
 
@@ -278,14 +304,14 @@ class PreemptionGuard:
         del frame
         self.requested = True
         previous = self._previous[number]
-        # Not a previous function itself: whoever asks which is installed is to see that the block goes on.
+        # Not the previous function: who asks which handler is installed must see that the block goes on.
         signal.signal(number, self._again if callable(previous) else previous)
 
     def _again(self, number: int, frame: types.FrameType | None) -> None:
         self._previous[number](number, frame)
 
     def __enter__(self) -> PreemptionGuard:
-        # Python delivers signals to the main thread only, and lets only that one set handlers.
+        # Python delivers signals only to the main thread, and only the main thread may set handlers.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._handle)

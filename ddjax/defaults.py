@@ -1,4 +1,4 @@
-"""What a run does where its caller does not say: the form of φ."""
+"""The default of a run where the caller gives none: the form of φ."""
 
 from __future__ import annotations
 

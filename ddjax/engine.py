@@ -1,4 +1,4 @@
-"""The outer loop as a compiled program: many outer steps per dispatch, their slots shared over devices."""
+"""The outer loop as a compiled program: many outer steps in a dispatch, the slots divided over devices."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ddjax.chunks import map_in_chunks, mean_and_rest
 from ddjax.types import Form, Info, Method, PyTree, RealData
 
 DISPATCH_CAPACITY = 200
-"""Most outer steps in one dispatch: the length of the buffer that brings their diagnostics back."""
+"""The most outer steps in one dispatch: the length of the buffer that holds their diagnostics."""
 
 
 class StepInfo(NamedTuple):
-    """Diagnostics of one outer step; means over the M slots where a slot has its own.
+    """Diagnostics of one outer step; where they differ between slots, the means over the M slots.
 
     Attributes:
-        loss: `[]`, the method's loss before φ moved.
-        grad_norm: `[]`, global norm of its gradient, before clipping.
-        clipped: `[]` bool, whether that norm was above the bound.
-        lrs: `[E, S]`, η before φ moved; None for a schedule without.
-        method: the method's own `Info`.
+        loss: `[]`, the loss of the method before φ moved.
+        grad_norm: `[]`, the global norm of the gradient of the loss, before clipping.
+        clipped: `[]` bool, whether this norm was above the bound.
+        lrs: `[E, S]`, the learning rates η before φ moved; None for a schedule without learning rates.
+        method: the diagnostics of the method, its `Info`.
     """
 
     loss: jax.Array
@@ -45,10 +45,10 @@ class EngineState(NamedTuple):
     """What one outer step hands to the next.
 
     Attributes:
-        step: `[]` int32, outer steps done.
-        params: φ's parameters.
-        opt_state: of the outer optimiser.
-        slots: the method's states, each leaf `[M, ...]`.
+        step: `[]` int32, the number of outer steps done.
+        params: the parameters of φ.
+        opt_state: the state of the outer optimiser.
+        slots: the states of the method, one for each slot, each leaf `[M, ...]`.
     """
 
     step: jax.Array
@@ -57,19 +57,26 @@ class EngineState(NamedTuple):
     slots: PyTree
 
     def on(self, mesh: Mesh) -> EngineState:
-        """A copy on a mesh, the slots shared over its devices; a dispatch takes its memory over."""
+        """A copy on a mesh, with the slots divided over the devices; a dispatch reuses its memory.
+
+        Args:
+            mesh: the devices.
+
+        Returns:
+            The copy.
+        """
         copy = jax.tree.map(np.array, self)
         shared = parallel.place(copy._replace(slots=()), parallel.replicated(mesh))
         return shared._replace(slots=parallel.place(copy.slots, parallel.split_slots(mesh)))
 
 
 class Cost(NamedTuple):
-    """What compiled outer steps take, before the first one has run.
+    """The time and memory of compiled outer steps, known before the first one has run.
 
     Attributes:
-        compile_seconds: of XLA.
-        temporary_bytes: XLA's buffers on one device; 0 where the backend does not say.
-        resident_bytes: real data, φ and states on one device.
+        compile_seconds: the seconds that XLA compiled.
+        temporary_bytes: the bytes of XLA's buffers on one device; 0 where the backend does not say.
+        resident_bytes: the bytes of the real data, φ and the states on one device.
     """
 
     compile_seconds: float
@@ -82,12 +89,12 @@ class Problem:
     """What one outer step computes.
 
     Attributes:
-        method: defines the loss of one slot.
-        form: unfolds φ's parameters.
-        optimizer: moves them, all groups together (`ddjax.forms.optimizer_for`).
-        num_inits: M.
-        clip_norm: bound on the gradient's global norm; None for no bound.
-        slots_per_chunk: how many slots are vmapped; the rest follow one chunk after the other.
+        method: the method, which defines the loss of one slot.
+        form: the form of φ, which turns the parameters into a schedule.
+        optimizer: the optimiser of the parameters of φ, all groups together (`ddjax.forms.optimizer_for`).
+        num_inits: M, the number of slots.
+        clip_norm: the bound on the global norm of the gradient; None for no bound.
+        slots_per_chunk: the number of slots that are vmapped; the chunks are computed one after the other.
     """
 
     method: Method
@@ -107,17 +114,25 @@ class Problem:
 
 
 def slot_keys(key: jax.Array, slot_ids: jax.Array) -> jax.Array:
-    """One key for each slot, `[m]`, from its number alone, so that the share of devices changes none."""
+    """One key for each slot, which depends on the number of the slot and not on the division over devices.
+
+    Args:
+        key: the key that the keys of the slots are folded from.
+        slot_ids: `[m]` int32, the numbers of the slots.
+
+    Returns:
+        `[m]` keys.
+    """
     return jax.vmap(jax.random.fold_in, (None, 0))(key, slot_ids)
 
 
 class SlotResults(NamedTuple):
-    """What one device's slots give in one outer step.
+    """The results of the slots of one device in one outer step.
 
     Attributes:
-        loss: `[]`, their mean.
-        info: the mean of their diagnostics.
-        grads: the gradient of the mean loss in φ's parameters.
+        loss: `[]`, the mean loss of the slots.
+        info: the mean of the diagnostics of the slots.
+        grads: the gradient of the mean loss with respect to the parameters of φ.
         slot_infos: the diagnostics of each slot, each leaf `[m, ...]`.
     """
 
@@ -130,20 +145,20 @@ class SlotResults(NamedTuple):
 def mean_and_grad(
     problem: Problem, params: PyTree, slots: PyTree, batch: Any, keys: jax.Array
 ) -> SlotResults:
-    """The loss averaged over this device's m slots, its diagnostics, and its gradient in φ's parameters.
+    """The mean loss of the m slots of this device, the diagnostics, and the gradient for the parameters of φ.
 
-    Slots of one chunk are vmapped; chunks follow each other, and each is differentiated before the next
-    starts, so that the memory is that of one chunk.
+    The slots of one chunk are vmapped. The chunks follow one another, and each is differentiated before the
+    next starts, so that the memory needed is that of one chunk.
 
     Args:
-        problem: what to compute.
-        params: φ's parameters.
-        slots: the method's states, `[m, ...]`.
+        problem: the method, form and sizes.
+        params: the parameters of φ.
+        slots: the states of the method, each leaf `[m, ...]`.
         batch: the real examples that all slots share.
-        keys: `[m]`.
+        keys: `[m]`, the source of the random draws of each slot. Consumed.
 
     Returns:
-        The means over the slots, and each slot's own diagnostics.
+        The means over the slots, and the diagnostics of each slot.
     """
     num_slots = len(keys)
     chunk = math.gcd(problem.slots_per_chunk, num_slots)
@@ -153,14 +168,14 @@ def mean_and_grad(
         return problem.method.loss(schedule, slot, batch, key)
 
     def mean(params: PyTree, slots: PyTree, keys: jax.Array) -> tuple[jax.Array, tuple[Info, Info]]:
-        if chunk == 1:  # A vmapped axis of one would still turn every product into a batched one.
+        if chunk == 1:  # Even an axis of length 1, once vmapped, would turn every product into a batched one.
             loss, info = one(params, jax.tree.map(lambda leaf: leaf[0], slots), keys[0])
             return loss, (info, jax.tree.map(lambda leaf: leaf[None], info))
         loss, infos = jax.vmap(one, (None, 0, 0))(params, slots, keys)
         return loss.mean(0), (jax.tree.map(lambda leaf: leaf.mean(0), infos), infos)
 
     def of_chunk(now: tuple[PyTree, jax.Array]) -> tuple[PyTree, Info]:
-        """What is averaged over the chunks, and what is kept of each."""
+        """The results that are averaged over the chunks, and those that are kept for each chunk."""
         (loss, (info, infos)), grads = jax.value_and_grad(mean, has_aux=True)(params, *now)
         return (loss, info, grads), infos
 
@@ -174,26 +189,26 @@ def _all_finite(tree: PyTree) -> jax.Array:
 
 
 def _everywhere(holds: jax.Array) -> jax.Array:
-    """Whether it holds on every device of the mesh."""
+    """Whether a condition holds on every device of the mesh."""
     return jax.lax.pmin(holds.astype(jnp.int32), parallel.AXIS) == 1
 
 
 def outer_step(
     problem: Problem, state: EngineState, data: RealData, key: jax.Array
 ) -> tuple[EngineState, StepInfo, jax.Array]:
-    """One outer step on one device of the mesh; call it inside `shard_map`.
+    """One outer step on one device of the mesh; to be called inside `shard_map`.
 
         g = mean over slots of ∇_φ L,   φ ← project(φ - optimizer(g · min(1, clip_norm / ‖g‖)))
 
     Args:
-        problem: what to compute.
-        state: with this device's share of the slots.
+        problem: the method, form, optimiser and sizes.
+        state: the state before the step, with the slots of this device only.
         data: the real training data.
-        key: of the whole run; the step's own keys are folded from it and the step's number.
+        key: the key of the whole run, from which the keys of the step are folded by the number of the step.
 
     Returns:
-        The next state, the diagnostics, and whether all of it is finite; where it is not, the state is
-        the one that came in.
+        The next state, the diagnostics, and whether the loss, the gradient and the next state are all finite.
+        Where one of them is not, the state returned is the one that came in.
     """
     num_local = problem.num_inits // jax.lax.axis_size(parallel.AXIS)
     slot_ids = jax.lax.axis_index(parallel.AXIS) * num_local + jnp.arange(num_local)
@@ -224,17 +239,24 @@ def outer_step(
 
 @functools.cache
 def compiler_options(backend: str) -> dict[str, Any]:
-    """What XLA is told on this backend, as far as the XLA at hand knows it.
+    """The compiler options for a backend that the installed XLA knows.
 
-    On CPU, products by Eigen rather than in YNNPACK's fusions, whose threads wait on each other, and vectors
-    of 512 bits: together a third less for LeNet's small products, nothing for AlexCifarNet's large ones.
+    On CPU, products are computed by Eigen rather than in the fusions of YNNPACK, whose threads wait on one
+    another, and vectors have 512 bits. Together this takes a third off the time of LeNet's small products,
+    and nothing off that of AlexCifarNet's large ones.
+
+    Args:
+        backend: the name of the backend, as `jax.default_backend()` gives it.
+
+    Returns:
+        The values of the options by name; none on other backends.
     """
     wanted = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_cpu_prefer_vector_width": 512}
     return {name: value for name, value in wanted.items() if backend == "cpu" and _is_known(name, value)}
 
 
 def _is_known(option: str, value: Any) -> bool:
-    """Whether XLA takes an option: they come and go from version to version."""
+    """Whether XLA accepts an option: the options change from version to version."""
     try:
         jax.jit(lambda: 0.0).lower().compile({option: value})
     except jax.errors.JaxRuntimeError:
@@ -243,17 +265,20 @@ def _is_known(option: str, value: Any) -> bool:
 
 
 def build_dispatch(problem: Problem, mesh: Mesh, *, capacity: int = DISPATCH_CAPACITY) -> Any:
-    """Compile-ready: outer steps one after the other on the devices, without a look at the host.
+    """A function, ready to compile, that makes many outer steps on the devices without returning to the host.
 
     Args:
-        problem: what one step computes.
+        problem: the method, form, optimiser and sizes.
         mesh: the devices.
-        capacity: most steps in one call.
+        capacity: the most steps in one call.
 
     Returns:
         A jitted `(state, data, key, stop) -> (state, infos [capacity, ...], finite)` that donates `state`
-        and runs until `state.step` is `stop`, the capacity is full, or a step is not finite; that step's
-        diagnostics are the last ones written.
+        and runs until `state.step` is `stop`, the capacity is reached, or a step is not finite, in which case
+        the diagnostics of that step are the last ones written.
+
+    Raises:
+        ValueError: `capacity` is no whole number of at least 1.
     """
     checks.at_least("capacity", capacity, 1)
 
@@ -282,7 +307,7 @@ def build_dispatch(problem: Problem, mesh: Mesh, *, capacity: int = DISPATCH_CAP
     whole: Any = P()
     shared_out: Any = P(parallel.AXIS)
     states = EngineState(whole, whole, whole, shared_out)
-    # check_vma=False: the gradient inside is this device's own, and outer_step takes the one mean of it.
+    # check_vma=False: the gradient inside is that of this device, and outer_step alone averages over devices.
     sharded = jax.shard_map(
         many, mesh=mesh, in_specs=(states, P(), P(), P()), out_specs=(states, P(), P()), check_vma=False
     )
@@ -292,17 +317,17 @@ def build_dispatch(problem: Problem, mesh: Mesh, *, capacity: int = DISPATCH_CAP
 def compile_dispatch(
     problem: Problem, mesh: Mesh, state: EngineState, data: RealData, key: jax.Array
 ) -> tuple[Any, Cost]:
-    """Compile the outer steps of a problem, and say what they take.
+    """Compile the outer steps of a problem, and measure the time and memory that they take.
 
     Args:
-        problem: what one step computes.
+        problem: the method, form, optimiser and sizes.
         mesh: the devices.
-        state: on the mesh.
-        data: on the mesh.
-        key: of the run.
+        state: a state on the mesh, of which the shapes are used.
+        data: the real training data on the mesh, of which the shapes are used.
+        key: the key of the run.
 
     Returns:
-        `build_dispatch`'s function, compiled for arguments of these shapes, and its cost.
+        The function of `build_dispatch`, compiled for arguments of these shapes, and the cost.
     """
     started = time.monotonic()
     lowered = build_dispatch(problem, mesh).lower(state, data, key, np.int32(0))
@@ -316,9 +341,17 @@ def compile_dispatch(
 
 
 def init_state(problem: Problem, key: jax.Array) -> EngineState:
-    """The state before the first outer step: φ's starting point and M fresh slots. Consumes the key."""
+    """The state before the first outer step: the starting point of φ and M new slots.
 
-    # As one program: op by op, some dozens of small ones would each be looked up or compiled.
+    Args:
+        problem: the method, form, optimiser and sizes.
+        key: the source of the random draws. Consumed.
+
+    Returns:
+        The state, with all M slots on the default device.
+    """
+
+    # As one program: otherwise dozens of small programs would each be looked up or compiled.
     @jax.jit
     def init(key: jax.Array) -> EngineState:
         params_key, slots_key = jax.random.split(key)
@@ -332,9 +365,15 @@ def init_state(problem: Problem, key: jax.Array) -> EngineState:
 def check_problem(problem: Problem, key: jax.Array, data: RealData) -> None:
     """Refuse, without compiling, a method, form and data that do not fit together.
 
+    Args:
+        problem: the method and the form.
+        key: the key of the run.
+        data: the real training data.
+
     Raises:
-        ValueError: φ's images or classes are not the data's or the method's network's, the method needs
-            learning rates that the form does not bring, or it cannot use the form's labels.
+        ValueError: the images or classes of φ are not those of the data or of the method's network; the
+            method needs learning rates that the form does not have, or learns none and the form has some; or
+            the method cannot use the labels of the form.
     """
     checks.prng_key("key", key)
     schedule = jax.eval_shape(lambda key: problem.form.unfold(problem.form.init(key)), key)
@@ -356,13 +395,13 @@ def check_problem(problem: Problem, key: jax.Array, data: RealData) -> None:
             f"the form: expected learning rates, which {problem.method.name} trains with; got none. "
             "Build it with inner_lr=0.02 or another start."
         )
-    jax.eval_shape(problem.method.sample, data, key)  # where a method looks at the data
+    jax.eval_shape(problem.method.sample, data, key)  # here a method checks the data
     if not problem.method.needs_lrs and schedule.lrs is not None:
         raise ValueError(
             f"the form: expected no learning rates, {problem.method.name} learns none; got "
             f"{list(schedule.lrs.shape)} of them. Build it with inner_lr=None."
         )
     if problem.method.check_labels is not None:
-        # Under jit, which leaves the images out.
+        # Under jit, which does not compute the images.
         labels = jax.jit(lambda key: problem.form.unfold(problem.form.init(key)).labels)(key)
         problem.method.check_labels(np.asarray(labels))

@@ -13,15 +13,15 @@ from ddjax.plan import COMPILE_ERRORS, Plan
 from ddjax.unroll import STRATEGIES
 
 Effect = Literal["the same", "of fewer real images", "truncated", "truncated, of fewer real images"]
-"""What a change does to the gradient."""
+"""The effect of a change on the gradient."""
 
 
 class Change(NamedTuple):
     """Other settings that may take less memory.
 
     Attributes:
-        settings: by name: a plan's choices, `batch_size`, `window`, or `devices`.
-        gradient: what becomes of it.
+        settings: the changed settings by name: choices of a plan, `batch_size`, `window`, or `devices`.
+        gradient: the effect of the change on the gradient.
     """
 
     settings: Mapping[str, Any]
@@ -33,7 +33,7 @@ class Lever(NamedTuple):
 
     Attributes:
         change: the settings that were changed.
-        estimate: of the compiled program.
+        estimate: the memory of the compiled program.
     """
 
     change: Change
@@ -43,18 +43,18 @@ class Lever(NamedTuple):
 def changes(
     plan: Plan, *, num_slots: int, num_devices: int, batch_size: int, num_steps: int | None = None
 ) -> list[Change]:
-    """What may take less memory: first what costs time or devices, then what gives up the gradient.
+    """Changes that may take less memory: first those that cost time or devices, then those of the gradient.
 
     Args:
-        plan: what does not fit.
-        num_slots: m, the θ0 of one device.
-        num_devices: D; more of them share the same M.
-        batch_size: N.
-        num_steps: inner steps that are differentiated; None where nothing is unrolled.
+        plan: the plan that does not fit.
+        num_slots: m, the number of θ0 on one device.
+        num_devices: D, the number of devices; with more devices, the same M are divided further.
+        batch_size: N, the number of real images in a minibatch.
+        num_steps: the number of inner steps that are differentiated; None where nothing is unrolled.
 
     Returns:
-        Changes of one setting; after those that keep the gradient the strongest of them together, and at the
-        end the strongest of all.
+        Changes of one setting. After those that keep the gradient comes a change with the strongest of them
+        together, and at the end a change with the strongest of all.
     """
     chunk = math.gcd(plan.slots_per_chunk, num_slots)
     less = [n for n in dict.fromkeys((chunk // 2, 1)) if 0 < n < chunk and num_slots % n == 0]
@@ -90,18 +90,20 @@ def levers(
     budget_seconds: float = math.inf,
     listener: Callable[[Lever], None] | None = None,
 ) -> tuple[list[Lever], list[Change]]:
-    """Compile changes and keep those that take less memory; several at once only while none is enough.
+    """Compile changes and keep those that take less memory.
+
+    A change of several settings is compiled only while no change so far fits.
 
     Args:
-        cost_of: what the outer steps take under changed settings.
-        options: from `changes`.
-        limit: bytes on one device.
-        needed: bytes without a change; infinite where that did not even compile.
-        budget_seconds: after so long no further change is compiled.
-        listener: called with each lever.
+        cost_of: the function from changed settings to the cost of the outer steps.
+        options: the changes to try, from `changes`.
+        limit: the bytes available on one device; None where the limit is unknown.
+        needed: the bytes needed without a change; infinite where the program did not even compile.
+        budget_seconds: the seconds after which no further change is compiled.
+        listener: the function that is called with each lever; None for none.
 
     Returns:
-        Those that take less, in the order of the options; and those for which there was no time.
+        The changes that take less memory, in the order of the options; and those for which there was no time.
     """
     began = time.monotonic()
     found: list[Lever] = []

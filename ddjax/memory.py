@@ -1,4 +1,4 @@
-"""The memory that there is on a device, and what compiled outer steps take of it."""
+"""The memory available on a device, and the memory that compiled outer steps need."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def device_memory(
     """The bytes that a run may take on each of these devices.
 
     Args:
-        devices: of one kind. CPU devices share the machine's memory: what is available now, or less where a
-            control group bounds it.
-        meminfo: where Linux says what is available.
-        cgroups: where its control groups are mounted.
-        own_cgroups: where it says which are this process's.
+        devices: the devices of the run, all of one kind. CPU devices share the memory of the machine: the
+            memory available now, or less where a control group sets a bound.
+        meminfo: the file in which Linux states the available memory.
+        cgroups: the directory in which the control groups of Linux are mounted.
+        own_cgroups: the file that lists the control groups of this process.
 
     Returns:
-        The least of this process's devices; None where that is not known.
+        The bytes of the device of this process that has the least; None where the memory is not known.
     """
     own = [device for device in devices if device.process_index == jax.process_index()]
     if own[0].platform != "cpu":
@@ -44,7 +44,7 @@ def _available(meminfo: Path) -> list[int]:
 
 
 def _cgroup_rests(root: Path, own: Path) -> list[int]:
-    """What each control group above this process, of version 2 or 1, leaves it."""
+    """The bytes that each control group above this process, of version 2 or 1, still allows."""
     rests = []
     for line in own.read_text().splitlines() if own.exists() else ():
         _, controllers, path = line.split(":", 2)
@@ -62,11 +62,11 @@ def _cgroup_rests(root: Path, own: Path) -> list[int]:
 
 
 def _cgroup_rest(group: Path, limit_name: str, used_name: str) -> int | None:
-    """The bound of one group less what its processes hold and cannot give back."""
+    """The bound of a group, less the bytes that its processes hold and cannot give back."""
     try:
         limit = (group / limit_name).read_text().strip()
         statistics = (group / "memory.stat").read_text().splitlines()
-    except OSError:  # no such group, or its files are not for us
+    except OSError:  # no such group, or its files may not be read
         return None
     used = [int(line.split()[1]) for line in statistics if line.startswith(f"{used_name} ")]
     return None if limit == "max" else max(0, int(limit) - sum(used))
@@ -76,9 +76,9 @@ class Estimate(NamedTuple):
     """The memory of compiled outer steps on one device.
 
     Attributes:
-        temporary_bytes: XLA's buffers.
-        resident_bytes: real data, φ and states.
-        limit_bytes: what there is; None where that is not known.
+        temporary_bytes: the bytes of XLA's buffers.
+        resident_bytes: the bytes of the real data, φ and the states.
+        limit_bytes: the bytes available; None where they are not known.
     """
 
     temporary_bytes: int
@@ -87,15 +87,23 @@ class Estimate(NamedTuple):
 
     @classmethod
     def of(cls, cost: Cost, limit_bytes: int | None) -> Estimate:
-        """What was compiled against what there is."""
+        """The estimate of a compiled program.
+
+        Args:
+            cost: the cost of the program.
+            limit_bytes: the bytes available on one device; None where they are not known.
+
+        Returns:
+            The estimate.
+        """
         return cls(cost.temporary_bytes, cost.resident_bytes, limit_bytes)
 
     @property
     def needed_bytes(self) -> int:
-        """In all."""
+        """The bytes needed in all, temporary and resident."""
         return self.temporary_bytes + self.resident_bytes
 
     @property
     def fits(self) -> bool:
-        """Whether it is no more than there is, as far as that is known."""
+        """Whether the bytes needed are available; true where the limit is not known."""
         return self.limit_bytes is None or self.needed_bytes <= self.limit_bytes

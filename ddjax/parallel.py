@@ -1,9 +1,9 @@
-"""Devices and processes: the one-axis mesh that shares out the slots, and what several processes agree on.
+"""Devices and processes: the one-axis mesh that divides the slots, and the agreement of several processes.
 
-Several processes are JAX's own multi-controller runtime: every process runs the same program, the mesh spans
-the devices of all, and process 0 leads: it alone writes, and what depends on clocks and files it decides for
-all. A function that says *collective* must be called by every process, in the same order; with one process it
-costs nothing.
+Several processes use the multi-controller runtime of JAX: every process runs the same program, and the mesh
+spans the devices of all processes. Process 0 leads: this process alone writes, and decides for all what
+depends on clocks and files. A function that says *collective* must be called by every process, in the same
+order; with one process such a function costs nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ddjax.types import PyTree
 T = TypeVar("T")
 
 Device: TypeAlias = Any
-"""A `jax.Device`, which JAX declares in a way that type checkers take for a variable."""
+"""A `jax.Device`; JAX declares this type in a way that type checkers read as a variable."""
 
 AXIS = "slots"
 """The name of the mesh's only axis: each device takes M / D of the M slots."""
@@ -36,14 +36,35 @@ AXIS = "slots"
 
 
 def make_mesh(devices: Sequence[Device] | None = None) -> Mesh:
-    """A one-axis mesh over the given devices, over all of all processes by default."""
+    """A one-axis mesh over devices.
+
+    Args:
+        devices: the devices of the mesh; None for all devices of all processes.
+
+    Returns:
+        The mesh, whose axis is `AXIS`.
+
+    Raises:
+        ValueError: there are no devices in the list.
+    """
     devices = jax.devices() if devices is None else list(devices)
     checks.at_least("number of devices", len(devices), 1, remedy="Leave devices out to use what there is.")
     return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def default_devices(num_inits: int) -> list[Device]:
-    """As many devices as share M slots evenly; with several processes all, so that each has its part."""
+    """The devices that a run uses by default.
+
+    Args:
+        num_inits: M, the number of slots.
+
+    Returns:
+        As many devices as divide M slots evenly; with several processes all devices, so that every process
+        has work.
+
+    Raises:
+        ValueError: `num_inits` is no whole number of at least 1.
+    """
     checks.at_least("num_inits", num_inits, 1)
     devices = jax.devices()
     if jax.process_count() > 1:
@@ -52,7 +73,11 @@ def default_devices(num_inits: int) -> list[Device]:
 
 
 def check_divides(num_inits: int, num_devices: int) -> None:
-    """Refuse a number of slots that the devices cannot share evenly.
+    """Refuse a number of slots that the devices cannot divide evenly.
+
+    Args:
+        num_inits: M, the number of slots.
+        num_devices: D, the number of devices.
 
     Raises:
         ValueError: D does not divide M; the message names the nearest numbers that work.
@@ -68,7 +93,10 @@ def check_divides(num_inits: int, num_devices: int) -> None:
 
 
 def check_everywhere(devices: Sequence[Device]) -> None:
-    """Refuse devices that leave a process without work: it would wait for the others for ever.
+    """Refuse devices that leave a process without work: such a process would wait for the others without end.
+
+    Args:
+        devices: the devices of the mesh.
 
     Raises:
         ValueError: a process has none of the devices.
@@ -82,15 +110,19 @@ def check_everywhere(devices: Sequence[Device]) -> None:
 
 
 def _as_bytes(array: np.ndarray) -> np.ndarray:
-    """An array's memory, `[n]` uint8."""
+    """The bytes of an array, `[n]` uint8."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def check_same(name: str, tree: PyTree) -> None:
-    """Refuse processes that bring different arrays. Collective.
+    """Refuse processes that have different arrays. Collective.
+
+    Args:
+        name: the name of the arrays in messages.
+        tree: the arrays that must be the same on all processes.
 
     Raises:
-        ValueError: a process's arrays are not process 0's.
+        ValueError: the arrays of a process are not those of process 0.
     """
     if jax.process_count() == 1:
         return
@@ -107,17 +139,25 @@ def check_same(name: str, tree: PyTree) -> None:
 
 
 def replicated(on: Mesh) -> NamedSharding:
-    """Every device holds all of it."""
+    """The sharding in which every device of the mesh holds the whole array."""
     return NamedSharding(on, P())
 
 
 def split_slots(on: Mesh) -> NamedSharding:
-    """Each device holds its share of the leading axis `[M, ...]`."""
+    """The sharding in which each device of the mesh holds M / D entries of the leading axis of `[M, ...]`."""
     return NamedSharding(on, P(AXIS))
 
 
 def place(tree: PyTree, sharding: NamedSharding) -> PyTree:
-    """Put arrays on a mesh; every process brings the same whole arrays, and its devices take their shares."""
+    """Put arrays on a mesh.
+
+    Args:
+        tree: the whole arrays, the same on every process.
+        sharding: the division of each array over the devices.
+
+    Returns:
+        The arrays on the devices, each device with the part that the sharding gives.
+    """
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
@@ -130,7 +170,14 @@ def place(tree: PyTree, sharding: NamedSharding) -> PyTree:
 
 
 def fetch(tree: PyTree) -> PyTree:
-    """The whole arrays on the host, also of slots whose shares lie with other processes. Collective."""
+    """The whole arrays on the host, including the slots on devices of other processes. Collective.
+
+    Args:
+        tree: the arrays on the mesh.
+
+    Returns:
+        The arrays as NumPy arrays, the same on every process.
+    """
 
     def whole(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
@@ -144,26 +191,26 @@ def fetch(tree: PyTree) -> PyTree:
 
 
 class PeerError(RuntimeError):
-    """Another process could not go on; its own output says why."""
+    """Another process could not go on; the output of that process says why."""
 
 
 def start(
     coordinator_address: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
-    """Join the other processes; nothing may have touched a device yet. Collective.
+    """Connect to the other processes; call before anything uses a device. Collective.
 
     Args:
         coordinator_address: `host:port` of process 0. Without the three arguments JAX asks the cluster:
             Slurm, Open MPI, Kubernetes or Cloud TPU.
-        num_processes: of the run.
-        process_id: this one's, from 0.
+        num_processes: the number of processes of the run.
+        process_id: the number of this process, from 0.
 
     Raises:
-        ValueError: no arguments, and no cluster that JAX knows.
+        ValueError: the arguments are missing, and JAX finds no cluster that it knows.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # JAX's own SIGTERM handler would swallow the signal outside the loop, where nothing looks for it;
-    # inside, `checkpoint.PreemptionGuard` does.
+    # JAX's own SIGTERM handler would swallow a signal outside the outer loop, where nothing checks for one;
+    # inside the loop, `checkpoint.PreemptionGuard` catches signals.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator_address, num_processes, process_id)
@@ -172,7 +219,7 @@ def start(
             f"distributed: expected Slurm, Open MPI, Kubernetes or Cloud TPU around this process; JAX found "
             f"none ({error}). Give coordinator_address, num_processes and process_id."
         ) from error
-    gather([0])  # Connections are made at the first collective, which waits for seconds only.
+    gather([0])  # The first collective call connects the processes, and waits only some seconds.
 
 
 def leave() -> None:
@@ -187,20 +234,30 @@ def is_lead() -> bool:
 
 
 def gather(numbers: Sequence[int]) -> np.ndarray:
-    """Small whole numbers of every process, `[processes, len(numbers)]` int32. Collective."""
+    """The numbers of every process. Collective.
+
+    Args:
+        numbers: the whole numbers of this process, which fit into int32; as many on every process.
+
+    Returns:
+        `[processes, len(numbers)]` int32.
+    """
     row = np.array(numbers, np.int32)
     return row[None] if jax.process_count() == 1 else multihost_utils.process_allgather(row)
 
 
 def together(action: Callable[[], T]) -> T:
-    """Run an action on every process; where it raises on one, it raises on all. Collective.
+    """Run an action on every process; an error on one process raises on all. Collective.
+
+    Args:
+        action: the function to call, without arguments.
 
     Returns:
-        What the action returned on this process.
+        The result of the action on this process.
 
     Raises:
-        PeerError: it raised on another process only.
-        Exception: whatever it raised on this one.
+        PeerError: the action raised on another process only.
+        Exception: the error that the action raised on this process.
     """
     if jax.process_count() == 1:
         return action()
@@ -216,7 +273,14 @@ def together(action: Callable[[], T]) -> T:
 
 
 def broadcast(tree: PyTree) -> PyTree:
-    """Process 0's values, bit for bit, of a tree of the same structure and shapes on all. Collective."""
+    """The values of process 0, bit for bit, on every process. Collective.
+
+    Args:
+        tree: the arrays, with the same structure, shapes and dtypes on every process.
+
+    Returns:
+        The arrays of process 0.
+    """
     if jax.process_count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(jax.device_get(tree))
@@ -233,14 +297,17 @@ def broadcast(tree: PyTree) -> PyTree:
 
 
 def lead(action: Callable[[], T]) -> T:
-    """What process 0's action returns, on every process; the others do not run it. Collective.
+    """The result of an action that process 0 alone runs, on every process. Collective.
 
     Args:
-        action: returns something that JSON can hold.
+        action: the function to call, whose result JSON can represent.
+
+    Returns:
+        The result of the action on process 0.
 
     Raises:
-        PeerError: it raised on process 0, and this is another.
-        Exception: whatever it raised, on process 0.
+        PeerError: the action raised on process 0, and this is another process.
+        Exception: the error that the action raised, on process 0.
     """
     if jax.process_count() == 1:
         return action()

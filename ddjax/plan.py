@@ -1,7 +1,7 @@
 """Plans: choices that change how fast and how large outer steps are, and only the rounding of their results.
 
-A plan is a backend's measured default, or the fastest of a few that were compiled and timed on the problem
-itself. What memory a plan takes is what the compiled program says, not a formula.
+A plan is the measured default of a backend, or the fastest of a few plans that were compiled and timed on the
+problem itself. The memory that a plan takes is read from the compiled program, not computed by a formula.
 """
 
 from __future__ import annotations
@@ -39,24 +39,25 @@ from ddjax.unroll import STRATEGIES
 from ddjax.version import __version__
 
 COMPILE_ERRORS = (jax.errors.JaxRuntimeError, MemoryError)
-"""What compiling or running raises where the memory does not suffice or a backend has no such program."""
+"""The errors of compiling or running where the memory does not suffice or a backend has no such program."""
 
 SAME_SPEED = 1.03
-"""Times of which one is at most so much longer than the other are not told apart."""
+"""The largest ratio of two times that count as equal."""
 
 FILE_NAME = "plans.json"
-"""What was tuned, in a directory of the caller's."""
+"""The name of the file of tuned plans, in a directory that the caller gives."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a backend's default, a flag or a trial decides.
+    """The choices that a default of the backend, a flag or a trial decides.
 
     Attributes:
-        conv_form: of the network, see `ddjax.networks.ops.conv`; `"auto"` chooses for each layer.
-        memory: how an unroll is differentiated, a name from `ddjax.unroll.STRATEGIES`; None where the method
-            unrolls nothing.
-        slots_per_chunk: how many θ0 are vmapped; the rest follow one chunk after the other.
+        conv_form: the form of the network's convolutions, see `ddjax.networks.ops.conv`; `"auto"` chooses for
+            each layer.
+        memory: the strategy by which an unroll is differentiated, a name from `ddjax.unroll.STRATEGIES`; None
+            where the method unrolls nothing.
+        slots_per_chunk: the number of θ0 that are vmapped; the chunks are computed one after the other.
     """
 
     conv_form: str = "auto"
@@ -70,15 +71,21 @@ class Plan:
         checks.at_least("slots_per_chunk", self.slots_per_chunk, 1)
 
     def as_dict(self) -> dict[str, Any]:
-        """The choices by name, for JSON; without `memory` where there is none."""
+        """The choices by name, for JSON; without `memory` where the method unrolls nothing."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Plan:
-        """The plan of a record with its choices, and perhaps other things.
+        """The plan of a record of choices.
+
+        Args:
+            record: the choices by name, as `as_dict` gives them; other entries are ignored.
+
+        Returns:
+            The plan.
 
         Raises:
-            ValueError: a choice is missing, or none that there is.
+            ValueError: a choice is missing or unknown.
         """
         for name in ("conv_form", "slots_per_chunk"):
             if name not in record:
@@ -87,30 +94,30 @@ class Plan:
 
 
 CHOICES = tuple(field.name for field in dataclasses.fields(Plan))
-"""What a plan decides."""
+"""The names of the choices of a plan."""
 
 
 def default_plan(backend: str, *, num_inits: int, unrolls: bool = True) -> Plan:
-    """What `auto` stands for where nothing was tuned.
+    """The plan that `auto` stands for where nothing was tuned.
 
     | backend | conv_form | memory | θ0 at once | measured |
     |---|---|---|---|---|
     | CPU | auto: blocks, band or im2col, see `ops.default_form` | recompute | 1 | yes |
     | GPU, TPU | auto: lax | reverse | all M | not yet: no such device was at hand |
 
-    On CPU, computing each step again takes no longer than writing and reading what it would have kept, and a
-    third of the memory: when that was chosen LeNet took 75 ms both ways, AlexCifarNet 3.6 and 3.7 s.
+    On CPU, computing each step again takes no longer than writing and reading its intermediate results, and a
+    third of the memory: when this was chosen, LeNet took 75 ms both ways, AlexCifarNet 3.6 and 3.7 s.
 
     Args:
-        backend: as `jax.default_backend()` names it.
-        num_inits: M.
+        backend: the name of the backend, as `jax.default_backend()` gives it.
+        num_inits: M, the number of θ0 in an outer step.
         unrolls: whether the method differentiates through training.
 
     Returns:
         The plan.
 
     Raises:
-        ValueError: `num_inits` below one.
+        ValueError: `num_inits` is no whole number of at least 1.
     """
     checks.at_least("num_inits", num_inits, 1)
     memory, at_once = ("recompute", 1) if backend == "cpu" else ("reverse", num_inits)
@@ -120,21 +127,21 @@ def default_plan(backend: str, *, num_inits: int, unrolls: bool = True) -> Plan:
 def candidates(
     base: Plan, vary: Collection[str], *, backend: str, num_slots: int, fits: bool = True
 ) -> list[Plan]:
-    """The plans worth timing that differ from one in some of its choices.
+    """The plans worth timing that differ from a given plan in some of the choices.
 
-    Convolutions by lax are left out on CPU, where their second derivatives are several times slower. Of the
-    θ0, one, all, and the number between that is nearest to √m are batched. Strategies that compute each
+    Convolutions by lax are left out on CPU, where their second derivatives are several times slower. The
+    sizes of chunk are one θ0, all θ0, and the divisor of m nearest to √m. Strategies that compute each
     stretch of √T steps twice are only worth their time where the others do not fit.
 
     Args:
-        base: the plan; the first of those returned.
-        vary: which choices.
-        backend: as `jax.default_backend()` names it.
-        num_slots: m, the θ0 of one device.
+        base: the plan to vary.
+        vary: the names of the choices that may differ.
+        backend: the name of the backend, as `jax.default_backend()` gives it.
+        num_slots: m, the number of θ0 on one device.
         fits: whether `base` fits into the memory.
 
     Returns:
-        Every combination, `base` first.
+        The plans of every combination, `base` first.
     """
     divisors = [n for n in range(1, num_slots + 1) if num_slots % n == 0]
     middle = min(divisors, key=lambda n: abs(math.log(n) - math.log(num_slots) / 2))
@@ -145,7 +152,7 @@ def candidates(
     }
     kept = [name for name in values if name in vary and getattr(base, name) is not None]
     ordered = ([getattr(base, name), *values[name]] for name in kept)
-    # dict.fromkeys: without repetitions, in order.
+    # dict.fromkeys removes repetitions and keeps the order.
     combinations = itertools.product(*(dict.fromkeys(column) for column in ordered))
     return [dataclasses.replace(base, **dict(zip(kept, row, strict=True))) for row in combinations]
 
@@ -154,13 +161,13 @@ def candidates(
 
 
 class Site(NamedTuple):
-    """Where outer steps run, and on what.
+    """The devices, data and keys with which outer steps run.
 
     Attributes:
         mesh: the devices.
-        data: the training split on them.
-        key: of the outer steps.
-        init_key: of the first state.
+        data: the training split on the devices.
+        key: the key of the outer steps.
+        init_key: the key of the first state.
     """
 
     mesh: Mesh
@@ -170,7 +177,20 @@ class Site(NamedTuple):
 
     @classmethod
     def of(cls, data: Dataset, key: jax.Array, *, num_inits: int, assets: PyTree = ()) -> Site:
-        """As `ddjax.distill` chooses its devices, places the data with a method's assets, splits its key."""
+        """The site of a run: devices, data and keys as `ddjax.distill` chooses them.
+
+        Args:
+            data: the real data, of which the training split is used.
+            key: the key of the run. Consumed.
+            num_inits: M, the number of θ0 in an outer step.
+            assets: the arrays of the method that go with the data, see `ddjax.types.Method.assets`.
+
+        Returns:
+            The site.
+
+        Raises:
+            ValueError: `data` is no data set, or `key` no key.
+        """
         checks.kind("data", data, Dataset, remedy="Use ddjax.data.load or ddjax.data.from_arrays.")
         checks.prng_key("key", key)
         mesh = parallel.make_mesh(parallel.default_devices(num_inits))
@@ -179,14 +199,20 @@ class Site(NamedTuple):
         return cls(mesh, real, *jax.random.split(key))
 
     def start(self, problem: Problem) -> EngineState:
-        """The state before the first outer step, on the mesh; the dispatch takes its memory over."""
+        """The state before the first outer step, on the mesh; a dispatch reuses its memory."""
         return init_state(problem, self.init_key).on(self.mesh)
 
     def compile(self, problem: Problem) -> tuple[Any, Cost]:
-        """The outer steps as a run compiles them, and their cost.
+        """Compile outer steps as a run does.
+
+        Args:
+            problem: the method, form, optimiser and sizes.
+
+        Returns:
+            The compiled dispatch, and the cost.
 
         Raises:
-            ValueError: the problem's parts do not fit together or to the data; nothing was compiled.
+            ValueError: the parts of the problem do not fit together or to the data; nothing was compiled.
         """
         check_problem(problem, self.key, self.data)
         return compile_dispatch(problem, self.mesh, self.start(problem), self.data, self.key)
@@ -197,9 +223,9 @@ class Trial(NamedTuple):
 
     Attributes:
         plan: the plan that was tried.
-        milliseconds: of one outer step; None where it was passed over.
-        cost: of the compiled program; None where it did not compile.
-        passed_over: why it was; None where it was timed.
+        milliseconds: the time of one outer step; None where the plan was passed over.
+        cost: the cost of the compiled program; None where the program did not compile.
+        passed_over: the reason why the plan was passed over; None where the plan was timed.
     """
 
     plan: Plan
@@ -208,7 +234,7 @@ class Trial(NamedTuple):
     passed_over: str | None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The plan, the time, the reason and the cost by name, for JSON."""
         cost = self.cost._asdict() if self.cost else {}
         found = {"milliseconds": self.milliseconds, "passed_over": self.passed_over}
         return {**self.plan.as_dict(), **found, **cost}
@@ -217,17 +243,18 @@ class Trial(NamedTuple):
 def trial(
     problem: Problem, plan: Plan, site: Site, *, limit: int | None = None, seconds: float = 1.0
 ) -> Trial:
-    """Compile outer steps and time some of them; the state that they reach is thrown away.
+    """Compile outer steps and time some of them; the state that they reach is discarded.
 
     Args:
-        problem: what one step computes, as the plan says.
-        plan: the plan.
+        problem: the method, form, optimiser and sizes, built for the plan.
+        plan: the plan to try.
         site: the devices and data to run on.
-        limit: bytes on one device; a program that needs more is not started.
-        seconds: how long to time, at least one step after a first one that warms up.
+        limit: the bytes available on one device; a program that needs more is not started. None where the
+            limit is unknown.
+        seconds: the seconds of timing; at least one step is timed, after a first one as a warm-up.
 
     Returns:
-        What was found; running out of memory and failing to compile are findings too.
+        The trial. Too little memory and a failure to compile are recorded in the trial, not raised.
     """
     cost = None
     try:
@@ -242,13 +269,13 @@ def trial(
 
 
 def _milliseconds(dispatch: Any, problem: Problem, site: Site, seconds: float) -> float:
-    """The best of three times, because whatever else the machine does can only slow a step down."""
+    """The shortest of three times, because other work on the machine can only slow a step down."""
 
     def timed(steps: int) -> float:
         state = jax.block_until_ready(site.start(problem))
         began = time.perf_counter()
         state, _, finite = dispatch(state, site.data, site.key, np.int32(steps))
-        # A step that is not finite ends the dispatch; it was computed, but does not count in the state.
+        # A step that is not finite ends the dispatch; the step was computed, but the state does not count it.
         done = int(state.step) + (not bool(finite))
         return (time.perf_counter() - began) / done
 
@@ -259,7 +286,15 @@ def _milliseconds(dispatch: Any, problem: Problem, site: Site, seconds: float) -
 
 
 def choose(trials: Sequence[Trial]) -> Trial:
-    """The fastest, or the smallest of those that are as fast; where none was timed, the smallest of all."""
+    """The best trial.
+
+    Args:
+        trials: the trials to choose from, at least one.
+
+    Returns:
+        Of the trials within a factor `SAME_SPEED` of the fastest, the one that takes the least memory; where
+        no plan was timed, the one of all that takes the least memory.
+    """
     times = [one.milliseconds for one in trials if one.milliseconds is not None]
     as_fast = [one for one in trials if times and (one.milliseconds or math.inf) <= SAME_SPEED * min(times)]
     return min(as_fast or trials, key=lambda one: sum(one.cost[1:]) if one.cost else math.inf)
@@ -278,22 +313,22 @@ def tune(
 ) -> list[Trial]:
     """Time plans on the problem itself: forms of convolution, sizes of chunk, strategies.
 
-    One choice after the other, each with the best so far of those before it; but where convolutions are
-    lax's, form and chunk in all combinations, because a batch of θ0 makes another operation of them. Plans
-    that come to the same program are tried once.
+    The choices are varied one after the other, each from the best plan so far. Off the CPU, where
+    convolutions may be those of lax, form and chunk are varied in all combinations, because a batch of θ0
+    turns these convolutions into another operation. Plans that give the same program are tried once.
 
     Args:
-        build: the problem of a plan.
-        start: tried first.
+        build: the function from a plan to the problem.
+        start: the plan that is tried first.
         site: the devices and data to run on.
-        free: the choices that may differ from `start`.
-        limit: bytes on one device.
-        seconds: how long each is timed.
-        budget_seconds: after so long no further plan is tried.
-        listener: called with each trial.
+        free: the names of the choices that may differ from `start`.
+        limit: the bytes available on one device; None where the limit is unknown.
+        seconds: the seconds for which each plan is timed.
+        budget_seconds: the seconds after which no further plan is tried.
+        listener: the function that is called with each trial; None for none.
 
     Returns:
-        The trials; `choose` picks.
+        The trials, from which `choose` picks.
     """
     began = time.monotonic()
     trials: list[Trial] = []
@@ -324,7 +359,7 @@ def tune(
 
 
 def _program(problem: Problem, plan: Plan, site: Site) -> tuple[Any, ...]:
-    """What tells programs apart: all but the form of convolution by name, that by one slot's loss."""
+    """The identity of a program; the form of convolution counts by the program of one slot's loss."""
     shapes = jax.eval_shape(
         lambda data, key: (
             problem.form.unfold(problem.form.init(key)),
@@ -338,15 +373,15 @@ def _program(problem: Problem, plan: Plan, site: Site) -> tuple[Any, ...]:
     return plan.memory, plan.slots_per_chunk, hashlib.sha256(text.encode()).digest()
 
 
-# What was tuned before.
+# Plans that were tuned before.
 
 
 def problem_key(facts: Mapping[str, Any], devices: Sequence[parallel.Device]) -> str:
     """The name under which a problem's plan is remembered.
 
     Args:
-        facts: all that the outer step depends on, JSON-able.
-        devices: that share it.
+        facts: everything that the outer step depends on, as values that JSON can represent.
+        devices: the devices that the slots are divided over.
 
     Returns:
         A hash of the facts, the devices, the CPU, and the versions of JAX and ddjax.
@@ -363,7 +398,7 @@ def problem_key(facts: Mapping[str, Any], devices: Sequence[parallel.Device]) ->
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """All that is remembered; nothing, with a warning, where the file is damaged."""
+    """All remembered plans; none, with a warning, where the file is damaged."""
     try:
         known = json.loads(path.read_text())
         if isinstance(known, dict):
@@ -383,11 +418,11 @@ def recall(directory: files.StrPath, key: str) -> Plan | None:
     """The plan that was tuned for a problem.
 
     Args:
-        directory: that `remember` was given.
-        key: from `problem_key`.
+        directory: the directory that `remember` was given.
+        key: the name of the problem, from `problem_key`.
 
     Returns:
-        The plan; None where there is none, or, with a warning, where it is damaged.
+        The plan; None where none is remembered, or, with a warning, where the record is damaged.
     """
     path = Path(directory) / FILE_NAME
     entry = _read(path).get(key)
@@ -401,16 +436,16 @@ def recall(directory: files.StrPath, key: str) -> Plan | None:
 
 
 def remember(directory: files.StrPath, key: str, trials: Sequence[Trial]) -> None:
-    """Keep what was tuned; a directory that cannot be written is a warning.
+    """Keep the plan that was tuned for a problem; warns where the directory cannot be written.
 
     Args:
-        directory: made where it is missing.
-        key: from `problem_key`.
-        trials: from `tune`.
+        directory: the directory of the file, which is made where it is missing.
+        key: the name of the problem, from `problem_key`.
+        trials: the trials, from `tune`.
     """
     path = Path(directory) / FILE_NAME
     entry = {"plan": choose(trials).plan.as_dict(), "trials": [one.as_dict() for one in trials]}
-    # Of two runs that end tuning at the same moment one is forgotten, and tunes again next time.
+    # Where two runs end tuning at the same moment, the plan of one is lost, and is tuned again next time.
     known = _read(path) | {key: entry}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

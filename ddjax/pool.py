@@ -1,4 +1,4 @@
-"""Pools of pretrained networks: many weights of one network in one file, some of them held out."""
+"""Pools of pretrained networks: the weights of many trainings of one network in one file, some held out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ddjax.types import Network, Params
 from ddjax.version import __version__
 
 FORMAT_VERSION = 1
-"""Raised when an older ddjax could no longer read what this one writes."""
+"""The version of the format, which grows when an older ddjax could no longer read a new file."""
 
 _REMEDY = "Train the pool again."
 
@@ -31,19 +31,19 @@ _KINDS: dict[str, type] = {
     "image_shape": list,
     "num_classes": int,
 }
-"""What the metadata that ddjax itself reads must be, where it is there."""
+"""The types that the metadata read by ddjax itself must have, where they are present."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pool:
-    """n trained networks of one kind; the first of them to distil with, the others kept for evaluation.
+    """n trained networks of one kind; the first are for distilling, the others are held out for evaluation.
 
     Attributes:
-        params: each leaf `[n, ...]` float.
-        num_train: how many are the `train` members; the rest are `held_out`.
-        accuracy: `[n]` float32, percent, of each on the test split that it was trained for.
-        metadata: JSON-able facts: dataset, network, network_settings, image_shape, num_classes, how they
-            were trained, ...
+        params: the weights of all members, each leaf `[n, ...]` float.
+        num_train: the number of `train` members, which come first; the rest are `held_out`.
+        accuracy: `[n]` float32, the percent of each member on the test split of the data it was trained on.
+        metadata: facts that JSON can represent: dataset, network, network_settings, image_shape, num_classes,
+            the settings of the training, ...
     """
 
     params: Params
@@ -65,7 +65,7 @@ class Pool:
 
     @property
     def name(self) -> str:
-        """What the members were trained on."""
+        """The name of the data that the members were trained on."""
         return str(self.metadata.get("dataset", "pool"))
 
     def _slice(self, split: str) -> slice:
@@ -73,14 +73,20 @@ class Pool:
         return slice(self.num_train) if split == "train" else slice(self.num_train, None)
 
     def size(self, split: str) -> int:
-        """How many members a split has."""
+        """The number of members of a split, `"train"` or `"held_out"`."""
         return len(self.accuracy[self._slice(split)])
 
     def members(self, split: str) -> Params:
-        """The weights of a split, each leaf `[m, ...]`.
+        """The weights of the m members of a split.
+
+        Args:
+            split: the name of the split, `"train"` or `"held_out"`.
+
+        Returns:
+            The weights, each leaf `[m, ...]`.
 
         Raises:
-            ValueError: an unknown split, or one without members.
+            ValueError: the split is unknown, or has no members.
         """
         if not self.size(split):
             raise ValueError(
@@ -89,17 +95,20 @@ class Pool:
         return jax.tree.map(lambda leaf: leaf[self._slice(split)], self.params)
 
     def accuracies(self, split: str) -> np.ndarray:
-        """`[m]` float32, percent, of the members of a split."""
+        """The accuracies of the m members of a split, `[m]` float32, percent."""
         return self.accuracy[self._slice(split)]
 
     def fit(self, network: Network) -> Pool:
-        """The same pool in the structure and dtypes of a network's own weights.
+        """The same pool in the structure and dtypes of the weights of a network.
 
         Args:
-            network: what the weights are for.
+            network: the network that the weights are for.
+
+        Returns:
+            The pool.
 
         Raises:
-            ValueError: the weights are another network's, or for other images or classes.
+            ValueError: the weights are those of another network, or for other images or classes.
         """
         checks.kind("network", network, Network, remedy="Build it with ddjax.networks.")
         for what, mine, theirs in (
@@ -127,12 +136,15 @@ class Pool:
 
 
 def joined(pools: Sequence[Pool], *, num_train: int, metadata: Mapping[str, Any]) -> Pool:
-    """The members of several pools, in their order, as one.
+    """One pool of the members of several pools, in order.
 
     Args:
-        pools: at least one, of the same network.
-        num_train: how many of all are the `train` members.
-        metadata: of the whole.
+        pools: the pools, at least one, all of the same network.
+        num_train: the number of `train` members of the joined pool, which come first.
+        metadata: the facts about the joined pool.
+
+    Returns:
+        The joined pool.
     """
     params = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(pool.params for pool in pools))
     return Pool(params, num_train, np.concatenate([pool.accuracy for pool in pools]), metadata)
@@ -141,13 +153,20 @@ def joined(pools: Sequence[Pool], *, num_train: int, metadata: Mapping[str, Any]
 def save(path: StrPath, pool: Pool) -> Path:
     """Write a pool as an `.npz` that loads with `numpy.load(path, allow_pickle=False)`.
 
-    Members: `params.NAME [n, ...]` float32, one for each leaf; `accuracy [n]` float32, percent; `metadata`, a
-    JSON string. The same pool gives the same bytes.
+    The file has the members `params.NAME [n, ...]` float32, one for each leaf; `accuracy [n]` float32,
+    percent; and `metadata`, a JSON string. The same pool gives the same bytes.
+
+    Args:
+        path: the file to write.
+        pool: the pool to save.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        ValueError: the weights hold NaN or infinity, or the metadata something that JSON cannot hold; nothing
-            was written.
-        OSError: the file could not be written; what was there is untouched.
+        ValueError: the weights contain NaN or infinity, or the metadata something that JSON cannot represent;
+            nothing was written.
+        OSError: the file could not be written; a file that was there is unchanged.
     """
     checks.kind("pool", pool, Pool, remedy="Give a ddjax.pool.Pool.")
     checks.jsonable("metadata", dict(pool.metadata))
@@ -162,18 +181,18 @@ def save(path: StrPath, pool: Pool) -> Path:
 
 
 def load(path: StrPath, *, limit: int = npz.LIMIT) -> Pool:
-    """Read what `save` wrote, from a file that may come from anywhere: nothing in it is executed.
+    """Read a pool that `save` wrote. The file may be of any origin: nothing in the file is executed.
 
     Args:
-        path: of the pool.
-        limit: most bytes that its arrays may take together; more is refused before any is read.
+        path: the file of the pool.
+        limit: the most bytes that the arrays may take together; more is refused before an array is read.
 
     Returns:
-        The pool, its weights as nested dictionaries by name; `Pool.fit` checks that they are a network's.
+        The pool, with the weights as nested dictionaries by name; `Pool.fit` checks that they fit a network.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no pool, of a later format, too large, or its arrays do not fit together.
+        ValueError: the file is no pool, of a later format, or too large, or the arrays do not fit together.
     """
     checks.at_least("limit", limit, 1)
     path = Path(path)
@@ -208,7 +227,7 @@ def load(path: StrPath, *, limit: int = npz.LIMIT) -> Pool:
 
 
 def _nested(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Dictionaries within dictionaries, by the parts of the names."""
+    """Nested dictionaries by the parts of the names."""
     tree: dict[str, Any] = {}
     for name, leaf in leaves.items():
         *parts, last = name.split(".")

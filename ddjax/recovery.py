@@ -1,8 +1,8 @@
-"""Getting over divergence: good states to go back to, a smaller step, and other random numbers.
+"""Recovery from divergence: good states to go back to, smaller updates, and other random numbers.
 
-A run that rolls back stays a function of its key. Which states are kept depends on the number of outer steps
-alone, and what is random afterwards on the number of rollbacks, so that a run that is stopped in between ends
-with the same bytes as one that is not.
+The result of a run that rolls back still depends on the key alone. The states that are kept depend only on
+the number of outer steps, and the random numbers afterwards on the number of rollbacks. So a run that is
+stopped and continued ends with the same bytes as one that is not stopped.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from ddjax.engine import EngineState
 from ddjax.types import PyTree
 
 STEPS = 50
-"""A state is kept at every multiple of so many outer steps, the two newest of them. A rollback takes the
-older: STEPS to 2 * STEPS - 1 steps back, but never beyond the start or the last rollback, because the newer
-one may stand before the very step that diverges."""
+"""The number of outer steps between two kept states. The two newest states are kept. A rollback takes the
+older, which is STEPS to 2 * STEPS - 1 steps back, but never beyond the start or the last rollback: the newer
+state may lie just before the step that diverges."""
 
 SHRINK = 0.5
-"""What a rollback multiplies the outer updates by, from then on."""
+"""The factor by which a rollback multiplies all later outer updates."""
 
-_KEYS = 2**31  # the engine folds outer steps into the key, int32 numbers below this one
+_KEYS = 2**31  # the engine folds outer steps into the key, which are int32 numbers below this one
 
 
 class Scaled(NamedTuple):
     """The state of `scalable`.
 
     Attributes:
-        scale: `[]` float32, multiplies every update.
-        inner: of the optimiser.
+        scale: `[]` float32, the factor of every update.
+        inner: the state of the optimiser whose updates are scaled.
     """
 
     scale: jax.Array
@@ -41,13 +41,13 @@ class Scaled(NamedTuple):
 
 
 def scalable(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """An optimiser whose updates are multiplied by a number in its state, at first one.
+    """An optimiser whose updates are multiplied by a number in its state, which is 1 at first.
 
     Args:
-        optimizer: any.
+        optimizer: the optimiser whose updates are multiplied.
 
     Returns:
-        The transformation; its state is a `Scaled`.
+        The new optimiser, whose state is a `Scaled`.
     """
 
     def init(params: PyTree) -> Scaled:
@@ -63,17 +63,40 @@ def scalable(optimizer: optax.GradientTransformation) -> optax.GradientTransform
 
 
 def scale_after(rollbacks: int) -> float:
-    """What updates are multiplied by after so many rollbacks."""
+    """The factor of the outer updates after a number of rollbacks, `SHRINK ** rollbacks`.
+
+    Args:
+        rollbacks: the number of rollbacks so far.
+
+    Returns:
+        The factor; 1 before the first rollback.
+    """
     return SHRINK**rollbacks
 
 
 def key_after(key: jax.Array, rollbacks: int) -> jax.Array:
-    """The key that outer steps fold theirs from after so many rollbacks: the run's own before the first."""
+    """The key that the keys of outer steps are folded from after a number of rollbacks.
+
+    Args:
+        key: the key of the run.
+        rollbacks: the number of rollbacks so far.
+
+    Returns:
+        The key; the key of the run itself before the first rollback.
+    """
     return jax.random.fold_in(key, np.uint32(_KEYS + rollbacks)) if rollbacks else key
 
 
 def shrunk(state: EngineState, rollbacks: int) -> EngineState:
-    """A kept state whose optimiser takes the step of so many rollbacks."""
+    """A kept state whose updates are scaled as they are after a number of rollbacks.
+
+    Args:
+        state: the kept state, whose optimiser is a `scalable` one.
+        rollbacks: the number of rollbacks so far.
+
+    Returns:
+        The state with the factor `scale_after(rollbacks)`.
+    """
     assert isinstance(state.opt_state, Scaled)
     scale: Any = np.asarray(scale_after(rollbacks), np.float32)
     return state._replace(opt_state=state.opt_state._replace(scale=scale))

@@ -1,4 +1,4 @@
-"""A run: the engine's outer loop from its last checkpoint to its end, validated, recorded and saved."""
+"""A run: the outer loop from the last checkpoint to the end, with validation, records and checkpoints."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ from ddjax.types import Distilled, Encoding, Form, Info, Method, Outer, PyTree, 
 from ddjax.workdir import held
 
 DISPATCH_SECONDS = 2.0
-"""How long a dispatch should take: long enough that its cost vanishes, short enough to report and stop."""
+"""The seconds that a dispatch should take: so long that the cost of starting one is small, and so short that
+the run can report and stop in time."""
 
 
 class Best(NamedTuple):
-    """The φ that validated best so far.
+    """The φ with the best validation so far.
 
     Attributes:
-        params: φ's parameters.
-        accuracy: `[]` float64, percent on validation; -inf before the first validation.
-        step: `[]` int64, outer steps done at the time.
+        params: the parameters of φ.
+        accuracy: `[]` float64, the percent on validation; -inf before the first validation.
+        step: `[]` int64, the number of outer steps done at that time.
     """
 
     params: PyTree
@@ -52,16 +53,16 @@ class Best(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """All that a resumed run needs.
+    """The content of a checkpoint: all that a resumed run needs.
 
     Attributes:
-        state: of the engine.
-        best: so far.
-        seconds: `[]` float64, of distilling so far.
-        key: `[...]` uint32, the data of the run's key.
-        position: `[]` int64, bytes of `metrics.jsonl` that belong to it.
-        rollbacks: `[]` int64, done so far.
-        good: the two newest states that a rollback may go back to, the older one first; none where a run
+        state: the state of the engine.
+        best: the best φ so far.
+        seconds: `[]` float64, the seconds of distilling so far.
+        key: `[...]` uint32, the data of the key of the run.
+        position: `[]` int64, the number of bytes of `metrics.jsonl` written up to this state.
+        rollbacks: `[]` int64, the number of rollbacks so far.
+        good: the two newest states that a rollback may go back to, the older one first; empty where a run
             does not roll back.
     """
 
@@ -76,11 +77,11 @@ class Snapshot(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """How the best φ is chosen.
+    """The choice of the best φ.
 
     Attributes:
-        score: `schedule -> percent`, on data and initial weights that the test never sees.
-        every: outer steps from one validation to the next; the last step is always validated.
+        score: the function `schedule -> percent`, on data and initial weights that the test never uses.
+        every: the number of outer steps from one validation to the next; the last step is always validated.
     """
 
     score: Callable[[Schedule], jax.Array | float]
@@ -93,13 +94,13 @@ class Validation:
 
 @dataclasses.dataclass(frozen=True)
 class Reporting:
-    """What a run tells while it goes.
+    """What a run reports while it runs.
 
     Attributes:
-        every: outer steps from one record of the metrics to the next.
-        listener: called with each record, on process 0.
-        announce: called once, after compiling, on process 0.
-        tensorboard: whether records go to `WORKDIR/tensorboard` too.
+        every: the number of outer steps from one record of the metrics to the next.
+        listener: the function that is called with each record, on process 0.
+        announce: the function that is called with the cost once, after compiling, on process 0.
+        tensorboard: whether the records are also written to `WORKDIR/tensorboard`.
     """
 
     every: int = 10
@@ -116,15 +117,16 @@ class Reporting:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What `distill` returns.
+    """The result of `distill`.
 
     Attributes:
-        distilled: the best φ by validation, or the last where there is none.
-        num_outer_steps: done in all.
-        best_step: outer steps behind `distilled`.
-        val_accuracy: its percent on validation; None without validation.
-        seconds: `compile`, of this process; `distil`, of all processes that worked on the run.
-        history: one record per outer step that was reported, as in `metrics.jsonl`.
+        distilled: the best φ by validation, or the last φ where nothing was validated.
+        num_outer_steps: the number of outer steps done in all.
+        best_step: the number of outer steps after which `distilled` was taken.
+        val_accuracy: the percent of `distilled` on validation; None without validation.
+        seconds: the seconds by name: `compile`, those of compiling in this process; `distil`, those of
+            distilling in all processes that worked on the run, one after the other.
+        history: one record for each outer step that was reported, as in `metrics.jsonl`.
     """
 
     distilled: Distilled
@@ -136,15 +138,15 @@ class Run:
 
 
 class DivergedError(RuntimeError):
-    """The loss, its gradient or φ stopped being finite; the message says where and what to change."""
+    """The loss, its gradient or φ is not finite; the message says at which step, and what to change."""
 
 
 class PreemptedError(RuntimeError):
-    """A signal asked the run to stop; it was saved and the same call continues it."""
+    """A signal asked the run to stop; the run was saved, and the same call continues the run."""
 
 
 def _take(infos: StepInfo, index: int) -> StepInfo:
-    """The diagnostics of one step out of a dispatch's."""
+    """The diagnostics of one step of a dispatch."""
     return jax.tree.map(lambda leaf: leaf[index], infos)
 
 
@@ -154,7 +156,7 @@ def _named(info: Info) -> dict[str, Any]:
 
 
 def _record(step: int, info: StepInfo) -> dict[str, Any]:
-    """One line of metrics: Python numbers, the method's diagnostics under their own names."""
+    """One record of the metrics, as Python numbers; the diagnostics of the method have their own names."""
     record: dict[str, Any] = {
         "step": step,
         "loss": float(info.loss),
@@ -189,7 +191,7 @@ def _diverged(step: int, info: StepInfo, saved: str, *, rollbacks: int) -> Diver
 
 @dataclasses.dataclass
 class _Journal:
-    """What a run writes and tells while it goes: records every so many steps, to disk and to a listener."""
+    """The records of a run, which go to the history, to disk and to a listener."""
 
     every: int
     writer: MetricsWriter | None
@@ -205,12 +207,12 @@ class _Journal:
 
 
 class _Turn(NamedTuple):
-    """What the host decides after a dispatch, the same on all processes.
+    """The decisions of the host after a dispatch, the same on all processes.
 
     Attributes:
-        steps: of the next dispatch.
-        save: whether it is time to.
-        stop: whether a signal asked for it.
+        steps: the number of steps of the next dispatch.
+        save: whether it is time to save.
+        stop: whether a signal asked the run to stop.
         failed: whether a checkpoint could not be written.
     """
 
@@ -220,7 +222,7 @@ class _Turn(NamedTuple):
     failed: bool
 
     def agreed(self) -> _Turn:
-        """Process 0's clock decides for all; a signal to any process stops all. Collective."""
+        """The common decisions: process 0's clock counts, a signal to one stops all. Collective."""
         everyone = parallel.gather(self)
         steps, save = everyone[0, :2].tolist()
         stop, failed = everyone[:, 2:].max(0).tolist()
@@ -229,7 +231,7 @@ class _Turn(NamedTuple):
 
 @dataclasses.dataclass
 class _Pace:
-    """How many steps the next dispatch should hold to take about `DISPATCH_SECONDS`."""
+    """The number of steps with which the next dispatch should take about `DISPATCH_SECONDS`."""
 
     steps: int = 1
 
@@ -261,7 +263,7 @@ def distill(
 ) -> Run:
     """Move φ down the gradient of the method's loss, averaged over M draws of initial weights.
 
-    With a `workdir` the run is saved there as it goes; called again with the same arguments it continues
+    With a `workdir` the run saves checkpoints there. Called again with the same arguments, the run continues
     from the last checkpoint and ends with the same bytes as if it had never stopped.
 
     With several processes (`parallel.start`) every process makes this call with the same arguments and gets
@@ -269,38 +271,42 @@ def distill(
 
     Args:
         data: the real data; only its training split is used here.
-        method: the loss.
-        key: all randomness comes from it.
-        num_outer_steps: updates of φ.
-        form: of φ; by default free pixels, S 10 and E 3 (one step where no learning rates are learned).
-        num_inits: M, draws of initial weights in an outer step.
-        optimizer: the optimiser of φ, or of each group of its leaves by name ("rest" for those not named); by
-            default the method's own (`Method.outer`).
-        clip_norm: bound on the gradient's global norm; by default none where an optimiser is given, else
-            the method's own.
-        slots_per_chunk: how many of the M are vmapped at once.
-        devices: that share the M; by default as many as divide it; with several processes all, which M
-            must then be a multiple of.
-        validation: chooses the best φ; without it, or where it gave nothing but NaN, the last one is
-            returned.
-        workdir: directory for `checkpoints/` and `metrics.jsonl`; no other run may be using it.
-        save_seconds: seconds between checkpoints, which a thread writes while the run goes on.
-        save_every: outer steps between checkpoints, beside those of `save_seconds`; None for none.
-        on_nonfinite: `"stop"` raises where something is not finite; `"rollback"` goes back to a state 50 to
-            99 outer steps earlier (but not beyond the start or the last rollback), takes other random numbers
-            and halves every later update, and says so in the metrics, in a record with `rollback`.
-        max_rollbacks: after so many the run stops all the same.
-        reporting: what is told while it goes.
+        method: the method, which defines the loss.
+        key: the source of all random draws. Consumed.
+        num_outer_steps: the number of updates of φ.
+        form: the form of φ; by default free pixels, S 10 and E 3 (one step where no learning rates are
+            learned).
+        num_inits: M, the number of draws of initial weights in an outer step.
+        optimizer: the optimiser of φ, or of each group of leaves by name ("rest" for those not named); by
+            default that of the method (`Method.outer`).
+        clip_norm: the bound on the global norm of the gradient; by default that of the method, or no bound
+            where an optimiser is given.
+        slots_per_chunk: the number of the M draws that are vmapped at once.
+        devices: the devices that divide the M draws among them, of which M must be a multiple; by default as
+            many as divide M evenly, but all devices where there are several processes.
+        validation: the choice of the best φ. Without a validation, or where every score was NaN, the last φ
+            is returned.
+        workdir: the directory for `checkpoints/` and `metrics.jsonl`, which no other run may be using; None
+            to save nothing.
+        save_seconds: the seconds between checkpoints, which a thread writes while the run goes on.
+        save_every: the number of outer steps between checkpoints that are saved in addition to those of
+            `save_seconds`; None for no additional ones.
+        on_nonfinite: the reaction to a loss, gradient or φ that is not finite. `"stop"` raises. `"rollback"`
+            goes back to a state 50 to 99 outer steps earlier (but not beyond the start or the last rollback),
+            takes other random numbers, halves every later update, and notes this in the metrics, in a record
+            with `rollback`.
+        max_rollbacks: the most rollbacks; where another would be needed, the run stops.
+        reporting: the records and calls of the run while it runs.
         metadata: facts to put into the artifact.
 
     Returns:
-        A `Run`.
+        The distilled φ, with the history and the times of the run.
 
     Raises:
-        ValueError: arguments that do not fit together, or a `workdir` of another run or in use by one;
-            nothing was compiled.
-        OSError: the disk is full or cannot be written; what was saved before still is.
-        DivergedError: something was not finite; the last finite state is saved.
+        ValueError: the arguments do not fit together, or the `workdir` belongs to another run or is in use by
+            one; nothing was compiled.
+        OSError: the disk is full or cannot be written; the earlier checkpoints are still there.
+        DivergedError: the loss, the gradient or φ was not finite; the last finite state is saved.
         PreemptedError: SIGTERM or SIGINT came; the run is saved.
     """
     _check_kinds(data, method, reporting, form=form, optimizer=optimizer, validation=validation)
@@ -340,7 +346,7 @@ def distill(
 def _check_kinds(
     data: Any, method: Any, reporting: Any, *, form: Any, optimizer: Any, validation: Any
 ) -> None:
-    """Refuse arguments of another kind, which would fail later and say less."""
+    """Refuse arguments of the wrong kind, which would fail later with a less clear message."""
     checks.kind("data", data, Dataset, remedy="Use ddjax.data.load or ddjax.data.from_arrays.")
     checks.kind("method", method, Method, remedy="Build it with ddjax.methods.")
     checks.kind("reporting", reporting, Reporting, remedy="Give ddjax.Reporting(...).")
@@ -357,7 +363,7 @@ def _check_kinds(
 def _on_devices(
     problem: Problem, data: Dataset, key: jax.Array, devices: Sequence[parallel.Device] | None
 ) -> tuple[Mesh, RealData]:
-    """The mesh, and the training split on it; refuses what does not fit before anything compiles."""
+    """The mesh, and the training split on the mesh; refuses what does not fit before anything compiles."""
     devices = parallel.default_devices(problem.num_inits) if devices is None else devices
     _check_devices(devices)
     parallel.check_divides(problem.num_inits, len(devices))
@@ -380,14 +386,14 @@ def _check_devices(devices: Any) -> None:
 
 
 def _last(snapshot: Snapshot) -> Best:
-    """The last φ in the place of the best, where nothing was validated."""
+    """The last φ in place of the best, where nothing was validated."""
     state = snapshot.state
     return Best(jax.device_get(state.params), np.array(np.nan), np.asarray(state.step))
 
 
 @contextlib.contextmanager
 def _claimed(workdir: str | Path | None) -> Iterator[Store | None]:
-    """The checkpoints of a work directory, which is this run's own meanwhile. Collective."""
+    """The checkpoints of a work directory, which no other run may use inside the block. Collective."""
     if workdir is None:
         yield None
         return
@@ -399,7 +405,7 @@ def _claimed(workdir: str | Path | None) -> Iterator[Store | None]:
 def _prepare(
     store: Store | None, workdir: str | Path | None, reporting: Reporting, snapshot: Snapshot, *, done: bool
 ) -> MetricsWriter | None:
-    """The metrics file as it was at the snapshot, and, unless the run is done, room for checkpoints."""
+    """The metrics file as it was at the snapshot. Unless the run is done, also prepares for checkpoints."""
     if store is None or workdir is None or not parallel.is_lead():
         return None
     directory = Path(workdir)
@@ -414,7 +420,7 @@ def _prepare(
 def _start(
     problem: Problem, store: Store | None, init_key: jax.Array, run_key: jax.Array, *, rolls_back: bool
 ) -> Snapshot:
-    """The newest checkpoint, or the beginning."""
+    """The newest checkpoint, or the state before the first step where there is no checkpoint."""
     state = init_state(problem, init_key)
     fresh = Snapshot(
         state,
@@ -431,7 +437,7 @@ def _start(
 
 
 def _restored(store: Store | None, fresh: Snapshot) -> Snapshot:
-    """The newest checkpoint, which must be of the same key, or the beginning where there is none."""
+    """The newest checkpoint, which must have the same key, or the fresh snapshot where there is none."""
     other = fresh._replace(good=() if fresh.good else (fresh.state, fresh.state))
     found = store.restore(fresh, other) if store is not None else None
     if store is None or found is None:
@@ -443,20 +449,20 @@ def _restored(store: Store | None, fresh: Snapshot) -> Snapshot:
         )
     if len(found.good) == len(fresh.good):
         return found
-    # Saved by a run that was to stop where this one is to roll back, or the other way round.
+    # The saved run was to stop where something is not finite and this one is to roll back, or the reverse.
     return found._replace(good=(found.state, found.state) if fresh.good else ())
 
 
 def _score(validation: Validation, form: Form, params: PyTree) -> float:
-    """φ's percent on validation, computed on this process's own devices; `params` lie on the host."""
+    """The percent of φ on validation, computed on the devices of this process; `params` are on the host."""
     return float(validation.score(form.unfold(jax.tree.map(jnp.asarray, params))))
 
 
 def _ready(outputs: PyTree) -> PyTree:
-    """A dispatch's outputs once they are there, waited for in Python.
+    """The outputs of a dispatch once they are computed. The wait is in Python.
 
-    Where XLA waits, Python's signal handlers do not run until it has done: of two signals during a long outer
-    step the second would not end the process.
+    While XLA waits, Python's signal handlers do not run until XLA is done: of two signals during a long outer
+    step, the second would not end the process.
     """
     pause = 1e-4
     while not jax.tree.leaves(outputs)[0].is_ready():
@@ -466,7 +472,7 @@ def _ready(outputs: PyTree) -> PyTree:
 
 
 class _Done(NamedTuple):
-    """What a loop ends with.
+    """The result of the outer loop.
 
     Attributes:
         snapshot: the last state, and the best φ.
@@ -497,7 +503,7 @@ class _Done(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Saving:
-    """When to save, beside the end and a signal."""
+    """The times of checkpoints, in addition to those at the end and at a signal."""
 
     seconds: float
     every: int | None
@@ -510,7 +516,7 @@ class _Saving:
 
 @dataclasses.dataclass
 class _Loop:
-    """The host's side of the outer loop: dispatch, look at what came back, validate, save."""
+    """The part of the outer loop on the host: dispatch, record the diagnostics, validate, save."""
 
     problem: Problem
     mesh: Mesh
@@ -525,12 +531,12 @@ class _Loop:
     journal: _Journal = dataclasses.field(default_factory=lambda: _Journal(1, None, None))
 
     def carry_out(self, store: Store | None, workdir: str | Path | None, init_key: jax.Array) -> _Done:
-        """From the newest checkpoint, or the beginning, to the end. Collective."""
+        """Run from the newest checkpoint, or from the beginning, to the end. Collective."""
         snapshot = _start(self.problem, store, init_key, self.key, rolls_back=self.max_rollbacks > 0)
         done, compile_seconds = int(snapshot.state.step) >= self.num_outer_steps, 0.0
         writer = parallel.together(lambda: _prepare(store, workdir, self.reporting, snapshot, done=done))
         self.journal = _Journal(self.reporting.every, writer, self.reporting.listener)
-        # A checkpoint says how much of the metrics is its own: that much is to be on disk before it.
+        # A checkpoint states how many bytes of metrics belong to it; these must be on disk before it.
         if store is not None:
             self.saver = Saver(store, before=None if writer is None else writer.sync)
         try:
@@ -548,11 +554,11 @@ class _Loop:
         return _Done(snapshot, self.validation is not None, compile_seconds, self.journal.history)
 
     def compile(self, state: EngineState) -> tuple[Any, Cost]:
-        """The dispatch, compiled for this state's shapes, and what it takes."""
+        """The dispatch, compiled for the shapes of this state, and the cost."""
         return compile_dispatch(self.problem, self.mesh, state.on(self.mesh), self.data, self.key)
 
     def run(self, snapshot: Snapshot, dispatch: Any) -> Snapshot:
-        """Go on from a snapshot to the end."""
+        """Run from a snapshot to the end."""
         snapshot = snapshot._replace(state=snapshot.state.on(self.mesh))
         pace, saved_at, clock = _Pace(), time.monotonic(), time.monotonic()
         turn = _Turn(pace.steps, save=False, stop=False, failed=False)
@@ -589,7 +595,7 @@ class _Loop:
         return snapshot
 
     def _boundary(self, step: int) -> int:
-        """The next step count at which the host must have a look of its own."""
+        """The next step count at which the host must validate, save or keep a good state."""
         intervals = [None if self.validation is None else self.validation.every, self._save_every()]
         intervals.append(recovery.STEPS if self.max_rollbacks else None)
         ends = [(step // every + 1) * every for every in intervals if every is not None]
@@ -603,7 +609,7 @@ class _Loop:
         return every is not None and step % every == 0
 
     def _look(self, snapshot: Snapshot, start: int, done: int, infos: StepInfo) -> Snapshot:
-        """Record what came back; validate, and keep a good state, where it is time."""
+        """Record the diagnostics of a dispatch; validate and keep a good state where it is time."""
         end = start + done
         score = None
         validation = self.validation
@@ -623,14 +629,14 @@ class _Loop:
         return snapshot
 
     def _on_host(self, state: EngineState) -> EngineState:
-        """A copy of a state that the next dispatch leaves alone. Collective."""
+        """A copy of a state on the host, which the next dispatch does not overwrite. Collective."""
         return jax.tree.map(np.array, parallel.fetch(state))
 
     def _go_back(self, snapshot: Snapshot, step: int, info: StepInfo) -> Snapshot:
         """The state to go on from after a step that was not finite.
 
         Raises:
-            DivergedError: there have been enough rollbacks, or there were to be none.
+            DivergedError: the most rollbacks have been done, or the run does not roll back.
         """
         rollbacks = int(snapshot.rollbacks) + 1
         if rollbacks > self.max_rollbacks:
@@ -644,7 +650,7 @@ class _Loop:
         return snapshot._replace(state=good.on(self.mesh), rollbacks=np.array(rollbacks), good=(good, good))
 
     def _save(self, snapshot: Snapshot) -> None:
-        """Begin to write a checkpoint; process 0 gathers the slots of all and writes them."""
+        """Begin to write a checkpoint; process 0 gathers the slots of all processes and writes them."""
         if self.saver is None:
             return
         saver, writer, whole = self.saver, self.journal.writer, parallel.fetch(snapshot)
@@ -657,7 +663,7 @@ class _Loop:
         return self.saver is not None and self.saver.failed
 
     def _wait(self) -> None:
-        """See the last checkpoint on disk, or raise why it is not. Collective."""
+        """Wait until the last checkpoint is on disk; raise the error if writing failed. Collective."""
         if self.saver is not None:
             parallel.together(self.saver.wait)
 

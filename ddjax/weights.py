@@ -1,7 +1,7 @@
-"""A network's weights from a user's file, `.npz` or `.safetensors`: checked by name and shape.
+"""The weights of a network from a user's file, `.npz` or `.safetensors`, checked by name and shape.
 
-Names are the paths of a network's own weights, joined by dots: `conv1.kernel [h, w, in, out]`, `fc1.kernel
-[in, out]`, `fc1.bias [out]`.
+The names are the paths of the weights in the network, joined by dots: `conv1.kernel [h, w, in, out]`,
+`fc1.kernel [in, out]`, `fc1.bias [out]`.
 """
 
 from __future__ import annotations
@@ -24,26 +24,28 @@ from ddjax.types import InitDistribution, Network
 SUFFIXES = (".npz", ".safetensors")
 
 Rename = Callable[[str, np.ndarray], tuple[str, np.ndarray]]
-"""`(name, array) -> (name, array)`: another library's name and layout in ours, else unchanged."""
+"""`(name, array) -> (name, array)`: from the names and layouts of another library to those of ddjax; what the
+function does not know stays unchanged."""
 
 _DTYPES = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 _HEADER_BYTES = 100_000_000
-"""Most bytes of a safetensors header, by its specification."""
+"""The most bytes of a safetensors header, by the specification of the format."""
 
 
 def read(path: StrPath, *, limit: int = npz.LIMIT) -> dict[str, np.ndarray]:
     """All arrays of a file.
 
     Args:
-        path: of an `.npz` or `.safetensors`.
-        limit: most bytes that the arrays may take together.
+        path: the `.npz` or `.safetensors` file.
+        limit: the most bytes that the arrays may take together.
 
     Returns:
-        The arrays by name; those of a `.safetensors` as floats, bfloat16 as float32.
+        The arrays by name. Those of a `.safetensors` file are floats, and bfloat16 becomes float32.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: another suffix, or the file is damaged, too large, or holds other than plain arrays.
+        ValueError: the suffix is another one, or the file is damaged, too large, or contains something other
+            than plain arrays.
     """
     path = Path(path)
     checks.choice("weights: suffix of the file", path.suffix, SUFFIXES)
@@ -56,7 +58,7 @@ def read(path: StrPath, *, limit: int = npz.LIMIT) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(path: Path, limit: int) -> dict[str, np.ndarray]:
-    """A length of 8 bytes, so much JSON that says where each tensor lies, the tensors."""
+    """The tensors of a file: a length of 8 bytes, a JSON header of that length, and the data."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -108,20 +110,20 @@ def fit(
     fresh: str | None = None,
     rename: Rename | None = None,
 ) -> dict[str, np.ndarray]:
-    """The arrays that are a network's weights, by our names and in its dtypes.
+    """The weights of a network among given arrays, by the names of ddjax and in the dtypes of the network.
 
     Args:
-        arrays: by name, as `read` gives them.
-        network: whose weights.
-        fresh: a layer whose weights are left out, whatever the arrays say of it.
-        rename: from another library's names and layouts.
+        arrays: the arrays by name, as `read` gives them.
+        network: the network that the weights are for.
+        fresh: the name of a layer whose weights are left out, even if the arrays contain them; None for none.
+        rename: the function from the names and layouts of another library; None for those of ddjax.
 
     Returns:
-        All of the network's weights but those of the fresh layer.
+        All weights of the network, except those of the fresh layer.
 
     Raises:
-        ValueError: weights are missing, unknown, of another shape or no finite floats, or there is no such
-            layer.
+        ValueError: weights are missing, unknown, of another shape or no finite floats, or the network has no
+            layer named `fresh`.
     """
     wanted = {
         leaf_name(path): leaf
@@ -168,22 +170,22 @@ def loaded(
     scheme: str = "xavier_normal",
     gain: float = 1.0,
 ) -> InitDistribution:
-    """The one θ0 of a network whose weights are given, but for those of a fresh layer, drawn here and now.
+    """The fixed θ0 of a network whose weights are given, except those of a fresh layer, which are drawn once.
 
     Args:
-        network: whose weights.
-        leaves: as `fit` gives them.
-        key: what a fresh layer is drawn from. Consumed.
-        name: how artifacts and records call the weights.
-        scheme: of the fresh layer, see `ddjax.inits.random`.
-        gain: likewise.
+        network: the network that the weights are for.
+        leaves: the weights by name, as `fit` gives them.
+        key: the source of the draw of the fresh layer. Consumed.
+        name: the name of the weights in artifacts and records.
+        scheme: the initialisation scheme of the fresh layer, see `ddjax.inits.random`.
+        gain: the factor of the drawn weights of the fresh layer, see `ddjax.inits.random`.
 
     Returns:
-        A fixed distribution, which brings θ0 as a pool of one: as a constant, a large network's weights
+        A fixed distribution with θ0 as a pool of one member: as a constant, the weights of a large network
         would be written out in every program.
 
     Raises:
-        ValueError: an unknown scheme, or a gain that is not positive.
+        ValueError: the scheme is unknown, or the gain is not positive.
     """
 
     def choose(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""An artifact as a launcher takes it: with the data to test it on, and the network that it names."""
+"""Artifacts for launchers, with the data to test φ on and the network that an artifact names."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LARGEST = 65_536
 def opened(
     path: str, form: DataChoice, *, dataset: str | None, data_dir: str | None, needs_real: bool = False
 ) -> tuple[Distilled, Dataset]:
-    """An artifact, and the data to test it on; nothing is computed or written.
+    """An artifact, and the data to test φ on; nothing is computed or written.
 
     Args:
         path: the file of the artifact.
-        form: the form that flags bring the images to.
+        form: the form, by flags, to which the images are converted.
         dataset: the data that the flags name; None for the artifact's own.
         data_dir: the directory of TFDS data; None for that of the environment.
         needs_real: whether as many real images as φ has are needed, for baselines.
@@ -55,7 +55,7 @@ def opened(
 
 
 def check_output(path: Path) -> None:
-    """Check before an evaluation, and not after it, that the result can be written.
+    """Check before an evaluation, and not only afterwards, that the result can be written.
 
     Args:
         path: the file to write.
@@ -85,7 +85,7 @@ def data_of(path: str, distilled: Distilled, *, dataset: str | None, data_dir: s
 
     Raises:
         FileNotFoundError: the data are not prepared.
-        ValueError: neither names data that `ddjax.data.load` knows.
+        ValueError: neither the flags nor the artifact name data that `ddjax.data.load` knows.
     """
     if dataset:
         return load(dataset, data_dir=data_dir)

@@ -1,4 +1,4 @@
-"""The methods: what φ is asked to minimise, one file per family."""
+"""The methods, which define the loss that φ minimises; one file for each family."""
 
 from ddjax.methods.distribution_matching import MatchingInfo, distribution_matching
 from ddjax.methods.gradient_matching import (

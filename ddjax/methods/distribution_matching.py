@@ -34,11 +34,11 @@ def class_means(features: jax.Array, labels: jax.Array) -> jax.Array:
         mean_k = Σ_b y_bk f_b / Σ_b y_bk
 
     Args:
-        features: `[n, F]`.
-        labels: `[n, K]` probabilities; each class needs some weight.
+        features: the features of n images, `[n, F]`.
+        labels: the label probabilities, `[n, K]`; each class needs some weight.
 
     Returns:
-        `[K, F]`.
+        The means, `[K, F]`.
     """
     return labels.T @ features / labels.sum(0)[:, None]
 
@@ -48,15 +48,15 @@ class _DistributionMatching(Matching):
     """See `distribution_matching`.
 
     Attributes:
-        embed: the network's, `(params, images [n, H, W, C]) -> [n, F]`.
+        embed: the embedding of the network, `(params, images [n, H, W, C]) -> [n, F]`.
     """
 
     embed: Callable[[Params, jax.Array], jax.Array]
 
     def _real_means(self, params: Params, batch: jax.Array, draws: Draw) -> jax.Array:
-        """`[K, F]`, of the real images."""
+        """The mean features of the real images of each class, `[K, F]`."""
         if self.has_batch_norm:
-            # Its statistics are those of all classes together, as they are for the distilled images.
+            # The batch statistics are those of all classes together, as they are for the distilled images.
             images = jax.vmap(self.augmented)(draws, batch)
             features = self.embed(params, images.reshape(-1, *images.shape[2:]))
             return features.reshape(*batch.shape[:2], -1).mean(1)
@@ -72,7 +72,7 @@ class _DistributionMatching(Matching):
     def loss(
         self, schedule: Schedule, state: tuple[()], batch: jax.Array | WithPool, key: jax.Array
     ) -> tuple[jax.Array, MatchingInfo]:
-        """The distance of all classes, `[]`. Consumes the key."""
+        """The sum of the distances of all classes, `[]`, and the diagnostics. Consumes the key."""
         del state
         real, pool = parted(batch)
         inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
@@ -103,28 +103,29 @@ def distribution_matching(
 
         L(φ) = E_{θ0, ω} Σ_k ‖ mean ψ_θ0(A(x, ω_k), x ∈ class k) - mean ψ_θ0(A(x̃, ω_k), x̃ ∈ class k) ‖²
 
-    No network is trained; nothing is unrolled. A is the augmentation, if any, and ω_k its draw for class k,
+    No network is trained; nothing is unrolled. A is the augmentation, if any, and ω_k the draw for class k,
     the same for real and distilled images.
 
     Args:
-        network: one that says what its last layer sees (`Network.embed`).
-        inits: p(θ0), drawn anew by each slot at every outer step.
-        batch_size: N, real images of *each class*, drawn uniformly and shared by all slots.
-        recipe: how to train on the result; the published protocol by default, without augmentation.
-        augmentation: A, drawn anew for each class by each slot at every outer step; as published that of
-            `ddjax.augment.strategy_for(data.name)`, none by default. A distilled image is augmented as one of
-            its most probable class.
-        examples_per_chunk: how many real images of a class are embedded at once; the result stays the same.
-            By default 16 on CPU, where the activations of all would not stay in the cache, and all elsewhere.
-            A network with batch norm sees all images of all classes at once.
-        classes_per_chunk: how many classes are vmapped; the result stays the same. By default one after the
-            other on CPU, and ten in one pass elsewhere.
+        network: a network with an embedding, ψ, the input of the last layer (`Network.embed`).
+        inits: the distribution p(θ0) of initial weights, drawn anew by each slot at every outer step.
+        batch_size: N, the number of real images of *each class*, drawn uniformly and shared by all slots.
+        recipe: the training on the result; the published protocol by default, without augmentation.
+        augmentation: A, drawn anew for each class by each slot at every outer step; the published one is that
+            of `ddjax.augment.strategy_for(data.name)`, and None, the default, is no augmentation. A distilled
+            image is augmented as one of its most probable class.
+        examples_per_chunk: the number of real images of a class that are embedded at once; the result stays
+            the same. By default 16 on CPU, where the activations of all would not stay in the cache, and all
+            elsewhere. A network with batch norm sees all images of all classes at once.
+        classes_per_chunk: the number of classes that are vmapped; the result stays the same. By default one
+            after the other on CPU, and ten in one pass elsewhere.
 
     Returns:
         A method that keeps no state and learns no learning rates.
 
     Raises:
-        ValueError: the network has no `embed`; a number below one; a recipe with an unknown augmentation.
+        ValueError: the network has no `embed`, a number is below one, or the recipe has an unknown
+            augmentation.
 
     References:
         Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023.

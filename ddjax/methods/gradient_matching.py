@@ -23,18 +23,19 @@ from ddjax.types import InitDistribution, Method, Network, Params, PyTree, Recip
 from ddjax.unroll import cross_entropy, mixed_value_and_grad
 
 EPSILON = 1e-6
-"""What is added to a product of norms, so that a gradient of zero has a cosine."""
+"""The number that is added to a product of norms, so that the cosine of a zero gradient is defined."""
 
 CALIBRATION_IMAGES = 16
-"""Real images of each class that statistics of batch norms are measured on, as published."""
+"""The number of real images of each class that measure the statistics of batch norms, as published."""
 
 
 class Loops(NamedTuple):
-    """How long a network is used.
+    """The use of a network before a new one is drawn.
 
     Attributes:
-        matches: outer loop: updates of the images before a new network is drawn.
-        epochs: inner loop: passes over the distilled images that train it between two of these.
+        matches: the number of updates of the images with one network, the outer loop.
+        epochs: the number of passes over the distilled images that train the network between two of these
+            updates, the inner loop.
     """
 
     matches: int
@@ -42,20 +43,20 @@ class Loops(NamedTuple):
 
 
 PUBLISHED_LOOPS = {1: Loops(1, 1), 10: Loops(10, 50), 50: Loops(50, 10)}
-"""Of DC and DSA, by images per class. With one match nothing is trained."""
+"""The loops of DC and DSA by the number of images per class. With one match the network is not trained."""
 
 
 def schedule_for(images_per_class: int) -> Loops:
     """The published outer and inner loop.
 
     Args:
-        images_per_class: distilled images of each class.
+        images_per_class: the number of distilled images of each class.
 
     Returns:
-        An entry of `PUBLISHED_LOOPS`.
+        The entry of `PUBLISHED_LOOPS`.
 
     Raises:
-        ValueError: a number of images for which none were published.
+        ValueError: no loops were published for this number of images.
     """
     if images_per_class not in PUBLISHED_LOOPS:
         raise ValueError(
@@ -69,8 +70,8 @@ class GradientMatchingInfo(NamedTuple):
     """Diagnostics of one outer step.
 
     Attributes:
-        class_distances: `[K]`, between the two gradients of each class.
-        matches_before: `[]` float, how often the network had been matched, and trained since.
+        class_distances: `[K]`, the distance between the two gradients of each class.
+        matches_before: `[]` float, the number of earlier matches of the network, each followed by a training.
     """
 
     class_distances: jax.Array
@@ -78,11 +79,11 @@ class GradientMatchingInfo(NamedTuple):
 
 
 class NetworkState(NamedTuple):
-    """What a slot carries from one outer step to the next.
+    """The state of a slot from one outer step to the next.
 
     Attributes:
         params: the weights at which gradients are matched next.
-        matches: `[]` int32, how often that was done since they were drawn.
+        matches: `[]` int32, the number of matches since the weights were drawn.
     """
 
     params: Params
@@ -93,7 +94,7 @@ class NetworkState(NamedTuple):
 
 
 def _norm(x: jax.Array, axis: int | None) -> jax.Array:
-    """‖x‖; where it is zero, as for a dead unit, its derivative is zero too instead of NaN."""
+    """‖x‖, with the derivative zero instead of NaN where the norm is zero, as for a dead unit."""
     squared = jnp.sum(x * x, axis)
     is_zero = squared == 0
     return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, squared)))
@@ -112,15 +113,15 @@ def layerwise_distance(ours: Params, theirs: Params) -> jax.Array:
 
         D(g, h) = Σ_layers Σ_j (1 - ⟨g_j, h_j⟩ / (‖g_j‖ ‖h_j‖ + ε)),   g_j = g[..., j]
 
-    Row j of a kernel `[..., in, out]` is all that leads to output channel j. Leaves of one axis, biases and
-    the scales of norms, are left out.
+    Row j of a kernel `[..., in, out]` contains all weights that lead to output channel j. Leaves with one
+    axis, which are biases and the scales of norms, are left out.
 
     Args:
-        ours: a gradient.
-        theirs: another.
+        ours: the gradient g.
+        theirs: the gradient h.
 
     Returns:
-        `[]`, from 0 to twice the number of rows.
+        The distance, `[]`, from 0 to twice the number of rows.
 
     References:
         Zhao et al. 2021, arXiv 2006.05929, section 3.2.
@@ -131,35 +132,51 @@ def layerwise_distance(ours: Params, theirs: Params) -> jax.Array:
 
 
 def squared_distance(ours: Params, theirs: Params) -> jax.Array:
-    """`‖g - h‖²` over all weights, `[]`."""
+    """The squared distance of two gradients, `‖g - h‖²` over all weights.
+
+    Args:
+        ours: the gradient g.
+        theirs: the gradient h.
+
+    Returns:
+        The distance, `[]`.
+    """
     return jnp.sum((_flat(ours) - _flat(theirs)) ** 2)
 
 
 def cosine_distance(ours: Params, theirs: Params) -> jax.Array:
-    """`1 - ⟨g, h⟩ / (‖g‖ ‖h‖ + ε)` over all weights as one vector, `[]`."""
+    """One minus the cosine, `1 - ⟨g, h⟩ / (‖g‖ ‖h‖ + ε)`, of two gradients as one vector each.
+
+    Args:
+        ours: the gradient g.
+        theirs: the gradient h.
+
+    Returns:
+        The distance, `[]`.
+    """
     return _one_minus_cosine(_flat(ours), _flat(theirs), axis=None)
 
 
 Distance = Callable[[Params, Params], jax.Array]
-"""`(gradient, gradient) -> []`, differentiable in the first."""
+"""A function `(gradient, gradient) -> []` that is differentiable in the first argument."""
 
 DISTANCES: dict[str, Distance] = {
     "layerwise": layerwise_distance,
     "mse": squared_distance,
     "cosine": cosine_distance,
 }
-"""Distances of gradients by name."""
+"""The distances of gradients by name."""
 
 
-# What is matched.
+# The gradients that are matched.
 
 
 class _Images(NamedTuple):
     """Distilled images.
 
     Attributes:
-        inputs: `[K, n, H, W, C]`, by class.
-        labels: `[K, n, K]`.
+        inputs: the images by class, `[K, n, H, W, C]`.
+        labels: the label probabilities of the images, `[K, n, K]`.
     """
 
     inputs: jax.Array
@@ -167,12 +184,12 @@ class _Images(NamedTuple):
 
 
 class _Real(NamedTuple):
-    """What the distances depend on beside φ and the network.
+    """The real images, and the augmentation of both sides.
 
     Attributes:
-        inputs: `[K, N, H, W, C]`, by class.
-        labels: `[K, K]`, of all images of a class.
-        draw: of the augmentation, each leaf `[K]`; None without.
+        inputs: the images by class, `[K, N, H, W, C]`.
+        labels: the label of all images of each class, `[K, K]`.
+        draw: the draw of the augmentation for each class, each leaf `[K]`; None without an augmentation.
     """
 
     inputs: jax.Array
@@ -181,7 +198,7 @@ class _Real(NamedTuple):
 
 
 def _by_class(schedule: Schedule) -> _Images:
-    """φ's images by class, which in each step are in that order, see `_check_labels`."""
+    """The images of φ by class; in each step they are in the order of the classes, see `_check_labels`."""
     num_classes = schedule.labels.shape[-1]
 
     def grouped(leaf: jax.Array) -> jax.Array:
@@ -196,7 +213,7 @@ def _check_labels(labels: np.ndarray) -> None:
     """Refuse a φ whose images are not grouped by class.
 
     Raises:
-        ValueError: as said.
+        ValueError: the images of a step are not in the order of the classes, with equally many of each.
     """
     _, size, num_classes = labels.shape
     found = labels.argmax(-1)
@@ -210,14 +227,14 @@ def _check_labels(labels: np.ndarray) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Distances:
-    """How far the gradients of each class are apart.
+    """The distance between the real and the distilled gradient of each class.
 
     Attributes:
-        network: whose gradients.
-        distance: of two of them.
-        augmented: `(draw, images) -> images`, of both sides.
-        real_loss: whose gradient the real images give.
-        classes_per_chunk: classes that are vmapped.
+        network: the network that is differentiated.
+        distance: the distance of two gradients.
+        augmented: the augmentation of both sides, `(draw, images) -> images`.
+        real_loss: the loss that is differentiated on the real images.
+        classes_per_chunk: the number of classes that are vmapped.
     """
 
     network: Network
@@ -227,21 +244,20 @@ class _Distances:
     classes_per_chunk: int
 
     def of_class(self, images: _Images, params: Params, real: _Real) -> jax.Array:
-        """Of one class, `[]`: the arguments have its share."""
+        """The distance for one class, `[]`; the arguments contain the images of this class only."""
         inputs, real_inputs = (self.augmented(real.draw, x) for x in (images.inputs, real.inputs))
         ones = jnp.ones(len(real_inputs), real_inputs.dtype)
         real_labels = jnp.broadcast_to(real.labels, (len(ones), len(real.labels)))
-        # Only the first derivative, and taken in chunks.
+        # Only the first derivative is needed, and is taken in chunks.
         theirs, _ = jax.grad(self.real_loss, has_aux=True)(params, (real_inputs, real_labels, ones))
         value_and_grad = mixed_value_and_grad(cross_entropy(self.network.apply))
         _, ours = value_and_grad(params, inputs, images.labels)
         return self.distance(ours, jax.lax.stop_gradient(theirs))
 
     def __call__(self, images: _Images, params: Params, real: _Real) -> jax.Array:
-        """Of all classes, `[K]`; differentiable in the images alone, once.
+        """The distances of all classes, `[K]`; differentiable once, and in the images alone.
 
-        The gradient is taken together with the value, so that nothing is kept of a class but its share of
-        both.
+        The gradient is taken together with the value, so that nothing else is kept of a class.
         """
         one = self.of_class
 
@@ -270,10 +286,10 @@ class _GradientMatching(Matching):
     """See `gradient_matching`.
 
     Attributes:
-        distance: of two gradients, a name.
-        loops: how long a network is used.
-        lr_net: rate of its training.
-        batch_train: images in one step of that.
+        distance: the name of the distance of two gradients.
+        loops: the use of a network before a new one is drawn.
+        lr_net: the learning rate of the training of the network.
+        batch_train: the number of images in one step of this training.
     """
 
     distance: str
@@ -289,17 +305,17 @@ class _GradientMatching(Matching):
         checks.positive("lr_net", self.lr_net)
 
     def _loss_in_chunks(self, count: int) -> MeanLoss:
-        """Of the network, on real or distilled images whose second derivative is not taken."""
+        """The loss of the network on real or distilled images for which no second derivative is taken."""
         return mean_over_chunks(weighted_loss(self.network), size=self.examples_at_once(count))
 
     def draw_network(self, key: jax.Array, pool: Params | None = None) -> NetworkState:
-        """A network that was not matched yet. Consumes the key."""
+        """A new network, which was not matched yet. Consumes the key."""
         return NetworkState(theta(self.inits, pool, key), jnp.zeros((), jnp.int32))
 
     def loss(
         self, schedule: Schedule, state: NetworkState, batch: jax.Array | WithPool, key: jax.Array
     ) -> tuple[jax.Array, GradientMatchingInfo]:
-        """The distance of all classes, `[]`. Consumes the key."""
+        """The sum of the distances of all classes, `[]`, and the diagnostics. Consumes the key."""
         images, _ = parted(batch)
         params = state.params
         if self.has_batch_norm:
@@ -324,12 +340,12 @@ class _GradientMatching(Matching):
         info: GradientMatchingInfo,
         key: jax.Array,
     ) -> NetworkState:
-        """The network of the next outer step: this one trained on φ, or another. Consumes the key."""
+        """The network of the next outer step: this one trained on φ, or a new one. Consumes the key."""
         del info
         _, pool = parted(batch)
         if self.loops.matches == 1:
             return self.draw_network(key, pool)
-        # The statistics of a batch norm are those of a whole minibatch.
+        # A batch norm needs the statistics of a whole minibatch, so that the loss is not taken in chunks.
         whole = self.has_batch_norm
         loss = weighted_loss(self.network) if whole else self._loss_in_chunks(self.batch_train)
 
@@ -369,41 +385,43 @@ def gradient_matching(
 
         L(φ) = Σ_k D(∇_θ ℓ(θ; A(x̃, ω_k), x̃ ∈ class k), ∇_θ ℓ(θ; A(x, ω_k), x ∈ class k))
 
-    ℓ is the mean cross-entropy, A the augmentation, if any, and ω_k its draw for class k, the same for real
-    and distilled images. θ is drawn from p(θ0), matched, trained on the φ just updated, matched again, and so
-    on; after `matches` outer steps another is drawn. Where a network has batch norms, each match takes their
-    statistics from real images.
+    ℓ is the mean cross-entropy, A the augmentation, if any, and ω_k the draw of A for class k, the same for
+    real and distilled images. θ is drawn from p(θ0), matched, trained on the φ just updated, matched again,
+    and so on; after `matches` outer steps a new θ is drawn. Where a network has batch norms, each match takes
+    the batch statistics from real images.
 
     Args:
-        network: any.
-        inits: p(θ0).
-        batch_size: N, real images of *each class*, drawn uniformly and shared by all slots.
-        distance: D, a name from `DISTANCES`; `"layerwise"` as published.
-        matches: of one network; 1 trains none. `schedule_for` knows the published numbers.
-        epochs: of training on φ between two matches.
-        lr_net: rate of that training, by SGD without momentum.
-        batch_train: images in one of its steps.
+        network: the network that is matched.
+        inits: the distribution p(θ0) of initial weights.
+        batch_size: N, the number of real images of *each class*, drawn uniformly and shared by all slots.
+        distance: the name of D, one of `DISTANCES`; `"layerwise"` is the published distance.
+        matches: the number of matches of one network; with 1 the network is not trained. `schedule_for` gives
+            the published numbers.
+        epochs: the number of passes over φ that train the network between two matches.
+        lr_net: the learning rate of this training, which is by SGD without momentum.
+        batch_train: the number of images in one step of this training.
         augmentation: A, drawn anew for each class by each slot at every outer step, and for each image in
-            training on φ (DSA); as published that of `ddjax.augment.strategy_for(data.name)`. None by
-            default (DC).
-        recipe: how to train on the result; the published protocol by default, without augmentation.
-        examples_per_chunk: how many images the network sees at once where no second derivative is taken; the
-            result stays the same. By default 16 on CPU, where the activations of all would not stay in the
-            cache, and all elsewhere.
-        classes_per_chunk: how many classes are vmapped; the result stays the same. By default one after the
-            other on CPU, and ten in one pass elsewhere.
+            the training on φ (DSA); the published one is that of `ddjax.augment.strategy_for(data.name)`.
+            None, the default, is no augmentation (DC).
+        recipe: the training on the result; the published protocol by default, without augmentation.
+        examples_per_chunk: the number of images that pass through the network at once where no second
+            derivative is taken; the result stays the same. By default 16 on CPU, where the activations of all
+            would not stay in the cache, and all elsewhere.
+        classes_per_chunk: the number of classes that are vmapped; the result stays the same. By default one
+            after the other on CPU, and ten in one pass elsewhere.
 
     Returns:
-        A method whose state is a `NetworkState`; it learns no learning rates. It needs the images of each
-        step ordered by class, as `ddjax.forms.pixels` has them.
+        A method whose state is a `NetworkState` and which learns no learning rates. The method needs the
+        images of each step ordered by class, as in `ddjax.forms.pixels`.
 
     Raises:
-        ValueError: a number out of its range, an unknown distance, a recipe with an unknown augmentation.
+        ValueError: a number is out of range, the distance is unknown, or the recipe has an unknown
+            augmentation.
 
     References:
         DC: Zhao, Mopuri and Bilen, Dataset Condensation with Gradient Matching, ICLR 2021, arXiv 2006.05929.
         DSA: Zhao and Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021, arXiv
-        2102.08259. How it is differentiated twice: `ddjax.unroll.mixed_value_and_grad`.
+        2102.08259. For the second derivative see `ddjax.unroll.mixed_value_and_grad`.
     """
     own = _GradientMatching(
         network=network,

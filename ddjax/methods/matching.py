@@ -1,4 +1,4 @@
-"""What gradient and distribution matching share: settings, real images, and how much is looked at at once."""
+"""The parts that all matching methods share: settings, real images, and sizes of chunks."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from ddjax.optimizers import matching_outer
 from ddjax.types import InitDistribution, Network, Outer, RealData, Recipe
 
 EXAMPLES_PER_CHUNK = 16
-"""On CPU, where the activations of more would not stay in the cache; measured with ConvNet-3."""
+"""The number of images in a chunk on CPU, where the activations of more would not stay in the cache.
+
+Measured with ConvNet-3.
+"""
 
 CLASSES_PER_CHUNK = 10
-"""Off the CPU, in one vectorised pass."""
+"""The number of classes that are vmapped on other backends than CPU."""
 
 
 def published_outer(published_lr: float) -> Callable[..., Outer]:
-    """How a matching method moves φ, for `ddjax.types.Method.outer`.
+    """The outer optimiser of a matching method, for `ddjax.types.Method.outer`.
 
     Args:
-        published_lr: the rate of the images that the method was published with.
+        published_lr: the published learning rate of the images.
 
     Returns:
         `(num_outer_steps, *, lr=None) -> Outer`: gradient descent with momentum at a constant rate.
@@ -45,17 +48,20 @@ class Matching:
     """A method that matches real and distilled images class by class; its callables are those of a `Method`.
 
     Attributes:
-        network: what both sides pass.
-        inits: p(θ0).
-        batch_size: N, real images of each class.
-        augmentation: of both sides, the same draw for all images of a class; None for none.
-        recipe: how to train on the result; None for the published protocol without augmentation.
-        examples_per_chunk: images of a class that the network sees at once where no second derivative is
-            taken; None for what is fastest here.
-        classes_per_chunk: classes that are vmapped; None for what is fastest here.
+        network: the network that real and distilled images pass through.
+        inits: the distribution p(θ0) of initial weights.
+        batch_size: N, the number of real images of each class.
+        augmentation: the augmentation of both sides, with the same draw for all images of a class; None for
+            no augmentation.
+        recipe: the training on the result; None for the published protocol without augmentation.
+        examples_per_chunk: the number of images of a class that pass through the network at once where no
+            second derivative is taken; None for the number that is fastest on this backend.
+        classes_per_chunk: the number of classes that are vmapped; None for the number that is fastest on this
+            backend.
 
     Raises:
-        ValueError: no network or p(θ0), a number below one, no augmentation, or a recipe with an unknown one.
+        ValueError: `network`, `inits` or `augmentation` is of the wrong kind, a number is below one, or the
+            recipe has an unknown augmentation.
     """
 
     network: Network
@@ -79,28 +85,59 @@ class Matching:
 
     @functools.cached_property
     def has_batch_norm(self) -> bool:
-        """Whether the network looks at its images together."""
+        """Whether the network has a batch norm, by which the images of a batch depend on one another."""
         return norms.has_batch_norm(self.network)
 
     def sample(self, data: RealData, key: jax.Array) -> jax.Array | WithPool:
-        """`[K, N, *input_shape]`, real examples of each class. Consumes the key."""
+        """The real examples of an outer step.
+
+        Args:
+            data: the real training data.
+            key: the source of the draw. Consumed.
+
+        Returns:
+            `[K, N, *input_shape]`, N examples of each class, with the pool where p(θ0) has one.
+        """
         checks.network_fits(self.network, data)
         return with_pool(self.inits, data, class_minibatch(data, key, size=self.batch_size))
 
     def draws(self, key: jax.Array, num_classes: int) -> Draw:
-        """Of the augmentation, for each class: each leaf `[K, ...]`, None without one. Consumes the key."""
+        """The draws of the augmentation for each class.
+
+        Args:
+            key: the source of the draws. Consumed.
+            num_classes: K, the number of classes.
+
+        Returns:
+            The draws, each leaf `[K, ...]`; None without an augmentation.
+        """
         if self.augmentation is None:
             return None
         return jax.vmap(self.augmentation.sample)(jax.random.split(key, num_classes))
 
     def augmented(self, draw: Draw, images: jax.Array) -> jax.Array:
-        """Images `[n, H, W, C]` under one draw, or under one each."""
+        """The augmented images.
+
+        Args:
+            draw: one draw for all images, or one for each, each leaf `[n, ...]`.
+            images: the images, `[n, H, W, C]`.
+
+        Returns:
+            `[n, H, W, C]`; the images as they are without an augmentation.
+        """
         return images if self.augmentation is None else self.augmentation.apply(draw, images)
 
     def examples_at_once(self, count: int) -> int:
-        """How many of so many images the network sees together where no second derivative is taken."""
+        """The number of images that pass through the network at once where no second derivative is taken.
+
+        Args:
+            count: the number of images in all.
+
+        Returns:
+            The most images in a chunk.
+        """
         return self.examples_per_chunk or (EXAMPLES_PER_CHUNK if jax.default_backend() == "cpu" else count)
 
     def classes_at_once(self) -> int:
-        """How many classes are vmapped: on CPU one, so that nothing is kept of a class but its share."""
+        """The number of classes that are vmapped; by default one on CPU, so that little memory is needed."""
         return self.classes_per_chunk or (1 if jax.default_backend() == "cpu" else CLASSES_PER_CHUNK)

@@ -1,7 +1,7 @@
 """Distillation by matching first and second moments of embeddings, class by class, under random networks.
 
-Distribution matching compares class means alone; here the root mean squares of the features are compared too:
-they tell how far the images of a class are spread.
+Distribution matching compares class means alone. This method also compares the root mean squares of the
+features, which measure how far the images of a class are spread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Method, Network, Params, Recipe, Schedule
 
 EPSILON = 1e-6
-"""Added to mean squares, so that the root of a dead unit's has a derivative."""
+"""The number that is added to mean squares, so that the root has a derivative even for a dead unit."""
 
 
 class MomentInfo(NamedTuple):
@@ -43,10 +43,10 @@ def moments(network: Network, params: Params, inputs: jax.Array) -> jax.Array:
     Args:
         network: a network with an `embed`, ψ.
         params: the weights.
-        inputs: `[n, *input_shape]`.
+        inputs: the inputs, `[n, *input_shape]`.
 
     Returns:
-        `[n, 2 F]`.
+        The features and their squares, `[n, 2 F]`.
     """
     assert network.embed is not None
     features = network.embed(params, inputs)
@@ -68,17 +68,17 @@ def moment_matching(
     with rms ψ = √(mean ψ² + ε), in the units of the features, so that no gradient grows with their cube.
 
     Args:
-        network: a network that says what its last layer sees (`Network.embed`), ψ.
-        inits: p(θ0), drawn anew by each slot at every outer step.
-        batch_size: N, real examples of *each class*, drawn uniformly and shared by all slots.
-        weight: w, the weight of the second moments; 0 leaves distribution matching.
+        network: a network with an embedding, ψ, the input of the last layer (`Network.embed`).
+        inits: the distribution p(θ0) of initial weights, drawn anew by each slot at every outer step.
+        batch_size: N, the number of real examples of *each class*, drawn uniformly and shared by all slots.
+        weight: w, the weight of the second moments; 0 gives distribution matching.
         recipe: the training on the result; the published protocol by default.
 
     Returns:
         A method without a state that learns no learning rates.
 
     Raises:
-        ValueError: a network without `embed`, a number below one, or a weight below zero.
+        ValueError: the network has no `embed`, a number is below one, or the weight is below zero.
 
     References:
         The first moments: Zhao and Bilen 2023, arXiv 2110.04181. Second moments of features in condensation:

@@ -1,7 +1,7 @@
-"""Where a method's θ0 come from: drawn from p(θ0), of which a pool travels with the real data.
+"""The initial weights θ0 of a method: drawn from p(θ0), whose pool, if any, is passed with the real data.
 
 A pool of pretrained networks, as a constant, would be written out in every program. So a method with a finite
-p(θ0) makes the pool its assets, and hands it on with the real examples of a step.
+p(θ0) has the pool as assets, and passes the pool on with the real examples of a step.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class WithPool(NamedTuple):
 
 
 def assets_of(inits: InitDistribution) -> PyTree:
-    """What travels with the data, for `ddjax.types.Method.assets`.
+    """The arrays that are passed to programs with the data, for `ddjax.types.Method.assets`.
 
     Args:
-        inits: p(θ0).
+        inits: the distribution p(θ0) of initial weights.
 
     Returns:
         The pool; nothing where p(θ0) has none.
@@ -42,7 +42,7 @@ def with_pool(inits: InitDistribution, data: RealData, real: Any) -> Any:
     """The batch of a step.
 
     Args:
-        inits: p(θ0).
+        inits: the distribution p(θ0) of initial weights.
         data: the real data; where they do not have the pool as assets, the pool is a constant of the program.
         real: the real examples of the step.
 
@@ -53,15 +53,22 @@ def with_pool(inits: InitDistribution, data: RealData, real: Any) -> Any:
 
 
 def parted(batch: Any) -> tuple[Any, Params | None]:
-    """The real examples of a batch, and the pool; None where there is none."""
+    """The two parts of a batch.
+
+    Args:
+        batch: the batch, as `with_pool` gives it.
+
+    Returns:
+        The real examples, and the pool; None in place of a pool where the batch has none.
+    """
     return batch if isinstance(batch, WithPool) else (batch, None)
 
 
 def theta(inits: InitDistribution, pool: Params | None, key: jax.Array) -> Params:
-    """θ0 of a slot.
+    """The initial weights θ0 of a slot.
 
     Args:
-        inits: p(θ0).
+        inits: the distribution p(θ0) of initial weights.
         pool: the pool of the batch; None for a p(θ0) without one.
         key: the source of the draw. Consumed.
 

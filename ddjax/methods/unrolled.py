@@ -23,9 +23,9 @@ from ddjax.unroll import cross_entropy as soft_cross_entropy
 HORIZONS = ("full", "random")
 
 Objective = Callable[[jax.Array, jax.Array], jax.Array]
-"""`(logits [n, K], labels [n]) -> [n]`: what each real example adds to the outer loss, their mean.
+"""A function `(logits [n, K], labels [n]) -> [n]`, whose mean over the real examples is the outer loss.
 
-One number for each example, so that the mean may be taken in chunks.
+The function gives one number for each example, so that the mean may be taken in chunks.
 """
 
 
@@ -34,7 +34,7 @@ class UnrolledInfo(NamedTuple):
 
     Attributes:
         inner_losses: `[T]`, the loss on φ before each inner step; `[window]` with a random horizon.
-        accuracy: `[]`, of θ_T on the real minibatch, in percent.
+        accuracy: `[]`, the accuracy of θ_T on the real minibatch, in percent.
     """
 
     inner_losses: jax.Array
@@ -42,17 +42,28 @@ class UnrolledInfo(NamedTuple):
 
 
 def _chunk_size(backend: str, batch_size: int) -> int:
-    """Real examples at once; measured with LeNet and AlexCifarNet, between 16 and 256 it mattered little."""
+    """The number of real examples in a chunk.
+
+    Measured with LeNet and AlexCifarNet; between 16 and 256 the size mattered little.
+    """
     return 64 if backend == "cpu" else batch_size
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """-log softmax(logits)_y of each example, `[n]`: the objective of distillation."""
+    """The cross-entropy of each example, -log softmax(logits)_y: the objective of distillation.
+
+    Args:
+        logits: the outputs of the network, `[n, K]`.
+        labels: the classes y, `[n]` whole numbers.
+
+    Returns:
+        `[n]`.
+    """
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
 def relabelled(attacked: int, target: int) -> Objective:
-    """The cross-entropy of a data-poisoning attack: to be wrong about one class and right about the others.
+    """The cross-entropy of a data-poisoning attack: to be wrong about one class and right about the rest.
 
         ℓ(x, y) = -log softmax(logits)_y',   y' = target where y = attacked, else y
 
@@ -64,7 +75,7 @@ def relabelled(attacked: int, target: int) -> Objective:
         An objective for `unrolled`.
 
     Raises:
-        ValueError: a class below zero, or twice the same.
+        ValueError: a class is below zero, or the two classes are the same.
 
     References:
         Wang et al. 2018, arXiv 1811.10959, the malicious data-poisoning objective.
@@ -93,7 +104,7 @@ def _check_objective(objective: Objective, num_classes: int) -> None:
 
 
 def _real_minibatch(data: RealData, key: jax.Array, *, size: int, augmentation: Augmentation | None) -> Batch:
-    """N examples, augmented one by one. Consumes the key."""
+    """N real examples, each with an augmentation of its own. Consumes the key."""
     if augmentation is None:
         return minibatch(data, key, size=size)
     key, draw_key = jax.random.split(key)
@@ -118,30 +129,33 @@ def unrolled(
         L(φ) = E_{θ0 ~ p(θ0)} mean_{(x, y) in the real minibatch} ℓ(θ_T(θ0, φ)(x), y)
 
     Args:
-        network: trained on φ.
-        inits: p(θ0); each slot draws its own at every outer step. A pool travels with the data.
-        batch_size: N, real images in a minibatch, drawn uniformly and shared by all slots.
-        examples_per_chunk: how many of the N the trained network sees at once; the loss and its gradient stay
-            the same. By default 64 on CPU, where the activations of all would not stay in the cache, and all
-            elsewhere.
-        inner_optimizer: whose updates η scales, a name from `ddjax.unroll.OPTIMIZERS`; the artifact keeps it.
-        memory: how the unroll is differentiated.
-        horizon: where training ends and the loss is taken. `"full"`: after all T steps. `"random"`: after a
-            number of steps drawn uniformly from [window, T] by each slot at each outer step, so that every
-            step learns although only `memory.window` of them are differentiated at a time; the steps before
-            the window cost a plain training step each.
-        objective: ℓ, `(logits [n, K], labels [n]) -> [n]`, one number for each example; cross-entropy by
-            default, `relabelled` for an attack, or any differentiable function of one's own.
-        augmentation: of the real minibatch alone, with params of its own for each image, e.g.
-            `ddjax.augment.by_name("pad_crop_flip", network.image_shape)`; none by default. φ is trained on as
-            it is.
+        network: the network that is trained on φ.
+        inits: the distribution p(θ0) of initial weights, drawn anew by each slot at every outer step. A pool
+            is passed to programs with the data.
+        batch_size: N, the number of real images in a minibatch, drawn uniformly and shared by all slots.
+        examples_per_chunk: the number of the N images that pass through the trained network at once; the loss
+            and its gradient stay the same. By default 64 on CPU, where the activations of all would not stay
+            in the cache, and all elsewhere.
+        inner_optimizer: the optimiser whose updates η scales, a name from `ddjax.unroll.OPTIMIZERS`; the
+            artifact records the name.
+        memory: the strategy by which the unroll is differentiated.
+        horizon: the step at which training ends and the loss is taken. `"full"`: after all T steps.
+            `"random"`: after a number of steps drawn uniformly from [window, T] by each slot at each outer
+            step, so that every step learns although only `memory.window` of them are differentiated at a
+            time; the steps before the window cost a plain training step each.
+        objective: the function ℓ, `(logits [n, K], labels [n]) -> [n]`, one number for each example; by
+            default the cross-entropy, `relabelled` for an attack, or another differentiable function.
+        augmentation: the augmentation of the real minibatch, with a draw for each image, e.g.
+            `ddjax.augment.by_name("pad_crop_flip", network.image_shape)`; None, the default, is no
+            augmentation. The images of φ are not augmented.
 
     Returns:
-        A method that keeps no state and replays its schedule.
+        A method without a state, whose recipe is to replay the schedule.
 
     Raises:
-        ValueError: `batch_size` or `examples_per_chunk` below one, an unknown optimiser, a random horizon
-            without a window, an objective that does not give one number for each example.
+        ValueError: `batch_size` or `examples_per_chunk` is below one, the optimiser is unknown, the horizon
+            is random and the memory has no window, or the objective does not give one number for each
+            example.
 
     References:
         Wang et al. 2018, arXiv 1811.10959, algorithm 1. Random horizon: Feng et al. 2024 (RaT-BPTT),
