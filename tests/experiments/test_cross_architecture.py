@@ -13,7 +13,7 @@ import pytest
 from problems import CLASSES, SHAPE, write_npz
 
 import ddjax
-from ddjax import Recipe, artifact, forms, inits, networks, types
+from ddjax import Recipe, artifact, forms, inits, networks, recipes, types
 from ddjax.encodings import Channels
 from ddjax.launch import Keys
 from ddjax.types import Distilled, Schedule
@@ -125,7 +125,7 @@ def test_a_stopped_matrix_continues_and_refuses_artifacts_that_have_changed(
     path.write_text(json.dumps(known))
     result = cross_architecture.run(settings)
     assert result["matrix"][str(artifacts[0])][MLP]["mark"] == 1
-    assert [one["recipe"] for one in result["artifacts"].values()] == [vars(Recipe("train", epochs=3))] * 2
+    assert [one["recipe"] for one in result["artifacts"].values()] == [recipes.as_dict(Recipe("train", epochs=3))] * 2
     write_artifact(artifacts[1], rng, Recipe("train", epochs=3), lrs=None)
     with pytest.raises(ValueError, match=r"trained\.npz: expected the artifact that .* has scores of"):
         cross_architecture.run(settings)
