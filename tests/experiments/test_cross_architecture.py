@@ -125,7 +125,8 @@ def test_a_stopped_matrix_continues_and_refuses_artifacts_that_have_changed(
     path.write_text(json.dumps(known))
     result = cross_architecture.run(settings)
     assert result["matrix"][str(artifacts[0])][MLP]["mark"] == 1
-    assert [one["recipe"] for one in result["artifacts"].values()] == [recipes.as_dict(Recipe("train", epochs=3))] * 2
+    followed = recipes.as_dict(Recipe("train", epochs=3))
+    assert [one["recipe"] for one in result["artifacts"].values()] == [followed] * 2
     write_artifact(artifacts[1], rng, Recipe("train", epochs=3), lrs=None)
     with pytest.raises(ValueError, match=r"trained\.npz: expected the artifact that .* has scores of"):
         cross_architecture.run(settings)
