@@ -21,7 +21,7 @@ REFUSED: Cases = {
     ),
     "images too small for LeNet": (lambda g: networks.lenet((8, 8, 1), 10), "got 8x8", "take convnet or mlp"),
     "an image shape of two numbers": (
-        lambda g: networks.by_name("mlp", *[(8, 8), 3]),
+        lambda g: networks.by_name("convnet", *[(8, 8), 3]),
         "got (8, 8)",
         "one channel",
     ),
