@@ -52,8 +52,10 @@ def _promoting(cls: type, init: Callable[..., Any], update: Callable[..., Any]) 
 mock.patch.object(optax.GradientTransformation, "__new__", _promoting).start()
 
 # After the patch, because ddjax has optimisers of its own.
-from problems import float64, three_digits  # noqa: E402
+from problems import three_digits  # noqa: E402
 from refusals import Good, Refuses, check_refused  # noqa: E402
+
+from ddjax.testing.report import double  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,7 +63,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Everything traced inside the test is float64 unless it says otherwise."""
-    with float64():
+    with double():
         yield
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from problems import CLASSES, SHAPE, float64, small_form, three_digits
+from problems import CLASSES, SHAPE, small_form, three_digits
 
 import ddjax
 from ddjax import inits, methods, networks, parallel
+from ddjax.testing.report import double
 from ddjax.types import Method
 
 
@@ -117,7 +118,7 @@ def float64_run(workdir: Path, *, num_outer_steps: int) -> ddjax.Run:
         workdir: the directory of the run.
         num_outer_steps: the number of outer steps.
     """
-    with float64():
+    with double():
         network = networks.mlp(SHAPE, CLASSES, widths=(8,))
         return ddjax.distill(
             three_digits(),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,6 @@ from ddjax.run import Run
 from ddjax.types import Form
 
 SHAPE, CLASSES = (8, 8, 1), 3
-
-
-@contextlib.contextmanager
-def float64() -> Iterator[None]:
-    """JAX with float64, where float64 weights meet float32 images: only here JAX may promote by itself."""
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 def three_digits() -> Dataset:

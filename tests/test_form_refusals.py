@@ -22,7 +22,7 @@ REFUSED: Cases = {
         "got (1, 3, 8, 8, 1)",
         "one image for each label",
     ),
-    "a form of flat images": (lambda g: forms.pixels((8, 8), 3), "got (8, 8)", "one channel"),  # type: ignore[arg-type]
+    "a form of no pixels": (lambda g: forms.pixels((8, 0), 3), "got (8, 0)", "one channel"),
     "a form of no classes": (lambda g: forms.pixels(SHAPE, 0), "num_classes: expected", "1 or more"),
     "initial images of NaN": (
         lambda g: small_form(inner_steps=1, initial_images=np.full((1, 3, *SHAPE), NAN)),

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from problems import float64
 
 from ddjax import forms, inits, methods, networks
 from ddjax.forms import PixelParams, inverse_softplus
+from ddjax.testing.report import double
 from ddjax.types import Batch, Form, InitDistribution, Network, Schedule
 from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, cross_entropy, unroll
 
@@ -234,7 +234,7 @@ def test_scan_equals_a_python_loop():
 
 
 def test_learning_rates_keep_the_weights_dtype():
-    with float64():
+    with double():
         network = networks.mlp((2, 2, 1), 2)
         params = jax.tree.map(
             lambda leaf: leaf.astype(jnp.float32), inits.random(network).sample(jax.random.key(0))

@@ -39,7 +39,7 @@ def test_a_network_keeps_its_contract(name):
 def test_a_network_that_looks_at_its_neighbours_fails():
     crowd = networks.from_functions(
         lambda key: {"kernel": jax.random.normal(key, (64, CLASSES))},
-        lambda params, x: (x - x.mean(0)).reshape(len(x), -1) @ params["kernel"],
+        lambda params, x: (x - x.mean(0, keepdims=True)).reshape(len(x), -1) @ params["kernel"],
         SHAPE,
         CLASSES,
         name="crowd",
@@ -51,7 +51,7 @@ def test_a_network_that_looks_at_its_neighbours_fails():
 def test_a_network_with_a_root_at_zero_fails():
     rooted = networks.from_functions(
         lambda key: {"kernel": jax.random.normal(key, (64, CLASSES)), "bias": jnp.zeros(CLASSES)},
-        lambda params, x: x.reshape(len(x), -1) @ params["kernel"] + jnp.sqrt(params["bias"]),
+        lambda params, x: x.reshape(len(x), -1) @ params["kernel"] + jnp.sqrt(params["bias"])[None],
         SHAPE,
         CLASSES,
         name="rooted",

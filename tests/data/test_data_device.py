@@ -7,6 +7,7 @@ import pytest
 
 from ddjax.data import Split, class_minibatch, minibatch, to_device
 from ddjax.encodings import Channels
+from ddjax.testing.report import double
 
 ENCODING = Channels(np.zeros(1, np.float32), np.full(1, 1 / 255, np.float32))
 LABELS = np.array([2, 0, 2, 1, 0, 2, 2], np.int32)
@@ -46,7 +47,7 @@ def test_normalise_is_the_formula_of_the_vocabulary():
 
 
 def test_float64_statistics_give_float64_minibatches():
-    with jax.enable_x64(True):
+    with double():
         data = to_device(split())
         data = data._replace(encoding=jax.tree.map(lambda leaf: leaf.astype(jnp.float64), data.encoding))
         key = jax.random.key(0)

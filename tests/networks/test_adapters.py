@@ -49,7 +49,7 @@ def _linear(key):
 
 
 def _apply(params, x):
-    return x.reshape(x.shape[0], -1) @ params["kernel"] + params["bias"]
+    return x.reshape(x.shape[0], -1) @ params["kernel"] + params["bias"][None]
 
 
 NETWORKS = {

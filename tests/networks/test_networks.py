@@ -88,7 +88,7 @@ def test_embed_is_what_the_last_dense_layer_sees(name):
     def run(key, x):
         params = network.init(key)
         last = params.get("fc3", params.get("classifier"))
-        return network.apply(params, x), embed(params, x) @ last["kernel"] + last["bias"]
+        return network.apply(params, x), embed(params, x) @ last["kernel"] + last["bias"][None]
 
     x = jax.random.normal(jax.random.key(1), (2, *shape))
     np.testing.assert_allclose(*run(jax.random.key(0), x), rtol=1e-5, atol=1e-6)

@@ -99,7 +99,7 @@ def test_statistics_of_several_batches_are_their_mean(params, images, calibrate,
 
 def test_statistics_of_many_images_are_of_all_classes(network, params, calibrate):
     """Images in the order of their classes, more than one batch of them, as φ's are."""
-    classes = 10.0 * jnp.arange(10)[:, None, None, None, None]
+    classes = 10.0 * jnp.arange(10.0)[:, None, None, None, None]
     noise = jnp.asarray(np.random.default_rng(1).normal(size=(10, 50, *SHAPE)), jnp.float32)
     stored = calibrate(params, (classes + noise).reshape(-1, *SHAPE))
     whole = calibrate(params, (classes + noise).reshape(-1, *SHAPE), batch_size=500)
