@@ -11,6 +11,7 @@ from ddjax import networks, testing
 from ddjax.networks.norms import NORMS
 from ddjax.testing import NETWORK_CHECKS, NetworkCase
 
+# The deep networks are differentiated twice where gradient matching meets them (test_combinations.py).
 TABLE = {
     "mlp": lambda: networks.mlp(SHAPE, CLASSES, widths=(8,)),
     "lenet": lambda: networks.lenet((12, 12, 1), CLASSES),
@@ -18,15 +19,7 @@ TABLE = {
         f"convnet, {norm}": lambda norm=norm: networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm=norm)
         for norm in NORMS
     },
-    "alexcifar": lambda: networks.alexcifar((8, 8, 3), CLASSES),
-    "vgg11": lambda: networks.vgg11((28, 28, 1), CLASSES, width=2, norm="none"),
-    "resnet18": lambda: networks.resnet18((8, 8, 1), CLASSES, width=2, norm="none"),
 }
-
-
-@pytest.fixture(scope="module")
-def built() -> dict[str, NetworkCase]:
-    return {}
 
 
 @pytest.mark.parametrize("name", TABLE)
