@@ -8,6 +8,7 @@ import math
 import time
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -230,6 +231,9 @@ def outer_step(
         (state.slots, results.slot_infos, slot_keys(advance_key, slot_ids)),
         problem.slots_per_chunk,
     )
+    # While tracing, where a message can name the leaf; the loop would only say that its carry differs.
+    chex.assert_trees_all_equal_shapes_and_dtypes(params, state.params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(slots, state.slots)
     finite = _all_finite((loss, norm, params)) & _everywhere(_all_finite(slots))
     moved = EngineState(state.step + 1, params, opt_state, slots)
     state_out = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)

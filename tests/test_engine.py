@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from problems import CLASSES, SHAPE, small_form, three_digits
 
@@ -119,3 +120,17 @@ def test_a_pool_travels_with_the_data_and_is_no_constant_of_the_program():
     assert lengths[0] < size / 5 < lengths[1]
     for ours, theirs in zip(*map(jax.tree.leaves, reached), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_a_state_that_changes_its_shape_is_named_while_tracing():
+    growing = dataclasses.replace(
+        problem().method,
+        init=lambda key: {"age": jnp.zeros(())},
+        loss=lambda schedule, state, batch, key: (jnp.sum(schedule.inputs**2), ()),
+        advance=lambda schedule, state, batch, info, key: {"age": jnp.zeros(2)},
+    )
+    stepping = dataclasses.replace(problem(), method=growing)
+    mesh, key = parallel.make_mesh(jax.devices()[:1]), jax.random.key(0)
+    data = parallel.place(to_device(three_digits().train), parallel.replicated(mesh))
+    with pytest.raises(AssertionError, match="age"):
+        build_dispatch(stepping, mesh).lower(init_state(stepping, key).on(mesh), data, key, jnp.int32(1))
