@@ -14,7 +14,6 @@ from ddjax.launch import load_data, parse
 from ddjax.ranking import agreement
 from experiments import architecture_search, coreset
 from experiments.architecture_search import SPACE, Config
-from experiments.cross_architecture import network_of
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +76,7 @@ def asked_data(config: Config) -> coreset.Config:
 
 def test_the_space_fits_small_images_and_holds_each_network_once(asked):
     data = load_data(asked_data(asked))
-    built = [network_of(title, data) for title in SPACE]
+    built = [networks.by_text(title, data.image_shape, data.num_classes) for title in SPACE]
     assert len(set(SPACE)) == len(built) == 24
     assert all(network.num_classes == 3 for network in built)
 

@@ -20,6 +20,7 @@ from ddjax.methods.moment_matching import moment_matching
 from ddjax.pool import Pool
 from ddjax.recipes import Train
 from ddjax.testing import METHOD_CHECKS, MethodCase
+from ddjax.testing.report import distance, double
 from ddjax.types import Form, InitDistribution, Method, Network, Outer
 
 pytestmark = pytest.mark.slow
@@ -107,9 +108,9 @@ def test_a_method_keeps_its_contract(row, check):
 
 def test_all_slots_vmapped_at_once_equal_slots_one_by_one():
     one = case("unrolled")
-    with testing.report.double():
+    with double():
         all_four = one.distilled(devices=1, slots_per_chunk=4)
-        assert testing.report.distance(all_four, one.scanned) < 1e-12
+        assert distance(all_four, one.scanned) < 1e-12
 
 
 def test_learns_a_toy_problem(name, toy):
