@@ -94,7 +94,7 @@ def unrolled_outer(
 ) -> Outer:
     """The outer optimiser of methods that differentiate through training: Adam on a cosine, bounded gradient.
 
-    The rates and the bound were chosen by measuring, see "How the outer optimiser was chosen" among the results.
+    The rates and the bound were chosen by measuring: "How the outer optimiser was chosen", among the results.
 
     Args:
         num_outer_steps: the outer step where the rates reach zero.
