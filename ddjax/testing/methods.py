@@ -298,12 +298,12 @@ METHOD_CHECKS: Checks[MethodCase] = {
     check.__name__: check
     for check in (
         is_finite_and_differentiable,
+        advances_in_shape,
+        samples_are_shared_and_pure,
         agrees_with_finite_differences,
         is_the_same_without_jit,
         is_the_same_on_several_devices,
         is_the_same_in_batches_of_slots,
-        advances_in_shape,
-        samples_are_shared_and_pure,
         resumes_bit_for_bit,
         refuses_other_rates,
     )
