@@ -17,7 +17,7 @@ from ddjax import Recipe, artifact, forms, inits, networks, recipes, types
 from ddjax.encodings import Channels
 from ddjax.launch import Keys
 from ddjax.types import Distilled, Schedule
-from experiments import cross_architecture, evaluate
+from experiments import cross_architecture
 from experiments.baselines import Scores
 from experiments.cross_architecture import Config
 
@@ -188,10 +188,9 @@ def test_settings_of_a_training_need_an_artifact_that_is_trained_on(asked, artif
 def test_artifacts_of_different_data_are_refused(asked, artifacts, monkeypatch):
     spots = cross_architecture.prepare(Config(**asked)).data
 
-    def named(config: evaluate.Config) -> tuple[Distilled, Any]:
-        same = {"name": Path(config.artifact).stem}
-        return artifact.load(config.artifact), type(spots)(**{**vars(spots), **same})
+    def named(path: str, *_: Any, **__: Any) -> tuple[Distilled, Any]:
+        return artifact.load(path), type(spots)(**{**vars(spots), "name": Path(path).stem})
 
-    monkeypatch.setattr(evaluate, "prepare", named)
+    monkeypatch.setattr("ddjax.launch.artifacts.opened", named)
     with pytest.raises(ValueError, match=r"trained\.npz: dataset: expected replayed; got trained\. Compare"):
         cross_architecture.prepare(Config(**asked))
