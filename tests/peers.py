@@ -107,7 +107,7 @@ def counting(method: Method) -> Method:
         method,
         init=lambda key: {"drawn": jax.random.normal(key, (3,)), "steps": jnp.int32(0)},
         loss=lambda schedule, state, batch, key: method.loss(schedule, (), batch, key),
-        advance=lambda schedule, state, key: {**state, "steps": state["steps"] + 1},
+        advance=lambda schedule, state, batch, info, key: {**state, "steps": state["steps"] + 1},
     )
 
 

@@ -35,7 +35,7 @@ def test_rates_are_accuracies_on_the_two_parts(split):
 
 
 def test_a_class_without_images_and_a_split_of_one_class_are_refused(split):
-    few = dataclasses.replace(split, images=split.images[:1], labels=split.labels[:1])
+    few = dataclasses.replace(split, raw=split.raw[:1], labels=split.labels[:1])
     for attacked in (few.labels[0], few.labels[0] + 1):
         with pytest.raises(ValueError, match=r"attacked: expected images of class .* got [01] of 1"):
             poisoning.divided(few, attacked=attacked, target=0)

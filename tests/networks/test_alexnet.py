@@ -78,7 +78,7 @@ def channels_first(weights: dict[str, np.ndarray], images: np.ndarray) -> np.nda
             [(padding, padding)] * 2,
             dimension_numbers=dimensions,
         )
-        return jax.nn.relu(y + arrays[f"features.{at}.bias"][:, None, None])
+        return jax.nn.relu(y + arrays[f"features.{at}.bias"][None, :, None, None])
 
     def pool(x):
         return lax.reduce_window(x, -np.inf, lax.max, (1, 1, 3, 3), (1, 1, 2, 2), "VALID")
@@ -89,7 +89,7 @@ def channels_first(weights: dict[str, np.ndarray], images: np.ndarray) -> np.nda
     assert x.shape[2:] == (GRID, GRID)
     x = x.reshape(len(x), -1)
     for at in (1, 4, 6):
-        x = x @ arrays[f"classifier.{at}.weight"].T + arrays[f"classifier.{at}.bias"]
+        x = x @ arrays[f"classifier.{at}.weight"].T + arrays[f"classifier.{at}.bias"][None]
         x = x if at == 6 else jax.nn.relu(x)
     return np.asarray(x)
 
