@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ddjax import networks
+from ddjax.testing.report import double
 
 pytestmark = pytest.mark.slow
 
@@ -101,7 +102,7 @@ def test_networks_follow_the_dtype_of_weights_and_images(name):
     shape, settings = SMALL[name]
     network = networks.by_name(name, shape, 3, **settings)
     assert {leaf.dtype for leaf in jax.tree.leaves(_shapes(network))} == {jnp.dtype("float32")}
-    with jax.enable_x64(True):
+    with double():
         params = _shapes(network)
         assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float64")}
         x = jax.ShapeDtypeStruct((2, *shape), jnp.dtype("float64"))
