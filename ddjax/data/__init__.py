@@ -3,6 +3,7 @@
 from ddjax.data.classes import with_classes
 from ddjax.data.dataset import Dataset, Split, from_arrays
 from ddjax.data.device import class_minibatch, minibatch, to_device
+from ddjax.data.digest import digest, digests
 from ddjax.data.resize import repeat_channels, resize
 from ddjax.data.sources import known_names, load
 from ddjax.data.tasks import Stream, in_tasks
@@ -12,6 +13,8 @@ __all__ = [
     "Split",
     "Stream",
     "class_minibatch",
+    "digest",
+    "digests",
     "from_arrays",
     "in_tasks",
     "known_names",

@@ -1,0 +1,42 @@
+"""The identity of data: a digest of the arrays, by which runs and artifacts tell one data set from another."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from ddjax import encodings
+from ddjax.data.dataset import Dataset, Split
+
+
+def digest(split: Split) -> str:
+    """The identity of one split: equal for equal examples, labels, number of classes and encoding, in order.
+
+    Args:
+        split: the examples, their labels and their encoding.
+
+    Returns:
+        64 hexadecimal digits of SHA-256. The name of the data set and the names of the classes do not count.
+    """
+    total = hashlib.sha256(f"split of {split.num_classes} classes under {split.encoding.kind}".encode())
+    members = {"raw": split.raw, "labels": split.labels, **encodings.members(split.encoding)}
+    for name, member in members.items():
+        array = np.ascontiguousarray(member)
+        # Byte order does not make other data.
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        total.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        total.update(array.data)
+    return total.hexdigest()
+
+
+def digests(data: Dataset) -> dict[str, str]:
+    """The identity of each split of a data set.
+
+    Args:
+        data: the data set.
+
+    Returns:
+        `digest` of `train`, `validation` and `test`, by these names.
+    """
+    return {name: digest(getattr(data, name)) for name in ("train", "validation", "test")}
