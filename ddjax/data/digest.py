@@ -1,12 +1,12 @@
-"""The identity of data: a digest of the arrays, by which runs and artifacts tell one data set from another."""
+"""The identity of data: a digest of the arrays, by which runs and artifacts tell data sets apart."""
 
 from __future__ import annotations
 
 import hashlib
 
+import jax
 import numpy as np
 
-from ddjax import encodings
 from ddjax.data.dataset import Dataset, Split
 
 
@@ -20,8 +20,10 @@ def digest(split: Split) -> str:
         64 hexadecimal digits of SHA-256. The name of the data set and the names of the classes do not count.
     """
     total = hashlib.sha256(f"split of {split.num_classes} classes under {split.encoding.kind}".encode())
-    members = {"raw": split.raw, "labels": split.labels, **encodings.members(split.encoding)}
-    for name, member in members.items():
+    members = [("raw", split.raw), ("labels", split.labels.astype(np.int64))]
+    parts, _ = jax.tree_util.tree_flatten_with_path(split.encoding)
+    members += [(jax.tree_util.keystr(path), part) for path, part in parts]
+    for name, member in members:
         array = np.ascontiguousarray(member)
         # Byte order does not make other data.
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
