@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 # Before JAX starts: D = 4 against D = 1 needs devices, and CI has a CPU. The suite compiles much and runs
-# little, so that LLVM's optimisation, and the emitters of fusions that go through MLIR, cost more than they gain.
+# little, so that LLVM's optimisation and the emitters that go through MLIR cost more than they gain.
 os.environ["XLA_FLAGS"] = " ".join(
     (
         os.environ.get("XLA_FLAGS", ""),
