@@ -16,7 +16,7 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from ddjax import checks, forms, host_memory, parallel
+from ddjax import checks, forms, host_memory, parallel, platforms
 from ddjax.chunks import map_in_chunks, mean_and_rest
 from ddjax.types import Form, Info, Method, PyTree, RealData
 
@@ -250,7 +250,7 @@ def compiler_options(backend: str) -> dict[str, Any]:
     and nothing off that of AlexCifarNet's large ones.
 
     Args:
-        backend: the name of the backend, as `jax.default_backend()` gives it.
+        backend: the name of the backend, as `ddjax.platforms.current()` gives it.
 
     Returns:
         The values of the options by name; none on other backends.
@@ -335,7 +335,7 @@ def compile_dispatch(
     """
     started = time.monotonic()
     lowered = build_dispatch(problem, mesh).lower(state, data, key, np.int32(0))
-    dispatch = lowered.compile(compiler_options(mesh.devices.flat[0].platform))
+    dispatch = lowered.compile(compiler_options(platforms.of(mesh.devices.flat[0])))
     seconds = time.monotonic() - started
     memory = dispatch.memory_analysis()
     sizes = (getattr(memory, f"{kind}_size_in_bytes", 0) for kind in ("temp", "argument"))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import checks
+from ddjax import checks, platforms
 from ddjax.chunks import map_in_chunks
 from ddjax.data import Split
 from ddjax.inits import draw
@@ -95,7 +95,7 @@ def chunks(split: Split, *, size: int | None = None) -> Chunks:
     Returns:
         The pieces, with the split's encoding.
     """
-    size = size or TEST_CHUNKS.get(jax.default_backend(), OTHER_TEST_CHUNK)
+    size = size or TEST_CHUNKS.get(platforms.current(), OTHER_TEST_CHUNK)
     count = -(-len(split) // size)
     length = -(-len(split) // count)
     padding = count * length - len(split)

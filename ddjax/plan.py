@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ddjax import checks, files, parallel, report
+from ddjax import checks, files, parallel, platforms, report
 from ddjax.data import Dataset, to_device
 from ddjax.engine import (
     DISPATCH_CAPACITY,
@@ -109,7 +109,7 @@ def default_plan(backend: str, *, num_inits: int, unrolls: bool = True) -> Plan:
     third of the memory: when this was chosen, LeNet took 75 ms both ways, AlexCifarNet 3.6 and 3.7 s.
 
     Args:
-        backend: the name of the backend, as `jax.default_backend()` gives it.
+        backend: the name of the backend, as `ddjax.platforms.current()` gives it.
         num_inits: M, the number of θ0 in an outer step.
         unrolls: whether the method differentiates through training.
 
@@ -136,7 +136,7 @@ def candidates(
     Args:
         base: the plan to vary.
         vary: the names of the choices that may differ.
-        backend: the name of the backend, as `jax.default_backend()` gives it.
+        backend: the name of the backend, as `ddjax.platforms.current()` gives it.
         num_slots: m, the number of θ0 on one device.
         fits: whether `base` fits into the memory.
 
@@ -333,7 +333,7 @@ def tune(
     began = time.monotonic()
     trials: list[Trial] = []
     tried: set[tuple[Any, ...]] = set()
-    num_slots, backend = build(start).num_inits // site.mesh.size, jax.default_backend()
+    num_slots, backend = build(start).num_inits // site.mesh.size, platforms.of(site.mesh.devices.flat[0])
     together = (
         [("conv_form",), ("slots_per_chunk",)] if backend == "cpu" else [("conv_form", "slots_per_chunk")]
     )

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ddjax import checks, files, pool
+from ddjax import checks, files, platforms, pool
 from ddjax.data import Dataset, Split, to_device
 from ddjax.engine import compiler_options
 from ddjax.evaluate import Judge, check_split
@@ -92,12 +92,12 @@ def pretrain(
     """
     check_split(split, network)
     checks.at_least("number of training images", len(split), training.batch_size, remedy="Lessen batch_size.")
-    count = at_once or nets_at_once(jax.default_backend(), len(keys))
+    count = at_once or nets_at_once(platforms.current(), len(keys))
     checks.at_least("at_once", count, 1)
     arguments = keys, to_device(split)
     # None for one network at a time: with a batch size of 1, lax.map would vmap batches of one.
     train = _trainer(network, inits, training, count if count > 1 else None)
-    return train.lower(*arguments).compile(compiler_options(jax.default_backend()))(*arguments)
+    return train.lower(*arguments).compile(compiler_options(platforms.current()))(*arguments)
 
 
 @functools.lru_cache(maxsize=4)

@@ -67,6 +67,7 @@ from ddjax import (
     methods,
     networks,
     parallel,
+    platforms,
     report,
 )
 from ddjax import data as real_data
@@ -391,7 +392,7 @@ def measure(config: Config) -> Record:
     site = Site(mesh, jax.block_until_ready(data), *jax.random.split(jax.random.key(1)))
     startup["data"] = time.time() - began
     unrolls = item.method == "unrolled"
-    plan = case.plan(default_plan(jax.default_backend(), num_inits=item.num_inits, unrolls=unrolls))
+    plan = case.plan(default_plan(platforms.current(), num_inits=item.num_inits, unrolls=unrolls))
     if config.phase == "compile":
         choices = {**plan.as_dict(), "precision": case.precision or "auto"}
         facts = {"choices": choices, "data": source, "devices": mesh.size}

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import checks
+from ddjax import checks, platforms
 from ddjax.coresets.features import embeddings, last_layer_gradients
 from ddjax.coresets.forgetting import Forgetting, forgetting
 from ddjax.coresets.images import class_means, images_at, k_means, real_images
@@ -78,7 +78,7 @@ class Learned:
             lr=self.lr,
         )
         arguments = jax.jit(self.inits.sample)(self.theta_key), to_device(self.split), self.key
-        options = compiler_options(jax.default_backend())
+        options = compiler_options(platforms.current())
         found = jax.jit(count).lower(*arguments).compile(options)(*arguments)
         images = images_at(self.split, np.arange(min(CALIBRATION_IMAGES, len(self.split))))
         return found._replace(params=calibrate(self.network, found.params, jnp.asarray(images)))

@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from ddjax import augment, checks, coresets, forms, networks
+from ddjax import augment, checks, coresets, forms, networks, platforms
 from ddjax import pool as pools
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset, load, repeat_channels, resize
@@ -227,7 +226,7 @@ def runs_at_once(num_inits: int) -> int:
     Returns:
         The number of trainings to compute at the same time.
     """
-    return 1 if jax.default_backend() == "cpu" else num_inits
+    return 1 if platforms.current() == "cpu" else num_inits
 
 
 def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_augment: str | None) -> Train:

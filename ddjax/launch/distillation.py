@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from ddjax import artifact, coresets, figures, files, networks, parallel, report
+from ddjax import artifact, coresets, figures, files, networks, parallel, platforms, report
 from ddjax.data import Dataset
 from ddjax.engine import Cost
 from ddjax.evaluate import Judge
@@ -212,7 +212,7 @@ def describe(launch: Launch) -> str:
         f"network: {parts.network.name}, {size:,} weights from {parts.inits.name}, "
         f"{config.num_inits} at a time",
         f"outer loop: {parts.num_outer_steps} steps of {config.batch_size} real images, "
-        f"on {jax.default_backend()}",
+        f"on {platforms.current()}",
         f"work directory: {launch.workdir}",
     )
     return "\n".join(lines)

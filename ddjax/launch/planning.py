@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from ddjax import forms, levers, memory, parallel, plan
+from ddjax import forms, levers, memory, parallel, plan, platforms
 from ddjax.data import cache
 from ddjax.engine import Cost, Problem
 from ddjax.launch.flags import of_the_step
@@ -51,7 +51,7 @@ def default_for(config: Common) -> Plan:
         The plan.
     """
     unrolls = config.differentiated_steps() is not None
-    usual = plan.default_plan(jax.default_backend(), num_inits=config.num_inits, unrolls=unrolls)
+    usual = plan.default_plan(platforms.current(), num_inits=config.num_inits, unrolls=unrolls)
     return dataclasses.replace(usual, **given(config))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import jax
 
-from ddjax import augment, checks
+from ddjax import augment, checks, platforms
 from ddjax.augment import Augmentation, Draw
 from ddjax.data import class_minibatch
 from ddjax.methods.starts import WithPool, with_pool
@@ -136,8 +136,8 @@ class Matching:
         Returns:
             The most images in a chunk.
         """
-        return self.examples_per_chunk or (EXAMPLES_PER_CHUNK if jax.default_backend() == "cpu" else count)
+        return self.examples_per_chunk or (EXAMPLES_PER_CHUNK if platforms.current() == "cpu" else count)
 
     def classes_at_once(self) -> int:
         """The number of classes that are vmapped; by default one on CPU, so that little memory is needed."""
-        return self.classes_per_chunk or (1 if jax.default_backend() == "cpu" else CLASSES_PER_CHUNK)
+        return self.classes_per_chunk or (1 if platforms.current() == "cpu" else CLASSES_PER_CHUNK)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ddjax import augment, checks
+from ddjax import augment, checks, platforms
 from ddjax.augment import Augmentation
 from ddjax.chunks import mean_over_chunks
 from ddjax.data import minibatch
@@ -204,7 +204,7 @@ def unrolled(
         params, inner_losses = unroll(
             inner_loss, theta(inits, pool, key), schedule, optimizer=optimizer, memory=memory, stop=stop
         )
-        size = examples_per_chunk or _chunk_size(jax.default_backend(), batch_size)
+        size = examples_per_chunk or _chunk_size(platforms.current(), batch_size)
         value, accuracy = mean_over_chunks(score, size=size)(params, real)
         return value, UnrolledInfo(inner_losses, accuracy)
 

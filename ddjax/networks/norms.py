@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ddjax import checks
+from ddjax import checks, platforms
 from ddjax.types import Network, Params
 
 EPSILON = 1e-5
@@ -88,14 +88,14 @@ def _sum(x: jax.Array) -> jax.Array:
     XLA would fuse a plain sum with all operations that lead to the summands, and would compute those again
     for each sum of a derivative. A product reads summands that have been computed once.
     """
-    if jax.default_backend() != "cpu":
+    if platforms.current() != "cpu":
         return x.sum(1)
     return jnp.einsum("ns,nsc->nc", jnp.ones(x.shape[:2], x.dtype), x, precision=lax.Precision.HIGHEST)
 
 
 def _spread(x: jax.Array, size: int) -> jax.Array:
     """A copy for each of s places, `[n, C] -> [n, s, C]`; on CPU by a product, whose derivative is `_sum`."""
-    if jax.default_backend() != "cpu":
+    if platforms.current() != "cpu":
         return jnp.broadcast_to(x[:, None], (x.shape[0], size, x.shape[1]))
     return jnp.einsum("ns,nc->nsc", jnp.ones((len(x), size), x.dtype), x, precision=lax.Precision.HIGHEST)
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ddjax import checks
+from ddjax import checks, platforms
 from ddjax.networks import winograd
 
 CONV_FORMS = ("auto", "lax", "im2col", "banded", "blocked", "winograd")
@@ -56,7 +56,7 @@ def default_form(
     Measured with `scripts/bench.py --conv_form`, experiments/results/bench-cpu-conv.json.
 
     Args:
-        backend: the name of the backend, as returned by `jax.default_backend()`.
+        backend: the name of the backend, as `ddjax.platforms.current()` gives it.
         in_features: the number of channels of the input.
         strides: the strides of the window along rows and columns.
         pool: the side of the max-pool that follows directly; 1 for none.
@@ -139,7 +139,7 @@ def conv(  # noqa: PLR0917 (the signature is lax.conv_general_dilated's)
     if _is_nhwc(lhs, rhs, dimension_numbers) and not has_groups and all(d == 1 for d in dilations):
         window = _window(lhs.shape, rhs.shape, strides, padding)
     if form == "auto":
-        form = default_form(jax.default_backend(), in_features=rhs.shape[-2], strides=strides, pool=pool)
+        form = default_form(platforms.current(), in_features=rhs.shape[-2], strides=strides, pool=pool)
     if form == "lax" or window is None:
         y = lax.conv_general_dilated(
             lhs,
