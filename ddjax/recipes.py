@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from ddjax import augment, checks
+from ddjax import augment, checks, ridge
 from ddjax.networks import norms
 from ddjax.training import Examples, fit, steps_of_epoch, weighted_loss
 from ddjax.types import Fitted, Network, Params, Recipe, Schedule, as_image_shape
@@ -170,15 +169,11 @@ class Ridge(Recipe):
             θ0, and the function that predicts by the regression.
         """
         del key
-        kernel = _kernel(network)
+        kernel = kernel_of(network)
         inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
         labels = schedule.labels.reshape(len(inputs), -1)
-        gram = kernel(params, inputs, inputs)
-        penalty = self.penalty * jnp.trace(gram) / len(gram)
-        dual = jax.scipy.linalg.solve(
-            gram + penalty * jnp.eye(len(gram), dtype=gram.dtype), labels, assume_a="pos"
-        )
-        return Fitted(params, lambda new: kernel(params, new, inputs) @ dual)
+        weights = ridge.solve(kernel(params, inputs, None), labels, penalty=self.penalty)
+        return Fitted(params, lambda new: ridge.predict(kernel(params, new, inputs), weights))
 
     def check(self, network: Network) -> None:
         """Refuse a network that has neither features nor a kernel; see `ddjax.types.Recipe.check`.
@@ -190,11 +185,21 @@ class Ridge(Recipe):
             ValueError: the network has neither features nor a kernel, or the penalty is not positive.
         """
         checks.positive("recipe: penalty", self.penalty)
-        _kernel(network)
+        kernel_of(network)
 
 
-def _kernel(network: Network) -> Callable[[Params, jax.Array, jax.Array], jax.Array]:
-    """The kernel of a network, `(params, inputs [n, ...], others [m, ...]) -> [n, m]`."""
+def kernel_of(network: Network) -> Callable[[Params, jax.Array, jax.Array | None], jax.Array]:
+    """The kernel that ridge regression uses with a network: its own kernel, or the product of its features.
+
+    Args:
+        network: the network.
+
+    Returns:
+        `(params, inputs [n, ...], others [m, ...] or None for the inputs themselves) -> [n, m]`.
+
+    Raises:
+        ValueError: the network has neither a kernel nor features.
+    """
     if network.kernel is not None:
         return network.kernel
     embed = network.embed
@@ -203,7 +208,12 @@ def _kernel(network: Network) -> Callable[[Params, jax.Array, jax.Array], jax.Ar
             f"{network.name}: expected a network with features (embed) or a kernel, for ridge regression; it "
             "has neither. Give its adapter `embed=`, or another recipe."
         )
-    return lambda params, inputs, others: embed(params, inputs) @ embed(params, others).T
+
+    def product(params: Params, inputs: jax.Array, others: jax.Array | None) -> jax.Array:
+        features = embed(params, inputs)
+        return features @ (features if others is None else embed(params, others)).T
+
+    return product
 
 
 def _fitted(network: Network, params: Params, schedule: Schedule) -> Fitted:

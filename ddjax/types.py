@@ -177,7 +177,8 @@ class Network:
         input_shape: the shape of one input; for images `(H, W, C)`.
         num_classes: the number K of classes.
         kernel: `(params, inputs [n, *input_shape], others [m, *input_shape]) -> [n, m]`, for a network that
-            is defined by its kernel (`ddjax.networks.from_kernel`); None for others.
+            is defined by its kernel (`ddjax.networks.from_kernel`); None for other networks. With None in the
+            place of `others` the inputs themselves are taken, `[n, n]`.
     """
 
     init: Callable[[jax.Array], Params]
@@ -186,7 +187,7 @@ class Network:
     name: str
     input_shape: tuple[int, ...]
     num_classes: int
-    kernel: Callable[[Params, jax.Array, jax.Array], jax.Array] | None = None
+    kernel: Callable[[Params, jax.Array, jax.Array | None], jax.Array] | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -5,6 +5,7 @@ from ddjax.networks.alexcifar import alexcifar
 from ddjax.networks.alexnet import alexnet
 from ddjax.networks.alexnet32 import alexnet32
 from ddjax.networks.convnet import convnet
+from ddjax.networks.kernels import infinite_convnet, infinite_mlp, myrtle
 from ddjax.networks.lenet import lenet
 from ddjax.networks.mlp import mlp
 from ddjax.networks.norms import calibrate
@@ -27,8 +28,11 @@ __all__ = [
     "from_kernel",
     "from_linen",
     "from_nnx",
+    "infinite_convnet",
+    "infinite_mlp",
     "lenet",
     "mlp",
+    "myrtle",
     "num_weights",
     "resnet18",
     "vgg11",

@@ -61,6 +61,7 @@ def from_kernel(
     num_classes: int,
     *,
     name: str = "kernel",
+    gram: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Network:
     """A network without weights, known by its kernel alone, such as an infinitely wide one.
 
@@ -71,6 +72,8 @@ def from_kernel(
         input_shape: the shape of one input; for images `(H, W, C)`.
         num_classes: the number of classes, K.
         name: the name of the network in artifacts and records.
+        gram: the function that computes the kernel matrix of inputs with themselves, `inputs [n,
+            *input_shape] -> [n, n]`, where its diagonal can be known better; by default `kernel` does.
 
     Returns:
         The network. The recipe `Ridge` predicts with its kernel; every other recipe fails with the
@@ -94,7 +97,13 @@ def from_kernel(
             "recipe=ddjax.Recipe('ridge')."
         )
 
-    return Network(lambda key: (), apply, None, name, shape, num_classes, lambda _, x, y: kernel(x, y))
+    def matrix(params: Params, inputs: jax.Array, others: jax.Array | None) -> jax.Array:
+        del params
+        if others is None:
+            return kernel(inputs, inputs) if gram is None else gram(inputs)
+        return kernel(inputs, others)
+
+    return Network(lambda key: (), apply, None, name, shape, num_classes, matrix)
 
 
 def from_linen(
