@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import optax
 
 from ddjax import checks
@@ -148,6 +150,24 @@ def matching_outer(lr: float) -> Outer:
     """
     lr = _rate(lr, lr)
     return Outer(sgd_momentum(lr=lr), None, {"outer_optimizer": "sgd, momentum 0.5", "outer_lr": lr})
+
+
+def adam_outer(published_lr: float) -> Callable[..., Outer]:
+    """Adam at a constant rate, for `ddjax.types.Method.outer`, no bound on the gradient.
+
+    Args:
+        published_lr: the published rate of images and labels.
+
+    Returns:
+        `(num_outer_steps, *, lr=None) -> Outer`, with one optimiser for all groups.
+    """
+
+    def outer(num_outer_steps: int, *, lr: float | None = None) -> Outer:
+        del num_outer_steps
+        rate = _rate(lr, published_lr)
+        return Outer(optax.adam(rate), None, {"outer_optimizer": "adam", "outer_lr": rate})
+
+    return outer
 
 
 def _rate(given: float | None, published: float) -> float:

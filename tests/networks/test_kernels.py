@@ -154,7 +154,7 @@ def test_a_wide_finite_network_has_this_kernel(rng):
     [
         (lambda: networks.infinite_mlp((4, 4, 1), 2, depth=0), "depth: expected a whole number >= 1"),
         (
-            lambda: networks.infinite_mlp((4, 4, 1), 2, **{"which": "tangent"}),
+            lambda: networks.infinite_mlp((4, 4, 1), 2, which="tangent"),  # pyright: ignore[reportArgumentType] (a wrong value is the test)
             "which: expected one of nngp, ntk",
         ),
         (lambda: networks.infinite_convnet((4, 4, 1), 2, depth=3), "shorter side of the images: .* >= 8"),

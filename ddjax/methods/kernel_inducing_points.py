@@ -1,0 +1,129 @@
+"""Kernel inducing points: ridge regression on φ is to predict the labels of real examples."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ddjax import checks, ridge
+from ddjax.data import class_minibatch
+from ddjax.methods.starts import assets_of, parted, theta, with_pool
+from ddjax.networks import norms
+from ddjax.optimizers import adam_outer
+from ddjax.recipes import Ridge, kernel_of
+from ddjax.types import InitDistribution, Method, Network, RealData, Recipe, Schedule
+
+
+class InducingInfo(NamedTuple):
+    """Diagnostics of one outer step.
+
+    Attributes:
+        accuracy: `[]`, the percent of the step's real examples whose label the regression predicts.
+    """
+
+    accuracy: jax.Array
+
+
+def centred(labels: jax.Array, num_classes: int) -> jax.Array:
+    """The labels of kernel regression: one at an example's own class, and all rows summing to zero.
+
+        y_k = 1[k = class] - 1/K
+
+    Args:
+        labels: the classes, `[...]` int.
+        num_classes: the number of classes, K.
+
+    Returns:
+        `[..., K]` float.
+    """
+    return jax.nn.one_hot(labels, num_classes) - 1 / num_classes
+
+
+def kernel_inducing_points(
+    network: Network,
+    inits: InitDistribution,
+    *,
+    batch_size: int = 500,
+    penalty: float = 1e-6,
+    networks: int = 1,
+    recipe: Recipe | None = None,
+) -> Method:
+    """The squared error on real examples of kernel ridge regression on φ.
+
+        L(φ) = E ½ mean (K_ts (K_ss + λ tr(K_ss)/n I)⁻¹ ỹ - y)²,   K_ts = k(x, x̃), K_ss = k(x̃, x̃)
+
+    k is the kernel of an infinitely wide network (KIP), or the mean over some random networks of the products
+    of their features (RFAD's kernel, there with eight networks and a loss of its own). The mean in L is over
+    real examples and classes; the labels y of real examples are centred, see `centred`. The labels ỹ of φ are
+    any numbers: a form with free labels that start centred learns them.
+
+    Args:
+        network: a network with a kernel (`ddjax.networks.infinite_mlp`), or with an embedding.
+        inits: the distribution p(θ0) of the weights of the random networks, drawn anew at every outer step;
+            that of a network without weights draws nothing.
+        batch_size: N, the number of real examples of *each class*, drawn uniformly and shared by all slots;
+            500 of each of ten classes are the published 5,000.
+        penalty: λ, the weight of the penalty, relative to the mean of K_ss's diagonal.
+        networks: the number of random networks whose kernels are averaged; one for a kernel without weights.
+        recipe: the use of the result; by default ridge regression with the same penalty.
+
+    Returns:
+        A method without a state that learns no learning rates.
+
+    Raises:
+        ValueError: the network has neither a kernel nor an embedding, or has batch norm; a number is below
+            one, or the penalty is not positive.
+
+    References:
+        Nguyen, Chen, Lee 2021, arXiv 2011.00050, equation 6. Loo et al. 2022, arXiv 2210.12067 (RFAD).
+    """
+    checks.network_and_inits(network, inits)
+    checks.at_least("batch_size", batch_size, 1)
+    checks.at_least("networks", networks, 1)
+    checks.positive("penalty", penalty)
+    kernel = kernel_of(network)
+    if norms.has_batch_norm(network):
+        raise ValueError(
+            "kernel_inducing_points: expected a network without batch norm, so that an image's features depend "
+            f"on that image alone; {network.name!r} has one. Give another norm."
+        )
+    own = recipe or Ridge(penalty)
+    own.check(network)
+
+    def sample(data: RealData, key: jax.Array) -> Any:
+        checks.network_fits(network, data)
+        return with_pool(inits, data, class_minibatch(data, key, size=batch_size))
+
+    def loss(
+        schedule: Schedule, state: tuple[()], batch: Any, key: jax.Array
+    ) -> tuple[jax.Array, InducingInfo]:
+        del state
+        by_class, pool = parted(batch)
+        num_classes, count = by_class.shape[:2]
+        real = by_class.reshape(-1, *by_class.shape[2:])
+        classes = jnp.repeat(jnp.arange(num_classes), count)
+        inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
+
+        def of_network(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            params = theta(inits, pool, key)
+            return kernel(params, inputs, None), kernel(params, real, inputs)
+
+        # One network after the other, so that the activations of one are in memory at a time.
+        each = jax.lax.map(jax.checkpoint(of_network), jax.random.split(key, networks))
+        gram, cross = (matrices.mean(0) for matrices in each)
+        labels = schedule.labels.reshape(len(inputs), -1)
+        found = ridge.predict(cross, ridge.solve(gram, labels, penalty=penalty))
+        error = found - centred(classes, num_classes).astype(found.dtype)
+        accuracy = 100 * jnp.mean(found.argmax(-1) == classes, dtype=found.dtype)
+        return 0.5 * jnp.mean(jnp.square(error)), InducingInfo(accuracy)
+
+    return Method(
+        sample=sample,
+        loss=loss,
+        name="kernel_inducing_points",
+        recipe=own,
+        outer=adam_outer(0.04),
+        assets=assets_of(inits),
+    )
