@@ -86,8 +86,8 @@ def kernel_inducing_points(
     kernel = kernel_of(network)
     if norms.has_batch_norm(network):
         raise ValueError(
-            "kernel_inducing_points: expected a network without batch norm, so that an image's features depend "
-            f"on that image alone; {network.name!r} has one. Give another norm."
+            "kernel_inducing_points: expected a network without batch norm, where each image has features of "
+            f"its own; {network.name!r} has batch norm. Give another norm."
         )
     own = recipe or Ridge(penalty)
     own.check(network)
