@@ -7,6 +7,7 @@ from ddjax.data.digest import digest, digests
 from ddjax.data.resize import repeat_channels, resize
 from ddjax.data.sources import known_names, load
 from ddjax.data.tasks import Stream, in_tasks
+from ddjax.data.whitening import zca
 
 __all__ = [
     "Dataset",
@@ -24,4 +25,5 @@ __all__ = [
     "resize",
     "to_device",
     "with_classes",
+    "zca",
 ]

@@ -1,0 +1,68 @@
+"""Fitting of whitenings: the map after which the pixels of training images are nearly uncorrelated (ZCA)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ddjax import checks
+from ddjax.data.dataset import Split
+from ddjax.encodings import Whitened
+
+_CHUNK = 1024  # images at a time: bounds the memory of the covariance
+
+
+def zca(split: Split, *, penalty: float = 0.1, standardised: bool = False) -> Whitened:
+    """The zero-phase whitening of a split of images, fitted in float64.
+
+        C = cov(pixel / 255) = U S Uᵀ,   W = U (S + λ)^(-1/2) Uᵀ
+
+    With `standardised`, each channel is first brought to mean 0 and standard deviation 1, and λ is relative
+    to the mean variance, λ tr(C)/F. The penalty is large on purpose, so that noise is not blown up; whitened
+    pixels have a standard deviation below one.
+
+    Args:
+        split: the images to fit on, which should be those of training.
+        penalty: λ, the number that is added to the variances.
+        standardised: the choice between the whitening of trajectory matching (False) and that of FRePo and
+            RFAD (True).
+
+    Returns:
+        The encoding, with arrays of float32; `data.encoded_by` applies it to all splits.
+
+    Raises:
+        ValueError: the split holds no images or fewer than two, or the penalty is not positive.
+
+    References:
+        Cazenavette et al. 2022, arXiv 2203.11932, appendix (λ 0.1, absolute). Zhou et al. 2022, arXiv
+        2206.00719, appendix (λ 0.1, relative, after standardisation).
+    """
+    images = split.images
+    checks.positive("penalty", penalty)
+    checks.at_least("number of images", len(images), 2)
+    mean, covariance = _moments(images.reshape(len(images), -1))
+    scale = np.ones(len(mean))
+    if standardised:
+        channels = images.shape[-1]
+        variance = np.diag(covariance).reshape(-1, channels) * (1 - 1 / len(images))
+        centres = mean.reshape(-1, channels)
+        # The variance of all pixels of a channel: within places, and between their means.
+        per_channel = np.sqrt(variance.mean(0) + centres.var(0))
+        scale = np.tile(np.where(per_channel > 0, per_channel, 1), len(centres))
+        covariance = covariance / np.outer(scale, scale)
+        penalty = penalty * float(np.trace(covariance)) / len(mean)
+    variances, axes = np.linalg.eigh(covariance)
+    roots = np.sqrt(np.maximum(variances, 0) + penalty)
+    matrix = (axes / roots) @ axes.T / scale[:, None]
+    inverse = (axes * roots) @ axes.T * scale
+    return Whitened(*(part.astype(np.float32) for part in (mean, matrix, inverse)))
+
+
+def _moments(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the unbiased covariance of pixel / 255, float64, of `[n, F]` uint8."""
+    count, size = flat.shape
+    mean = flat.mean(0, dtype=np.float64) / 255
+    products = np.zeros((size, size))
+    for start in range(0, count, _CHUNK):
+        centred = flat[start : start + _CHUNK] / 255 - mean
+        products += centred.T @ centred
+    return mean, products / (count - 1)
