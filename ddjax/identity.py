@@ -149,26 +149,27 @@ def check(directory: Path, wanted: Identity) -> None:
 def _other_programs(found: Mapping[str, Any], wanted: Identity) -> list[str]:
     """What differs where all named facts are equal: the programs, or the number of outer steps."""
     before, now = found["num_outer_steps"], wanted.num_outer_steps
-    is_longer = f"num_outer_steps was {before}, is {now}, and"
+    other_length = f"num_outer_steps was {before}, is {now}, and"
+    follows = f"{other_length} the rates of the outer optimiser follow from it, from the first step on"
     if found["traced_under"] == program.traced_under():
         programs = wanted.programs()
         differing = [name for name, one in found["programs"].items() if programs.get(name) != one]
-        if before != now and differing == ["optimizer"]:
-            return [f"{is_longer} the rates of the outer optimiser follow from it, from the first step on"]
-        return [
+        if before != now and differing == ["optimizer"] and wanted.optimizer_of is not None:
+            return [follows]
+        lines = [
             f"the program of `{name}` is another: a function, a network or an array in it that no fact names"
             for name in differing
         ]
+        is_given = before != now and "optimizer" in differing
+        return [*lines, f"{other_length} rates may follow from it"] if is_given else lines
     if before == now:
         return []
     if wanted.optimizer_of is None:
         return [
-            f"{is_longer} other versions wrote it, so that nothing tells whether the rates of the outer "
+            f"{other_length} other versions wrote it, so that nothing tells whether the rates of the given "
             "optimiser follow from it"
         ]
-    if wanted.optimizer_of(before) != wanted.optimizer_of(now):
-        return [f"{is_longer} the rates of the outer optimiser follow from it, from the first step on"]
-    return []
+    return [follows] if wanted.optimizer_of(before) != wanted.optimizer_of(now) else []
 
 
 def write(directory: Path, identity: Identity) -> None:

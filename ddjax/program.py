@@ -54,8 +54,9 @@ def parts(problem: Problem, key: jax.Array, data: RealData) -> dict[str, str]:
         data: the real training data, whose values do not count.
 
     Returns:
-        The digests by name: `start` (of φ and of a slot), `sample`, `loss` (with its gradient), `optimizer`
-        (with the projection), `advance`.
+        The digests by name: `start` (of φ and of a slot), `sample`, `loss` (not its gradient, which takes
+        thrice as long to trace: rules of differentiation count by name), `optimizer` (with the projection),
+        `advance`.
     """
     method, form = problem.method, problem.form
     data = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), data)
@@ -75,7 +76,7 @@ def parts(problem: Problem, key: jax.Array, data: RealData) -> dict[str, str]:
     return {
         "start": digest(start, key),
         "sample": digest(method.sample, data, key),
-        "loss": digest(jax.value_and_grad(loss, has_aux=True), params, slot, batch, key),
+        "loss": digest(loss, params, slot, batch, key),
         "optimizer": optimizer(problem, problem.optimizer, key),
         "advance": digest(advance, jax.eval_shape(form.unfold, params), slot, batch, info, key),
     }

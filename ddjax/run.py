@@ -186,7 +186,7 @@ def _diverged(step: int, info: StepInfo, saved: str, *, rollbacks: int) -> Diver
         )
     for name, value in _named(info.method).items():
         lines.append(f"{name}: {np.array2string(np.asarray(value), precision=4, threshold=50)}")
-    remedy = "Try a smaller outer_lr, inner_lr or clip_norm, or fewer inner steps"
+    remedy = "Try a smaller outer_lr, inner_lr or clip_norm, or fewer inner steps, in another directory"
     remedy += "." if rollbacks else '; or on_nonfinite="rollback".'
     lines.append(f"{saved} {remedy}")
     return DivergedError("\n".join(lines))
