@@ -26,8 +26,7 @@ from typing import Any
 import jax
 
 from ddjax import facts, program, report
-from ddjax.data import Dataset
-from ddjax.data.digest import digest
+from ddjax.data import Dataset, digest
 from ddjax.engine import Problem
 from ddjax.facts import Facts
 from ddjax.types import Form, Method, RealData
@@ -154,14 +153,13 @@ def _other_programs(found: Mapping[str, Any], wanted: Identity) -> list[str]:
     if found["traced_under"] == program.traced_under():
         programs = wanted.programs()
         differing = [name for name, one in found["programs"].items() if programs.get(name) != one]
-        if before != now and differing == ["optimizer"] and wanted.optimizer_of is not None:
-            return [follows]
-        lines = [
+        if before != now and differing == ["optimizer"]:
+            given = f"{other_length} φ moves otherwise: its rates follow from that number, or are others"
+            return [given if wanted.optimizer_of is None else follows]
+        return [
             f"the program of `{name}` is another: a function, a network or an array in it that no fact names"
             for name in differing
         ]
-        is_given = before != now and "optimizer" in differing
-        return [*lines, f"{other_length} rates may follow from it"] if is_given else lines
     if before == now:
         return []
     if wanted.optimizer_of is None:

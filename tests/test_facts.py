@@ -92,7 +92,7 @@ def test_a_fact_that_an_older_version_did_not_have_takes_its_default():
     now = plain(methods.unrolled(mlp(), inits.random(mlp()), batch_size=64))
     older = {name: value for name, value in now.items() if name != "horizon"}
     assert differences(older, now) == []
-    memory = dataclasses.replace(methods.unrolled.__kwdefaults__["memory"], window=3)
+    memory = dataclasses.replace(STRATEGIES["reverse"], window=3)
     other = plain(
         methods.unrolled(mlp(), inits.random(mlp()), batch_size=64, horizon="random", memory=memory)
     )

@@ -212,7 +212,7 @@ def test_a_given_optimiser_of_other_versions_goes_on_for_the_same_number_of_step
 ):
     run(tmp_path, optimizer=optax.sgd(0.01))
     assert run(tmp_path, optimizer=optax.sgd(0.01), num_outer_steps=3).num_outer_steps == 3
-    with pytest.raises(ValueError, match="rates may follow from it"):
+    with pytest.raises(ValueError, match="its rates follow from that number, or are others"):
         run(tmp_path, optimizer=optax.sgd(0.02), num_outer_steps=4)
     under = program.traced_under() | {"jax": "0.0"}
     monkeypatch.setattr(program, "traced_under", lambda: under)

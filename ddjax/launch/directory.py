@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddjax import facts, files, report
-from ddjax.data import Dataset
-from ddjax.data.digest import digests
+from ddjax.data import Dataset, digests
 from ddjax.launch import results
 from ddjax.launch.flags import DATASET, EXTENDS, FILE, JUDGES, MAKES, in_older, of_role, recorded
 from ddjax.launch.process import tell
