@@ -278,6 +278,10 @@ def listed(name: str, text: str, choices: Sequence[str] | None = None) -> tuple[
     return values
 
 
+def _may_change(field: dataclasses.Field[Any]) -> bool:
+    return field.metadata["recorded"] and field.metadata["role"] in (JUDGES, WATCHES)
+
+
 def usage(docstring: str, config_class: type) -> str:
     """The text of `--help`: what the experiment is, then its flags with their defaults.
 
@@ -294,6 +298,9 @@ def usage(docstring: str, config_class: type) -> str:
         choices = field.metadata["choices"]
         among = f": {', '.join(choices)}" if choices else ""
         lines.append(f"  --{field.name}: {field.metadata['help']}{among}{default}")
+    free = [field.name for field in dataclasses.fields(config_class) if _may_change(field)]
+    if free:
+        lines += ["", f"may change from one start in a work directory to the next: {', '.join(free)}"]
     return "\n".join(lines)
 
 
