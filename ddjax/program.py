@@ -93,12 +93,18 @@ def optimizer(problem: Problem, moving: optax.GradientTransformation, key: jax.A
     Returns:
         The digest.
     """
+    whole = optax.with_extra_args_support(moving)
+
+    def value(params: PyTree, **extra: Any) -> jax.Array:
+        """A loss for optimisers that ask for one; others leave it aside."""
+        del extra
+        return optax.tree.sum(params)
 
     def move(params: PyTree, grads: PyTree) -> PyTree:
         # From the first state on: its values, such as the rate at the start, count too.
-        updates, state = moving.update(grads, moving.init(params), params)
-        again, _ = moving.update(grads, state, params)
-        moved = optax.apply_updates(params, jax.tree.map(lambda one, two: one + two, updates, again))
+        asked = {"value": value(params), "grad": grads, "value_fn": value}
+        updates, _ = whole.update(grads, whole.init(params), params, **asked)
+        moved = optax.apply_updates(params, updates)
         return moved if problem.form.project is None else problem.form.project(moved)
 
     params = jax.eval_shape(problem.form.init, key)
