@@ -271,8 +271,9 @@ def distill(
     from the last checkpoint and ends with the same bytes as if it had never stopped. What makes φ must be the
     same again (`ddjax.identity`): the data, `method`, `form`, `key`, `num_inits`, the optimiser, `clip_norm`
     and `validation.every`; otherwise the call is refused, with the facts that differ. Another
-    `num_outer_steps` goes on where the rates of the outer optimiser do not follow from the number, and as
-    many steps are not yet done. `on_nonfinite="rollback"` may be given to a run that stopped.
+    `num_outer_steps` goes on where the φ is that of a run which had this number from its start: where the
+    rates of the outer optimiser do not follow from the number, no more steps are done already, and the best φ
+    comes from a multiple of `validation.every`. `on_nonfinite="rollback"` may be given to a run that stopped.
 
     With several processes (`parallel.start`) every process makes this call with the same arguments and gets
     the same `Run`; process 0 alone validates and writes.
@@ -478,12 +479,18 @@ def _past(workdir: str | Path | None) -> list[Mapping[str, Any]]:
 
 
 def _check_reach(
-    snapshot: Snapshot, store: Store | None, *, num_outer_steps: int, max_rollbacks: int
+    snapshot: Snapshot,
+    store: Store | None,
+    validation: Validation | None,
+    *,
+    num_outer_steps: int,
+    max_rollbacks: int,
 ) -> None:
     """Refuse a run that is past what is asked for: its φ would be that of another run.
 
     Raises:
-        ValueError: more outer steps or rollbacks are done than are wanted.
+        ValueError: more outer steps or rollbacks are done than are wanted, or the best φ comes from the last
+            step of a shorter run, at which this run would not validate.
     """
     step, rollbacks = int(snapshot.state.step), int(snapshot.rollbacks)
     where = "" if store is None else f"{store.directory} has"
@@ -491,6 +498,13 @@ def _check_reach(
         raise ValueError(
             f"num_outer_steps: expected at least the {step} outer steps that {where} done; got "
             f"{num_outer_steps}. Give that many, or another directory."
+        )
+    best = int(snapshot.best.step)
+    if validation is not None and best % validation.every and best != num_outer_steps:
+        raise ValueError(
+            f"num_outer_steps: expected {best}, the last step of the run that {where} done, which gave the "
+            f"best φ; got {num_outer_steps}, of which step {best} would not be validated, since it is no "
+            f"multiple of {validation.every}. Give that many, or another directory."
         )
     if rollbacks > max_rollbacks:
         raise ValueError(
@@ -638,7 +652,7 @@ class _Loop:
         rolls_back = self.max_rollbacks > 0
         snapshot = _start(self.problem, store, init_key, self.key, known=self.known, rolls_back=rolls_back)
         steps, rollbacks = self.num_outer_steps, self.max_rollbacks
-        _check_reach(snapshot, store, num_outer_steps=steps, max_rollbacks=rollbacks)
+        _check_reach(snapshot, store, self.validation, num_outer_steps=steps, max_rollbacks=rollbacks)
         done, compile_seconds = int(snapshot.state.step) == steps, 0.0
         earlier_seconds = float(snapshot.seconds)
         writer = parallel.together(

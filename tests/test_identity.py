@@ -42,7 +42,7 @@ def pulling(strength: float = 1.0, *, outer: Any = None) -> Method:
 
     def loss(schedule, state, batch, key):
         del state, key
-        distance = jnp.sum((schedule.inputs - batch.inputs.mean(0)) ** 2)
+        distance = jnp.sum((schedule.inputs - batch.inputs.mean(0)[None, None]) ** 2)
         return strength * distance, Pull(distance)
 
     constant = Outer(optax.sgd(0.01), None, {"outer_optimizer": "sgd"})
@@ -183,6 +183,29 @@ def test_the_history_of_a_run_is_whole_after_a_stop(tmp_path):
     assert 0 < longer.seconds["earlier"] < longer.seconds["distil"]
     assert whole.seconds["earlier"] == 0
     assert run(tmp_path, num_outer_steps=5).seconds["earlier"] == longer.seconds["distil"]
+
+
+def test_a_best_phi_that_a_longer_run_would_not_have_looked_at_is_no_start(tmp_path):
+    """The last step is always validated, also where it is no multiple of `every`."""
+    scores = {1: 1.0, 2: 2.0, 3: 3.0, 4: 0.0}
+
+    def validated(workdir: Path | None, steps: int) -> ddjax.Run:
+        seen = iter([2, steps] if steps > 2 else [2])
+        return run(
+            workdir,
+            num_outer_steps=steps,
+            validation=ddjax.Validation(lambda schedule: scores[next(seen)], every=2),
+        )
+
+    assert validated(tmp_path, 3).best_step == 3
+    with pytest.raises(ValueError, match="expected 3, the last step of the run"):
+        validated(tmp_path, 4)
+    assert validated(tmp_path / "even", 2).best_step == 2
+    again = run(
+        tmp_path / "even", num_outer_steps=4, validation=ddjax.Validation(lambda schedule: 0.0, every=2)
+    )
+    assert phi(again) == phi(validated(None, 4))
+    assert again.best_step == 2
 
 
 @pytest.mark.parametrize("versions", ["the same", "others"])

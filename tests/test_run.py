@@ -139,7 +139,7 @@ def test_a_run_that_rolls_back_resumes_bit_for_bit(data, tmp_path):
         if "rollback" in record:
             raise KilledError
 
-    settings = {"max_rollbacks": 9, "validation": ddjax.Validation(lambda schedule: 1.0, every=1000)}
+    settings = {"max_rollbacks": 9}
     whole = unlucky_run(data, workdir=tmp_path / "whole", **settings)
     with pytest.raises(KilledError):
         unlucky_run(

@@ -333,7 +333,7 @@ def test_a_matching_run_is_moved_on(npz):
             num_eval_inits=2,
             num_val_inits=1,
             images_per_class=1,
-            validate_every=100,
+            validate_every=1,
             baselines=False,
         )
         return launcher.run(config)
