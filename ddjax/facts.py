@@ -105,7 +105,16 @@ def _of_mapping(value: Mapping[Any, Any]) -> Any:
     leaves = jax.tree.leaves(dict(value))
     if leaves and all(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in leaves):
         return tree(dict(value))
-    return {str(key): plain(one) for key, one in value.items()}
+    described = {str(key): plain(one) for key, one in value.items()}
+    return Facts(described, defaults=value.defaults) if isinstance(value, Facts) else described
+
+
+def _of_array(value: Any) -> Any:
+    """The facts of an array; a scalar as the number that it is."""
+    dtype = value.dtype  # that of a key is none of NumPy's
+    if value.ndim == 0 and isinstance(dtype, np.dtype) and dtype.kind in "biuf":
+        return plain(np.asarray(value).item())
+    return array(value)
 
 
 def _of_dataclass(value: Any) -> Facts:
@@ -237,7 +246,7 @@ def shown(fact: Any) -> str:
 
 _DESCRIBED: Sequence[tuple[Any, Callable[[Any], Any]]] = (
     ((type(None), bool, str), lambda value: value),
-    ((np.ndarray, np.generic, jax.Array), array),
+    ((np.ndarray, np.generic, jax.Array), _of_array),
     (numbers.Number, _number),
     (Mapping, _of_mapping),
     (Sequence, lambda value: [plain(one) for one in value]),

@@ -29,6 +29,7 @@ from ddjax.engine import (
     compile_dispatch,
     init_state,
 )
+from ddjax.facts import Facts
 from ddjax.identity import Identity
 from ddjax.report import MetricsWriter, read_metrics
 from ddjax.types import Distilled, Encoding, Form, Info, Method, Outer, PyTree, RealData, Recipe, Schedule
@@ -341,7 +342,7 @@ def distill(
         settings = {
             "num_inits": num_inits,
             "clip_norm": bound,
-            "outer": outer.facts if optimizer is None else "given",
+            "outer": Facts(outer.facts) if optimizer is None else "given",
             "validate_every": None if validation is None else validation.every,
         }
         named = identity.facts_of(data, method, form, key=key, settings=settings, own=own_facts)

@@ -107,6 +107,10 @@ def test_a_fact_of_a_newer_version_counts_where_it_is_given():
     ]
 
 
+def test_scalars_are_the_numbers_that_they_are():
+    assert plain([np.float64(0.1), np.int32(3), jnp.float32(0.5), np.array(2.5)]) == [0.1, 3, 0.5, 2.5]
+
+
 def test_parts_of_a_user_s_own_are_known_by_name():
     own = types.Network(lambda key: key, lambda params, inputs: inputs, None, "mine", SHAPE, 3)
     assert plain(own) == {"made_by": "Network", "name": "mine", "input_shape": [4, 4, 1], "num_classes": 3}

@@ -15,6 +15,7 @@ from ddjax import artifact, coresets, figures, files, networks, parallel, report
 from ddjax.data import Dataset
 from ddjax.engine import Cost
 from ddjax.evaluate import Judge
+from ddjax.facts import Facts
 from ddjax.launch import planning, results
 from ddjax.launch.choices import load_data, runs_at_once
 from ddjax.launch.directory import check_workdir, finished, inputs_of, open_workdir, write_result
@@ -284,7 +285,7 @@ def distil(launch: Launch) -> Run:
                 "init": parts.inits.name,
             },
             own_facts={
-                "outer": dict(parts.outer.facts),
+                "outer": Facts(parts.outer.facts),
                 "validation": launch.inputs["data"]["validation"],
                 "num_val_inits": config.num_val_inits,
             },
