@@ -160,7 +160,7 @@ def array(value: Any) -> str:
     Returns:
         The text; a scalar of a plain dtype as its value.
     """
-    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
         return f"{jax.random.key_impl(value)} key {np.asarray(jax.random.key_data(value)).ravel().tolist()}"
     found = np.asarray(value)
     if found.ndim == 0 and found.dtype.kind in "biuf":
@@ -219,10 +219,10 @@ def differences(found: Any, wanted: Any, where: str = "") -> list[str]:
         elif name in found:
             if found[name] not in (None, False):
                 lines.append(f"{place} was {shown(found[name])}, which this version does not know")
-        elif name in getattr(wanted, "defaults", {}):
-            lines += differences(wanted.defaults[name], wanted[name], place)
         elif not isinstance(wanted, Facts):
             lines.append(f"{place} was not given, is {shown(wanted[name])}")
+        elif name in wanted.defaults:
+            lines += differences(wanted.defaults[name], wanted[name], place)
     return lines
 
 

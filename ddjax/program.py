@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.extend import core
@@ -98,7 +99,7 @@ def optimizer(problem: Problem, moving: optax.GradientTransformation, key: jax.A
     def value(params: PyTree, **extra: Any) -> jax.Array:
         """A loss for optimisers that ask for one; others leave it aside."""
         del extra
-        return optax.tree.sum(params)
+        return jnp.asarray(optax.tree.sum(params))
 
     def move(params: PyTree, grads: PyTree) -> PyTree:
         # From the first state on: its values, such as the rate at the start, count too.

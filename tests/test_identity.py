@@ -30,7 +30,8 @@ def spots(seed: int = 0, **changed: Any) -> Dataset:
     """60 images of 4 by 4, as in the fault's smallest input."""
     rng = np.random.default_rng(seed)
     images, labels = rng.integers(0, 256, (60, *SHAPE)).astype(np.uint8), np.arange(60) % CLASSES
-    return data.from_arrays(images, labels, images, labels, **({"name": "spots"} | changed))
+    given: dict[str, Any] = {"name": "spots"} | changed
+    return data.from_arrays(images, labels, images, labels, **given)
 
 
 class Pull(NamedTuple):

@@ -48,10 +48,10 @@ def opened(npz: Path, **changed: Any) -> Path:
     return workdir
 
 
-def check(workdir: Path, npz: Path, **changed: Any) -> bool:
+def check(folder: Path, npz: Path, **changed: Any) -> bool:
     config = settings(npz, **changed)
     inputs = inputs_of(config, data.load(str(npz)))
-    return directory.check_workdir(workdir, config, experiment="random_init", inputs=inputs)
+    return directory.check_workdir(folder, config, experiment="random_init", inputs=inputs)
 
 
 def edit(path: Path, **changed: Any) -> None:
