@@ -325,8 +325,7 @@ def test_a_matching_run_is_moved_on(npz):
         config = launcher.config_class(
             dataset=str(npz),
             workdir=str(npz.parent / workdir),
-            depth=1,
-            width=4,
+            network="mlp",
             num_outer_steps=steps,
             batch_size=8,
             train_epochs=2,
