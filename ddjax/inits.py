@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from ddjax import checks
+from ddjax.facts import noted
 from ddjax.pool import SPLITS, Pool
 from ddjax.types import InitDistribution, Network, Params
 
@@ -26,6 +27,7 @@ _Draw = Callable[[jax.Array, tuple[int, ...], tuple[int, ...], Any], jax.Array]
 """A function that draws a weight: `(key, shape, the kernel's shape, dtype) -> weights`."""
 
 
+@noted
 def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0) -> InitDistribution:
     """Initial weights drawn anew from every key.
 
@@ -81,6 +83,7 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
     return InitDistribution(sample, name)
 
 
+@noted
 def fixed(
     network: Network, key: jax.Array, *, scheme: str = "xavier_normal", gain: float = 1.0
 ) -> InitDistribution:
@@ -104,6 +107,7 @@ def fixed(
     return InitDistribution(lambda key: params, f"fixed({distribution.name})", fixed=True)
 
 
+@noted
 def pretrained(pool: Pool, *, split: str = "train", member: int | None = None) -> InitDistribution:
     """Weights that were trained before: members of a pool, drawn anew from every key, or one fixed member.
 

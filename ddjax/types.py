@@ -165,6 +165,23 @@ class Schedule(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class Made:
+    """The origin of a part: the function that built the part, and what the function was given.
+
+    By these facts a run tells one network, form, method or p(θ0) from another (`ddjax.facts`).
+
+    Attributes:
+        by: the name of the function.
+        arguments: all arguments by name, those at their defaults included.
+        defaults: the default of each argument that has one.
+    """
+
+    by: str
+    arguments: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
 class Network:
     """A network: pure functions of weights and inputs, with the shapes that they work on.
 
@@ -178,6 +195,8 @@ class Network:
         num_classes: the number K of classes.
         kernel: `(params, inputs [n, *input_shape], others [m, *input_shape]) -> [n, m]`, for a network that
             is defined by its kernel (`ddjax.networks.from_kernel`); None for others.
+        made: the origin of the network, by which a run is known; None for one of a user's own, which is
+            known by its name and by the program that it makes.
     """
 
     init: Callable[[jax.Array], Params]
@@ -187,6 +206,7 @@ class Network:
     input_shape: tuple[int, ...]
     num_classes: int
     kernel: Callable[[Params, jax.Array, jax.Array], jax.Array] | None = None
+    made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -232,12 +252,15 @@ class InitDistribution:
         pool: the n networks' weights that a finite p(θ0) chooses from, each leaf `[n, ...]`; None for others.
             Compiled programs take the pool as an argument, not as a constant, and an evaluation takes the
             members in their order, each once.
+        made: the origin of the distribution, by which a run is known; None for one of a user's own, which is
+            known by its name and by the program that it makes.
     """
 
     sample: Callable[[jax.Array], Params]
     name: str
     fixed: bool = False
     pool: Params | None = dataclasses.field(default=None, compare=False, repr=False)
+    made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int | None:
@@ -312,6 +335,8 @@ class Form:
             of its own (`Outer`). None puts every leaf into "data".
         project: `params -> params`, applied after every update, e.g. onto the simplex of probabilities; None
             leaves the parameters as the update made them.
+        made: the origin of the form, by which a run is known; None for one of a user's own, which is
+            known by its name and by the program that it makes.
     """
 
     init: Callable[[jax.Array], PyTree]
@@ -319,6 +344,7 @@ class Form:
     name: str
     groups: Callable[[PyTree], PyTree] | None = None
     project: Callable[[PyTree], PyTree] | None = None
+    made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -396,6 +422,8 @@ class Method:
             finds them as `data.assets`.
         check_labels: `labels [S, B, K] -> None`, raises a ValueError for labels that the method cannot use;
             called with the labels of the starting φ before anything is compiled. None accepts all labels.
+        made: the origin of the method, by which a run is known; None for one of a user's own, which is
+            known by its name and by the program that it makes.
     """
 
     sample: Callable[[RealData, jax.Array], PyTree]
@@ -407,6 +435,7 @@ class Method:
     advance: Callable[[Schedule, PyTree, Any, Info, jax.Array], PyTree] = _keep_state
     assets: PyTree = dataclasses.field(default=(), compare=False, repr=False)
     check_labels: Callable[[np.ndarray], None] | None = None
+    made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def needs_lrs(self) -> bool:
@@ -422,6 +451,7 @@ __all__ = [
     "Form",
     "Info",
     "InitDistribution",
+    "Made",
     "Method",
     "Network",
     "Outer",

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddjax import checks, inits, npz
+from ddjax.facts import noted
 from ddjax.files import StrPath
 from ddjax.leaves import name as leaf_name
 from ddjax.types import InitDistribution, Network
@@ -161,6 +162,7 @@ def fit(
     return {name: np.asarray(given[name], leaf.dtype) for name, leaf in kept.items()}
 
 
+@noted
 def loaded(
     network: Network,
     leaves: Mapping[str, np.ndarray],

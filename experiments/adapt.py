@@ -36,6 +36,7 @@ from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, Judge
 from ddjax.launch import Finished, Hooks, Keys, Launcher, Parts, Plan, Unrolled, flag, results, unrolled_parts
 from ddjax.launch.choices import load_pool, network_of, runs_at_once
+from ddjax.launch.flags import FILE
 from ddjax.types import Network
 
 REAL = ("random real", "optimized real", "k-means", "class mean")
@@ -49,7 +50,7 @@ SELECTION = baselines.Selection(num_candidates=50, num_kept=5, num_inits=10)
 class Config(Unrolled):
     """The settings of an adaptation."""
 
-    pool: str = flag("", "pool.npz of the source, from experiments.pretrain")
+    pool: str = flag("", "pool.npz of the source, from experiments.pretrain", role=FILE)
     fixed: bool = flag(False, "adapt one member, known in advance, instead of any")
     member: int = flag(0, "which training member --fixed takes", low=0)
 

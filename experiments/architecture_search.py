@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from ddjax import baselines, checks, figures, report
-from ddjax.launch import Keys, Launcher, Scores, flag, flag_like, once, results, runs_at_once
+from ddjax.launch import Keys, Launcher, Scores, flag, flag_like, inputs_of, once, results, runs_at_once
 from ddjax.ranking import agreement
 from experiments import cross_architecture
 from experiments.cross_architecture import Matrix
@@ -215,6 +215,7 @@ def run(config: Config) -> dict[str, Any]:
         experiment="architecture_search",
         what=f"{len(matrix.columns)} networks, {len(matrix.rows)} artifact(s) and all of {matrix.data.name}",
         written="scores.json, result.json, architecture_search.png",
+        inputs=inputs_of(config, matrix.data),
         table=table,
     )
 

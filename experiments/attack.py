@@ -35,7 +35,7 @@ from ddjax.data import Dataset, Split
 from ddjax.evaluate import Evaluation, Judge
 from ddjax.launch import Finished, Hooks, Keys, Launch, Launcher, Parts, Plan, results, unrolled_parts
 from ddjax.launch.choices import load_pool, network_of, runs_at_once
-from ddjax.launch.flags import flag, flag_like
+from ddjax.launch.flags import FILE, flag, flag_like
 from ddjax.launch.settings import Unrolled
 from ddjax.methods.unrolled import relabelled
 from ddjax.poisoning import rates, wrongly_labelled
@@ -51,8 +51,13 @@ TUNING_INITS = 10
 class Config(Unrolled):
     """The settings of an attack."""
 
-    dataset: str = flag("mnist", "what the pool was trained on: a TFDS name, or the path of an .npz")
-    pool: str = flag("", "pool.npz of well-trained networks, from experiments.pretrain")
+    dataset: str = flag_like(
+        Unrolled,
+        "dataset",
+        default="mnist",
+        help="what the pool was trained on: a TFDS name, or the path of an .npz",
+    )
+    pool: str = flag("", "pool.npz of well-trained networks, from experiments.pretrain", role=FILE)
     attacked: int = flag(0, "class that is to be taken for another", low=0)
     target: int = flag(1, "class that it is to be taken for", low=0)
     inner_steps: int = flag_like(Unrolled, "inner_steps", default=1)

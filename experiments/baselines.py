@@ -25,9 +25,9 @@ import jax
 
 from ddjax import Recipe, baselines, checks, coresets, inits
 from ddjax.data import Dataset
-from ddjax.launch import Keys, Launcher, Layout, Scores, once, results
+from ddjax.launch import Keys, Launcher, Layout, Scores, inputs_of, once, results
 from ddjax.launch.choices import build_network, choose_network, load_data, load_pool, network_of, runs_at_once
-from ddjax.launch.flags import flag, flag_like, numbers
+from ddjax.launch.flags import FILE, flag, flag_like, numbers
 from ddjax.launch.settings import DataChoice, Where
 from ddjax.types import InitDistribution, Network
 from ddjax.unroll import OPTIMIZERS
@@ -49,7 +49,9 @@ class Config(Where, DataChoice):
     theta: str = flag(
         "random", "initial weights: drawn anew, one θ0, or --pool's", choices=("random", "fixed", "pool")
     )
-    pool: str = flag("", "pool.npz of --theta=pool: tuned on its training members, scored on the held-out")
+    pool: str = flag(
+        "", "pool.npz of --theta=pool: tuned on its training members, scored on the held-out", role=FILE
+    )
     inner_steps: int = flag(10, "S, gradient steps with images of their own", low=1)
     inner_epochs: int = flag(3, "E, passes over those steps", low=1)
     images_per_class_per_step: int = flag(1, "images of one class in one step", low=1)
@@ -171,6 +173,7 @@ def run(config: Config) -> dict[str, Any]:
         what=f"baselines of {data.name}, {setting.per_class * data.num_classes} images, "
         f"S {config.inner_steps}, E {config.inner_epochs}: {setting.network.name} from {setting.inits.name}",
         written="scores.json, result.json",
+        inputs=inputs_of(config, data),
     )
 
 

@@ -33,7 +33,7 @@ import numpy as np
 import ddjax
 from ddjax import artifact, checks, coresets, figures, networks, report
 from ddjax.data import Dataset, Stream, in_tasks
-from ddjax.launch import Keys, Launcher, Scores, once, results
+from ddjax.launch import Keys, Launcher, Scores, inputs_of, once, results
 from ddjax.launch.choices import load_data
 from ddjax.launch.flags import flag, flag_like, listed, shared
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
@@ -301,6 +301,7 @@ def run(config: Config) -> dict[str, Any]:
         what=f"{stream.data.name} in {config.num_tasks} tasks, {config.images_per_class} image(s) of each "
         "class in memory",
         written="scores.json, result.json, continual.png, an .npz for each memory and task",
+        inputs=inputs_of(config, stream.data),
         table=table,
     )
 

@@ -30,7 +30,7 @@ from ddjax import artifact, checks, coresets, forms, inits, networks, recipes
 from ddjax.coresets import BY_FEATURES, SELECTIONS, Coreset, Learned
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, Judge, check_split
-from ddjax.launch import Keys, Launcher, Layout, Scores, once, results
+from ddjax.launch import Keys, Launcher, Layout, Scores, inputs_of, once, results
 from ddjax.launch.choices import (
     build_network,
     choose_network,
@@ -295,6 +295,7 @@ def run(config: Config) -> dict[str, Any]:
         what=f"coresets of {task.data.name}, {config.images_per_class} image(s) of each class: "
         f"{task.network.name} from {task.inits.name}, {config.train_epochs} epochs",
         written="scores.json, result.json, an .npz for each",
+        inputs=inputs_of(config, task.data),
     )
 
 

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 from ddjax import checks, inits, networks, recipes, report
 from ddjax.data import Dataset
 from ddjax.evaluate import check_fits, check_split, evaluate
-from ddjax.launch import Keys, Launcher, Scores, artifacts, check_workdir, once, results
+from ddjax.launch import Keys, Launcher, Scores, artifacts, check_workdir, inputs_of, once, results
 from ddjax.launch.choices import runs_at_once, strategy
 from ddjax.launch.flags import flag, flag_like, listed
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
@@ -323,6 +323,7 @@ def run(config: Config) -> dict[str, Any]:
         what=f"{len(matrix.rows)} artifact(s) on {matrix.data.name}, {len(matrix.columns)} network(s), "
         f"{config.num_nets} initial weights each",
         written="scores.json, result.json",
+        inputs=inputs_of(config, matrix.data),
         table=table,
     )
 

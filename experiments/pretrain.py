@@ -24,7 +24,17 @@ from typing import Any
 from ddjax import inits, pool, report
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, check_split
-from ddjax.launch import DataChoice, Launcher, Where, flag, flag_like, open_workdir, read_object, results
+from ddjax.launch import (
+    DataChoice,
+    Launcher,
+    Where,
+    flag,
+    flag_like,
+    inputs_of,
+    open_workdir,
+    read_object,
+    results,
+)
 from ddjax.launch.choices import build_network, choose_network, load_data
 from ddjax.pool import Pool
 from ddjax.pretrain import Training, pretrain_in_parts
@@ -168,7 +178,7 @@ def run(config: Config) -> dict[str, Any]:
     began = time.monotonic()
     job = prepare(config)
     with held(job.directory):
-        open_workdir(job.directory, config, experiment="pretrain")
+        open_workdir(job.directory, config, experiment="pretrain", inputs=inputs_of(config, job.data))
         path = job.directory / "result.json"
         if path.exists():
             result = read_object(path, remedy="Remove it, and the same command writes it again.")

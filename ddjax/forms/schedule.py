@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ddjax import checks
+from ddjax.facts import noted
 from ddjax.types import Form, Schedule
 
 
+@noted
 def constant(schedule: Schedule) -> Form:
     """A form whose parameters are a schedule itself, for a loaded artifact or for real images as a baseline.
 

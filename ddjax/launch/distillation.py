@@ -15,9 +15,10 @@ from ddjax import artifact, coresets, figures, files, networks, parallel, platfo
 from ddjax.data import Dataset
 from ddjax.engine import Cost
 from ddjax.evaluate import Judge
+from ddjax.facts import Facts
 from ddjax.launch import planning, results
 from ddjax.launch.choices import load_data, runs_at_once
-from ddjax.launch.directory import check_workdir, finished, open_workdir
+from ddjax.launch.directory import check_workdir, finished, inputs_of, open_workdir, write_result
 from ddjax.launch.process import tell
 from ddjax.launch.settings import Common
 from ddjax.launch.types import Build, Case, Finished, Keys, Launch
@@ -89,7 +90,8 @@ def prepare(experiment: str, config: Common, build: Build) -> Launch:
     parts = case.parts(case.start)
     steps, _, per_class = parts.facts.layout
     coresets.check_enough(data.train, steps * per_class, data.num_classes)
-    return Launch(experiment, case, case.start, parts, config.directory(experiment))
+    workdir, inputs = config.directory(experiment), inputs_of(config, data)
+    return Launch(experiment, case, case.start, parts, workdir, inputs)
 
 
 def claim(launch: Launch) -> dict[str, Any] | None:
@@ -104,9 +106,10 @@ def claim(launch: Launch) -> dict[str, Any] | None:
     Raises:
         ValueError: see `open_workdir` and `finished`.
     """
-    open_workdir(launch.workdir, launch.config, experiment=launch.experiment)
+    where, who = (launch.workdir, launch.config), launch.experiment
+    open_workdir(*where, experiment=who, inputs=launch.inputs)
     files.remove_temporaries(launch.workdir)
-    return finished(launch.workdir, launch.config, experiment=launch.experiment)
+    return finished(*where, experiment=who, inputs=launch.inputs)
 
 
 def write_plan(launch: Launch) -> dict[str, Any]:
@@ -138,6 +141,18 @@ def write_plan(launch: Launch) -> dict[str, Any]:
     return plan
 
 
+def note_length(path: Path, num_outer_steps: int) -> None:
+    """Note in the plan of a run how far φ was moved, where a later start moved it on.
+
+    Args:
+        path: the path of the `plan.json`.
+        num_outer_steps: the number of outer steps done in all.
+    """
+    plan = planning.read(path)
+    if plan.get("num_outer_steps") != num_outer_steps:
+        report.write_json(path, {**plan, "num_outer_steps": num_outer_steps})
+
+
 def settle(launch: Launch) -> Launch:
     """The run under the plan of its work directory, which process 0 decides on for all. Collective.
 
@@ -162,7 +177,7 @@ def rehearse(launch: Launch) -> None:
     Raises:
         ValueError: the work directory belongs to another run, or the run does not fit the memory.
     """
-    check_workdir(launch.workdir, launch.config, experiment=launch.experiment)
+    check_workdir(launch.workdir, launch.config, experiment=launch.experiment, inputs=launch.inputs)
     tell(describe(launch))
     path = launch.workdir / "plan.json"
     planning.rehearse(launch.case, planning.read(path) if path.exists() else planning.resolve(launch.case))
@@ -269,6 +284,11 @@ def distil(launch: Launch) -> Run:
                 "network_settings": dict(parts.facts.network_settings),
                 "init": parts.inits.name,
             },
+            own_facts={
+                "outer": Facts(parts.outer.facts),
+                "validation": launch.inputs["data"]["validation"],
+                "num_val_inits": config.num_val_inits,
+            },
         )
 
 
@@ -330,7 +350,9 @@ def run(experiment: str, config: Common, build: Build) -> dict[str, Any]:
     if config.dry_run:
         rehearse(launch)
         return {}
-    result = parallel.lead(lambda: finished(launch.workdir, config, experiment=experiment))
+    result = parallel.lead(
+        lambda: finished(launch.workdir, config, experiment=experiment, inputs=launch.inputs)
+    )
     if result is None:
         with held(launch.workdir):
             # Another process may have finished it before this one had the lock.
@@ -357,10 +379,13 @@ def carry_out(launch: Launch, began: float) -> dict[str, Any]:
     parallel.leave()
     if not parallel.is_lead():
         return {}
+    note_length(launch.workdir / "plan.json", outcome.num_outer_steps)
     write_artifact(launch.workdir, outcome, launch.data)
     measure = launch.parts.hooks.measure or results.measure
     result = measure(Finished(launch, outcome, began))
-    report.write_json(launch.workdir / "result.json", result)
+    result = write_result(
+        launch.workdir, launch.config, result, experiment=launch.experiment, inputs=launch.inputs
+    )
     written = "distilled.npz, distilled.png, curves.png, result.json"
     print(f"\n{results.table(result)}\n\nwritten to {launch.workdir}: {written}")
     return result

@@ -15,6 +15,9 @@ from ddjax import checks
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+MAKES, JUDGES, WATCHES, EXTENDS, DATASET, FILE = "makes", "judges", "watches", "extends", "dataset", "file"
+"""The roles of settings, for `flag`."""
+
 ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
 
 
@@ -26,6 +29,8 @@ def flag(
     choices: Sequence[str] | None = None,
     recorded: bool = True,
     same_step: bool = False,
+    role: str = MAKES,
+    before: Any = dataclasses.MISSING,
 ) -> Any:
     """A field of a settings dataclass that becomes the flag `--name=default`.
 
@@ -34,10 +39,22 @@ def flag(
         help: one line for `--help`.
         low: the least value of a number.
         choices: the only values of a string.
-        recorded: whether the setting is part of what a run is. A setting that is not recorded may change from
-            one start of the run to the next.
+        recorded: whether the setting is written to `config.json`. A setting that is not recorded may change
+            from one start of the run to the next.
         same_step: whether the setting leaves the speed and size of an outer step unchanged. Runs that differ
             only in such settings share a tuned plan.
+        role: what the setting does to a run that was started with another value.
+
+            | role | of the setting | with another value |
+            |---|---|---|
+            | `MAKES` | makes φ, or the scores of a launcher without φ | refused |
+            | `JUDGES` | measures φ only | the result is measured anew, φ stays |
+            | `WATCHES` | says when to save and report, where data lie | goes on |
+            | `EXTENDS` | says how far φ is moved | the run itself decides (`ddjax.distill`) |
+            | `DATASET` | names data, which are known by their digest | goes on where the digest is the same |
+            | `FILE` | names a file, which is known by its bytes | goes on where the bytes are the same |
+        before: the value that the code had before the setting existed; the default where that is the same.
+            A `config.json` without the setting has this value.
 
     Returns:
         The field.
@@ -48,6 +65,8 @@ def flag(
         "choices": choices,
         "recorded": recorded,
         "same_step": same_step,
+        "role": role,
+        "before": before,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -81,6 +100,35 @@ def recorded(config: Any) -> dict[str, Any]:
     return {
         field.name: values[field.name] for field in dataclasses.fields(config) if field.metadata["recorded"]
     }
+
+
+def of_role(config: Any, *roles: str) -> dict[str, Any]:
+    """The recorded settings with some roles.
+
+    Args:
+        config: the settings.
+        *roles: the roles, see `flag`.
+
+    Returns:
+        The values of these settings, by name.
+    """
+    wanted = {field.name for field in dataclasses.fields(config) if field.metadata["role"] in roles}
+    return {name: value for name, value in recorded(config).items() if name in wanted}
+
+
+def in_older(config: Any, name: str) -> Any:
+    """The value of a setting where a `config.json` of an older version does not have the setting.
+
+    Args:
+        config: the settings.
+        name: the name of the setting.
+
+    Returns:
+        The value that the code of that time had.
+    """
+    (field,) = (one for one in dataclasses.fields(config) if one.name == name)
+    before = field.metadata["before"]
+    return field.default if before is dataclasses.MISSING else before
 
 
 def of_the_step(config: Any) -> dict[str, Any]:
@@ -230,6 +278,10 @@ def listed(name: str, text: str, choices: Sequence[str] | None = None) -> tuple[
     return values
 
 
+def _may_change(field: dataclasses.Field[Any]) -> bool:
+    return field.metadata["recorded"] and field.metadata["role"] in (JUDGES, WATCHES)
+
+
 def usage(docstring: str, config_class: type) -> str:
     """The text of `--help`: what the experiment is, then its flags with their defaults.
 
@@ -246,6 +298,9 @@ def usage(docstring: str, config_class: type) -> str:
         choices = field.metadata["choices"]
         among = f": {', '.join(choices)}" if choices else ""
         lines.append(f"  --{field.name}: {field.metadata['help']}{among}{default}")
+    free = [field.name for field in dataclasses.fields(config_class) if _may_change(field)]
+    if free:
+        lines += ["", f"may change from one start in a work directory to the next: {', '.join(free)}"]
     return "\n".join(lines)
 
 

@@ -196,6 +196,9 @@ def record_of_run(
         The content of `result.json`.
     """
     launch, outcome, now = finished.launch, finished.outcome, time.monotonic()
+    # Those of the whole work directory: of this process, and of distilling in the processes before.
+    seconds = dict(outcome.seconds)
+    seconds |= {"evaluate": now - evaluating, "total": now - finished.began + seconds.pop("earlier")}
     return record(
         launch.experiment,
         launch.data.name,
@@ -208,7 +211,7 @@ def record_of_run(
             "num_outer_steps": outcome.num_outer_steps,
             "best_step": outcome.best_step,
         },
-        seconds=dict(outcome.seconds) | {"evaluate": now - evaluating, "total": now - finished.began},
+        seconds=seconds,
         seed=launch.config.seed,
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ddjax.coresets import INITIAL_IMAGES
 from ddjax.inits import SCHEMES
-from ddjax.launch.flags import flag, flag_like
+from ddjax.launch.flags import DATASET, EXTENDS, JUDGES, WATCHES, flag, flag_like
 from ddjax.methods.unrolled import HORIZONS
 from ddjax.networks import NAMES, norms
 from ddjax.networks.ops import CONV_FORMS
@@ -23,8 +23,10 @@ AUGMENTATIONS = "a strategy such as pad_crop_flip or color_crop, or dsa for DSA'
 class Where:
     """Which data, which directory and which seed: the flags that nearly all launchers have."""
 
-    dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
-    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default", same_step=True)
+    dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz", role=DATASET)
+    data_dir: str | None = flag(
+        None, "where TFDS data lie; $TFDS_DATA_DIR by default", same_step=True, role=WATCHES
+    )
     workdir: str | None = flag(
         None, "directory of the run; runs/EXPERIMENT-DATASET by default", recorded=False, same_step=True
     )
@@ -71,7 +73,9 @@ class DataChoice(NetworkChoice):
 class Common(Where, DataChoice):
     """The settings that every distillation has."""
 
-    num_outer_steps: int | None = flag(None, "updates of the distilled images", low=1, same_step=True)
+    num_outer_steps: int | None = flag(
+        None, "updates of the distilled images", low=1, same_step=True, role=EXTENDS
+    )
     num_inits: int = flag(1, "M, initial weights in one outer step", low=1)
     slots_per_chunk: int | None = flag(
         None, "how many of the M train at once; by default as tuned, else 1 on CPU, all elsewhere", low=1
@@ -91,13 +95,15 @@ class Common(Where, DataChoice):
     outer_lr: float | None = flag(
         None, "learning rate of the distilled images at the start, above zero", same_step=True
     )
-    num_eval_inits: int = flag(20, "unseen initial weights behind the final score", low=1, same_step=True)
+    num_eval_inits: int = flag(
+        20, "unseen initial weights behind the final score", low=1, same_step=True, role=JUDGES
+    )
     num_val_inits: int = flag(4, "initial weights behind each validation", low=1, same_step=True)
     validate_every: int = flag(100, "outer steps from one validation to the next", low=1, same_step=True)
     record_every: int = flag(
-        10, "outer steps from one record of the metrics to the next", low=1, same_step=True
+        10, "outer steps from one record of the metrics to the next", low=1, same_step=True, role=WATCHES
     )
-    save_seconds: float = flag(30.0, "seconds between checkpoints", low=0, same_step=True)
+    save_seconds: float = flag(30.0, "seconds between checkpoints", low=0, same_step=True, role=WATCHES)
     save_every: int | None = flag(
         None, "outer steps between checkpoints, beside --save_seconds", low=1, recorded=False
     )
@@ -105,11 +111,15 @@ class Common(Where, DataChoice):
         "stop",
         "where something is not finite: stop, or rollback to a good state, with smaller steps",
         choices=("stop", "rollback"),
+        role=EXTENDS,
     )
-    max_rollbacks: int = flag(3, "after so many the run stops all the same", low=0)
-    baselines: bool = flag(True, "measure the baselines too", same_step=True)
+    max_rollbacks: int = flag(3, "after so many the run stops all the same", low=0, role=EXTENDS)
+    baselines: bool = flag(True, "measure the baselines too", same_step=True, role=JUDGES)
     tensorboard: bool = flag(
-        False, "write TensorBoard files to WORKDIR/tensorboard (needs tensorboardX)", same_step=True
+        False,
+        "write TensorBoard files to WORKDIR/tensorboard (needs tensorboardX)",
+        same_step=True,
+        role=WATCHES,
     )
     distributed: bool = flag(
         False,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ddjax import checks
 from ddjax.augment import Augmentation, Draw
 from ddjax.chunks import map_in_chunks, mean_of_chunks
+from ddjax.facts import noted
 from ddjax.methods.matching import Matching, published_outer
 from ddjax.methods.starts import WithPool, assets_of, parted, theta
 from ddjax.recipes import Train
@@ -89,6 +90,7 @@ class _DistributionMatching(Matching):
         return distances.sum(), MatchingInfo(distances)
 
 
+@noted
 def distribution_matching(
     network: Network,
     inits: InitDistribution,

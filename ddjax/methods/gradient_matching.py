@@ -14,6 +14,7 @@ import optax
 from ddjax import checks
 from ddjax.augment import Augmentation, Draw
 from ddjax.chunks import MeanLoss, map_in_chunks, mean_over_chunks
+from ddjax.facts import noted
 from ddjax.methods.matching import Matching, published_outer
 from ddjax.methods.starts import WithPool, assets_of, parted, theta
 from ddjax.networks import norms
@@ -366,6 +367,7 @@ class _GradientMatching(Matching):
         return jax.lax.cond(is_used_up, lambda: self.draw_network(key, pool), train)
 
 
+@noted
 def gradient_matching(
     network: Network,
     inits: InitDistribution,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from ddjax import checks
 from ddjax.chunks import map_in_chunks, mean_of_chunks
+from ddjax.facts import noted
 from ddjax.methods.distribution_matching import class_means
 from ddjax.methods.matching import Matching, published_outer
 from ddjax.methods.starts import WithPool, assets_of, parted, theta
@@ -53,6 +54,7 @@ def moments(network: Network, params: Params, inputs: jax.Array) -> jax.Array:
     return jnp.concatenate([features, features**2], -1)
 
 
+@noted
 def moment_matching(
     network: Network,
     inits: InitDistribution,

@@ -13,6 +13,7 @@ from ddjax import augment, checks, platforms
 from ddjax.augment import Augmentation
 from ddjax.chunks import mean_over_chunks
 from ddjax.data import minibatch
+from ddjax.facts import noted
 from ddjax.methods.starts import WithPool, assets_of, parted, theta, with_pool
 from ddjax.optimizers import unrolled_outer
 from ddjax.recipes import Replay
@@ -112,6 +113,7 @@ def _real_minibatch(data: RealData, key: jax.Array, *, size: int, augmentation: 
     return batch._replace(inputs=augmentation.apply(augmentation.sample(draw_key, size), batch.inputs))
 
 
+@noted
 def unrolled(
     network: Network,
     inits: InitDistribution,
