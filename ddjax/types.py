@@ -178,6 +178,8 @@ class Network:
         num_classes: the number K of classes.
         kernel: `(params, inputs [n, *input_shape], others [m, *input_shape]) -> [n, m]`, for a network that
             is defined by its kernel (`ddjax.networks.from_kernel`); None for others.
+        settings: the arguments, besides input shape and number of classes, with which
+            `ddjax.networks.by_name` builds the network of this name again; empty for a network of the user's.
     """
 
     init: Callable[[jax.Array], Params]
@@ -187,6 +189,7 @@ class Network:
     input_shape: tuple[int, ...]
     num_classes: int
     kernel: Callable[[Params, jax.Array, jax.Array], jax.Array] | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -232,12 +235,16 @@ class InitDistribution:
         pool: the n networks' weights that a finite p(θ0) chooses from, each leaf `[n, ...]`; None for others.
             Compiled programs take the pool as an argument, not as a constant, and an evaluation takes the
             members in their order, each once.
+        settings: the facts from which `ddjax.recorded_inits.rebuilt` makes the distribution again, such as
+            `{"kind": "random", "scheme": "xavier_normal", "gain": 1.0}`; empty for a distribution of the
+            user's.
     """
 
     sample: Callable[[jax.Array], Params]
     name: str
     fixed: bool = False
     pool: Params | None = dataclasses.field(default=None, compare=False, repr=False)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
     def size(self) -> int | None:
@@ -361,6 +368,22 @@ class Distilled:
         return self.form.unfold(self.params)
 
 
+def start_of(network: Network, inits: InitDistribution) -> dict[str, Any]:
+    """What an artifact says of the network and the initial weights that φ was distilled with.
+
+    Args:
+        network: the network.
+        inits: p(θ0), the distribution of initial weights.
+
+    Returns:
+        `network`, `network_settings`, `init` and `init_settings`, as JSON can hold them; settings that are
+        not known are left out.
+    """
+    settings = {"network_settings": dict(network.settings), "init_settings": dict(inits.settings)}
+    named = {"network": network.name, "init": inits.name}
+    return named | {name: value for name, value in settings.items() if value}
+
+
 def _no_state(key: jax.Array) -> PyTree:
     del key
     return ()
@@ -396,6 +419,8 @@ class Method:
             finds them as `data.assets`.
         check_labels: `labels [S, B, K] -> None`, raises a ValueError for labels that the method cannot use;
             called with the labels of the starting φ before anything is compiled. None accepts all labels.
+        facts: the network and p(θ0) of the method by name and settings, for artifacts (`start_of`); empty
+            where there are none to name.
     """
 
     sample: Callable[[RealData, jax.Array], PyTree]
@@ -407,6 +432,7 @@ class Method:
     advance: Callable[[Schedule, PyTree, Any, Info, jax.Array], PyTree] = _keep_state
     assets: PyTree = dataclasses.field(default=(), compare=False, repr=False)
     check_labels: Callable[[np.ndarray], None] | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
     def needs_lrs(self) -> bool:
@@ -431,4 +457,5 @@ __all__ = [
     "Recipe",
     "Schedule",
     "as_image_shape",
+    "start_of",
 ]

@@ -10,6 +10,7 @@ import jax
 from ddjax import checks
 from ddjax.networks import ops
 from ddjax.networks.adapters import from_linen
+from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 
@@ -53,6 +54,7 @@ class AlexCifarNet(nn.Module):
         return self.fc3(self.embed(x))
 
 
+@with_settings
 def alexcifar(image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto") -> Network:
     """AlexCifarNet: 1,756,426 parameters at 32×32×3 with ten classes.
 

@@ -12,6 +12,7 @@ import numpy as np
 from ddjax import checks
 from ddjax.networks import ops
 from ddjax.networks.adapters import from_linen
+from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 GRID = 6
@@ -100,6 +101,7 @@ def average_to_grid(x: jax.Array, side: int) -> jax.Array:
     return x
 
 
+@with_settings
 def alexnet(
     image_shape: tuple[int, int, int], num_classes: int, *, width: int = 64, conv_form: str = "auto"
 ) -> Network:

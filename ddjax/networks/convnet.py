@@ -10,6 +10,7 @@ import jax
 from ddjax import checks
 from ddjax.networks import norms, ops
 from ddjax.networks.adapters import from_linen
+from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -82,6 +83,7 @@ class ConvNet(nn.Module):
         return self.classifier(self.embed(x))
 
 
+@with_settings
 def convnet(
     image_shape: tuple[int, int, int],
     num_classes: int,

@@ -10,6 +10,7 @@ import jax
 from ddjax import checks
 from ddjax.networks import ops
 from ddjax.networks.adapters import from_linen
+from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 
@@ -55,6 +56,7 @@ class LeNet(nn.Module):
         return self.fc3(self.embed(x))
 
 
+@with_settings
 def lenet(image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto") -> Network:
     """LeNet: 61,706 parameters at 28×28×1 with ten classes.
 

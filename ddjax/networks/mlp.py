@@ -9,6 +9,7 @@ import jax
 
 from ddjax import checks
 from ddjax.networks.adapters import from_linen
+from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 
@@ -49,6 +50,7 @@ class MLP(nn.Module):
         return self.classifier(self.embed(x))
 
 
+@with_settings
 def mlp(
     image_shape: tuple[int, int, int], num_classes: int, *, widths: Sequence[int] = (128, 128)
 ) -> Network:

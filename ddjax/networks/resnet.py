@@ -10,6 +10,7 @@ import jax
 from ddjax import checks
 from ddjax.networks import norms, ops
 from ddjax.networks.adapters import from_linen
+from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 _STAGES = (1, 2, 4, 8)
@@ -124,6 +125,7 @@ def _conv(
     )
 
 
+@with_settings
 def resnet18(
     image_shape: tuple[int, int, int],
     num_classes: int,

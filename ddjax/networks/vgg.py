@@ -10,6 +10,7 @@ import jax
 from ddjax import checks
 from ddjax.networks import norms, ops
 from ddjax.networks.adapters import from_linen
+from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 _STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))
@@ -74,6 +75,7 @@ class VGG11(nn.Module):
         return self.classifier(self.embed(x))
 
 
+@with_settings
 def vgg11(
     image_shape: tuple[int, int, int],
     num_classes: int,
