@@ -94,8 +94,9 @@ def labels(what: str, value: Any, *, length: int, num_classes: int | None = None
         remedy = f"Use {what}.argmax(-1) if the labels are one-hot, {what}.ravel() otherwise."
         raise ValueError(f"{what}: expected labels of shape [n]; got shape {array.shape}. {remedy}")
     if not np.issubdtype(array.dtype, np.integer):
-        remedy = f"Number the classes 0, 1, 2, ...: np.unique({what}, return_inverse=True)[1]."
-        raise ValueError(f"{what}: expected integer labels; got dtype {array.dtype}. {remedy}")
+        raise ValueError(
+            f"{what}: expected integer labels; got dtype {array.dtype}. {_remedy_for_labels(what, array)}"
+        )
     if len(array) != length:
         raise ValueError(
             f"{what}: expected one label for each of the {length} images; got {len(array)} labels. "
@@ -117,6 +118,14 @@ def labels(what: str, value: Any, *, length: int, num_classes: int | None = None
             f"{array.max()}. Number the classes 0 to {num_classes - 1} in every part."
         )
     return array.astype(np.int32)
+
+
+def _remedy_for_labels(what: str, array: np.ndarray) -> str:
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        return "Drop the examples whose label is NaN."
+    if array.dtype.kind in "fb" and (array == np.rint(array.astype(np.float64))).all():
+        return f"Use {what}.astype(np.int32)."
+    return f"Use np.unique({what}, return_inverse=True)[1], which numbers the classes."
 
 
 def texts(what: str, value: Any) -> np.ndarray | None:
