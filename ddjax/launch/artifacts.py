@@ -148,9 +148,9 @@ def compared(
     is_same = {
         split: provenance.same_examples(own, loaded, distilled.encoding, split) for split in ("test", "train")
     }
-    here, there = described(loaded.origin.kind, loaded.name), described(own.kind, own.name)
+    here, there = described(loaded.origin.kind, loaded.origin.name), described(own.kind, own.name)
     if is_same["test"] is None:
-        return [f"assumed: {here} {'is' if is_asked else 'are'} what the artifact calls {own.name!r}"[:200]]
+        return [f"assumed: the data that the artifact calls {own.name[:80]!r} are {here}"]
     if not all(is_same.values()) and not is_asked:
         split = "test" if not is_same["test"] else "training"
         raise ValueError(

@@ -116,7 +116,9 @@ def by_text(text: str, image_shape: tuple[int, int, int], num_classes: int) -> N
 
 
 def _value(text: str) -> int | str | tuple[int, ...]:
-    """`64`, `(64, 32)` of `"64x32"`, `(64,)` of `"64x"`, or the text itself."""
+    """`64`, `(64, 32)` of `"64x32"`, `(64,)` of `"64x"`, `()` of `"x"`, or the text itself."""
+    if text == "x":
+        return ()
     parts = text.removesuffix("x").split("x")
     if not all(part.isdecimal() for part in parts):
         return text
