@@ -151,7 +151,7 @@ def compared(
     here, there = described(loaded.origin.kind, loaded.origin.name), described(own.kind, own.name)
     if is_same["test"] is None:
         return [f"assumed: the data that the artifact calls {own.name[:80]!r} are {here}"]
-    if not all(is_same.values()) and not is_asked:
+    if False in is_same.values() and not is_asked:
         split = "test" if not is_same["test"] else "training"
         raise ValueError(
             f"{path}: expected {there} as it was distilled from; its {split} split has another digest now, "
@@ -160,7 +160,7 @@ def compared(
         )
     if not is_same["test"]:
         return [f"differs: tested on {here}, distilled from {there}: the test splits are not the same"]
-    if not is_same["train"]:
+    if is_same["train"] is False:
         return [f"differs: the test split of {here} is the artifact's, its training split is not"]
     return [f"as in the artifact: {here}, with the same digests"]
 
@@ -214,8 +214,8 @@ def in_form_of(own: provenance.Recorded, data: Dataset, form: DataChoice) -> tup
         steps.sort(key=lambda step: order.index(next(iter(step))))
     for step in steps:
         ((name, value),) = step.items()
-        if name == "classes" and data.num_classes == len(value):
-            continue  # data that have these classes alone
+        if name == "classes" and tuple(data.class_names) == own.class_names:
+            continue  # data that have these classes alone, in this order
         if name == "pixels":
             checks.choice("the artifact's pixels", value, STATISTICS, remedy="Install a newer ddjax.")
         data = with_classes(data, value) if name == "classes" else converted_by(data, name, value)

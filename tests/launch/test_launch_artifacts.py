@@ -157,6 +157,14 @@ def test_the_images_come_in_the_form_of_the_artifact(saved):
     np.testing.assert_allclose(asked.data.mean, (0.485, 0.456, 0.406), rtol=1e-6)
 
 
+@pytest.mark.parametrize("classes", [[3, 1], [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]])
+def test_the_classes_come_in_the_order_of_the_artifact(classes, saved):
+    some = data.with_classes(data.load("digits"), classes)
+    found = open_it(saved(SHAPE, len(classes), **provenance.facts(some))).data
+    np.testing.assert_array_equal(found.test.labels, some.test.labels)
+    assert found.class_names == some.class_names
+
+
 def test_an_older_artifact_in_another_form_gets_the_remedy_that_works(saved):
     kept = saved((4, 4, 3), 10, dataset="digits")
     with pytest.raises(ValueError, match=r"bring these to its form: --channels=3 --resize=4\."):
