@@ -66,6 +66,8 @@ def _check_drawn(where: object, settings: Mapping[str, Any]) -> None:
     what = f"{where}: metadata: init_settings"
     checks.choice(f"{what}: scheme", settings.get("scheme"), inits.SCHEMES, remedy=_REMEDY)
     checks.positive(f"{what}: gain", settings.get("gain"), remedy=_REMEDY)
+    if settings["scheme"] == "network":
+        checks.equal(f"{what}: gain", settings["gain"], 1, remedy=_REMEDY)
     if "key" in settings:
         try:
             _key(settings)
