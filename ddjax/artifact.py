@@ -9,7 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import checks, encodings, forms, npz, recipes
+from ddjax import checks, encodings, forms, npz, recipes, recorded_inits
+from ddjax.data import provenance
 from ddjax.encodings import Channels, Tokens
 from ddjax.files import StrPath
 from ddjax.recipes import Replay, Train
@@ -44,6 +45,9 @@ _KINDS: dict[str, type] = {
     "class_names": list,
     "recipe": dict,
     "encoding": str,
+    "init": str,
+    "init_settings": dict,
+    "data": dict,
 }
 """The types of the metadata that ddjax itself reads, for those that a file has."""
 
@@ -66,6 +70,10 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     normalisation, and other recipes, make version 3: `inputs [S, B, *input_shape]` in the place of images,
     and the arrays of the encoding that `metadata` names, `encoding.NAME`, in the place of mean and std. The
     same φ gives the same bytes.
+
+    Of the metadata, evaluations read `dataset`, `class_names` and `data` (see `ddjax.data.provenance.facts`),
+    `network`, `network_settings`, `init` and `init_settings` (see `ddjax.types.start_of`), where there are
+    any; `ddjax.distill` writes them.
 
     Args:
         path: the file to write.
@@ -186,8 +194,8 @@ def _parsed(where: object, members: dict[str, np.ndarray]) -> Distilled:
 def _metadata(path: object, members: dict[str, np.ndarray]) -> dict[str, Any]:
     remedy = "Write it again."
     metadata = npz.metadata(path, members["metadata"], newest=FORMAT_VERSION, kinds=_KINDS, remedy=remedy)
-    for name in metadata.get("class_names", ()):
-        checks.kind(f"{path}: metadata: class_names", name, str, remedy=remedy)
+    provenance.recorded(metadata, where=path)
+    recorded_inits.recorded(metadata, where=path)
     return metadata
 
 

@@ -45,8 +45,9 @@ def image_grid(
         path: the PNG to write.
         images: `[S, B, H, W, C]` float, encoded; C = 3 is drawn in colour, any other number in grey (the mean
             over channels).
-        labels: `[S, B, K]` float probabilities; an image is named after its likeliest class, with the
-            probability where that is below one.
+        labels: `[S, B, K]` float probabilities, times the image's weight where images have weights; an image
+            is named after its likeliest class, with the probability where that is below one, and with the
+            weight where that is not one. Other numbers name their largest class.
         encoding: the encoding that the images are in.
         class_names: the names of the K classes; None writes the numbers of the classes.
         title: the line above the grid; None leaves the line out.
@@ -115,11 +116,14 @@ def _resize(pixels: np.ndarray, side: int) -> np.ndarray:
 def _label_texts(labels: np.ndarray, class_names: Sequence[str] | None) -> list[list[str]]:
     """The text that is written at each image, `[S][B]`."""
 
-    def text(probabilities: np.ndarray) -> str:
-        index = int(probabilities.argmax())
+    def text(numbers: np.ndarray) -> str:
+        index, weight = int(numbers.argmax()), float(numbers.sum())
         name = str(index) if class_names is None else str(class_names[index])
-        percent = round(100 * float(probabilities[index]))
-        return name if percent == 100 else f"{name} {percent}%"
+        if weight <= 0 or numbers.min() < 0:  # no probabilities
+            return name
+        percent = round(100 * float(numbers[index]) / weight)
+        sure = name if percent == 100 else f"{name} {percent}%"
+        return sure if abs(weight - 1) < 5e-3 else f"{sure} ×{weight:.2g}"
 
     return [[text(row) for row in step] for step in np.nan_to_num(labels)]
 

@@ -17,10 +17,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from ddjax import checks
 from ddjax.facts import noted
-from ddjax.pool import SPLITS, Pool
+from ddjax.pool import SPLITS, Pool, digest
 from ddjax.types import InitDistribution, Network, Params
 
 _Draw = Callable[[jax.Array, tuple[int, ...], tuple[int, ...], Any], jax.Array]
@@ -63,9 +64,10 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
     checks.choice("scheme", scheme, SCHEMES)
     checks.positive("gain", gain)
     name = scheme if gain == 1 else f"{scheme}(gain={gain:g})"
+    settings = {"kind": "random", "scheme": scheme, "gain": float(gain)}
     if scheme == "network":
         checks.equal("gain", gain, 1, remedy="The scheme 'network' takes the network's own scale.")
-        return InitDistribution(network.init, name)
+        return InitDistribution(network.init, name, settings=settings)
     draw, draws_biases = _DRAWS[scheme], scheme == "pytorch"
 
     def sample(key: jax.Array) -> Params:
@@ -80,7 +82,7 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
         ]
         return jax.tree.unflatten(tree, leaves)
 
-    return InitDistribution(sample, name)
+    return InitDistribution(sample, name, settings=settings)
 
 
 @noted
@@ -104,7 +106,18 @@ def fixed(
     checks.prng_key("key", key)
     distribution = random(network, scheme=scheme, gain=gain)
     params = jax.jit(distribution.sample)(key)
-    return InitDistribution(lambda key: params, f"fixed({distribution.name})", fixed=True)
+    settings = {**distribution.settings, "kind": "fixed", **_key_facts(key)}
+    return InitDistribution(lambda key: params, f"fixed({distribution.name})", fixed=True, settings=settings)
+
+
+def _key_facts(key: jax.Array) -> dict[str, Any]:
+    """A key as JSON can hold it: its numbers and the algorithm that reads them; nothing inside a trace."""
+    if isinstance(key, Tracer):
+        return {}
+    return {
+        "key": jax.device_get(jax.random.key_data(key)).tolist(),
+        "algorithm": str(jax.random.key_impl(key)),
+    }
 
 
 @noted
@@ -128,8 +141,9 @@ def pretrained(pool: Pool, *, split: str = "train", member: int | None = None) -
     checks.choice("split", split, SPLITS)
     members = jax.tree.map(jnp.asarray, pool.members(split))
     name = f"pretrained({pool.name}, {split})"
+    settings = {"kind": "pretrained", "pool": pool.name, "digest": digest(pool), "split": split}
     if member is None:
-        return InitDistribution(lambda key: draw(members, key), name, pool=members)
+        return InitDistribution(lambda key: draw(members, key), name, pool=members, settings=settings)
     count = pool.size(split)
     checks.at_least("member", member, 0)
     if member >= count:
@@ -138,7 +152,8 @@ def pretrained(pool: Pool, *, split: str = "train", member: int | None = None) -
             "smaller number."
         )
     params = jax.tree.map(lambda leaf: leaf[member], members)
-    return InitDistribution(lambda key: params, f"pretrained({pool.name}, {split} {member})", fixed=True)
+    name, settings = f"pretrained({pool.name}, {split} {member})", {**settings, "member": int(member)}
+    return InitDistribution(lambda key: params, name, fixed=True, settings=settings)
 
 
 def draw(pool: Params, key: jax.Array) -> Params:

@@ -226,7 +226,7 @@ _LEGACY: Mapping[str, Any] = {
     "optimizer": "sgd",
     "augmentation": "",
 }
-"""The settings that files of versions 1 and 2 state for both of their kinds, used by the kind or not."""
+"""The settings that files of ddjax 0.1 state for both of their kinds, used by the kind or not."""
 
 
 def recipe(kind: str = "schedule", **settings: Any) -> Recipe:
@@ -256,18 +256,14 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
         recipe: the recipe, of one of the `KINDS`.
 
     Returns:
-        The dictionary that `from_dict` reads. The two kinds of the first artifacts list the settings of both
-        kinds, as those files do, so that the same φ gives the same bytes.
+        The dictionary that `from_dict` reads, with the settings of the recipe's own kind alone.
 
     Raises:
         ValueError: the recipe is of an unknown kind.
     """
     checks.choice("recipe: kind", recipe.kind, KINDS)
     assert dataclasses.is_dataclass(recipe)
-    own = dataclasses.asdict(recipe)
-    if recipe.kind in ("schedule", "train"):
-        own = {**_LEGACY, **own}
-    return {"kind": recipe.kind, **own}
+    return {"kind": recipe.kind, **dataclasses.asdict(recipe)}
 
 
 def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where: object) -> Recipe:

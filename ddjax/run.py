@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from ddjax import checks, forms, identity, parallel, program, recovery
 from ddjax.checkpoint import PreemptionGuard, Saver, Store
-from ddjax.data import Dataset, to_device
+from ddjax.data import Dataset, provenance, to_device
 from ddjax.defaults import default_form
 from ddjax.engine import (
     DISPATCH_CAPACITY,
@@ -307,7 +307,8 @@ def distill(
             with `rollback`.
         max_rollbacks: the most rollbacks; where another would be needed, the run stops.
         reporting: the records and calls of the run while it runs.
-        metadata: facts to put into the artifact.
+        metadata: facts to put into the artifact, beside or in the place of those that are known: the data
+            (`ddjax.data.provenance.facts`), the method, its network and its p(θ0) (`Method.facts`).
         own_facts: facts of the caller that make φ too, such as those of `validation.score`, which is a
             function: where they differ, the `workdir` is refused.
 
@@ -367,7 +368,7 @@ def distill(
     )
     with _claimed(workdir) as store:
         done = loop.carry_out(store, workdir, init_key)
-    facts = {"dataset": data.name, "class_names": list(data.class_names), "method": method.name}
+    facts = {**provenance.facts(data), "method": method.name, **method.facts}
     encoding = jax.tree.map(jnp.asarray, data.encoding)
     return done.as_run(form, encoding, method.recipe, facts | dict(metadata or {}))
 

@@ -197,6 +197,8 @@ class Network:
             is defined by its kernel (`ddjax.networks.from_kernel`); None for others.
         made: the origin of the network, by which a run is known; None for one of a user's own, which is
             known by its name and by the program that it makes.
+        settings: the arguments, besides input shape and number of classes, with which
+            `ddjax.networks.by_name` builds the network of this name again; empty for a network of the user's.
     """
 
     init: Callable[[jax.Array], Params]
@@ -207,6 +209,7 @@ class Network:
     num_classes: int
     kernel: Callable[[Params, jax.Array, jax.Array], jax.Array] | None = None
     made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -254,6 +257,9 @@ class InitDistribution:
             members in their order, each once.
         made: the origin of the distribution, by which a run is known; None for one of a user's own, which is
             known by its name and by the program that it makes.
+        settings: the facts from which `ddjax.recorded_inits.rebuilt` makes the distribution again, such as
+            `{"kind": "random", "scheme": "xavier_normal", "gain": 1.0}`; empty for a distribution of the
+            user's.
     """
 
     sample: Callable[[jax.Array], Params]
@@ -261,6 +267,7 @@ class InitDistribution:
     fixed: bool = False
     pool: Params | None = dataclasses.field(default=None, compare=False, repr=False)
     made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
     def size(self) -> int | None:
@@ -387,6 +394,22 @@ class Distilled:
         return self.form.unfold(self.params)
 
 
+def start_of(network: Network, inits: InitDistribution) -> dict[str, Any]:
+    """What an artifact says of the network and the initial weights that φ was distilled with.
+
+    Args:
+        network: the network.
+        inits: p(θ0), the distribution of initial weights.
+
+    Returns:
+        `network`, `network_settings`, `init` and `init_settings`, as JSON can hold them; settings that are
+        not known are left out.
+    """
+    settings = {"network_settings": dict(network.settings), "init_settings": dict(inits.settings)}
+    named = {"network": network.name, "init": inits.name}
+    return named | {name: value for name, value in settings.items() if value}
+
+
 def _no_state(key: jax.Array) -> PyTree:
     del key
     return ()
@@ -424,6 +447,8 @@ class Method:
             called with the labels of the starting φ before anything is compiled. None accepts all labels.
         made: the origin of the method, by which a run is known; None for one of a user's own, which is
             known by its name and by the program that it makes.
+        facts: the network and p(θ0) of the method by name and settings, for artifacts (`start_of`); empty
+            where there are none to name.
     """
 
     sample: Callable[[RealData, jax.Array], PyTree]
@@ -436,6 +461,7 @@ class Method:
     assets: PyTree = dataclasses.field(default=(), compare=False, repr=False)
     check_labels: Callable[[np.ndarray], None] | None = None
     made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
     def needs_lrs(self) -> bool:
@@ -461,4 +487,5 @@ __all__ = [
     "Recipe",
     "Schedule",
     "as_image_shape",
+    "start_of",
 ]

@@ -197,7 +197,8 @@ def loaded(
     drawn = jax.jit(inits.random(network, scheme=scheme, gain=gain).sample)(key)
     params = jax.tree_util.tree_map_with_path(choose, drawn)
     pool = jax.tree.map(lambda leaf: leaf[None], params)
-    return InitDistribution(lambda key: params, f"loaded({name})", fixed=True, pool=pool)
+    settings = {"kind": "loaded", "weights": name}
+    return InitDistribution(lambda key: params, f"loaded({name})", fixed=True, pool=pool, settings=settings)
 
 
 __all__ = ["SUFFIXES", "fit", "loaded", "read"]

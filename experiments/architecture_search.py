@@ -85,7 +85,7 @@ def measure_whole(config: Config, matrix: Matrix, scores: Scores) -> None:
         found = baselines.all_data(
             matrix.data,
             network,
-            matrix.inits[title, matrix.rows[0].scheme],
+            matrix.inits[title, matrix.rows[0].path],
             key=Keys.of(config.seed).baselines,
             num_inits=config.num_whole_nets,
             recipe=recipe,
@@ -213,7 +213,8 @@ def run(config: Config) -> dict[str, Any]:
         config,
         lambda: measure(config, matrix, workdir),
         experiment="architecture_search",
-        what=f"{len(matrix.columns)} networks, {len(matrix.rows)} artifact(s) and all of {matrix.data.name}",
+        what=f"{len(matrix.columns)} networks, {len(matrix.rows)} artifact(s) and all of {matrix.data.name}\n"
+        + "\n".join(matrix.notes),
         written="scores.json, result.json, architecture_search.png",
         inputs=inputs_of(config, matrix.data),
         table=table,

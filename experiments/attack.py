@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddjax import baselines, checks, inits
-from ddjax.data import Dataset, Split
+from ddjax.data import Dataset, Split, provenance
 from ddjax.evaluate import Evaluation, Judge
 from ddjax.launch import Finished, Hooks, Keys, Launch, Launcher, Parts, Plan, results, unrolled_parts
 from ddjax.launch.choices import load_pool, network_of, runs_at_once
@@ -91,7 +91,16 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     objective = relabelled(config.attacked, config.target)
     pool = load_pool(config.pool)
     trained_on = pool.metadata.get("dataset", data.name)
-    checks.equal("the pool's data", trained_on, data.name, remedy="The attack is on what a network can do.")
+    remedy = "The attack is on what a network can do."
+    checks.equal("the pool's data", trained_on, data.name, remedy=remedy)
+    own = provenance.recorded(pool.metadata, where=config.pool)
+    if own.digests and provenance.facts(data)["data"]["digests"]["test"] != own.digests.get("test"):
+        raise ValueError(
+            f"{config.pool}: expected a pool that was trained on {data.name}; its data of that name were "
+            f"others. {remedy} Train a pool on these."
+        )
+    if own.class_names:
+        provenance.check_classes(config.pool, own.class_names, data)
     parts = unrolled_parts(
         config,
         data,

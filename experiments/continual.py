@@ -32,7 +32,7 @@ import numpy as np
 
 import ddjax
 from ddjax import artifact, checks, coresets, figures, networks, report
-from ddjax.data import Dataset, Stream, in_tasks
+from ddjax.data import Dataset, Stream, in_tasks, provenance
 from ddjax.launch import Keys, Launcher, Scores, inputs_of, once, results
 from ddjax.launch.choices import load_data
 from ddjax.launch.flags import flag, flag_like, listed, shared
@@ -171,10 +171,15 @@ def kept(name: str, config: Config, stream: Stream, task: int, workdir: Path) ->
 
     Returns:
         `[K, m, H, W, C]`, m images for each of the task's K classes.
+
+    Raises:
+        ValueError: the file holds images of other data than those at hand.
     """
     own, path = stream.own(task), workdir / f"{name}-{task + 1}.npz"
     if path.exists():
-        images = np.asarray(artifact.load(path).schedule.inputs)
+        kept_before = artifact.load(path)
+        _check_same_data(path, kept_before.metadata, own)
+        images = np.asarray(kept_before.schedule.inputs)
         return images.reshape(own.num_classes, config.images_per_class, *own.image_shape)
     settings = task_of(config, own)
     if name in DISTILLATIONS:
@@ -184,6 +189,17 @@ def kept(name: str, config: Config, stream: Stream, task: int, workdir: Path) ->
         images = coreset.coreset(name, one, coreset.learned_of(one)).sets[0]
     coreset.write_artifact(path, name, settings, coreset.Coreset([images]))
     return images
+
+
+def _check_same_data(path: Path, metadata: Mapping[str, Any], data: Dataset) -> None:
+    """Refuse a memory of other data; the memories of older versions of ddjax do not name their data."""
+    before, now = metadata.get("data"), provenance.facts(data)["data"]
+    if before is not None and before != now:
+        differing = sorted(name for name in now if before.get(name) != now[name])
+        raise ValueError(
+            f"{path}: expected a memory of the data at hand; its data have another {', '.join(differing)}. "
+            "Give --workdir another directory."
+        )
 
 
 def score_name(name: str, num_classes: int) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from ddjax import artifact, checks, coresets, forms, inits, networks, recipes
 from ddjax.coresets import BY_FEATURES, SELECTIONS, Coreset, Learned
-from ddjax.data import Dataset
+from ddjax.data import Dataset, provenance
 from ddjax.evaluate import Evaluation, Judge, check_split
 from ddjax.launch import Keys, Launcher, Layout, Scores, inputs_of, once, results
 from ddjax.launch.choices import (
@@ -42,7 +42,7 @@ from ddjax.launch.choices import (
 from ddjax.launch.flags import flag, flag_like, listed
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
 from ddjax.networks.ops import CONV_FORMS
-from ddjax.types import Distilled, InitDistribution, Network, Recipe
+from ddjax.types import Distilled, InitDistribution, Network, Recipe, start_of
 
 UNWEIGHTED = "craig, equal weights"
 
@@ -84,7 +84,6 @@ class Task(NamedTuple):
         inits: p(θ0), the distribution of initial weights.
         recipe: the recipe by which the network is trained on the selected images.
         feature_network: the network that gives features, gradients and forgetting events.
-        settings: the settings of the network, for the artifacts.
         keys: the keys of the seed.
     """
 
@@ -94,7 +93,6 @@ class Task(NamedTuple):
     inits: InitDistribution
     recipe: Recipe
     feature_network: Network
-    settings: Mapping[str, Any]
     keys: Keys
 
 
@@ -150,7 +148,7 @@ def task_of(config: Config, data: Dataset) -> Task:
         eval_augment=config.eval_augment,
     )
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
-    return Task(config, data, network, distribution, recipe, feature_network, choice[1], Keys.of(config.seed))
+    return Task(config, data, network, distribution, recipe, feature_network, Keys.of(config.seed))
 
 
 def learned_of(task: Task) -> Learned:
@@ -225,11 +223,9 @@ def write_artifact(path: Path, name: str, task: Task, found: Coreset) -> None:
     schedule = coresets.weighted_schedule(found.sets[0], found.weights)
     metadata = {
         "experiment": "coreset",
-        "dataset": task.data.name,
+        **provenance.facts(task.data),
         "method": name,
-        "network": task.network.name,
-        "network_settings": dict(task.settings),
-        "class_names": list(task.data.class_names),
+        **start_of(task.network, task.inits),
     }
     encoding = task.data.encoding
     artifact.save(path, Distilled(schedule, forms.constant(schedule), encoding, task.recipe, metadata))

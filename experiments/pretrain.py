@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ddjax import inits, pool, report
-from ddjax.data import Dataset
+from ddjax.data import Dataset, provenance
 from ddjax.evaluate import Evaluation, check_split
 from ddjax.launch import (
     DataChoice,
@@ -38,7 +38,7 @@ from ddjax.launch import (
 from ddjax.launch.choices import build_network, choose_network, load_data
 from ddjax.pool import Pool
 from ddjax.pretrain import Training, pretrain_in_parts
-from ddjax.types import InitDistribution, Network
+from ddjax.types import InitDistribution, Network, start_of
 from ddjax.workdir import held
 
 
@@ -69,7 +69,6 @@ class _Job:
         data: the real data.
         network: the network to train.
         inits: p(θ0), the distribution of initial weights.
-        network_settings: the settings of the network, for the pool.
         directory: the work directory.
     """
 
@@ -77,7 +76,6 @@ class _Job:
     data: Dataset
     network: Network
     inits: InitDistribution
-    network_settings: Mapping[str, Any]
     directory: Path
 
     @property
@@ -94,12 +92,10 @@ class _Job:
     def facts(self) -> dict[str, Any]:
         """The facts about the pool that its file and the record hold."""
         return {
-            "dataset": self.data.name,
-            "network": self.network.name,
-            "network_settings": dict(self.network_settings),
+            **provenance.facts(self.data),
+            **start_of(self.network, self.inits),
             "image_shape": list(self.network.image_shape),
             "num_classes": self.network.num_classes,
-            "init": self.inits.name,
             "training": {"optimizer": "adam, cosine to 0", **dataclasses.asdict(self.training)},
             "seed": self.config.seed,
         }
@@ -119,11 +115,10 @@ def prepare(config: Config) -> _Job:
         FileNotFoundError: the data are missing.
     """
     data = load_data(config)
-    choice = choose_network(config, data)
-    network = build_network(choice, data)
+    network = build_network(choose_network(config, data), data)
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     directory = config.directory("pretrain")
-    job = _Job(config, data, network, distribution, choice[1], directory)
+    job = _Job(config, data, network, distribution, directory)
     check_split(data.train, network)
     if len(data.train) < job.training.batch_size:
         raise ValueError(

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ddjax import data, npz
+from ddjax.data import arrays
 from ddjax.data.dataset import stratified_split
 
 
@@ -54,7 +55,8 @@ def split_anew(whole: data.Dataset, *, num_test: int, seed: int) -> dict[str, np
         seed: the seed by which the test images are chosen, class by class.
 
     Returns:
-        `x_train`, `y_train`, `x_test`, `y_test`, as `ddjax.data.load` reads them from an `.npz`.
+        `x_train`, `y_train`, `x_test`, `y_test`, as `ddjax.data.load` reads them from an `.npz`; with
+        `class_names` where the classes have names, and `layout` where the shape does not tell it.
 
     Raises:
         ValueError: one of the splits would be too small for an image of each class.
@@ -69,12 +71,19 @@ def split_anew(whole: data.Dataset, *, num_test: int, seed: int) -> dict[str, np
             f"{num_test}. Give another --num_test."
         )
     kept, taken = stratified_split(labels, fraction=num_test / len(labels), seed=seed)
-    return {
+    divided = {
         "x_train": images[kept],
         "y_train": labels[kept],
         "x_test": images[taken],
         "y_test": labels[taken],
     }
+    if whole.class_names != tuple(str(k) for k in range(whole.num_classes)):
+        divided["class_names"] = np.array(whole.class_names)
+    try:
+        arrays.images("x_train", images[:1])
+    except ValueError:
+        divided["layout"] = np.array("NHWC")
+    return divided
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ from ddjax import augment, checks, coresets, forms, networks, platforms
 from ddjax import pool as pools
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset, load, repeat_channels, resize
+from ddjax.data.digest import converted
 from ddjax.encodings import Channels
 from ddjax.launch.settings import DataChoice, NetworkChoice
 from ddjax.pool import Pool
@@ -52,10 +53,32 @@ def in_form(data: Dataset, config: DataChoice) -> Dataset:
     Raises:
         ValueError: the images cannot be converted to that form.
     """
-    if config.channels is not None:
-        data = repeat_channels(data, config.channels)
-    data = data if config.resize is None else resize(data, config.resize)
-    return data if config.pixels is None else normalised_as(data, *STATISTICS[config.pixels])
+    for name in ("channels", "resize", "pixels"):
+        if getattr(config, name) is not None:
+            data = converted_by(data, name, getattr(config, name))
+    return data
+
+
+def converted_by(data: Dataset, name: str, value: Any) -> Dataset:
+    """The data after one conversion of their form.
+
+    Args:
+        data: the data set to convert.
+        name: the name of the conversion: `"channels"`, `"resize"` or `"pixels"`.
+        value: the setting of the conversion: a number of channels, a side or a height and width, or a choice
+            of `--pixels`.
+
+    Returns:
+        The converted data set, whose `origin` names the conversion.
+
+    Raises:
+        ValueError: the images cannot be converted so.
+    """
+    if name == "channels":
+        return repeat_channels(data, value)
+    if name == "resize":
+        return resize(data, tuple(value) if isinstance(value, list) else value)
+    return converted(data, normalised_as(data, *STATISTICS[value]), pixels=value)
 
 
 def normalised_as(data: Dataset, mean: Sequence[float], std: Sequence[float]) -> Dataset:

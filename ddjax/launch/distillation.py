@@ -281,8 +281,9 @@ def distil(launch: Launch) -> Run:
             metadata={
                 "experiment": launch.experiment,
                 "network": parts.network.name,
-                "network_settings": dict(parts.facts.network_settings),
+                "network_settings": dict(parts.network.settings or parts.facts.network_settings),
                 "init": parts.inits.name,
+                "init_settings": dict(parts.inits.settings),
             },
             own_facts={
                 "outer": Facts(parts.outer.facts),

@@ -16,7 +16,7 @@ from ddjax.facts import noted
 from ddjax.methods.matching import Matching, published_outer
 from ddjax.methods.starts import WithPool, assets_of, parted, theta
 from ddjax.recipes import Train
-from ddjax.types import InitDistribution, Method, Network, Params, Recipe, Schedule
+from ddjax.types import InitDistribution, Method, Network, Params, Recipe, Schedule, start_of
 
 
 class MatchingInfo(NamedTuple):
@@ -155,4 +155,5 @@ def distribution_matching(
         recipe=recipe or Train(),
         outer=published_outer(1.0),
         assets=assets_of(inits),
+        facts=start_of(network, inits),
     )

@@ -20,7 +20,7 @@ from ddjax.methods.starts import WithPool, assets_of, parted, theta
 from ddjax.networks import norms
 from ddjax.recipes import Train
 from ddjax.training import Examples, fit, weighted_loss
-from ddjax.types import InitDistribution, Method, Network, Params, PyTree, Recipe, Schedule
+from ddjax.types import InitDistribution, Method, Network, Params, PyTree, Recipe, Schedule, start_of
 from ddjax.unroll import cross_entropy, mixed_value_and_grad
 
 EPSILON = 1e-6
@@ -445,6 +445,7 @@ def gradient_matching(
         recipe=recipe or Train(),
         outer=published_outer(0.1),
         assets=assets_of(inits),
+        facts=start_of(network, inits),
         init=own.draw_network,
         advance=own.advance,
         check_labels=_check_labels,

@@ -18,7 +18,7 @@ from ddjax.methods.distribution_matching import class_means
 from ddjax.methods.matching import Matching, published_outer
 from ddjax.methods.starts import WithPool, assets_of, parted, theta
 from ddjax.recipes import Train
-from ddjax.types import InitDistribution, Method, Network, Params, Recipe, Schedule
+from ddjax.types import InitDistribution, Method, Network, Params, Recipe, Schedule, start_of
 
 EPSILON = 1e-6
 """The number that is added to mean squares, so that the root has a derivative even for a dead unit."""
@@ -133,4 +133,5 @@ def moment_matching(
         recipe=recipe or Train(),
         outer=published_outer(1.0),
         assets=assets_of(inits),
+        facts=start_of(network, inits),
     )

@@ -17,7 +17,7 @@ from ddjax.facts import noted
 from ddjax.methods.starts import WithPool, assets_of, parted, theta, with_pool
 from ddjax.optimizers import unrolled_outer
 from ddjax.recipes import Replay
-from ddjax.types import Batch, InitDistribution, Method, Network, Params, RealData, Schedule
+from ddjax.types import Batch, InitDistribution, Method, Network, Params, RealData, Schedule, start_of
 from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, unroll
 from ddjax.unroll import cross_entropy as soft_cross_entropy
 
@@ -94,9 +94,9 @@ def relabelled(attacked: int, target: int) -> Objective:
 
 def _check_objective(objective: Objective, num_classes: int) -> None:
     checks.function("objective", objective, remedy="Give (logits [n, K], labels [n]) -> [n].")
-    got = jax.eval_shape(
-        objective, jax.ShapeDtypeStruct((3, num_classes), float), jax.ShapeDtypeStruct((3,), "int32")
-    )
+    # The float of JAX's own precision; Python's is float64, which JAX warns of unless x64 is on.
+    logits = jax.ShapeDtypeStruct((3, num_classes), jnp.zeros(()).dtype)
+    got = jax.eval_shape(objective, logits, jax.ShapeDtypeStruct((3,), jnp.int32))
     if getattr(got, "shape", None) != (3,):
         raise ValueError(
             f"objective: expected one number for each example, [3] for 3 examples; got {got}. Leave the mean "
@@ -217,4 +217,5 @@ def unrolled(
         recipe=Replay(inner_optimizer),
         outer=unrolled_outer,
         assets=assets_of(inits),
+        facts=start_of(network, inits),
     )

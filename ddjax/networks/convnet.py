@@ -11,6 +11,7 @@ from ddjax import checks
 from ddjax.facts import noted
 from ddjax.networks import norms, ops
 from ddjax.networks.adapters import from_linen
+from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -84,6 +85,7 @@ class ConvNet(nn.Module):
 
 
 @noted
+@with_settings
 def convnet(
     image_shape: tuple[int, int, int],
     num_classes: int,

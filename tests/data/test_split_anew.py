@@ -56,3 +56,16 @@ def test_what_cannot_be_divided_is_refused(tmp_path, arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_names_and_layout_are_kept(tmp_path, rng):
+    x = rng.integers(0, 256, (40, 6, 5, 2), np.uint8)
+    names = np.array(["cat", "ape"])
+    y = names[np.arange(40) % 2]
+    source = tmp_path / "mine.npz"
+    np.savez(source, x_train=x, y_train=y, x_test=x[:8], y_test=y[:8], class_names=names, layout="NHWC")
+    done = split_anew(f"--dataset={source}", "--num_test=10", f"--output={tmp_path / 'out.npz'}")
+    assert done.returncode == 0, done.stderr
+    divided = data.load(tmp_path / "out.npz")
+    assert divided.class_names == ("cat", "ape")
+    assert divided.image_shape == (6, 5, 2)
