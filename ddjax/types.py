@@ -17,7 +17,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -164,6 +164,29 @@ class Schedule(NamedTuple):
     lrs: jax.Array | None
 
 
+class Kernel(NamedTuple):
+    """The role of a weight by which a layer multiplies inputs, and the meaning of the axes of this weight.
+
+    The axes come in the order copies, receptive field, inputs, outputs, e.g. `[3, 3, in, out]` of a
+    convolution or `[in, heads, d]` of an attention's queries. Copies are layers stacked in one array.
+
+    Attributes:
+        inputs: the number of axes that the layer sums over.
+        outputs: the number of axes of the layer's outputs.
+        field: the number of axes of the receptive field; None where all axes before the inputs are of it.
+        swapped: whether the outputs come before the inputs, as in some transposed convolutions.
+    """
+
+    inputs: int = 1
+    outputs: int = 1
+    field: int | None = None
+    swapped: bool = False
+
+
+Role = Kernel | Literal["bias", "own"]
+"""What p(θ0) may do with a weight: draw a kernel, set a layer's `bias`, or keep the network's `own` value."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Network:
     """A network: pure functions of weights and inputs, with the shapes that they work on.
@@ -178,6 +201,8 @@ class Network:
         num_classes: the number K of classes.
         kernel: `(params, inputs [n, *input_shape], others [m, *input_shape]) -> [n, m]`, for a network that
             is defined by its kernel (`ddjax.networks.from_kernel`); None for others.
+        roles: the roles of the weights by their names, such as `"conv1.kernel"`; the role of a weight that is
+            not listed follows from its name (`ddjax.networks.roles.by_name`).
     """
 
     init: Callable[[jax.Array], Params]
@@ -187,6 +212,7 @@ class Network:
     input_shape: tuple[int, ...]
     num_classes: int
     kernel: Callable[[Params, jax.Array, jax.Array], jax.Array] | None = None
+    roles: tuple[tuple[str, Role], ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -232,12 +258,18 @@ class InitDistribution:
         pool: the n networks' weights that a finite p(θ0) chooses from, each leaf `[n, ...]`; None for others.
             Compiled programs take the pool as an argument, not as a constant, and an evaluation takes the
             members in their order, each once.
+        treatment: `() -> {"drawn": names, "zero": names, "own": names}`, the weights that the distribution
+            draws itself, sets to zero, and leaves as the network draws them; None where the weights come as a
+            whole, e.g. from a file.
     """
 
     sample: Callable[[jax.Array], Params]
     name: str
     fixed: bool = False
     pool: Params | None = dataclasses.field(default=None, compare=False, repr=False)
+    treatment: Callable[[], Mapping[str, tuple[str, ...]]] | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
     @property
     def size(self) -> int | None:
@@ -422,6 +454,7 @@ __all__ = [
     "Form",
     "Info",
     "InitDistribution",
+    "Kernel",
     "Method",
     "Network",
     "Outer",
@@ -429,6 +462,7 @@ __all__ = [
     "PyTree",
     "RealData",
     "Recipe",
+    "Role",
     "Schedule",
     "as_image_shape",
 ]

@@ -24,15 +24,23 @@ from ddjax.types import InitDistribution, Network
 class Config(DataChoice):
     """The settings of an evaluation."""
 
-    artifact: str = flag("", "the distilled.npz to evaluate")
-    dataset: str | None = flag(None, "what to test on; by default the artifact's own")
+    artifact: str = flag("", "the distilled.npz to evaluate", path=True)
+    dataset: str | None = flag(None, "what to test on; by default the artifact's own", path=True)
     data_dir: str | None = flag_like(Where, "data_dir")
     num_eval_inits: int = flag(20, "unseen initial weights behind the score", low=1)
     seed: int = flag_like(Where, "seed", help="of the initial weights")
-    pool: str | None = flag(None, "start from the held-out members of this pool.npz, each once")
+    pool: str | None = flag(None, "start from the held-out members of this pool.npz, each once", path=True)
     fixed: bool = flag(False, "evaluate at the one θ0 of a fixed_init run with this seed and init")
     baselines: bool = flag(True, "measure the baselines too")
-    output: str | None = flag(None, "write the result to this JSON file too")
+    output: str | None = flag(None, "write the result to this JSON file too", path=True)
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        return dict.fromkeys(("init", "init_gain"), "--pool has the weights") if self.pool else {}
 
 
 def initial_weights(config: Config, network: Network) -> InitDistribution:

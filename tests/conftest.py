@@ -11,12 +11,14 @@ from typing import Any
 from unittest import mock
 
 # Before JAX starts: D = 4 against D = 1 needs devices, and CI has a CPU. The suite compiles much and runs
-# little, so that LLVM's optimisation costs more than it gains.
+# little, so that LLVM's optimisation, and the emitters of fusions that go through MLIR, cost more than they gain.
 os.environ["XLA_FLAGS"] = " ".join(
     (
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=4",
         "--xla_backend_optimization_level=0",
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",
     )
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -147,6 +148,7 @@ def once(
     what: str,
     written: str,
     table: Callable[[dict[str, Any]], str] = results.table,
+    pictures: Mapping[str, Callable[[Path, dict[str, Any]], None]] | None = None,
 ) -> dict[str, Any]:
     """Measure and keep the result in a work directory, or find the result of an earlier start there.
 
@@ -161,6 +163,8 @@ def once(
         what: a line that says what is measured, printed before the measurement.
         written: the names of the files, printed after the measurement.
         table: the function that shows a result as text.
+        pictures: the function that draws each picture of the result to a path, by the name of the file. They
+            are drawn once `result.json` is written; one that fails is named in a warning.
 
     Returns:
         The content of `result.json`.
@@ -177,8 +181,15 @@ def once(
         open_workdir(workdir, config, experiment=experiment)
         result = measure()
         report.write_json(workdir / "result.json", result)
-    tell(f"\n{table(result)}\n\nwritten to {workdir}: {written}")
+        draws = {name: functools.partial(_draw_of, draw, result) for name, draw in (pictures or {}).items()}
+        drawn = results.drawn(workdir, draws)
+    tell(f"\n{table(result)}\n\nwritten to {workdir}: {', '.join((written, *drawn))}")
     return result
+
+
+def _draw_of(draw: Callable[[Path, dict[str, Any]], None], result: dict[str, Any], path: Path) -> None:
+    """Draw a picture of a result; the path comes last, so that the others can be given before."""
+    draw(path, result)
 
 
 class Scores:

@@ -25,11 +25,11 @@ BUDGETS = ("small", "full")
 class Settings:
     """The settings that every table has."""
 
-    dataset: str = flag("mnist", "digits, a TFDS name such as mnist, or the path of an .npz")
+    dataset: str = flag("mnist", "digits, a TFDS name such as mnist, or the path of an .npz", path=True)
     budget: str = flag("small", "what two cores can do, or the published one", choices=BUDGETS)
     data_dir: str | None = flag_like(Where, "data_dir")
-    workdir: str | None = flag(None, "directory of the runs; runs/TITLE by default")
-    output: str = flag("experiments/results", "directory of the table")
+    workdir: str | None = flag(None, "directory of the runs; runs/TITLE by default", path=True)
+    output: str = flag("experiments/results", "directory of the table", path=True)
     rows: str | None = flag(None, "only these rows, with semicolons between them; by default all")
     dry_run: bool = flag(False, "print the runs and their flags; run nothing")
 

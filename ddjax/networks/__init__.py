@@ -11,9 +11,11 @@ from ddjax.networks.norms import calibrate
 from ddjax.networks.registry import NAMES, by_name, by_text, default_for, default_network, num_weights
 from ddjax.networks.resnet import resnet18
 from ddjax.networks.vgg import vgg11
+from ddjax.types import Kernel
 
 __all__ = [
     "NAMES",
+    "Kernel",
     "alexcifar",
     "alexnet",
     "alexnet32",
