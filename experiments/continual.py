@@ -245,8 +245,7 @@ def measure(config: Config, stream: Stream, wanted: Sequence[str], workdir: Path
         },
     }
     seconds = {"total": time.monotonic() - began}
-    result = results.record("continual", stream.data.name, found, seconds=seconds, seed=config.seed)
-    return result
+    return results.record("continual", stream.data.name, found, seconds=seconds, seed=config.seed)
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -15,13 +15,14 @@ from flax import nnx
 from ddjax import inits, networks
 from ddjax.leaves import name as leaf_name
 from ddjax.networks import Kernel
+from ddjax.types import Network
 
 SHAPE, CLASSES = (8, 8, 1), 3
 WIDTH, HEADS, DEPTH = 32, 4, 8
 
 
 class ViT(nn.Module):
-    """A small vision transformer with a class token, position embeddings and an attention whose biases move."""
+    """A small vision transformer with a class token, position embeddings and an attention with biases."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -48,7 +49,7 @@ class NnxAttention(nnx.Module):
 
 
 @pytest.fixture(scope="module")
-def vit() -> networks.Network:  # type: ignore[name-defined]
+def vit() -> Network:
     return networks.from_linen(ViT(), SHAPE, CLASSES)
 
 
@@ -86,7 +87,7 @@ def test_the_kernels_of_an_attention_have_the_fans_of_their_matrices(vit):
     for name in ("query", "key", "value", "out"):
         kernel = ours[f"attention.{name}.kernel"]
         assert kernel.shape == ((HEADS, DEPTH, WIDTH) if name == "out" else (WIDTH, HEADS, DEPTH))
-        # 1,024 draws: the standard error of the deviation is 2.2 %. By the last two axes it would be 4 times off.
+        # 1,024 draws: the standard error is 2.2 %. By the last two axes it would be 4 times off.
         assert kernel.std() == pytest.approx(np.sqrt(2 / (2 * WIDTH)), rel=0.08)
 
 
@@ -100,7 +101,7 @@ def test_orthogonal_attention_kernels_are_orthogonal_as_matrices(vit):
 
 @pytest.mark.slow
 def test_an_nnx_attention_has_the_same_roles():
-    network = networks.from_nnx(lambda rngs: NnxAttention(rngs), SHAPE, CLASSES)
+    network = networks.from_nnx(NnxAttention, SHAPE, CLASSES)
     known = dict(network.roles)
     assert known["attention.query.kernel"] == Kernel(1, 2, 0)
     assert known["attention.out.kernel"] == Kernel(2, 1, 0)
