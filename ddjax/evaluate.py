@@ -331,6 +331,7 @@ def train(distilled: Distilled, network: Network, inits: InitDistribution, *, ke
     return run(distilled.schedule, key)
 
 
+@checks.plain_numbers
 def evaluate(
     distilled: Distilled,
     network: Network,

@@ -41,6 +41,7 @@ _Draw = Callable[[jax.Array, tuple[int, ...], _Layout, Any], jax.Array]
 """A function that draws a weight: `(key, shape, the layer's kernel, dtype) -> weights`."""
 
 
+@checks.plain_numbers
 def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0) -> InitDistribution:
     """Initial weights drawn anew from every key.
 
@@ -104,6 +105,7 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
     return InitDistribution(sample, name, treatment=lambda: _treatment(network, scheme))
 
 
+@checks.plain_numbers
 def fixed(
     network: Network, key: jax.Array, *, scheme: str = "xavier_normal", gain: float = 1.0
 ) -> InitDistribution:
@@ -128,6 +130,7 @@ def fixed(
     return InitDistribution(lambda key: params, name, fixed=True, treatment=distribution.treatment)
 
 
+@checks.plain_numbers
 def pretrained(pool: Pool, *, split: str = "train", member: int | None = None) -> InitDistribution:
     """Weights that were trained before: members of a pool, drawn anew from every key, or one fixed member.
 

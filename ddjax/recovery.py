@@ -49,17 +49,20 @@ def scalable(optimizer: optax.GradientTransformation) -> optax.GradientTransform
     Returns:
         The new optimiser, whose state is a `Scaled`.
     """
+    whole = optax.with_extra_args_support(optimizer)
 
     def init(params: PyTree) -> Scaled:
         return Scaled(jnp.ones((), jnp.float32), optimizer.init(params))
 
-    def update(updates: PyTree, state: optax.OptState, params: PyTree | None = None) -> tuple[PyTree, Scaled]:
+    def update(
+        updates: PyTree, state: optax.OptState, params: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, Scaled]:
         assert isinstance(state, Scaled)
-        moved, inner = optimizer.update(updates, state.inner, params)
+        moved, inner = whole.update(updates, state.inner, params, **extra)
         scaled = jax.tree.map(lambda u: (u * state.scale).astype(u.dtype), moved)
         return scaled, Scaled(state.scale, inner)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def scale_after(rollbacks: int) -> float:

@@ -240,6 +240,7 @@ class _Pace:
         self.steps = max(1, min(DISPATCH_CAPACITY, int(rate * DISPATCH_SECONDS)))
 
 
+@checks.plain_numbers
 def distill(
     data: Dataset,
     method: Method,

@@ -15,6 +15,7 @@ Axis letters, used in every docstring of the package:
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -391,6 +392,14 @@ class Distilled:
     def schedule(self) -> Schedule:
         """The gradient steps that `params` stand for."""
         return self.form.unfold(self.params)
+
+    def __copy__(self) -> Distilled:
+        # Forms are functions, which a copy can share; a pickle cannot hold them (`ddjax.forms.schedule`).
+        return dataclasses.replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Distilled:
+        params, encoding, facts = copy.deepcopy((self.params, self.encoding, self.metadata), memo)
+        return dataclasses.replace(self, params=params, encoding=encoding, metadata=facts)
 
 
 def _no_state(key: jax.Array) -> PyTree:

@@ -47,6 +47,7 @@ def inverse_softplus(value: float | np.ndarray) -> np.ndarray:
     return value + np.log(-np.expm1(-value))
 
 
+@checks.plain_numbers
 def pixels(
     input_shape: tuple[int, ...],
     num_classes: int,

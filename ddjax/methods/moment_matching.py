@@ -53,6 +53,7 @@ def moments(network: Network, params: Params, inputs: jax.Array) -> jax.Array:
     return jnp.concatenate([features, features**2], -1)
 
 
+@checks.plain_numbers
 def moment_matching(
     network: Network,
     inits: InitDistribution,

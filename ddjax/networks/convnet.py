@@ -82,6 +82,7 @@ class ConvNet(nn.Module):
         return self.classifier(self.embed(x))
 
 
+@checks.plain_numbers
 def convnet(
     image_shape: tuple[int, int, int],
     num_classes: int,

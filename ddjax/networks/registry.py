@@ -32,6 +32,7 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
 NAMES = tuple(_BUILDERS)
 
 
+@checks.plain_numbers
 def by_name(
     name: str,
     image_shape: tuple[int, int, int],
@@ -114,6 +115,7 @@ def _value(text: str) -> int | str | tuple[int, ...]:
     return numbers if "x" in text else numbers[0]
 
 
+@checks.plain_numbers
 def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]:
     """The name and settings of the network that fits images of this shape.
 
@@ -147,6 +149,7 @@ def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]
     return "convnet", {"depth": small.bit_length() - 3}
 
 
+@checks.plain_numbers
 def default_network(
     image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto"
 ) -> Network:
