@@ -271,6 +271,21 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
     return {"kind": recipe.kind, **own}
 
 
+def check_storable(recipe: Recipe, input_shape: tuple[int, ...], *, where: object) -> None:
+    """Refuse a recipe that an artifact could not hold, before a distillation and not after.
+
+    Args:
+        recipe: the recipe; a user's own kind, which artifacts do not know, is not checked.
+        input_shape: the shape of φ's inputs.
+        where: the name of the recipe's owner, for messages.
+
+    Raises:
+        ValueError: see `from_dict`.
+    """
+    if recipe.kind in KINDS:
+        from_dict(as_dict(recipe), input_shape, where=where)
+
+
 def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where: object) -> Recipe:
     """The recipe of a record that may be of any origin.
 

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ddjax import checks, forms, parallel, recovery
+from ddjax import checks, forms, parallel, recipes, recovery
 from ddjax.checkpoint import PreemptionGuard, Saver, Store
 from ddjax.data import Dataset, to_device
 from ddjax.defaults import default_form
@@ -337,6 +337,7 @@ def distill(
         max_rollbacks if on_nonfinite == "rollback" else 0,
         reporting if parallel.is_lead() else Reporting(reporting.every),
     )
+    recipes.check_storable(method.recipe, data.input_shape, where=method.name)
     with _claimed(workdir) as store:
         done = loop.carry_out(store, workdir, init_key)
     facts = {"dataset": data.name, "class_names": list(data.class_names), "method": method.name}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import flax.linen as nn
@@ -195,10 +194,62 @@ def test_roles_that_fit_no_weight_are_refused(roles, message):
         plain({"w": jnp.ones((4, 4))}, roles)
 
 
-def digest(tree: Any) -> str:
-    found = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.asarray(leaf)
-        found.update(jax.tree_util.keystr(path).encode() + str((array.shape, array.dtype)).encode())
-        found.update(array.tobytes())
-    return found.hexdigest()[:16]
+def by_rank(network: Any, scheme: str, key: jax.Array) -> Any:
+    """p(θ0) as ddjax 0.1 drew it, a second formulation: every weight of two or more axes is a kernel."""
+    own_key, draw_key = jax.random.split(key)
+    own, tree = jax.tree_util.tree_flatten_with_path(network.init(own_key))
+    shapes = {jax.tree_util.keystr(p): x.shape for p, x in own}
+
+    def draw(index: int, path: Any, leaf: jax.Array) -> jax.Array:
+        one = jax.random.fold_in(draw_key, index)
+        beside = shapes.get(jax.tree_util.keystr((*path[:-1], jax.tree_util.DictKey("kernel"))))
+        shape = leaf.shape if leaf.ndim >= 2 else beside
+        if leaf.ndim < 2 and path[-1].key != "bias":
+            return leaf
+        if shape is None or (leaf.ndim < 2 and scheme != "pytorch"):
+            return jnp.zeros_like(leaf)
+        fan_in, fan_out = (int(np.prod(shape[:-2])) * size for size in shape[-2:])
+        if scheme == "pytorch":
+            bound = float(np.sqrt(3 * (1 / (3 * fan_in))))
+            return jax.random.uniform(one, leaf.shape, leaf.dtype, -bound, bound)
+        return float(np.sqrt(2 / (fan_in + fan_out))) * jax.random.normal(one, leaf.shape, leaf.dtype)
+
+    return jax.tree.unflatten(tree, [draw(i, path, leaf) for i, (path, leaf) in enumerate(own)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["xavier_normal", "pytorch"])
+@pytest.mark.parametrize(
+    ("name", "shape", "settings"),
+    [
+        ("lenet", (28, 28, 1), {}),
+        ("convnet", (8, 8, 3), {"width": 8, "depth": 2}),
+        ("convnet", (8, 8, 3), {"width": 8, "depth": 1, "norm": "layer"}),
+        ("mlp", (4, 4, 1), {}),
+    ],
+)
+def test_the_networks_of_ddjax_start_bit_for_bit_as_before(name, shape, settings, scheme):
+    network = networks.by_name(name, shape, 10, **settings)
+    ours = inits.random(network, scheme=scheme).sample(jax.random.key(7))
+    jax.tree.map(np.testing.assert_array_equal, ours, by_rank(network, scheme, jax.random.key(7)))
+
+
+BUILT_IN = {name: (227, 227, 3) if name == "alexnet" else (32, 32, 3) for name in networks.NAMES} | {
+    "lenet": (28, 28, 1)
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_no_weight_of_our_networks_is_unknown(name):
+    network = networks.by_name(name, BUILT_IN[name], 10)
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    known = dict(network.roles)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+        role, last = known[leaf_name(path)], path[-1].key
+        # What the rule by rank said, too: kernels are the weights of two or more axes, HWIO or IO.
+        assert isinstance(role, Kernel) == (leaf.ndim >= 2) == (last == "kernel")
+        assert (role == "bias") == (last == "bias")
+        if isinstance(role, Kernel):
+            assert role._replace(field=None) == Kernel()
+            assert role.field == leaf.ndim - 2
