@@ -16,6 +16,7 @@ import optax
 
 from ddjax.engine import EngineState
 from ddjax.types import PyTree
+from ddjax.updates import taken
 
 STEPS = 50
 """The number of outer steps between two kept states. The two newest states are kept. A rollback takes the
@@ -58,7 +59,7 @@ def scalable(optimizer: optax.GradientTransformation) -> optax.GradientTransform
         updates: PyTree, state: optax.OptState, params: PyTree | None = None, **extra: Any
     ) -> tuple[PyTree, Scaled]:
         assert isinstance(state, Scaled)
-        moved, inner = whole.update(updates, state.inner, params, **extra)
+        moved, inner = whole.update(updates, state.inner, params, **taken(whole, extra))
         scaled = jax.tree.map(lambda u: (u * state.scale).astype(u.dtype), moved)
         return scaled, Scaled(state.scale, inner)
 

@@ -2,14 +2,15 @@
 
 Optax's optimisers differ in what an update asks for. Most take gradients and parameters. Some take the
 value of the loss too (`reduce_on_plateau`, `polyak_sgd`, `momo`), or the loss as a function (`lbfgs`, line
-searches, `sam`), and some hold a PRNG key (`add_noise`). `Loss` has what they ask for, and states hold keys
+searches), and some hold a PRNG key (`add_noise`). `Loss` has what they ask for, and states hold keys
 as plain numbers, which checkpoints can keep.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -53,8 +54,7 @@ class Loss(NamedTuple):
         return {
             "value": self.value,
             "grad": self.grad,
-            "value_fn": lambda params, **_: value_fn(params),
-            "grad_fn": lambda params, *_: value_and_grad(params)[1],
+            "value_fn": value_fn,
         }
 
 
@@ -96,11 +96,29 @@ def update(
         The updates, to be added to the parameters, and the next state.
     """
     with _promoting():
-        templates = jax.eval_shape(optimizer.init, params)
-        whole = jax.tree.map(_keyed, state, templates)
-        extra = {} if loss is None else loss.arguments()
+        whole = jax.tree.map(_keyed, state, _kinds(optimizer, params))
+        extra = {} if loss is None else taken(optimizer, loss.arguments())
         moves, after = optax.with_extra_args_support(optimizer).update(grads, whole, params, **extra)
         return moves, jax.tree.map(_plain, after)
+
+
+def taken(optimizer: optax.GradientTransformation, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Those keyword arguments of an update that an optimiser takes.
+
+    Args:
+        optimizer: the optimiser.
+        extra: the keyword arguments, by name.
+
+    Returns:
+        The arguments that the signature of the update names, or all where it takes any.
+    """
+    if not isinstance(optimizer, optax.GradientTransformationExtraArgs):
+        return {}
+    parameters = inspect.signature(optimizer.update).parameters.values()
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return dict(extra)
+    names = {one.name for one in parameters}
+    return {name: value for name, value in extra.items() if name in names}
 
 
 def check(optimizer: optax.GradientTransformation, params: PyTree) -> None:
@@ -131,7 +149,7 @@ def check(optimizer: optax.GradientTransformation, params: PyTree) -> None:
     except Exception as error:  # whatever an optimiser raises
         raise ValueError(
             "optimizer: expected one that moves φ by the gradient and the value of the loss; its update "
-            f"failed: {error}. Give another, e.g. optax.adam(0.05)."
+            f"failed: {_first_line(error)}. Give another, e.g. optax.adam(0.05)."
         ) from error
     for what, found, wanted in (("updates", moves, params), ("state", after, before)):
         if _signature(found) != _signature(wanted):
@@ -139,6 +157,10 @@ def check(optimizer: optax.GradientTransformation, params: PyTree) -> None:
                 f"optimizer: expected {what} of the same shapes and dtypes from step to step; got "
                 f"{_signature(found)} for {_signature(wanted)}. Give another, e.g. optax.adam(0.05)."
             )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
 
 
 def _signature(tree: PyTree) -> list[str]:
@@ -159,12 +181,24 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
 
 
+def _kinds(optimizer: optax.GradientTransformation, params: PyTree) -> PyTree:
+    """The kind of PRNG of each leaf of the optimiser's state that is a key; the empty text for the others."""
+    found = []
+
+    def look(params: PyTree) -> None:
+        state = optimizer.init(params)
+        found.append(jax.tree.map(lambda leaf: jax.random.key_impl(leaf) if _is_key(leaf) else "", state))
+
+    jax.eval_shape(look, params)
+    return found[0]
+
+
 def _plain(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
-def _keyed(leaf: Any, template: Any) -> Any:
-    return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(template)) if _is_key(template) else leaf
+def _keyed(leaf: Any, kind: Any) -> Any:
+    return jax.random.wrap_key_data(leaf, impl=kind) if kind else leaf
 
 
-__all__ = ["Loss", "check", "init", "update"]
+__all__ = ["Loss", "check", "init", "taken", "update"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import types
 import typing
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from absl import flags
 
 from ddjax import checks
+from ddjax.files import path_at_home
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -182,13 +182,11 @@ def at_home(what: str, text: str) -> str:
     Raises:
         ValueError: there is no home directory, or no such user.
     """
-    parts = [os.path.expanduser(part) for part in text.split(",")]
-    for part in parts:
-        if part.startswith("~") and not os.path.lexists(part):
-            raise ValueError(
-                f"{what}: expected a home directory for {part.split('/')[0]!r}; there is none. Give the "
-                "whole path, or ./~ for a file of this name."
-            )
+    try:
+        # Not through `Path` where nothing is to be done: it would rewrite "./x" and names of data sets.
+        parts = [str(path_at_home(part)) if part.startswith("~") else part for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
     return ",".join(parts)
 
 

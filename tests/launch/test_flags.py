@@ -104,7 +104,9 @@ def test_what_reads_like_a_path_is_a_path_flag(name):
 def test_each_of_several_paths_is_at_home(monkeypatch):
     monkeypatch.setenv("HOME", "/home/of")
     assert at_home("artifact", "~/a.npz,b.npz,~/c.npz") == "/home/of/a.npz,b.npz,/home/of/c.npz"
-    with pytest.raises(ValueError, match="artifact: expected a home directory for '~nobody-of-this-name'"):
+    with pytest.raises(
+        ValueError, match=r"artifact: ~nobody.*: expected a home directory for '~nobody-of-this-name'"
+    ):
         at_home("artifact", "~nobody-of-this-name/a.npz")
 
 
@@ -117,12 +119,12 @@ RATES = [
 
 
 @pytest.mark.parametrize(("name", "flag_name"), RATES)
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-0.01"])
-def test_no_flag_takes_a_number_that_is_none(name, flag_name, value):
-    if value == "-0.01" and flag_name == "label_confidence":
-        return  # the form of φ refuses what is no probability
-    with pytest.raises(ValueError, match=f"{flag_name}.*(expected|greater)"):
-        parsed(name, f"--{flag_name}={value}")
+def test_no_flag_takes_a_number_that_is_none(name, flag_name):
+    # The form of φ refuses what is no probability.
+    negative = () if flag_name == "label_confidence" else ("-0.01",)
+    for value in ("nan", "inf", "-inf", *negative):
+        with pytest.raises(ValueError, match=flag_name):
+            parsed(name, f"--{flag_name}={value}")
 
 
 @pytest.mark.parametrize(
