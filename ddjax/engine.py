@@ -212,7 +212,7 @@ def outer_step(
         Where one of them is not, the state returned is the one that came in.
     """
     num_local = problem.num_inits // jax.lax.axis_size(parallel.AXIS)
-    slot_ids = jax.lax.axis_index(parallel.AXIS) * num_local + jnp.arange(num_local)
+    slot_ids = jax.lax.axis_index(parallel.AXIS) * num_local + jnp.arange(num_local, dtype=jnp.int32)
     sample_key, loss_key, advance_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
     batch = problem.method.sample(data, sample_key)
     loss_keys = slot_keys(loss_key, slot_ids)

@@ -114,7 +114,7 @@ def _accuracy(predict: Callable[[jax.Array], jax.Array], data: Chunks) -> jax.Ar
 
     def correct(piece: tuple[jax.Array, jax.Array]) -> jax.Array:
         raw, labels = piece
-        return jnp.sum(jnp.argmax(predict(data.encoding.encode(raw)), -1) == labels)
+        return jnp.sum(jnp.argmax(predict(data.encoding.encode(raw)), -1).astype(labels.dtype) == labels)
 
     total = jnp.sum(jax.lax.map(correct, (data.raw, data.labels)))
     return 100.0 * total.astype(float) / data.size.astype(float)

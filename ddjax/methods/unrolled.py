@@ -182,7 +182,7 @@ def unrolled(
 
     def score(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
         logits = network.apply(params, batch.inputs)
-        correct = jnp.argmax(logits, -1) == batch.labels
+        correct = jnp.argmax(logits, -1).astype(batch.labels.dtype) == batch.labels
         return objective(logits, batch.labels).mean(), 100.0 * jnp.mean(correct)
 
     def sample(data: RealData, key: jax.Array) -> Batch | WithPool:

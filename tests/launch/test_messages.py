@@ -11,7 +11,7 @@ import pytest
 
 from ddjax.launch import process
 from ddjax.launch.flags import usage
-from experiments import random_init
+from experiments import baselines, random_init
 
 EXIT_OF_INPUT = 2
 
@@ -25,7 +25,7 @@ def written(encoding: str, text: str) -> bytes:
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "latin-1", "utf-8"])
 def test_help_and_tables_can_be_written_in_every_encoding(encoding):
-    text = usage(random_init.LAUNCHER.docstring or "", random_init.Config)
+    text = usage(baselines.LAUNCHER.docstring or "", baselines.Config)
     assert "θ" in text
     assert len(written(encoding, text).splitlines()) == len(text.splitlines())
 
