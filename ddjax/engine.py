@@ -341,7 +341,9 @@ def compile_dispatch(
         The function of `build_dispatch`, compiled for arguments of these shapes, and the cost.
     """
     started = time.monotonic()
-    lowered = build_dispatch(problem, mesh).lower(state, data, key, np.int32(0))
+    # A loop of outer steps exists as a compiled program alone, also where a caller has switched jit off.
+    with jax.disable_jit(False):
+        lowered = build_dispatch(problem, mesh).lower(state, data, key, np.int32(0))
     dispatch = lowered.compile(compiler_options(mesh.devices.flat[0].platform))
     seconds = time.monotonic() - started
     memory = dispatch.memory_analysis()

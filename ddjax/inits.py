@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ddjax import checks
+from ddjax import checks, transfers
 from ddjax.leaves import name as leaf_name
 from ddjax.networks import roles
 from ddjax.pool import SPLITS, Pool
@@ -106,6 +106,7 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
 
 
 @checks.plain_numbers
+@transfers.own
 def fixed(
     network: Network, key: jax.Array, *, scheme: str = "xavier_normal", gain: float = 1.0
 ) -> InitDistribution:
@@ -131,6 +132,7 @@ def fixed(
 
 
 @checks.plain_numbers
+@transfers.own
 def pretrained(pool: Pool, *, split: str = "train", member: int | None = None) -> InitDistribution:
     """Weights that were trained before: members of a pool, drawn anew from every key, or one fixed member.
 

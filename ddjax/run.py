@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ddjax import checks, forms, parallel, recipes, recovery
+from ddjax import checks, forms, parallel, recipes, recovery, transfers
 from ddjax.checkpoint import PreemptionGuard, Saver, Store
 from ddjax.data import Dataset, to_device
 from ddjax.defaults import default_form
@@ -241,6 +241,7 @@ class _Pace:
 
 
 @checks.plain_numbers
+@transfers.own
 def distill(
     data: Dataset,
     method: Method,

@@ -391,7 +391,8 @@ class Distilled:
     @property
     def schedule(self) -> Schedule:
         """The gradient steps that `params` stand for."""
-        return self.form.unfold(self.params)
+        with jax.transfer_guard("allow"):  # parameters may lie on the host, and who asks wants them unfolded
+            return self.form.unfold(self.params)
 
     def __copy__(self) -> Distilled:
         # Forms are functions, which a copy can share; a pickle cannot hold them (`ddjax.forms.schedule`).

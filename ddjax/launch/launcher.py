@@ -115,9 +115,25 @@ class Launcher(Generic[ConfigT]):
             DivergedError: see `ddjax.distill`.
             PreemptedError: see `ddjax.distill`.
         """
+        return self.run(self.settings(given, workdir, data_dir=data_dir))
+
+    def settings(self, given: Mapping[str, Any], workdir: Path, *, data_dir: str | None = None) -> ConfigT:
+        """The settings of the command with the given flags, for `carry_out`, or to check the flags early.
+
+        Args:
+            given: the values, by the names of the flags.
+            workdir: the directory of the run.
+            data_dir: the directory of TFDS data; None for the directory that the environment names.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ValueError: there are no such flags, or a value is out of range.
+        """
         places = {"workdir": workdir} | ({} if data_dir is None else {"data_dir": data_dir})
         arguments = command_line({**given, **places})
-        return self.run(parse(self.config_class, [self.name, *arguments], absl_flags.FlagValues()))
+        return parse(self.config_class, [self.name, *arguments], absl_flags.FlagValues())
 
     def main(self) -> NoReturn:
         """Parse the command line, run the experiment, and end the process with the documented exit code."""

@@ -215,11 +215,17 @@ def regenerate(experiment: str, config: Settings, table: Table, *, title: str, r
 
     Raises:
         ValueError: the settings do not fit each other, the data or the directories; or there is no such row.
+        OSError: the directory of the table cannot be written; nothing has run.
         FileNotFoundError: the data are missing.
         DivergedError: see `ddjax.distill`.
         PreemptedError: the process was asked to stop; the same command continues.
     """
     table, records = only(table, config.rows), {}
+    for one in table.runs:  # a flag that the last run refuses would be seen after hours
+        find(one.launcher).settings(one.flags, root / one.name, data_dir=config.data_dir)
+    if not config.dry_run:
+        files.make_directory(config.output)
+        files.check_room(config.output, 2**20)
     for index, one in enumerate(table.runs, start=1):
         print(f"\n[{index} of {len(table.runs)}] {shlex.join(_line(one, root))}", flush=True)
         if not config.dry_run:

@@ -13,7 +13,7 @@ from problems import write_npz
 
 import ddjax
 from ddjax import figures, forms, inits, methods, networks, report
-from ddjax.launch import distillation, results
+from ddjax.launch import distillation, regenerate, results, tables
 from experiments import distribution_matching, random_init
 
 
@@ -124,3 +124,22 @@ def test_a_picture_that_fails_does_not_take_the_result_with_it(dataset, tmp_path
     assert plan["init_of_weights"]["own"] == []
     assert "fc1.kernel" in plan["init_of_weights"]["drawn"]
     assert "initial weights: drawn: " in found.out
+
+
+def table_of(**flags):
+    runs = tuple(tables.Run(name, "random_init", given, True) for name, given in flags.items())
+    return tables.Table(runs, ())
+
+
+def test_a_table_reads_the_flags_of_all_runs_and_its_directory_before_the_first(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(regenerate, "carry_out", lambda one, *_, **__: started.append(one.name))
+    config = regenerate.Settings(output=str(tmp_path / "out"))
+    bad = table_of(first={"seed": 1}, last={"inner_lr": -1.0})
+    with pytest.raises(ValueError, match="inner_lr: expected a number > 0"):
+        regenerate.regenerate("paper", config, bad, title="t", root=tmp_path)
+    (tmp_path / "file").touch()
+    config = regenerate.Settings(output=str(tmp_path / "file"))
+    with pytest.raises(ValueError, match="expected a directory"):
+        regenerate.regenerate("paper", config, table_of(first={"seed": 1}), title="t", root=tmp_path)
+    assert started == []
