@@ -99,11 +99,14 @@ class Surviving(io.TextIOBase):
             return
         try:
             action()
-        except OSError:
+        except (OSError, ValueError):  # a closed file raises a ValueError
             self._is_open = False
             # What the stream still holds would fail again when the process ends.
             with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
     def isatty(self) -> bool:
         """Whether the stream is a terminal."""

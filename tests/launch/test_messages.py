@@ -92,3 +92,11 @@ def test_a_finished_command_exits_with_0_whatever_the_terminal(encoding, monkeyp
         random_init.LAUNCHER.main()
     assert end.value.code == 0
     assert b"--inner_steps" in raw.getvalue()
+
+
+def test_a_stream_that_is_closed_drops_messages():
+    closed = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    stream = process.Surviving(closed)
+    assert stream.buffer is closed.buffer
+    closed.close()
+    print("a message", file=stream, flush=True)
