@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import checks, encodings, forms, npz, recipes, transfers
+from ddjax import checks, encodings, forms, npz, recipes
 from ddjax.encodings import Channels, Tokens
 from ddjax.files import StrPath
 from ddjax.recipes import Replay, Train
@@ -56,7 +56,7 @@ def _version(distilled: Distilled, schedule: Schedule) -> int:
     return 2 if isinstance(distilled.recipe, Train) and distilled.recipe.augmentation else 1
 
 
-@transfers.own
+@checks.entry
 def save(path: StrPath, distilled: Distilled) -> Path:
     """Write φ as an `.npz` that loads with `numpy.load(path, allow_pickle=False)`.
 
@@ -84,7 +84,7 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     return npz.write(path, _members(distilled))
 
 
-@transfers.own
+@checks.entry
 def check(distilled: Distilled) -> None:
     """Refuse what `save` would refuse to write; nothing is written.
 
@@ -127,7 +127,7 @@ def _members(distilled: Distilled) -> dict[str, np.ndarray]:
     return members
 
 
-@transfers.own
+@checks.entry
 def load(path: StrPath, *, limit: int = npz.LIMIT) -> Distilled:
     """Read a file that `save` wrote; the file may be of any origin, because nothing in it is executed.
 

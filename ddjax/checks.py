@@ -24,21 +24,26 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def plain_numbers(function: Callable[P, R]) -> Callable[P, R]:
-    """A function that takes the numbers of NumPy and JAX wherever the given one takes those of Python.
+def entry(function: Callable[P, R]) -> Callable[P, R]:
+    """A function by which programs of others enter the library, whatever numbers and rules they use.
+
+    Scalars of NumPy and arrays without axes, such as `jnp.float32(0.1)`, become Python's numbers first; PRNG
+    keys and values that are being traced stay as they are. Inside, copies between host and device are
+    allowed, whatever `jax.transfer_guard` the caller has set: a guard finds copies that nobody asked for, and
+    who calls a function that reads real data or returns numbers asks for these.
 
     Args:
         function: the function.
 
     Returns:
-        The same function, which turns scalars of NumPy and arrays without axes, such as `jnp.float32(0.1)`,
-        into Python's numbers first. PRNG keys and values that are being traced stay as they are.
+        The same function under these terms.
     """
 
     @functools.wraps(function)
     def called(*arguments: P.args, **settings: P.kwargs) -> R:
         plain: Any = {name: _plain(value) for name, value in settings.items()}
-        return function(*map(_plain, arguments), **plain)  # type: ignore[call-arg]
+        with jax.transfer_guard("allow"):
+            return function(*map(_plain, arguments), **plain)  # type: ignore[call-arg]
 
     return called
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import checks, transfers
+from ddjax import checks
 from ddjax.chunks import map_in_chunks
 from ddjax.data import Split
 from ddjax.inits import draw
@@ -304,7 +304,7 @@ def _check_draws(inits: InitDistribution, key: jax.Array) -> None:
     checks.prng_key("key", key)
 
 
-@transfers.own
+@checks.entry
 def train(distilled: Distilled, network: Network, inits: InitDistribution, *, key: jax.Array) -> Params:
     """Train one network on φ.
 
@@ -332,8 +332,7 @@ def train(distilled: Distilled, network: Network, inits: InitDistribution, *, ke
     return run(distilled.schedule, key)
 
 
-@checks.plain_numbers
-@transfers.own
+@checks.entry
 def evaluate(
     distilled: Distilled,
     network: Network,

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ddjax import checks, transfers
+from ddjax import checks
 from ddjax.leaves import name as leaf_name
 from ddjax.networks import roles
 from ddjax.pool import SPLITS, Pool
@@ -41,7 +41,7 @@ _Draw = Callable[[jax.Array, tuple[int, ...], _Layout, Any], jax.Array]
 """A function that draws a weight: `(key, shape, the layer's kernel, dtype) -> weights`."""
 
 
-@checks.plain_numbers
+@checks.entry
 def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0) -> InitDistribution:
     """Initial weights drawn anew from every key.
 
@@ -105,8 +105,7 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
     return InitDistribution(sample, name, treatment=lambda: _treatment(network, scheme))
 
 
-@checks.plain_numbers
-@transfers.own
+@checks.entry
 def fixed(
     network: Network, key: jax.Array, *, scheme: str = "xavier_normal", gain: float = 1.0
 ) -> InitDistribution:
@@ -131,8 +130,7 @@ def fixed(
     return InitDistribution(lambda key: params, name, fixed=True, treatment=distribution.treatment)
 
 
-@checks.plain_numbers
-@transfers.own
+@checks.entry
 def pretrained(pool: Pool, *, split: str = "train", member: int | None = None) -> InitDistribution:
     """Weights that were trained before: members of a pool, drawn anew from every key, or one fixed member.
 

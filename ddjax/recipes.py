@@ -229,7 +229,7 @@ _LEGACY: Mapping[str, Any] = {
 """The settings that files of versions 1 and 2 state for both of their kinds, used by the kind or not."""
 
 
-@checks.plain_numbers
+@checks.entry
 def recipe(kind: str = "schedule", **settings: Any) -> Recipe:
     """A recipe by the name of its kind, e.g. `ddjax.Recipe("train", epochs=300)`.
 

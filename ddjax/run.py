@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ddjax import checks, forms, parallel, recipes, recovery, transfers
+from ddjax import checks, forms, parallel, recipes, recovery
 from ddjax.checkpoint import PreemptionGuard, Saver, Store
 from ddjax.data import Dataset, to_device
 from ddjax.defaults import default_form
@@ -240,8 +240,7 @@ class _Pace:
         self.steps = max(1, min(DISPATCH_CAPACITY, int(rate * DISPATCH_SECONDS)))
 
 
-@checks.plain_numbers
-@transfers.own
+@checks.entry
 def distill(
     data: Dataset,
     method: Method,

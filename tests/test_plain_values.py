@@ -85,9 +85,7 @@ def test_other_arrays_are_no_shapes(shape):
 
 def test_keys_and_arrays_stay_as_they_are():
     seen = []
-    checks.plain_numbers(lambda *values: seen.extend(values))(
-        jax.random.key(0), np.ones(1), jnp.float32(2), "x"
-    )
+    checks.entry(lambda *values: seen.extend(values))(jax.random.key(0), np.ones(1), jnp.float32(2), "x")
     assert jnp.issubdtype(seen[0].dtype, jax.dtypes.prng_key)
     assert seen[1].shape == (1,)
     assert (type(seen[2]), seen[2], seen[3]) == (float, 2.0, "x")

@@ -64,7 +64,9 @@ MOVING |= {
 
 REFUSED = {
     "lookahead": lambda: optax.lookahead(optax.sgd(LR), 5, 0.5),
-    "differentially private": lambda: contrib.dpsgd(LR, 1.0, 0.1, 0),
+    "differentially private": lambda: optax.chain(
+        contrib.differentially_private_aggregate(1.0, 0.1, key=0), optax.sgd(LR)
+    ),
     "opaque sam": lambda: contrib.sam(optax.sgd(LR), optax.sgd(LR), opaque_mode=True),
     "sophia": lambda: contrib.sophia(LR),
     "lbfgs of one group": lambda: optax.partition(

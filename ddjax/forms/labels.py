@@ -48,7 +48,7 @@ def onto_simplex(labels: jax.Array) -> jax.Array:
     return jnp.where(is_empty, 1 / labels.shape[-1], clipped / jnp.where(is_empty, 1, total))
 
 
-@checks.plain_numbers
+@checks.entry
 def labels(
     inputs: np.ndarray,
     num_classes: int,

@@ -47,7 +47,7 @@ def inverse_softplus(value: float | np.ndarray) -> np.ndarray:
     return value + np.log(-np.expm1(-value))
 
 
-@checks.plain_numbers
+@checks.entry
 def pixels(
     input_shape: tuple[int, ...],
     num_classes: int,

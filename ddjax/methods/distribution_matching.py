@@ -89,7 +89,7 @@ class _DistributionMatching(Matching):
         return distances.sum(), MatchingInfo(distances)
 
 
-@checks.plain_numbers
+@checks.entry
 def distribution_matching(
     network: Network,
     inits: InitDistribution,

@@ -366,7 +366,7 @@ class _GradientMatching(Matching):
         return jax.lax.cond(is_used_up, lambda: self.draw_network(key, pool), train)
 
 
-@checks.plain_numbers
+@checks.entry
 def gradient_matching(
     network: Network,
     inits: InitDistribution,

@@ -53,7 +53,7 @@ def moments(network: Network, params: Params, inputs: jax.Array) -> jax.Array:
     return jnp.concatenate([features, features**2], -1)
 
 
-@checks.plain_numbers
+@checks.entry
 def moment_matching(
     network: Network,
     inits: InitDistribution,

@@ -62,7 +62,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-@checks.plain_numbers
+@checks.entry
 def relabelled(attacked: int, target: int) -> Objective:
     """The cross-entropy of a data-poisoning attack: to be wrong about one class and right about the rest.
 
@@ -113,7 +113,7 @@ def _real_minibatch(data: RealData, key: jax.Array, *, size: int, augmentation: 
     return batch._replace(inputs=augmentation.apply(augmentation.sample(draw_key, size), batch.inputs))
 
 
-@checks.plain_numbers
+@checks.entry
 def unrolled(
     network: Network,
     inits: InitDistribution,

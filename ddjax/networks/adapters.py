@@ -21,7 +21,7 @@ from ddjax.types import Network, Params, Role
 _PURE = "A network must be a pure function of its weights and inputs"
 
 
-@checks.plain_numbers
+@checks.entry
 def from_functions(
     init: Callable[[jax.Array], Params],
     apply: Callable[[Params, jax.Array], jax.Array],
@@ -66,7 +66,7 @@ def from_functions(
     return dataclasses.replace(network, roles=tuple(known.items()))
 
 
-@checks.plain_numbers
+@checks.entry
 def from_kernel(
     kernel: Callable[[jax.Array, jax.Array], jax.Array],
     input_shape: tuple[int, ...],
@@ -109,7 +109,7 @@ def from_kernel(
     return Network(lambda key: (), apply, None, name, shape, num_classes, lambda _, x, y: kernel(x, y))
 
 
-@checks.plain_numbers
+@checks.entry
 def from_linen(
     module: nn.Module,
     input_shape: tuple[int, ...],
@@ -186,7 +186,7 @@ def _swap_convolutions(op: Callable[..., jax.Array]) -> Callable[..., Any]:
     return swap
 
 
-@checks.plain_numbers
+@checks.entry
 def from_nnx(
     module: nnx.Module | Callable[[nnx.Rngs], nnx.Module],
     input_shape: tuple[int, ...],

@@ -53,7 +53,7 @@ class AlexCifarNet(nn.Module):
         return self.fc3(self.embed(x))
 
 
-@checks.plain_numbers
+@checks.entry
 def alexcifar(image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto") -> Network:
     """AlexCifarNet: 1,756,426 parameters at 32×32×3 with ten classes.
 

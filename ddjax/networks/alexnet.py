@@ -100,7 +100,7 @@ def average_to_grid(x: jax.Array, side: int) -> jax.Array:
     return x
 
 
-@checks.plain_numbers
+@checks.entry
 def alexnet(
     image_shape: tuple[int, int, int], num_classes: int, *, width: int = 64, conv_form: str = "auto"
 ) -> Network:

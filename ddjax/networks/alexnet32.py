@@ -68,7 +68,7 @@ class AlexNet32(nn.Module):
         return self.classifier(self.embed(x))
 
 
-@checks.plain_numbers
+@checks.entry
 def alexnet32(
     image_shape: tuple[int, int, int], num_classes: int, *, norm: str = "none", conv_form: str = "auto"
 ) -> Network:

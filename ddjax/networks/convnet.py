@@ -82,7 +82,7 @@ class ConvNet(nn.Module):
         return self.classifier(self.embed(x))
 
 
-@checks.plain_numbers
+@checks.entry
 def convnet(
     image_shape: tuple[int, int, int],
     num_classes: int,

@@ -55,7 +55,7 @@ class LeNet(nn.Module):
         return self.fc3(self.embed(x))
 
 
-@checks.plain_numbers
+@checks.entry
 def lenet(image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto") -> Network:
     """LeNet: 61,706 parameters at 28×28×1 with ten classes.
 

@@ -49,7 +49,7 @@ class MLP(nn.Module):
         return self.classifier(self.embed(x))
 
 
-@checks.plain_numbers
+@checks.entry
 def mlp(
     image_shape: tuple[int, int, int], num_classes: int, *, widths: Sequence[int] = (128, 128)
 ) -> Network:

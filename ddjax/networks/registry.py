@@ -32,7 +32,7 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
 NAMES = tuple(_BUILDERS)
 
 
-@checks.plain_numbers
+@checks.entry
 def by_name(
     name: str,
     image_shape: tuple[int, int, int],
@@ -115,7 +115,7 @@ def _value(text: str) -> int | str | tuple[int, ...]:
     return numbers if "x" in text else numbers[0]
 
 
-@checks.plain_numbers
+@checks.entry
 def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]:
     """The name and settings of the network that fits images of this shape.
 
@@ -149,7 +149,7 @@ def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]
     return "convnet", {"depth": small.bit_length() - 3}
 
 
-@checks.plain_numbers
+@checks.entry
 def default_network(
     image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto"
 ) -> Network:

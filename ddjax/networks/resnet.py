@@ -124,7 +124,7 @@ def _conv(
     )
 
 
-@checks.plain_numbers
+@checks.entry
 def resnet18(
     image_shape: tuple[int, int, int],
     num_classes: int,

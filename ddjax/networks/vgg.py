@@ -74,7 +74,7 @@ class VGG11(nn.Module):
         return self.classifier(self.embed(x))
 
 
-@checks.plain_numbers
+@checks.entry
 def vgg11(
     image_shape: tuple[int, int, int],
     num_classes: int,
