@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from ddjax.types import InitDistribution, Network, RealData, Schedule
 
@@ -51,7 +52,7 @@ def entry(function: Callable[P, R]) -> Callable[P, R]:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
-    is_array = isinstance(value, (np.ndarray, jax.Array)) and not isinstance(value, jax.core.Tracer)
+    is_array = isinstance(value, (np.ndarray, jax.Array)) and not isinstance(value, Tracer)
     if not is_array or value.shape != () or jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
         return value
     return value.item()

@@ -165,7 +165,8 @@ def _draw_grid(
         rotation = 90 if turned else 0
         axes.text(middle, top + y - 4, words, ha="center", va="bottom", rotation=rotation, **style)
     if title:
-        axes.text(left, 0.9 * font, title, va="top", weight="bold", **(style | {"fontsize": 1.25 * points}))
+        style |= {"fontsize": 1.25 * points, "weight": "bold"}
+        axes.text(left, 0.9 * font, title, va="top", **style)
     _save(path, figure)
 
 

@@ -180,7 +180,9 @@ def draw(pool: Params, key: jax.Array) -> Params:
 
 def _roles(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Role]:
     """The roles of the weights: those that the network states, the others by name."""
-    return roles.by_name(shapes) | {name: role for name, role in network.roles if name in shapes}
+    known = roles.by_name(shapes)
+    known.update((name, role) for name, role in network.roles if name in shapes)
+    return known
 
 
 def _kernel_of(name: str, known: Mapping[str, Role], shapes: Mapping[str, tuple[int, ...]]) -> _Layout | None:

@@ -178,7 +178,7 @@ def _promoting() -> Iterator[None]:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _kinds(optimizer: optax.GradientTransformation, params: PyTree) -> PyTree:

@@ -94,7 +94,7 @@ def _of_linen_layer(layer: nn.Module) -> Role | None:
     return "own" if isinstance(layer, (nn.ConvLocal, nn.Einsum)) else None
 
 
-def of_nnx(module: nnx.Module) -> dict[str, Role]:
+def of_nnx(module: nnx.Module) -> Mapping[str, Role]:
     """The roles of the kernels of an NNX module's layers, from the layers themselves.
 
     Args:

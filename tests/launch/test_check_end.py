@@ -46,7 +46,7 @@ def test_trainings_that_no_artifact_holds_are_refused_at_the_start(dataset, sett
 
 def test_whatever_saving_refuses_is_refused_at_the_start(dataset, monkeypatch):
     launch = matching(dataset)
-    recipe = dataclasses.replace(launch.parts.method.recipe, momentum=-1.0)
+    recipe = ddjax.Recipe("train", momentum=-1.0)
     parts = dataclasses.replace(launch.parts, method=dataclasses.replace(launch.parts.method, recipe=recipe))
     with pytest.raises(ValueError, match=r"the recipe's momentum: expected a finite number >= 0; got -1.0"):
         distillation.check_end(dataclasses.replace(launch, parts=parts))
