@@ -94,7 +94,7 @@ def _of_linen_layer(layer: nn.Module) -> Role | None:
     return "own" if isinstance(layer, (nn.ConvLocal, nn.Einsum)) else None
 
 
-def of_nnx(module: nnx.Module) -> Mapping[str, Role]:
+def of_nnx(module: nnx.Module) -> dict[str, Role]:
     """The roles of the kernels of an NNX module's layers, from the layers themselves.
 
     Args:
@@ -104,8 +104,12 @@ def of_nnx(module: nnx.Module) -> Mapping[str, Role]:
         The roles, by the names of the weights; layers that are not Flax's own are left out.
     """
     layers: Iterator[tuple[tuple[Any, ...], Any]] = nnx.iter_graph(module)
-    roles = ((path, _of_nnx_layer(layer)) for path, layer in layers)
-    return {".".join(map(str, (*path, "kernel"))): role for path, role in roles if role is not None}
+    found: dict[str, Role] = {}
+    for path, layer in layers:
+        role = _of_nnx_layer(layer)
+        if role is not None:
+            found[".".join(map(str, (*path, "kernel")))] = role
+    return found
 
 
 def _of_nnx_layer(layer: Any) -> Role | None:
