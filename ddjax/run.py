@@ -282,7 +282,8 @@ def distill(
             default that of the method (`Method.outer`).
         clip_norm: the bound on the global norm of the gradient; by default that of the method, or no bound
             where an optimiser is given.
-        slots_per_chunk: the number of the M draws that are vmapped at once.
+        slots_per_chunk: the number of the M draws that are vmapped at once; where a device has no multiple of
+            so many draws, their greatest common divisor.
         devices: the devices that divide the M draws among them, of which M must be a multiple; by default as
             many as divide M evenly, but all devices where there are several processes.
         validation: the choice of the best φ. Without a validation, or where every score was NaN, the last φ

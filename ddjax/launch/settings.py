@@ -174,6 +174,8 @@ class Common(Where, DataChoice):
         chunk = self.slots_per_chunk or 1
         if (used := math.gcd(chunk, self.num_inits)) != chunk:
             found["slots_per_chunk"] = f"{used} at once, the largest divisor of --num_inits={self.num_inits}"
+        if self.network == "mlp":
+            found["conv_form"] = "an mlp has no convolutions"
         if self.on_nonfinite == "stop":
             found["max_rollbacks"] = "only --on_nonfinite=rollback rolls back"
         return found

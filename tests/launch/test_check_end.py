@@ -14,7 +14,7 @@ from problems import write_npz
 import ddjax
 from ddjax import figures, forms, inits, methods, networks, report
 from ddjax.launch import distillation, regenerate, results, tables
-from experiments import distribution_matching, random_init
+from experiments import baselines, distribution_matching, random_init
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,16 @@ def test_few_images_matter_to_the_baselines_alone(dataset):
     prepared(random_init.LAUNCHER, baselines=False, **settings)
     with pytest.raises(ValueError, match="images"):
         prepared(random_init.LAUNCHER, baselines=False, initial_images="real", **settings)
+
+
+def test_class_means_need_few_images(dataset, monkeypatch):
+    started = []
+    monkeypatch.setattr(baselines, "once", lambda *_, **__: started.append(1))
+    few = {"dataset": dataset, "network": "mlp", "inner_steps": 60}
+    with pytest.raises(ValueError, match="images"):
+        baselines.run(baselines.Config(**few))
+    baselines.run(baselines.Config(**few, baselines="class mean; all data"))
+    assert started == [1]
 
 
 TEX = ("cost $\\frac$", "a^{$", "$x$")

@@ -152,6 +152,8 @@ SILENT = [
     ("random_init", ["--slots_per_chunk=8"], {"slots_per_chunk"}),
     ("random_init", ["--slots_per_chunk=8", "--num_inits=12"], {"slots_per_chunk"}),
     ("random_init", ["--slots_per_chunk=4", "--num_inits=8"], set()),
+    ("random_init", ["--network=mlp", "--conv_form=im2col"], {"conv_form"}),
+    ("random_init", ["--network=lenet", "--conv_form=im2col"], set()),
     ("random_init", ["--max_rollbacks=5"], {"max_rollbacks"}),
     ("random_init", ["--max_rollbacks=5", "--on_nonfinite=rollback"], set()),
     ("random_init", ["--original", "--outer_lr_of_lrs=0.5"], {"outer_lr_of_lrs"}),
