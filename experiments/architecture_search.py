@@ -60,7 +60,7 @@ class Config(cross_architecture.Config):
         help="unseen initial weights behind each score on an artifact",
     )
     whole_epochs: int = flag(6, "passes over the whole training split", low=1)
-    whole_lr: float = flag(0.01, "learning rate of that training", above=0)
+    whole_lr: float = flag(0.01, "learning rate of that training", positive=True)
     num_whole_nets: int = flag(1, "initial weights behind each score of it", low=1)
     workdir: str | None = flag_like(
         cross_architecture.Config,

@@ -73,7 +73,7 @@ class Config(Where, DataChoice):
     augment: str | None = flag(None, f"augmentation while distilling; {AUGMENTATIONS}")
     feature_epochs: int = flag(10, "passes over a task's images that train herding's network", low=1)
     train_epochs: int = flag(300, "epochs that a network trains on the memory", low=1, high=MOST_EPOCHS)
-    train_lr: float = flag(0.01, "learning rate of that training", above=0)
+    train_lr: float = flag(0.01, "learning rate of that training", positive=True)
     eval_augment: str | None = flag(None, f"augmentation of each image there; {AUGMENTATIONS}")
     num_eval_inits: int = flag(5, "initial weights behind each score", low=1)
 

@@ -64,11 +64,11 @@ class Config(Where, DataChoice):
     feature_network: str | None = flag(None, "the network of features and gradients; by default --network")
     feature_width: int | None = flag(None, "channels of its layers; by default the network's own", low=1)
     feature_epochs: int = flag(10, "passes over all images that train it", low=1)
-    feature_lr: float = flag(0.05, "learning rate of that training at the start", above=0)
+    feature_lr: float = flag(0.05, "learning rate of that training at the start", positive=True)
     train_epochs: int = flag(
         300, "epochs that a network trains on the selected images", low=1, high=MOST_EPOCHS
     )
-    train_lr: float = flag(0.01, "learning rate of that training", above=0)
+    train_lr: float = flag(0.01, "learning rate of that training", positive=True)
     eval_augment: str | None = flag(
         None, f"augmentation of each image that a network trains on; {AUGMENTATIONS}"
     )

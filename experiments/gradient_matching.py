@@ -42,7 +42,7 @@ class Config(Matching):
     net_epochs: int | None = flag(
         None, "epochs of training on the distilled images between two of them; by default 1, 50 or 10", low=1
     )
-    net_lr: float = flag(0.01, "learning rate of that training", above=0)
+    net_lr: float = flag(0.01, "learning rate of that training", positive=True)
     net_batch_size: int = flag(256, "distilled images in one of its steps", low=1)
 
     def idle(self) -> dict[str, str]:

@@ -25,7 +25,7 @@ def flag(
     help: str,
     *,
     low: float | None = None,
-    above: float | None = None,
+    positive: bool = False,
     high: float | None = None,
     choices: Sequence[str] | None = None,
     path: bool = False,
@@ -38,7 +38,7 @@ def flag(
         default: the value of the setting where the flag is not given.
         help: one line for `--help`.
         low: the least value of a number.
-        above: the number that every value must be greater than.
+        positive: whether every number must be greater than zero.
         high: the greatest value of a number.
         choices: the only values of a string.
         path: whether the value is a path, several paths with commas between them, or a name in the place of a
@@ -54,7 +54,7 @@ def flag(
     metadata = {
         "help": help,
         "low": low,
-        "above": above,
+        "positive": positive,
         "high": high,
         "choices": choices,
         "path": path,
@@ -158,10 +158,8 @@ def _read(field: dataclasses.Field[Any], value: Any) -> Any:
     metadata = field.metadata
     if isinstance(value, float):
         checks.at_least(field.name, value, -sys.float_info.max, integer=False, remedy="Give a finite number.")
-    if value is not None and metadata["above"] is not None and not value > metadata["above"]:
-        raise ValueError(
-            f"{field.name}: expected a number > {metadata['above']:g}; got {value}. Give a greater one."
-        )
+    if value is not None and metadata["positive"]:
+        checks.positive(field.name, value)
     if value is not None and metadata["high"] is not None and not value <= metadata["high"]:
         raise ValueError(
             f"{field.name}: expected at most {metadata['high']:,}; got {value:,}. Give a smaller number."

@@ -83,7 +83,7 @@ class NetworkChoice:
         None, "of a convnet, vgg11 or resnet18; by default the network's own", choices=norms.NORMS
     )
     init: str = flag("xavier_normal", f"what initial weights are drawn from: {', '.join(SCHEMES)}")
-    init_gain: float = flag(1.0, "factor on the initial weights", above=0, same_step=True)
+    init_gain: float = flag(1.0, "factor on the initial weights", positive=True, same_step=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Common(Where, DataChoice):
     batch_size: int = flag(1024, "N, real images in a minibatch", low=1)
     clip_norm: float | None = flag(None, "bound on the gradient's norm; 0 for none", low=0, same_step=True)
     outer_lr: float | None = flag(
-        None, "learning rate of the distilled images at the start, above zero", above=0, same_step=True
+        None, "learning rate of the distilled images at the start, above zero", positive=True, same_step=True
     )
     num_eval_inits: int = flag(20, "unseen initial weights behind the final score", low=1, same_step=True)
     num_val_inits: int = flag(4, "initial weights behind each validation", low=1, same_step=True)
@@ -192,7 +192,7 @@ class Unrolled(Common):
     label_confidence: float | None = flag(
         None, "learn the labels too; the probability of its own class that an image's label starts with"
     )
-    inner_lr: float = flag(0.02, "the learned learning rates' start", above=0, same_step=True)
+    inner_lr: float = flag(0.02, "the learned learning rates' start", positive=True, same_step=True)
     outer_lr_of_lrs: float = flag(
         LR_OF_LRS,
         "learning rate of the learned learning rates; not used by --original",
@@ -250,7 +250,7 @@ class Matching(Common):
         high=MOST_EPOCHS,
         same_step=True,
     )
-    train_lr: float = flag(0.01, "learning rate of that training", above=0, same_step=True)
+    train_lr: float = flag(0.01, "learning rate of that training", positive=True, same_step=True)
     eval_augment: str | None = flag(
         None, f"augmentation of each image in that training; {AUGMENTATIONS}", same_step=True
     )

@@ -146,7 +146,7 @@ def test_a_table_reads_the_flags_of_all_runs_and_its_directory_before_the_first(
     monkeypatch.setattr(regenerate, "carry_out", lambda one, *_, **__: started.append(one.name))
     config = regenerate.Settings(output=str(tmp_path / "out"))
     bad = table_of(first={"seed": 1}, last={"inner_lr": -1.0})
-    with pytest.raises(ValueError, match="inner_lr: expected a number > 0"):
+    with pytest.raises(ValueError, match="inner_lr: expected a finite number > 0"):
         regenerate.regenerate("paper", config, bad, title="t", root=tmp_path)
     (tmp_path / "file").touch()
     config = regenerate.Settings(output=str(tmp_path / "file"))

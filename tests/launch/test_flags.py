@@ -130,7 +130,7 @@ def test_no_flag_takes_a_number_that_is_none(name, flag_name):
 @pytest.mark.parametrize(
     ("name", "argument", "message"),
     [
-        ("distribution_matching", "--train_lr=0", "train_lr: expected a number > 0; got 0"),
+        ("distribution_matching", "--train_lr=0", "train_lr: expected a finite number > 0; got 0"),
         (
             "gradient_matching",
             "--train_epochs=2000000",
@@ -139,8 +139,8 @@ def test_no_flag_takes_a_number_that_is_none(name, flag_name):
         ("coreset", "--train_epochs=2000000", "train_epochs: expected at most 1,000,000"),
         ("continual", "--train_epochs=2000000", "train_epochs: expected at most 1,000,000"),
         ("cross_architecture", "--train_epochs=2000000", "train_epochs: expected at most 1,000,000"),
-        ("architecture_search", "--whole_lr=0", "whole_lr: expected a number > 0"),
-        ("pretrain", "--lr=0", "lr: expected a number > 0"),
+        ("architecture_search", "--whole_lr=0", "whole_lr: expected a finite number > 0"),
+        ("pretrain", "--lr=0", "lr: expected a finite number > 0"),
     ],
 )
 def test_a_training_that_could_not_be_recorded_is_refused(name, argument, message):
