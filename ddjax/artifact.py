@@ -60,6 +60,7 @@ def _version(distilled: Distilled, schedule: Schedule) -> int:
     return 2 if isinstance(distilled.recipe, Train) and distilled.recipe.augmentation else 1
 
 
+@checks.entry
 def save(path: StrPath, distilled: Distilled) -> Path:
     """Write φ as an `.npz` that loads with `numpy.load(path, allow_pickle=False)`.
 
@@ -87,8 +88,26 @@ def save(path: StrPath, distilled: Distilled) -> Path:
             something that `load` would refuse; nothing was written.
         OSError: the file could not be written; what was there is untouched.
     """
-    checks.kind("distilled", distilled, Distilled, remedy="Give the `distilled` of a run.")
     checks.path("path", path, remedy="Give the file to write, e.g. distilled.npz.")
+    return npz.write(path, _members(distilled))
+
+
+@checks.entry
+def check(distilled: Distilled) -> None:
+    """Refuse what `save` would refuse to write; nothing is written.
+
+    Args:
+        distilled: the distilled data φ, or data of the same shapes before the distillation.
+
+    Raises:
+        ValueError: see `save`.
+    """
+    _members(distilled)
+
+
+def _members(distilled: Distilled) -> dict[str, np.ndarray]:
+    """The members of the file of φ, all checked."""
+    checks.kind("distilled", distilled, Distilled, remedy="Give the `distilled` of a run.")
     checks.facts("metadata", distilled.metadata)
     schedule = distilled.schedule
     version = _version(distilled, schedule)
@@ -113,9 +132,10 @@ def save(path: StrPath, distilled: Distilled) -> Path:
         npz.check_finite("artifact", name, array, remedy=_REMEDY)
     members["metadata"] = np.array(json.dumps(metadata, sort_keys=True))
     _parsed("artifact", members)  # what could not be loaded is not saved
-    return npz.write(path, members)
+    return members
 
 
+@checks.entry
 def load(path: StrPath, *, limit: int = npz.LIMIT) -> Distilled:
     """Read a file that `save` wrote; the file may be of any origin, because nothing in it is executed.
 

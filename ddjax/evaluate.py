@@ -114,7 +114,7 @@ def _accuracy(predict: Callable[[jax.Array], jax.Array], data: Chunks) -> jax.Ar
 
     def correct(piece: tuple[jax.Array, jax.Array]) -> jax.Array:
         raw, labels = piece
-        return jnp.sum(jnp.argmax(predict(data.encoding.encode(raw)), -1) == labels)
+        return jnp.sum(jnp.argmax(predict(data.encoding.encode(raw)), -1).astype(labels.dtype) == labels)
 
     total = jnp.sum(jax.lax.map(correct, (data.raw, data.labels)))
     return 100.0 * total.astype(float) / data.size.astype(float)
@@ -304,6 +304,7 @@ def _check_draws(inits: InitDistribution, key: jax.Array) -> None:
     checks.prng_key("key", key)
 
 
+@checks.entry
 def train(distilled: Distilled, network: Network, inits: InitDistribution, *, key: jax.Array) -> Params:
     """Train one network on φ.
 
@@ -331,6 +332,7 @@ def train(distilled: Distilled, network: Network, inits: InitDistribution, *, ke
     return run(distilled.schedule, key)
 
 
+@checks.entry
 def evaluate(
     distilled: Distilled,
     network: Network,

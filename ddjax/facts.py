@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import numpy as np
 
+from ddjax import checks
 from ddjax.types import Form, InitDistribution, Made, Method, Network
 
 P = ParamSpec("P")
@@ -41,7 +42,7 @@ class Facts(dict[str, Any]):
 
 
 def noted(build: Callable[P, BuiltT]) -> Callable[P, BuiltT]:
-    """Let what a function builds carry the name of the function and the arguments.
+    """Let what a function builds carry the name of the function and the arguments; see `checks.entry` too.
 
     Args:
         build: the function that builds a network, a p(θ0), a form or a method.
@@ -64,7 +65,7 @@ def noted(build: Callable[P, BuiltT]) -> Callable[P, BuiltT]:
         bound.apply_defaults()
         return dataclasses.replace(part, made=Made(build.__name__, dict(bound.arguments), defaults))
 
-    return built
+    return checks.entry(built)
 
 
 def plain(value: Any) -> Any:

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ddjax import checks, optimizers
+from ddjax import checks, optimizers, updates
 from ddjax.types import Schedule
 from ddjax.unroll import unroll
 
@@ -282,8 +282,8 @@ def distil(
 
     def step(carry: tuple, _: None) -> tuple[tuple, None]:
         values, state = carry
-        updates, state = optimizer.update(jax.grad(outer_loss)(values), state)
-        return (optax.apply_updates(values, updates), state), None
+        moves, state = updates.update(optimizer, jax.grad(outer_loss)(values), state, values)
+        return (optax.apply_updates(values, moves), state), None
 
     def from_start(key: jax.Array) -> tuple:
         input_key, target_key = jax.random.split(key)
@@ -291,7 +291,7 @@ def distil(
             jax.random.normal(input_key, (num_points, len(optimum)), optimum.dtype),
             jax.random.normal(target_key, (num_points,), optimum.dtype),
         )
-        (values, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=num_outer_steps)
+        (values, _), _ = jax.lax.scan(step, (start, updates.init(optimizer, start)), length=num_outer_steps)
         return values, outer_loss(values)
 
     @jax.jit

@@ -229,6 +229,7 @@ _LEGACY: Mapping[str, Any] = {
 """The settings that files of ddjax 0.1 state for both of their kinds, used by the kind or not."""
 
 
+@checks.entry
 def recipe(kind: str = "schedule", **settings: Any) -> Recipe:
     """A recipe by the name of its kind, e.g. `ddjax.Recipe("train", epochs=300)`.
 
@@ -264,6 +265,21 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
     checks.choice("recipe: kind", recipe.kind, KINDS)
     assert dataclasses.is_dataclass(recipe)
     return {"kind": recipe.kind, **dataclasses.asdict(recipe)}
+
+
+def check_storable(recipe: Recipe, input_shape: tuple[int, ...], *, where: object) -> None:
+    """Refuse a recipe that an artifact could not hold, before a distillation and not after.
+
+    Args:
+        recipe: the recipe; a user's own kind, which artifacts do not know, is not checked.
+        input_shape: the shape of φ's inputs.
+        where: the name of the recipe's owner, for messages.
+
+    Raises:
+        ValueError: see `from_dict`.
+    """
+    if recipe.kind in KINDS:
+        from_dict(as_dict(recipe), input_shape, where=where)
 
 
 def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where: object) -> Recipe:

@@ -218,9 +218,23 @@ def tensorboard_writer(directory: StrPath) -> Any:
     Raises:
         ImportError: neither package is installed.
     """
+    return _summary_writer()(os.fspath(directory))
+
+
+def check_tensorboard() -> None:
+    """Refuse TensorBoard events where nothing can write them.
+
+    Raises:
+        ImportError: neither tensorboardX nor PyTorch with tensorboard is installed.
+    """
+    _summary_writer()
+
+
+def _summary_writer() -> Any:
+    """The class `SummaryWriter` of the first installed package that has one."""
     for module in ("tensorboardX", "torch.utils.tensorboard"):
         try:
-            return importlib.import_module(module).SummaryWriter(os.fspath(directory))
+            return importlib.import_module(module).SummaryWriter
         except ImportError:
             continue
     raise ImportError(
@@ -418,6 +432,7 @@ __all__ = [
     "MetricsWriter",
     "Progress",
     "Record",
+    "check_tensorboard",
     "format_duration",
     "format_mean_std",
     "hardware",

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ddjax import checks, forms, identity, parallel, program, recovery
+from ddjax import checks, forms, identity, parallel, program, recipes, recovery
 from ddjax.checkpoint import PreemptionGuard, Saver, Store
 from ddjax.data import Dataset, provenance, to_device
 from ddjax.defaults import default_form
@@ -244,6 +244,7 @@ class _Pace:
         self.steps = max(1, min(DISPATCH_CAPACITY, int(rate * DISPATCH_SECONDS)))
 
 
+@checks.entry
 def distill(
     data: Dataset,
     method: Method,
@@ -291,7 +292,8 @@ def distill(
             default that of the method (`Method.outer`).
         clip_norm: the bound on the global norm of the gradient; by default that of the method, or no bound
             where an optimiser is given.
-        slots_per_chunk: the number of the M draws that are vmapped at once.
+        slots_per_chunk: the number of the M draws that are vmapped at once; where a device has no multiple of
+            so many draws, their greatest common divisor.
         devices: the devices that divide the M draws among them, of which M must be a multiple; by default as
             many as divide M evenly, but all devices where there are several processes.
         validation: the choice of the best φ. Without a validation, or where every score was NaN, the last φ
@@ -366,6 +368,7 @@ def distill(
         reporting if parallel.is_lead() else Reporting(reporting.every),
         known,
     )
+    recipes.check_storable(method.recipe, data.input_shape, where=method.name)
     with _claimed(workdir) as store:
         done = loop.carry_out(store, workdir, init_key)
     facts = {**provenance.facts(data), "method": method.name, **method.facts}

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ddjax import updates
 from ddjax.augment import Augmentation
 from ddjax.chunks import MeanLoss
 from ddjax.types import Network, Params, PyTree, RealData, Schedule
@@ -173,8 +174,8 @@ def fit(
             inputs = augmentation.apply(augmentation.sample(key, size), inputs)
         grads, aux = jax.grad(loss, has_aux=True)(params, Minibatch(inputs, labels, weights))
         record = watch.see(record, rows, aux)
-        updates, state = optimizer.update(grads, state, params)
-        return (optax.apply_updates(params, updates), state, record), None
+        moves, state = updates.update(optimizer, grads, state, params)
+        return (optax.apply_updates(params, moves), state, record), None
 
     def epoch(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
         keys = None
@@ -185,7 +186,7 @@ def fit(
         return jax.lax.scan(step, carry, (order, weights, keys))
 
     weights = _weights(examples, steps, size)
-    start = (params, optimizer.init(params), watch.init)
+    start = (params, updates.init(optimizer, params), watch.init)
     (params, _, record), _ = jax.lax.scan(epoch, start, jax.random.split(key, epochs))
     return params, record
 

@@ -15,9 +15,10 @@ Axis letters, used in every docstring of the package:
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -164,6 +165,29 @@ class Schedule(NamedTuple):
     lrs: jax.Array | None
 
 
+class Kernel(NamedTuple):
+    """The role of a weight by which a layer multiplies inputs, and the meaning of the axes of this weight.
+
+    The axes come in the order copies, receptive field, inputs, outputs, e.g. `[3, 3, in, out]` of a
+    convolution or `[in, heads, d]` of an attention's queries. Copies are layers stacked in one array.
+
+    Attributes:
+        inputs: the number of axes that the layer sums over.
+        outputs: the number of axes of the layer's outputs.
+        field: the number of axes of the receptive field; None where all axes before the inputs are of it.
+        swapped: whether the outputs come before the inputs, as in some transposed convolutions.
+    """
+
+    inputs: int = 1
+    outputs: int = 1
+    field: int | None = None
+    swapped: bool = False
+
+
+Role = Kernel | Literal["bias", "own"]
+"""What p(θ0) may do with a weight: draw a kernel, set a layer's `bias`, or keep the network's `own` value."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Made:
     """The origin of a part: the function that built the part, and what the function was given.
@@ -179,6 +203,13 @@ class Made:
     by: str
     arguments: Mapping[str, Any]
     defaults: Mapping[str, Any]
+
+
+FROM_ELSEWHERE = ("name", "image_shape", "input_shape", "num_classes", "conv_form")
+"""The arguments of a network that are no settings of its own.
+
+The first four follow from the data, and the last does not change what the network is.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,8 +228,8 @@ class Network:
             is defined by its kernel (`ddjax.networks.from_kernel`); None for others.
         made: the origin of the network, by which a run is known; None for one of a user's own, which is
             known by its name and by the program that it makes.
-        settings: the arguments, besides input shape and number of classes, with which
-            `ddjax.networks.by_name` builds the network of this name again; empty for a network of the user's.
+        roles: the roles of the weights by their names, such as `"conv1.kernel"`; the role of a weight that is
+            not listed follows from its name (`ddjax.networks.roles.by_name`).
     """
 
     init: Callable[[jax.Array], Params]
@@ -209,7 +240,20 @@ class Network:
     num_classes: int
     kernel: Callable[[Params, jax.Array, jax.Array], jax.Array] | None = None
     made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    roles: tuple[tuple[str, Role], ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments with which `ddjax.networks.by_name` builds the network of this name again.
+
+        Those that follow from the data are left out; empty for a network of a user's own.
+        """
+        arguments = {} if self.made is None else self.made.arguments
+        return {
+            name: list(value) if isinstance(value, (list, tuple)) else value
+            for name, value in arguments.items()
+            if name not in FROM_ELSEWHERE
+        }
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -260,6 +304,9 @@ class InitDistribution:
         settings: the facts from which `ddjax.recorded_inits.rebuilt` makes the distribution again, such as
             `{"kind": "random", "scheme": "xavier_normal", "gain": 1.0}`; empty for a distribution of the
             user's.
+        treatment: `() -> {"drawn": names, "zero": names, "own": names}`, the weights that the distribution
+            draws itself, sets to zero, and leaves as the network draws them; None where the weights come as a
+            whole, e.g. from a file.
     """
 
     sample: Callable[[jax.Array], Params]
@@ -268,6 +315,9 @@ class InitDistribution:
     pool: Params | None = dataclasses.field(default=None, compare=False, repr=False)
     made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    treatment: Callable[[], Mapping[str, tuple[str, ...]]] | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
     @property
     def size(self) -> int | None:
@@ -391,7 +441,16 @@ class Distilled:
     @property
     def schedule(self) -> Schedule:
         """The gradient steps that `params` stand for."""
-        return self.form.unfold(self.params)
+        with jax.transfer_guard("allow"):  # parameters may lie on the host, and who asks wants them unfolded
+            return self.form.unfold(self.params)
+
+    def __copy__(self) -> Distilled:
+        # Forms are functions, which a copy can share; a pickle cannot hold them (`ddjax.forms.schedule`).
+        return dataclasses.replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Distilled:
+        params, encoding, facts = copy.deepcopy((self.params, self.encoding, self.metadata), memo)
+        return dataclasses.replace(self, params=params, encoding=encoding, metadata=facts)
 
 
 def start_of(network: Network, inits: InitDistribution) -> dict[str, Any]:
@@ -477,6 +536,7 @@ __all__ = [
     "Form",
     "Info",
     "InitDistribution",
+    "Kernel",
     "Made",
     "Method",
     "Network",
@@ -485,6 +545,7 @@ __all__ = [
     "PyTree",
     "RealData",
     "Recipe",
+    "Role",
     "Schedule",
     "as_image_shape",
     "start_of",

@@ -50,9 +50,24 @@ SELECTION = baselines.Selection(num_candidates=50, num_kept=5, num_inits=10)
 class Config(Unrolled):
     """The settings of an adaptation."""
 
-    pool: str = flag("", "pool.npz of the source, from experiments.pretrain", role=FILE)
+    pool: str = flag("", "pool.npz of the source, from experiments.pretrain", path=True, role=FILE)
     fixed: bool = flag(False, "adapt one member, known in advance, instead of any")
     member: int = flag(0, "which training member --fixed takes", low=0)
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found = super().idle()
+        if not self.fixed:
+            found["member"] = "only --fixed adapts one member"
+        if not self.baselines:
+            found |= dict.fromkeys(
+                ("init", "init_gain"), "the pool has the weights, and no baseline draws any"
+            )
+        return found
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:

@@ -60,7 +60,7 @@ class Config(cross_architecture.Config):
         help="unseen initial weights behind each score on an artifact",
     )
     whole_epochs: int = flag(6, "passes over the whole training split", low=1)
-    whole_lr: float = flag(0.01, "learning rate of that training")
+    whole_lr: float = flag(0.01, "learning rate of that training", positive=True)
     num_whole_nets: int = flag(1, "initial weights behind each score of it", low=1)
     workdir: str | None = flag_like(
         cross_architecture.Config,
@@ -134,7 +134,6 @@ def measure(config: Config, matrix: Matrix, workdir: Path) -> dict[str, Any]:
     }
     seconds = {"total": time.monotonic() - began, "whole": sum(one["seconds"] for one in whole.values())}
     result |= {"experiment": "architecture_search", "whole": whole, "proxies": proxies, "seconds": seconds}
-    draw(workdir / "architecture_search.png", result)
     return result
 
 
@@ -215,9 +214,10 @@ def run(config: Config) -> dict[str, Any]:
         experiment="architecture_search",
         what=f"{len(matrix.columns)} networks, {len(matrix.rows)} artifact(s) and all of {matrix.data.name}\n"
         + "\n".join(matrix.notes),
-        written="scores.json, result.json, architecture_search.png",
+        written="scores.json, result.json",
         inputs=inputs_of(config, matrix.data),
         table=table,
+        pictures={"architecture_search.png": draw},
     )
 
 

@@ -57,12 +57,20 @@ class Config(Unrolled):
         default="mnist",
         help="what the pool was trained on: a TFDS name, or the path of an .npz",
     )
-    pool: str = flag("", "pool.npz of well-trained networks, from experiments.pretrain", role=FILE)
+    pool: str = flag("", "pool.npz of well-trained networks, from experiments.pretrain", path=True, role=FILE)
     attacked: int = flag(0, "class that is to be taken for another", low=0)
     target: int = flag(1, "class that it is to be taken for", low=0)
     inner_steps: int = flag_like(Unrolled, "inner_steps", default=1)
     inner_epochs: int = flag_like(Unrolled, "inner_epochs", default=1)
     images_per_class_per_step: int = flag_like(Unrolled, "images_per_class_per_step", default=10)
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        return super().idle() | dict.fromkeys(("init", "init_gain"), "the pool has the weights")
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:

@@ -43,7 +43,7 @@ class Config(Settings):
 
     images_per_class: int = flag(1, f"images of each class: {', '.join(map(str, SIZES))}", low=1)
     workdir: str | None = flag(
-        None, "directory of the runs; runs/condense-DATASET-IMAGES_PER_CLASS-BUDGET by default"
+        None, "directory of the runs; runs/condense-DATASET-IMAGES_PER_CLASS-BUDGET by default", path=True
     )
 
 

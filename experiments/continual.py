@@ -38,6 +38,7 @@ from ddjax.launch.choices import load_data
 from ddjax.launch.flags import flag, flag_like, listed, shared
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
 from ddjax.networks.ops import CONV_FORMS
+from ddjax.recipes import MOST_EPOCHS
 from experiments import coreset, distribution_matching, gradient_matching
 
 SELECTIONS = ("random", "herding", "k_center", "forgetting")
@@ -71,10 +72,24 @@ class Config(Where, DataChoice):
     batch_size: int = flag(64, "N, real images of each class in an outer step", low=1)
     augment: str | None = flag(None, f"augmentation while distilling; {AUGMENTATIONS}")
     feature_epochs: int = flag(10, "passes over a task's images that train herding's network", low=1)
-    train_epochs: int = flag(300, "epochs that a network trains on the memory", low=1)
-    train_lr: float = flag(0.01, "learning rate of that training")
+    train_epochs: int = flag(300, "epochs that a network trains on the memory", low=1, high=MOST_EPOCHS)
+    train_lr: float = flag(0.01, "learning rate of that training", positive=True)
     eval_augment: str | None = flag(None, f"augmentation of each image there; {AUGMENTATIONS}")
     num_eval_inits: int = flag(5, "initial weights behind each score", low=1)
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found, wanted = super().idle(), listed("memory", self.memory, MEMORIES)
+        if not {*wanted} & {*DISTILLATIONS}:
+            distilling = ("num_outer_steps", "batch_size", "augment")
+            found |= dict.fromkeys(distilling, "no memory is distilled")
+        if not {*wanted} - {*DISTILLATIONS} - {"random", "class_mean", "k_means"}:
+            found["feature_epochs"] = "no memory looks at a trained network"
+        return found
 
 
 def memories(config: Config) -> tuple[str, ...]:
@@ -246,9 +261,7 @@ def measure(config: Config, stream: Stream, wanted: Sequence[str], workdir: Path
         },
     }
     seconds = {"total": time.monotonic() - began}
-    result = results.record("continual", stream.data.name, found, seconds=seconds, seed=config.seed)
-    draw(workdir / "continual.png", result)
-    return result
+    return results.record("continual", stream.data.name, found, seconds=seconds, seed=config.seed)
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -316,9 +329,10 @@ def run(config: Config) -> dict[str, Any]:
         experiment="continual",
         what=f"{stream.data.name} in {config.num_tasks} tasks, {config.images_per_class} image(s) of each "
         "class in memory",
-        written="scores.json, result.json, continual.png, an .npz for each memory and task",
+        written="scores.json, result.json, an .npz for each memory and task",
         inputs=inputs_of(config, stream.data),
         table=table,
+        pictures={"continual.png": draw},
     )
 
 

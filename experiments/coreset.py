@@ -42,6 +42,7 @@ from ddjax.launch.choices import (
 from ddjax.launch.flags import flag, flag_like, listed
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
 from ddjax.networks.ops import CONV_FORMS
+from ddjax.recipes import MOST_EPOCHS
 from ddjax.types import Distilled, InitDistribution, Network, Recipe, start_of
 
 UNWEIGHTED = "craig, equal weights"
@@ -63,15 +64,34 @@ class Config(Where, DataChoice):
     feature_network: str | None = flag(None, "the network of features and gradients; by default --network")
     feature_width: int | None = flag(None, "channels of its layers; by default the network's own", low=1)
     feature_epochs: int = flag(10, "passes over all images that train it", low=1)
-    feature_lr: float = flag(0.05, "learning rate of that training at the start")
-    train_epochs: int = flag(300, "epochs that a network trains on the selected images", low=1)
-    train_lr: float = flag(0.01, "learning rate of that training")
+    feature_lr: float = flag(0.05, "learning rate of that training at the start", positive=True)
+    train_epochs: int = flag(
+        300, "epochs that a network trains on the selected images", low=1, high=MOST_EPOCHS
+    )
+    train_lr: float = flag(0.01, "learning rate of that training", positive=True)
     eval_augment: str | None = flag(
         None, f"augmentation of each image that a network trains on; {AUGMENTATIONS}"
     )
     num_eval_inits: int = flag(
         20, "initial weights behind each score; each has random images of its own", low=1
     )
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found, wanted = super().idle(), listed("select", self.select, SELECTIONS)
+        by_training = {*wanted} - {"random", "class_mean", "k_means"}
+        if self.features == "pixels":
+            by_training -= {*BY_FEATURES}
+        if not {*wanted} & {*BY_FEATURES}:
+            found["features"] = f"none of {', '.join(BY_FEATURES)} is among --select"
+        if not by_training:
+            learned = ("feature_network", "feature_width", "feature_epochs", "feature_lr")
+            found |= dict.fromkeys(learned, "nothing in --select looks at a trained network")
+        return found
 
 
 class Task(NamedTuple):

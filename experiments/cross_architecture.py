@@ -38,7 +38,7 @@ from ddjax.launch import Keys, Launcher, Scores, artifacts, check_workdir, input
 from ddjax.launch.choices import runs_at_once, strategy
 from ddjax.launch.flags import flag, flag_like, listed
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
-from ddjax.recipes import Train
+from ddjax.recipes import MOST_EPOCHS, Train
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
 
 OTHERWISE = "pytorch"
@@ -49,7 +49,7 @@ OTHERWISE = "pytorch"
 class Config:
     """The settings of a matrix."""
 
-    artifact: str = flag("", "the distilled.npz files, with commas between them: the rows")
+    artifact: str = flag("", "the distilled.npz files, with commas between them: the rows", path=True)
     networks: str = flag(
         "convnet,lenet,mlp,resnet18",
         "the columns, each with its settings, e.g. convnet:depth=2:width=64; an artifact's own network needs "
@@ -63,6 +63,7 @@ class Config:
         None,
         "epochs where networks are trained; by default the artifact's, or 300 of --protocol=train",
         low=1,
+        high=MOST_EPOCHS,
     )
     eval_augment: str | None = flag(
         None, f"augmentation there; {AUGMENTATIONS}; empty for none; by default the artifact's, or none"
@@ -71,7 +72,7 @@ class Config:
         None,
         f"what initial weights are drawn from, {', '.join(inits.SCHEMES)}; by default as when distilling",
     )
-    dataset: str | None = flag(None, "what to test on; by default the artifacts' own")
+    dataset: str | None = flag(None, "what to test on; by default the artifacts' own", path=True)
     data_dir: str | None = flag_like(Where, "data_dir")
     resize: int | None = flag_like(
         DataChoice, "resize", help="height and width that all images are brought to; by default as distilled"

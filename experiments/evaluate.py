@@ -27,8 +27,8 @@ from ddjax.types import Distilled, Network
 class Config(DataChoice):
     """The settings of an evaluation."""
 
-    artifact: str = flag("", "the distilled.npz to evaluate")
-    dataset: str | None = flag(None, "what to test on; by default the artifact's own")
+    artifact: str = flag("", "the distilled.npz to evaluate", path=True)
+    dataset: str | None = flag(None, "what to test on; by default the artifact's own", path=True)
     data_dir: str | None = flag_like(Where, "data_dir")
     init: str | None = flag_like(
         DataChoice,
@@ -41,10 +41,18 @@ class Config(DataChoice):
     )
     num_eval_inits: int = flag(20, "unseen initial weights behind the score", low=1)
     seed: int = flag_like(Where, "seed", help="of the initial weights")
-    pool: str | None = flag(None, "start from the held-out members of this pool.npz, each once")
+    pool: str | None = flag(None, "start from the held-out members of this pool.npz, each once", path=True)
     fixed: bool = flag(False, "evaluate at the one θ0 of a fixed_init run with this seed and init")
     baselines: bool = flag(True, "measure the baselines too")
-    output: str | None = flag(None, "write the result to this JSON file too")
+    output: str | None = flag(None, "write the result to this JSON file too", path=True)
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        return dict.fromkeys(("init", "init_gain"), "--pool has the weights") if self.pool else {}
 
 
 OTHERWISE = "xavier_normal"

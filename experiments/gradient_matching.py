@@ -42,8 +42,20 @@ class Config(Matching):
     net_epochs: int | None = flag(
         None, "epochs of training on the distilled images between two of them; by default 1, 50 or 10", low=1
     )
-    net_lr: float = flag(0.01, "learning rate of that training")
+    net_lr: float = flag(0.01, "learning rate of that training", positive=True)
     net_batch_size: int = flag(256, "distilled images in one of its steps", low=1)
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found = super().idle()
+        if choose_loops(self).matches == 1:
+            training = ("net_epochs", "net_lr", "net_batch_size")
+            found |= dict.fromkeys(training, "with one match a network is never trained between matches")
+        return found
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:

@@ -145,21 +145,16 @@ def run(config: Config) -> dict[str, Any]:
     workdir = config.directory("linear_bound")
     data = load(config.dataset, data_dir=config.data_dir, seed=config.seed)
     problem = problem_of(config, data)
-
-    def analyse_and_draw() -> dict[str, Any]:
-        result = analyse(config, problem)
-        draw(workdir / "linear_bound.png", result)
-        return result
-
     return once(
         workdir,
         config,
-        analyse_and_draw,
+        lambda: analyse(config, problem),
         experiment="linear_bound",
         what=f"least squares on {Path(config.dataset).stem}, D = {config.num_features}",
-        written="linear_bound.png, result.json",
+        written="result.json",
         inputs=inputs_of(config, data),
         table=table,
+        pictures={"linear_bound.png": draw},
     )
 
 

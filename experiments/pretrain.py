@@ -56,7 +56,9 @@ class Config(Where, DataChoice):
     num_held_out: int = flag(20, "networks kept for evaluation", low=0)
     epochs: int = flag(2, "passes over the training split", low=1)
     batch_size: int = flag(64, "images in one step", low=1)
-    lr: float = flag(1e-3, "Adam's learning rate at the start; it falls to zero along a cosine")
+    lr: float = flag(
+        1e-3, "Adam's learning rate at the start; it falls to zero along a cosine", positive=True
+    )
     nets_per_chunk: int = flag(4, "networks that are trained before the next save", low=1, recorded=False)
 
 

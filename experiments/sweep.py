@@ -231,9 +231,9 @@ def run(config: Config) -> dict[str, Any]:
     if config.dry_run:
         return {}
     result = gathered(config, records)
-    draw(workdir / "sweep.png", result)
     report.write_json(workdir / "result.json", result)
-    tell(f"\n{table(result)}\n\nwritten to {workdir}: sweep.png, result.json")
+    pictures = results.drawn(workdir, {"sweep.png": lambda path: draw(path, result)})
+    tell(f"\n{table(result)}\n\nwritten to {workdir}: {', '.join(('result.json', *pictures))}")
     return result
 
 

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from ddjax import artifact, encodings, recipes
-from ddjax.files import write_atomic
+from ddjax.files import path_at_home, write_atomic
 from ddjax.types import Distilled
 
 BAD_INPUT, CANNOT_WRITE = 2, 74
@@ -236,9 +236,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--artifact", required=True, type=Path, help="the distilled.npz")
+    parser.add_argument("--artifact", required=True, type=path_at_home, help="the distilled.npz")
     parser.add_argument("--format", required=True, choices=sorted(FORMATS), help="see above")
-    parser.add_argument("--output", required=True, type=Path, help="the file or folder to make")
+    parser.add_argument("--output", required=True, type=path_at_home, help="the file or folder to make")
     return parser.parse_args(arguments)
 
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ddjax import data, npz
 from ddjax.data import arrays
 from ddjax.data.dataset import stratified_split
+from ddjax.files import path_at_home
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -42,7 +42,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data_dir", help="where TFDS data lie; $TFDS_DATA_DIR by default")
     parser.add_argument("--num_test", required=True, type=int, help="images of the new test split")
     parser.add_argument("--seed", default=0, type=int, help="chooses them")
-    parser.add_argument("--output", required=True, type=Path, help="the .npz to write")
+    parser.add_argument("--output", required=True, type=path_at_home, help="the .npz to write")
     return parser.parse_args(arguments)
 
 

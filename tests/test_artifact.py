@@ -314,9 +314,10 @@ def load_or_refuse(path: Path) -> ddjax.Distilled | None:
     try:
         return artifact.load(path)
     except ValueError as error:
-        assert str(path) in str(error)
-        assert "expected" in str(error)
-        return None
+        told = str(error)
+    assert str(path) in told
+    assert "expected" in told
+    return None
 
 
 def assert_equal(one: ddjax.Distilled, other: ddjax.Distilled) -> None:

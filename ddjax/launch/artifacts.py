@@ -16,8 +16,8 @@ from ddjax.data import Dataset, digest, load, provenance, with_classes
 from ddjax.data.sources import is_path
 from ddjax.launch.choices import STATISTICS, converted_by
 from ddjax.launch.settings import DataChoice
-from ddjax.networks.settings import FROM_ELSEWHERE, plain
-from ddjax.types import Distilled, InitDistribution, Network
+from ddjax.networks.settings import plain
+from ddjax.types import FROM_ELSEWHERE, Distilled, InitDistribution, Network
 
 LARGEST = 65_536
 """The most units of a layer that the metadata of an artifact may ask for."""

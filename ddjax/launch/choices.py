@@ -16,7 +16,7 @@ from ddjax.data.digest import converted
 from ddjax.encodings import Channels
 from ddjax.launch.settings import DataChoice, NetworkChoice
 from ddjax.pool import Pool
-from ddjax.recipes import Train
+from ddjax.recipes import MOST_EPOCHS, Train
 from ddjax.types import Network, Outer
 
 STATISTICS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
@@ -265,8 +265,13 @@ def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_au
         The recipe.
 
     Raises:
-        ValueError: the augmentation is unknown, or the images are too small for it.
+        ValueError: the rate is not above zero, the epochs are none or too many, the augmentation is unknown,
+            or the images are too small for it.
     """
+    checks.positive("train_lr", train_lr)
+    checks.at_least("train_epochs", train_epochs, 1)
+    if train_epochs > MOST_EPOCHS:
+        raise ValueError(f"train_epochs: expected at most {MOST_EPOCHS:,}; got {train_epochs:,}. Give fewer.")
     augmentation(eval_augment, data)
     return Train(lr=train_lr, epochs=train_epochs, augmentation=strategy(eval_augment, data))
 

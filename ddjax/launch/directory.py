@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -270,6 +271,7 @@ def once(
     written: str,
     inputs: Mapping[str, Any] | None = None,
     table: Callable[[dict[str, Any]], str] = results.table,
+    pictures: Mapping[str, Callable[[Path, dict[str, Any]], None]] | None = None,
 ) -> dict[str, Any]:
     """Measure and keep the result in a work directory, or find the result of an earlier start there.
 
@@ -285,6 +287,8 @@ def once(
         written: the names of the files, printed after the measurement.
         inputs: the identity of what the launcher reads (`inputs_of`).
         table: the function that shows a result as text.
+        pictures: the function that draws each picture of the result to a path, by the name of the file. They
+            are drawn once `result.json` is written; one that fails is named in a warning.
 
     Returns:
         The content of `result.json`.
@@ -300,8 +304,15 @@ def once(
     with locked(workdir):
         open_workdir(workdir, config, experiment=experiment, inputs=inputs)
         result = write_result(workdir, config, measure(), experiment=experiment, inputs=inputs)
-    tell(f"\n{table(result)}\n\nwritten to {workdir}: {written}")
+        draws = {name: functools.partial(_draw_of, draw, result) for name, draw in (pictures or {}).items()}
+        drawn = results.drawn(workdir, draws)
+    tell(f"\n{table(result)}\n\nwritten to {workdir}: {', '.join((written, *drawn))}")
     return result
+
+
+def _draw_of(draw: Callable[[Path, dict[str, Any]], None], result: dict[str, Any], path: Path) -> None:
+    """Draw a picture of a result; the path comes last, so that the others can be given before."""
+    draw(path, result)
 
 
 class Scores:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from absl import flags
 
 from ddjax import checks
+from ddjax.files import path_at_home
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -26,7 +28,10 @@ def flag(
     help: str,
     *,
     low: float | None = None,
+    positive: bool = False,
+    high: float | None = None,
     choices: Sequence[str] | None = None,
+    path: bool = False,
     recorded: bool = True,
     same_step: bool = False,
     role: str = MAKES,
@@ -38,7 +43,11 @@ def flag(
         default: the value of the setting where the flag is not given.
         help: one line for `--help`.
         low: the least value of a number.
+        positive: whether every number must be greater than zero.
+        high: the greatest value of a number.
         choices: the only values of a string.
+        path: whether the value is a path, several paths with commas between them, or a name in the place of a
+            path; a `~` at the start of each stands for the home directory.
         recorded: whether the setting is written to `config.json`. A setting that is not recorded may change
             from one start of the run to the next.
         same_step: whether the setting leaves the speed and size of an outer step unchanged. Runs that differ
@@ -62,7 +71,10 @@ def flag(
     metadata = {
         "help": help,
         "low": low,
+        "positive": positive,
+        "high": high,
         "choices": choices,
+        "path": path,
         "recorded": recorded,
         "same_step": same_step,
         "role": role,
@@ -185,8 +197,57 @@ def from_flags(config_class: type[ConfigT], values: flags.FlagValues = flags.FLA
     Returns:
         The settings.
     """
-    names = [field.name for field in dataclasses.fields(config_class)]
-    return config_class(**{name: values[name].value for name in names})
+    fields = dataclasses.fields(config_class)
+    return config_class(**{field.name: _read(field, values[field.name].value) for field in fields})
+
+
+def _read(field: dataclasses.Field[Any], value: Any) -> Any:
+    """The value of a flag as the settings have it: in its range, and with the home directory in full."""
+    metadata = field.metadata
+    if isinstance(value, float):
+        checks.at_least(field.name, value, -sys.float_info.max, integer=False, remedy="Give a finite number.")
+    if value is not None and metadata["positive"]:
+        checks.positive(field.name, value)
+    if value is not None and metadata["high"] is not None and not value <= metadata["high"]:
+        raise ValueError(
+            f"{field.name}: expected at most {metadata['high']:,}; got {value:,}. Give a smaller number."
+        )
+    return at_home(field.name, value) if metadata["path"] and isinstance(value, str) else value
+
+
+def at_home(what: str, text: str) -> str:
+    """Paths with the home directory in the place of a `~`, which a shell leaves as it is in `--flag=~/x`.
+
+    Args:
+        what: the name of the flag, for the message.
+        text: a path, or several with commas between them.
+
+    Returns:
+        The paths, with commas between them.
+
+    Raises:
+        ValueError: there is no home directory, or no such user.
+    """
+    try:
+        # Not through `Path` where nothing is to be done: it would rewrite "./x" and names of data sets.
+        parts = [str(path_at_home(part)) if part.startswith("~") else part for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+    return ",".join(parts)
+
+
+def without_effect(config: Any) -> dict[str, str]:
+    """The settings that differ from their defaults and change nothing under the other settings.
+
+    Args:
+        config: the settings; their method `idle`, where they have one, says which settings change nothing.
+
+    Returns:
+        The reasons, by the names of the flags.
+    """
+    idle: Mapping[str, str] = config.idle() if hasattr(config, "idle") else {}
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    return {name: why for name, why in idle.items() if getattr(config, name) != defaults[name]}
 
 
 def parse(

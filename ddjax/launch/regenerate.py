@@ -25,11 +25,11 @@ BUDGETS = ("small", "full")
 class Settings:
     """The settings that every table has."""
 
-    dataset: str = flag("mnist", "digits, a TFDS name such as mnist, or the path of an .npz")
+    dataset: str = flag("mnist", "digits, a TFDS name such as mnist, or the path of an .npz", path=True)
     budget: str = flag("small", "what two cores can do, or the published one", choices=BUDGETS)
     data_dir: str | None = flag_like(Where, "data_dir")
-    workdir: str | None = flag(None, "directory of the runs; runs/TITLE by default")
-    output: str = flag("experiments/results", "directory of the table")
+    workdir: str | None = flag(None, "directory of the runs; runs/TITLE by default", path=True)
+    output: str = flag("experiments/results", "directory of the table", path=True)
     rows: str | None = flag(None, "only these rows, with semicolons between them; by default all")
     dry_run: bool = flag(False, "print the runs and their flags; run nothing")
 
@@ -215,11 +215,17 @@ def regenerate(experiment: str, config: Settings, table: Table, *, title: str, r
 
     Raises:
         ValueError: the settings do not fit each other, the data or the directories; or there is no such row.
+        OSError: the directory of the table cannot be written; nothing has run.
         FileNotFoundError: the data are missing.
         DivergedError: see `ddjax.distill`.
         PreemptedError: the process was asked to stop; the same command continues.
     """
     table, records = only(table, config.rows), {}
+    for one in table.runs:  # a flag that the last run refuses would be seen after hours
+        find(one.launcher).settings(one.flags, root / one.name, data_dir=config.data_dir)
+    if not config.dry_run:
+        files.make_directory(config.output)
+        files.check_room(config.output, 2**20)
     for index, one in enumerate(table.runs, start=1):
         print(f"\n[{index} of {len(table.runs)}] {shlex.join(_line(one, root))}", flush=True)
         if not config.dry_run:

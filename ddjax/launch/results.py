@@ -9,7 +9,8 @@ import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -214,6 +215,26 @@ def record_of_run(
         seconds=seconds,
         seed=launch.config.seed,
     )
+
+
+def drawn(directory: Path, pictures: Mapping[str, Callable[[Path], None]]) -> tuple[str, ...]:
+    """Draw pictures beside a result that is already written; one that fails is named in a warning on stderr.
+
+    Args:
+        directory: the directory of the result.
+        pictures: the function that draws each picture to a path, by the name of the file.
+
+    Returns:
+        The names of the files that were written.
+    """
+    written = []
+    for name, draw in pictures.items():
+        try:
+            draw(directory / name)
+            written.append(name)
+        except Exception as error:  # whatever Matplotlib, its fonts or the disk raise
+            print(f"warning: {directory / name} could not be drawn: {error!r}", file=sys.stderr, flush=True)
+    return tuple(written)
 
 
 def record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 
@@ -13,22 +14,41 @@ from ddjax.methods.unrolled import HORIZONS
 from ddjax.networks import NAMES, norms
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.optimizers import LR_OF_LRS
+from ddjax.recipes import MOST_EPOCHS
 from ddjax.unroll import OPTIMIZERS, STRATEGIES
 
 AUGMENTATIONS = "a strategy such as pad_crop_flip or color_crop, or dsa for DSA's for these data"
 """The values that a flag for an augmentation may have, for the help texts."""
 
 
+def named_by_tfds(dataset: str | None) -> bool:
+    """Whether a data set is one of TensorFlow Datasets, or may be one.
+
+    Args:
+        dataset: the value of `--dataset`; None where an artifact says which.
+
+    Returns:
+        False for the embedded digits and for paths.
+    """
+    return dataset is None or (dataset != "digits" and Path(dataset).suffix == "" and "/" not in dataset)
+
+
 @dataclasses.dataclass(frozen=True)
 class Where:
     """Which data, which directory and which seed: the flags that nearly all launchers have."""
 
-    dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz", role=DATASET)
+    dataset: str = flag(
+        "digits", "digits, a TFDS name such as mnist, or the path of an .npz", path=True, role=DATASET
+    )
     data_dir: str | None = flag(
-        None, "where TFDS data lie; $TFDS_DATA_DIR by default", same_step=True, role=WATCHES
+        None, "where TFDS data lie; $TFDS_DATA_DIR by default", path=True, same_step=True, role=WATCHES
     )
     workdir: str | None = flag(
-        None, "directory of the run; runs/EXPERIMENT-DATASET by default", recorded=False, same_step=True
+        None,
+        "directory of the run; runs/EXPERIMENT-DATASET by default",
+        path=True,
+        recorded=False,
+        same_step=True,
     )
     seed: int = flag(0, "of everything random", low=0, same_step=True)
 
@@ -43,6 +63,16 @@ class Where:
         """
         return Path(self.workdir or f"runs/{experiment}-{Path(self.dataset).stem}")
 
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        if named_by_tfds(self.dataset):
+            return {}
+        return {"data_dir": f"{self.dataset} is not read from there"}
+
 
 @dataclasses.dataclass(frozen=True)
 class NetworkChoice:
@@ -55,7 +85,7 @@ class NetworkChoice:
         None, "of a convnet, vgg11 or resnet18; by default the network's own", choices=norms.NORMS
     )
     init: str = flag("xavier_normal", f"what initial weights are drawn from: {', '.join(SCHEMES)}")
-    init_gain: float = flag(1.0, "factor on the initial weights", same_step=True)
+    init_gain: float = flag(1.0, "factor on the initial weights", positive=True, same_step=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +123,7 @@ class Common(Where, DataChoice):
     batch_size: int = flag(1024, "N, real images in a minibatch", low=1)
     clip_norm: float | None = flag(None, "bound on the gradient's norm; 0 for none", low=0, same_step=True)
     outer_lr: float | None = flag(
-        None, "learning rate of the distilled images at the start, above zero", same_step=True
+        None, "learning rate of the distilled images at the start, above zero", positive=True, same_step=True
     )
     num_eval_inits: int = flag(
         20, "unseen initial weights behind the final score", low=1, same_step=True, role=JUDGES
@@ -144,6 +174,22 @@ class Common(Where, DataChoice):
         """
         return None
 
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found = super().idle()
+        chunk = self.slots_per_chunk or 1
+        if (used := math.gcd(chunk, self.num_inits)) != chunk:
+            found["slots_per_chunk"] = f"{used} at once, the largest divisor of --num_inits={self.num_inits}"
+        if self.network == "mlp":
+            found["conv_form"] = "an mlp has no convolutions"
+        if self.on_nonfinite == "stop":
+            found["max_rollbacks"] = "only --on_nonfinite=rollback rolls back"
+        return found
+
 
 @dataclasses.dataclass(frozen=True)
 class Unrolled(Common):
@@ -156,7 +202,7 @@ class Unrolled(Common):
     label_confidence: float | None = flag(
         None, "learn the labels too; the probability of its own class that an image's label starts with"
     )
-    inner_lr: float = flag(0.02, "the learned learning rates' start", same_step=True)
+    inner_lr: float = flag(0.02, "the learned learning rates' start", positive=True, same_step=True)
     outer_lr_of_lrs: float = flag(
         LR_OF_LRS,
         "learning rate of the learned learning rates; not used by --original",
@@ -180,6 +226,19 @@ class Unrolled(Common):
         """
         return min(self.inner_steps * self.inner_epochs, self.window or sys.maxsize)
 
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found = super().idle()
+        if self.original:
+            found["outer_lr_of_lrs"] = "--original moves images and learning rates by one optimiser"
+        if self.window is not None and self.window >= self.inner_steps * self.inner_epochs:
+            found["window"] = "all inner steps are differentiated anyway"
+        return found
+
 
 @dataclasses.dataclass(frozen=True)
 class Matching(Common):
@@ -195,9 +254,13 @@ class Matching(Common):
     initial_images: str = flag_like(Unrolled, "initial_images", default="real")
     augment: str | None = flag(None, f"augmentation of real and distilled images alike; {AUGMENTATIONS}")
     train_epochs: int = flag(
-        300, "epochs that a network trains on the distilled images in the end", low=1, same_step=True
+        300,
+        "epochs that a network trains on the distilled images in the end",
+        low=1,
+        high=MOST_EPOCHS,
+        same_step=True,
     )
-    train_lr: float = flag(0.01, "learning rate of that training", same_step=True)
+    train_lr: float = flag(0.01, "learning rate of that training", positive=True, same_step=True)
     eval_augment: str | None = flag(
         None, f"augmentation of each image in that training; {AUGMENTATIONS}", same_step=True
     )

@@ -63,6 +63,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
+@checks.entry
 def relabelled(attacked: int, target: int) -> Objective:
     """The cross-entropy of a data-poisoning attack: to be wrong about one class and right about the rest.
 
@@ -182,7 +183,7 @@ def unrolled(
 
     def score(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
         logits = network.apply(params, batch.inputs)
-        correct = jnp.argmax(logits, -1) == batch.labels
+        correct = jnp.argmax(logits, -1).astype(batch.labels.dtype) == batch.labels
         return objective(logits, batch.labels).mean(), 100.0 * jnp.mean(correct)
 
     def sample(data: RealData, key: jax.Array) -> Batch | WithPool:

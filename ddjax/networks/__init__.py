@@ -19,9 +19,11 @@ from ddjax.networks.registry import (
 )
 from ddjax.networks.resnet import resnet18
 from ddjax.networks.vgg import vgg11
+from ddjax.types import Kernel
 
 __all__ = [
     "NAMES",
+    "Kernel",
     "alexcifar",
     "alexnet",
     "alexnet32",

@@ -11,7 +11,6 @@ from ddjax import checks
 from ddjax.facts import noted
 from ddjax.networks import ops
 from ddjax.networks.adapters import from_linen
-from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 
@@ -56,7 +55,6 @@ class AlexCifarNet(nn.Module):
 
 
 @noted
-@with_settings
 def alexcifar(image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto") -> Network:
     """AlexCifarNet: 1,756,426 parameters at 32×32×3 with ten classes.
 

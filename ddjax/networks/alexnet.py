@@ -13,7 +13,6 @@ from ddjax import checks
 from ddjax.facts import noted
 from ddjax.networks import ops
 from ddjax.networks.adapters import from_linen
-from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 GRID = 6
@@ -103,7 +102,6 @@ def average_to_grid(x: jax.Array, side: int) -> jax.Array:
 
 
 @noted
-@with_settings
 def alexnet(
     image_shape: tuple[int, int, int], num_classes: int, *, width: int = 64, conv_form: str = "auto"
 ) -> Network:

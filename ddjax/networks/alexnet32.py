@@ -11,7 +11,6 @@ from ddjax import checks
 from ddjax.facts import noted
 from ddjax.networks import norms, ops
 from ddjax.networks.adapters import from_linen
-from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 _LAYERS = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
@@ -71,7 +70,6 @@ class AlexNet32(nn.Module):
 
 
 @noted
-@with_settings
 def alexnet32(
     image_shape: tuple[int, int, int], num_classes: int, *, norm: str = "none", conv_form: str = "auto"
 ) -> Network:

@@ -11,7 +11,6 @@ from ddjax import checks
 from ddjax.facts import noted
 from ddjax.networks import norms, ops
 from ddjax.networks.adapters import from_linen
-from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -85,7 +84,6 @@ class ConvNet(nn.Module):
 
 
 @noted
-@with_settings
 def convnet(
     image_shape: tuple[int, int, int],
     num_classes: int,

@@ -11,7 +11,6 @@ from ddjax import checks
 from ddjax.facts import noted
 from ddjax.networks import ops
 from ddjax.networks.adapters import from_linen
-from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 
@@ -58,7 +57,6 @@ class LeNet(nn.Module):
 
 
 @noted
-@with_settings
 def lenet(image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto") -> Network:
     """LeNet: 61,706 parameters at 28×28×1 with ten classes.
 

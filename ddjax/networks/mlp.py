@@ -10,7 +10,6 @@ import jax
 from ddjax import checks
 from ddjax.facts import noted
 from ddjax.networks.adapters import from_linen
-from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 
@@ -52,7 +51,6 @@ class MLP(nn.Module):
 
 
 @noted
-@with_settings
 def mlp(
     image_shape: tuple[int, int, int], num_classes: int, *, widths: Sequence[int] = (128, 128)
 ) -> Network:

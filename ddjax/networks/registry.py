@@ -16,9 +16,9 @@ from ddjax.networks.convnet import convnet
 from ddjax.networks.lenet import lenet
 from ddjax.networks.mlp import mlp
 from ddjax.networks.resnet import resnet18
-from ddjax.networks.settings import FROM_ELSEWHERE, plain, text_of
+from ddjax.networks.settings import plain, text_of
 from ddjax.networks.vgg import vgg11
-from ddjax.types import Network
+from ddjax.types import FROM_ELSEWHERE, Network
 
 _BUILDERS: dict[str, Callable[..., Network]] = {
     "alexcifar": alexcifar,
@@ -33,6 +33,7 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
 NAMES = tuple(_BUILDERS)
 
 
+@checks.entry
 def by_name(
     name: str,
     image_shape: tuple[int, int, int],
@@ -126,6 +127,7 @@ def _value(text: str) -> int | str | tuple[int, ...]:
     return numbers if "x" in text else numbers[0]
 
 
+@checks.entry
 def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]:
     """The name and settings of the network that fits images of this shape.
 
@@ -159,6 +161,7 @@ def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]
     return "convnet", {"depth": small.bit_length() - 3}
 
 
+@checks.entry
 def default_network(
     image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto"
 ) -> Network:

@@ -11,7 +11,6 @@ from ddjax import checks
 from ddjax.facts import noted
 from ddjax.networks import norms, ops
 from ddjax.networks.adapters import from_linen
-from ddjax.networks.settings import with_settings
 from ddjax.types import Network
 
 _STAGES = (1, 2, 4, 8)
@@ -127,7 +126,6 @@ def _conv(
 
 
 @noted
-@with_settings
 def resnet18(
     image_shape: tuple[int, int, int],
     num_classes: int,

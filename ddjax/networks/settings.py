@@ -1,47 +1,10 @@
-"""The settings of networks, which artifacts name so that the same network can be built again."""
+"""The settings of networks as texts of command lines and as JSON, which artifacts and tables name."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import inspect
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec
-
-from ddjax.types import Network
-
-_P = ParamSpec("_P")
-
-FROM_ELSEWHERE = ("name", "image_shape", "num_classes", "conv_form")
-"""The arguments of a network that are no settings of its own.
-
-The first three follow from the data, and the last does not change what the network is.
-"""
-
-
-def with_settings(builder: Callable[_P, Network]) -> Callable[_P, Network]:
-    """A builder whose networks know the settings that they were built with, defaults included.
-
-    Args:
-        builder: the function `(image_shape, num_classes, ...) -> network`.
-
-    Returns:
-        The same function, whose networks have `Network.settings`.
-    """
-    signature = inspect.signature(builder)
-
-    @functools.wraps(builder)
-    def build(*args: _P.args, **kwargs: _P.kwargs) -> Network:
-        network = builder(*args, **kwargs)
-        given = signature.bind(*args, **kwargs)
-        given.apply_defaults()
-        settings = {
-            name: plain(value) for name, value in given.arguments.items() if name not in FROM_ELSEWHERE
-        }
-        return dataclasses.replace(network, settings=settings)
-
-    return build
+from collections.abc import Sequence
+from typing import Any
 
 
 def text_of(value: Any) -> str:

@@ -129,7 +129,7 @@ def test_a_built_in_set_that_has_changed_is_refused_unless_it_is_asked_for(saved
         "as in the artifact: the built-in set digits, with the same digests",
     )
     facts["data"]["digests"]["test"] = "0" * 64
-    with pytest.raises(ValueError, match="its test split has another digest now.*--dataset=digits"):
+    with pytest.raises(ValueError, match=r"its test split has another digest now.*--dataset=digits"):
         open_it(saved(SHAPE, 10, **facts))
     assert open_it(saved(SHAPE, 10, **facts), dataset="digits").notes[0].startswith("differs: tested on")
 
@@ -370,7 +370,7 @@ def test_a_memory_of_other_data_is_refused(tmp_path):
     own = provenance.facts(digits)
     continual._check_same_data(tmp_path, own, digits)
     continual._check_same_data(tmp_path, {"dataset": "digits"}, digits)  # of an older version
-    with pytest.raises(ValueError, match="expected a memory of the data at hand; .* another digests, split"):
+    with pytest.raises(ValueError, match=r"expected a memory of the data at hand; .* another digests, split"):
         continual._check_same_data(tmp_path, own, data.load("digits", seed=1))
 
 
