@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from launchers import QUICK_TO_COMPILE
 
 from ddjax import parallel
 from ddjax.data import from_arrays, to_device
@@ -39,7 +40,7 @@ def command(*flags, **variables):
     return subprocess.run(
         [sys.executable, "scripts/bench.py", *flags],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0", **variables},
+        env=os.environ | {"XLA_FLAGS": QUICK_TO_COMPILE, **variables},
         capture_output=True,
         text=True,
         timeout=400,

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from launchers import QUICK_TO_COMPILE
 from peers import float64_run
 from problems import write_npz
 
@@ -63,7 +64,7 @@ def free_port() -> int:
 def two(*command: str, cache: Path, devices: int = 1, **variables: str) -> Iterator[list[subprocess.Popen]]:
     """Two processes of one command; ADDRESS and ID in it become the coordinator's and each one's own."""
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK_TO_COMPILE}",
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

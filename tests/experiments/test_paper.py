@@ -215,16 +215,17 @@ def test_bad_sweeps_are_refused(dataset, tmp_path, settings, message):
 # Fine-tuning.
 
 
-@pytest.fixture
-def large_images(tmp_path, rng) -> Path:
-    return write_npz(tmp_path / "large.npz", rng, shape=(64, 64, 3))
+@pytest.fixture(scope="module")
+def large_images(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("large") / "large.npz"
+    return write_npz(path, np.random.default_rng(0), shape=(64, 64, 3))
 
 
-@pytest.fixture
-def alexnet_file(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def alexnet_file(tmp_path_factory) -> Path:
     """Weights made here, of a narrow AlexNet with four classes."""
-    network = networks.alexnet((64, 64, 3), 4, width=2)
-    params = inits.random(network).sample(jax.random.key(0))
+    network, tmp_path = networks.alexnet((64, 64, 3), 4, width=2), tmp_path_factory.mktemp("weights")
+    params = jax.jit(inits.random(network).sample)(jax.random.key(0))
     leaves = jax.tree_util.tree_leaves_with_path(params)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     np.savez(tmp_path / "narrow.npz", **dict(zip(names, (leaf for _, leaf in leaves), strict=True)))
@@ -256,7 +257,7 @@ def test_alexnet_is_fine_tuned_from_a_file_with_a_fresh_last_layer(large_images,
         assert file["images"].shape == (1, CLASSES, 64, 64, 3)
         assert file["mean"].tolist() == pytest.approx([0.485, 0.456, 0.406])
     parts = distillation.prepare("finetune", settings, finetune.build).parts
-    params = parts.inits.sample(jax.random.key(0))
+    params = jax.jit(parts.inits.sample)(jax.random.key(0))
     with np.load(alexnet_file) as file:
         np.testing.assert_array_equal(params["fc2"]["kernel"], file["fc2.kernel"])
     assert params["fc3"]["kernel"].shape == (128, CLASSES)
@@ -266,7 +267,7 @@ def test_memory_of_a_fine_tuning_is_known_beforehand_and_what_lessens_it(
     large_images, alexnet_file, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setenv("DDJAX_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(planning, "BUDGET_SECONDS", 15.0)
+    monkeypatch.setattr(planning, "BUDGET_SECONDS", 0.1)  # for one other strategy
     settings = tuned(large_images, alexnet_file, tmp_path / "run", dry_run=True, memory="reverse")
     assert finetune.LAUNCHER.run(settings) == {}
     told = capsys.readouterr().out

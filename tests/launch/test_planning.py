@@ -126,13 +126,13 @@ def test_tuning_takes_the_fastest_of_its_trials_and_remembers(dataset, tmp_path,
 
 def test_a_resumed_run_never_tunes_again(dataset, tmp_path, cache, monkeypatch):
     workdir = tmp_path / "run"
-    before = settled(dataset, workdir, tune=True)
+    before = settled(dataset, workdir, tune=True, memory="reverse")  # one trial
     (cache / plan.FILE_NAME).unlink()
 
     for name in ("tune", "recall", "trial"):
         monkeypatch.setattr(plan, name, refuse)
     for tune in (True, False):
-        random_init.LAUNCHER.run(tiny(dataset, workdir, tune=tune))
+        random_init.LAUNCHER.run(tiny(dataset, workdir, tune=tune, memory="reverse"))
         (workdir / "result.json").unlink()
     assert json.loads((workdir / "plan.json").read_text()) == before
 
@@ -228,7 +228,7 @@ def test_a_dry_run_that_does_not_fit_says_what_would(dataset, tmp_path, capsys):
 def test_no_unroll_no_strategy(dataset, tmp_path, capsys):
     workdir = tmp_path / "run"
     places: dict[str, Any] = {"dataset": str(dataset), "workdir": str(workdir)}
-    sizes: dict[str, Any] = {"depth": 1, "width": 4, "batch_size": 8, "num_inits": 8, "slots_per_chunk": 2}
+    sizes: dict[str, Any] = {"depth": 1, "width": 4, "batch_size": 2, "num_inits": 8, "slots_per_chunk": 2}
     settings = distribution_matching.Config(**places, **sizes)
     wanted = distillation.prepare("distribution_matching", settings, distribution_matching.build)
     distillation.claim(wanted)

@@ -22,7 +22,7 @@ CELLS = [(method, kind, thing) for kind, things in THINGS.items() for thing in t
 # the others: the deep networks with the one that differentiates them twice; the strategies, whose operations
 # have cells of their own, with the one that differentiates them once.
 COMPUTED_WITH = {
-    **dict.fromkeys(("alexnet", "alexnet32", "resnet18", "vgg11"), "gradient matching"),
+    **dict.fromkeys(("alexcifar", "alexnet", "alexnet32", "resnet18", "vgg11"), "gradient matching"),
     **dict.fromkeys(("one at random (DSA)", "several in turn", *augment.STRATEGIES), "distribution matching"),
 }
 

@@ -147,15 +147,12 @@ def test_accepts_every_form(plain, toy):
     # Not of zeros, at which relu units without a bias have no derivative.
     from_images = small_form(initial_images=np.ones(start.inputs.shape, np.float32), **settings)
 
-    def images_after(steps, form):
-        run = ddjax.distill(toy, method, key=jax.random.key(0), num_outer_steps=steps, form=form)
-        return np.asarray(run.distilled.schedule.inputs)
-
-    for form in (from_images, forms.constant(start)):
-        before = np.asarray(form.unfold(form.init(jax.random.key(0))).inputs)
-        assert not np.array_equal(images_after(2, form), before)
-    # Noise is drawn from a key that only the run knows.
-    assert not np.array_equal(images_after(2, pixels), images_after(1, pixels))
+    given = forms.constant(start)
+    run = ddjax.distill(toy, method, key=jax.random.key(0), num_outer_steps=1, form=given)
+    assert not np.array_equal(run.distilled.schedule.inputs, start.inputs)
+    # That a run moves noise is what the contract's other checks see.
+    loss, params = dataclasses.replace(case(plain), form=from_images).loss(method)
+    assert np.any(jax.jit(jax.grad(lambda p: loss(p)[0]))(params).images)
 
 
 # A user's own, by the same suite.

@@ -13,9 +13,7 @@ from problems import CLASSES, SHAPE, relative
 from ddjax import augment, inits, methods, networks
 from ddjax.types import InitDistribution, Network, Schedule
 
-pytestmark = pytest.mark.slow
-
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 
 def real_batch(size: int = 5) -> jax.Array:
