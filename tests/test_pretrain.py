@@ -13,8 +13,6 @@ from ddjax import Recipe, inits, networks
 from ddjax.evaluate import Judge
 from ddjax.pretrain import Training, nets_at_once, pretrain
 
-pytestmark = pytest.mark.slow
-
 NETWORK = networks.convnet(SHAPE, CLASSES, depth=1, width=4, activation="tanh")
 
 
@@ -23,6 +21,7 @@ def data():
     return three_digits()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_it_is_a_plain_loop_of_adam_on_a_cosine(data):
     distribution, key = inits.random(NETWORK), jax.random.key(3)
@@ -62,6 +61,7 @@ def test_it_is_a_plain_loop_of_adam_on_a_cosine(data):
     assert relative(jax.tree.map(lambda leaf: leaf[0], ours), theta) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_networks_follow_their_keys_alone_scanned_or_vmapped(data):
     network = networks.mlp(SHAPE, CLASSES, widths=(8,))
@@ -77,6 +77,7 @@ def test_networks_follow_their_keys_alone_scanned_or_vmapped(data):
     assert (nets_at_once("cpu", 8), nets_at_once("gpu", 8)) == (1, 8)
 
 
+@pytest.mark.slow
 def test_networks_learn_and_are_scored_as_they_are(data):
     network = networks.mlp(SHAPE, CLASSES, widths=(16,))
     training = Training(epochs=20, lr=0.01)

@@ -18,8 +18,6 @@ from ddjax.testing.report import double
 from ddjax.types import Batch, Form, InitDistribution, Network, Schedule
 from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, cross_entropy, unroll
 
-pytestmark = pytest.mark.slow
-
 CASES = {
     "dd_lenet28": (
         "lenet",
@@ -84,6 +82,7 @@ def relative(ours: Any, theirs: Any) -> float:
     return float(np.linalg.norm(np.ravel(np.asarray(ours) - theirs)) / np.linalg.norm(np.ravel(theirs)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.usefixtures("x64")
 def test_replays_the_original_implementation(name, reference):
@@ -109,6 +108,7 @@ def test_replays_the_original_implementation(name, reference):
     assert relative(optax.tree.norm(final), values["final_params_norm"]) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "examples_per_chunk"), [("dd_lenet28", 24), ("dd_lenet28", 64), ("dd_lenet28_attack", 16)]
 )
@@ -140,6 +140,7 @@ def test_the_method_with_its_objective_replays_the_original(name, examples_per_c
     assert 0 <= float(info.accuracy) <= 100
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_an_objective_of_one_s_own_is_what_is_minimised():
     network, distribution, params, form, batch = small_problem(jax.random.key(4))
@@ -185,6 +186,7 @@ def small_problem(key: jax.Array) -> tuple[Network, Any, PixelParams, Any, Batch
     return network, inits.random(network), form.init(keys[2]), form, batch
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_finite_differences_agree_for_every_part_of_phi():
     network, distribution, params, form, batch = small_problem(jax.random.key(0))
@@ -205,6 +207,7 @@ def test_finite_differences_agree_for_every_part_of_phi():
         assert float(jnp.linalg.norm(grad)) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_scan_equals_a_python_loop():
     network, distribution, params, form, batch = small_problem(jax.random.key(2))
@@ -237,6 +240,7 @@ def test_scan_equals_a_python_loop():
     assert relative(scan_grads.raw_lrs, loop_grads.raw_lrs) < 1e-12
 
 
+@pytest.mark.slow
 def test_learning_rates_keep_the_weights_dtype():
     with double():
         network = networks.mlp((2, 2, 1), 2)
@@ -281,6 +285,7 @@ def once() -> Callable[[Hashable, Callable[[], Any]], Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "reverse"])
 def test_every_memory_strategy_gives_the_same_gradient(problem, once, optimizer, strategy):
@@ -297,6 +302,7 @@ def test_every_memory_strategy_gives_the_same_gradient(problem, once, optimizer,
         assert relative(a, b) < 1e-9
 
 
+@pytest.mark.slow
 def test_any_optax_transformation_is_an_inner_optimiser(problem):
     network, theta, _ = problem
     form = forms.pixels((4, 4, 1), 3, inner_steps=2, inner_epochs=2, inner_lr=0.05)
@@ -317,6 +323,7 @@ def test_any_optax_transformation_is_an_inner_optimiser(problem):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_mixed_mode_differentiates_the_recorded_losses_too(problem):
     network, theta, _ = problem
     form = forms.pixels((4, 4, 1), 3, inner_steps=2, inner_epochs=2, inner_lr=0.05)
@@ -331,6 +338,7 @@ def test_mixed_mode_differentiates_the_recorded_losses_too(problem):
         assert relative(a, b) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_window_forgets_the_steps_before_it(problem, once, strategy):
     network, theta, batch = problem
@@ -354,6 +362,7 @@ def test_a_window_forgets_the_steps_before_it(problem, once, strategy):
     assert relative(grads.images, full.images) < 1e-10
 
 
+@pytest.mark.slow
 def test_strategies_that_keep_less_need_less_memory():
     network = networks.mlp((8, 8, 1), 10, widths=(64, 64))
     theta = inits.random(network).sample(jax.random.key(0))
@@ -389,6 +398,7 @@ def first_steps(schedule: Schedule, stop: int) -> Schedule:
     return Schedule(inputs, labels, schedule.lrs.ravel()[None, :stop])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("checkpoint", "optimizer"), [(None, "sgd"), ("step", "adam"), ("sqrt", "sgd")])
 def test_training_that_ends_anywhere_is_training_on_the_first_steps(problem, checkpoint, optimizer):
@@ -426,6 +436,7 @@ def test_an_end_without_a_window_is_refused(problem):
         unroll(cross_entropy(network.apply), theta, schedule, stop=jnp.int32(2))
 
 
+@pytest.mark.slow
 def test_a_random_horizon_ends_at_every_step_from_the_window_on():
     network, distribution, params, form, batch = small_problem(jax.random.key(9))
     memory = Memory(window=2)
