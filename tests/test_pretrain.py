@@ -13,7 +13,7 @@ from ddjax import Recipe, inits, networks
 from ddjax.evaluate import Judge
 from ddjax.pretrain import Training, nets_at_once, pretrain
 
-NETWORK = networks.convnet(SHAPE, CLASSES, depth=1, width=4, activation="tanh")
+NETWORK = networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="none", activation="tanh")
 
 
 @pytest.fixture(scope="module")

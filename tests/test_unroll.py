@@ -179,7 +179,7 @@ def test_objectives_that_cannot_be_taken_in_chunks_are_refused():
 
 def small_problem(key: jax.Array) -> tuple[Network, Any, PixelParams, Any, Batch]:
     """A smooth little network, φ with S 2, E 2, and eight real images."""
-    network = networks.convnet((8, 8, 1), 3, depth=1, width=4, activation="tanh")
+    network = networks.convnet((8, 8, 1), 3, depth=1, width=4, norm="none", activation="tanh")
     form = forms.pixels((8, 8, 1), 3, inner_steps=2, inner_epochs=2, inner_lr=0.1)
     keys = jax.random.split(key, 4)
     batch = Batch(jax.random.normal(keys[0], (8, 8, 8, 1)), jax.random.randint(keys[1], (8,), 0, 3))
