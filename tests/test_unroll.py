@@ -244,11 +244,10 @@ def test_scan_equals_a_python_loop():
 def test_learning_rates_keep_the_weights_dtype():
     with double():
         network = networks.mlp((2, 2, 1), 2)
-        params = jax.tree.map(
-            lambda leaf: leaf.astype(jnp.float32), inits.random(network).sample(jax.random.key(0))
-        )
+        shapes = jax.eval_shape(network.init, jax.random.key(0))
+        params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), shapes)
         schedule = Schedule(jnp.ones((1, 2, 2, 2, 1), jnp.float32), jnp.ones((1, 2, 2)) / 2, jnp.ones((1, 1)))
-        final, _ = unroll(cross_entropy(network.apply), params, schedule)
+        final, _ = jax.eval_shape(lambda p: unroll(cross_entropy(network.apply), p, schedule), params)
     assert {leaf.dtype for leaf in jax.tree.leaves(final)} == {np.dtype("float32")}
 
 
@@ -313,12 +312,20 @@ def test_any_optax_transformation_is_an_inner_optimiser(problem):
     weights, state = theta, optimizer.init(theta)
     schedule = form.unfold(params)
     assert schedule.lrs is not None
+
+    @jax.jit
+    def step(weights: Any, state: Any, x: jax.Array, y: jax.Array, lr: jax.Array) -> Any:
+        grads = jax.grad(cross_entropy(network.apply))(weights, x, y)
+        updates, state = optimizer.update(grads, state, weights)
+        return jax.tree.map(lambda w, u: w + lr * u, weights, updates), state
+
     for lrs in schedule.lrs:
         for x, y, lr in zip(schedule.inputs, schedule.labels, lrs, strict=True):
-            grads = jax.grad(cross_entropy(network.apply))(weights, x, y)
-            updates, state = optimizer.update(grads, state, weights)
-            weights = jax.tree.map(lambda w, u, lr=lr: w + lr * u, weights, updates)
-    ours, _ = unroll(cross_entropy(network.apply), theta, schedule, optimizer=optimizer)
+            weights, state = step(weights, state, x, y, lr)
+    train = jax.jit(
+        lambda schedule: unroll(cross_entropy(network.apply), theta, schedule, optimizer=optimizer)
+    )
+    ours, _ = train(schedule)
     for a, b in zip(*map(jax.tree.leaves, (ours, weights)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
@@ -364,7 +371,7 @@ def test_a_window_forgets_the_steps_before_it(problem, once, strategy):
 
 @pytest.mark.slow
 def test_strategies_that_keep_less_need_less_memory():
-    network = networks.mlp((8, 8, 1), 10, widths=(64, 64))
+    network = networks.mlp((8, 8, 1), 10, widths=(64,))
     theta = inits.random(network).sample(jax.random.key(0))
     form = forms.pixels((8, 8, 1), 10, inner_steps=10, inner_epochs=10)
     batch = Batch(jnp.zeros((4, 8, 8, 1)), jnp.zeros(4, jnp.int32))
