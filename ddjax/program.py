@@ -123,7 +123,7 @@ def traced_under() -> dict[str, str]:
         name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")
     }
     settings = {name: str(jax.config.values[f"jax_{name}"]) for name in ("enable_x64", "disable_jit")}
-    return {**versions, "ddjax": _source(), "backend": jax.default_backend(), **settings}
+    return {**versions, "ddjax": _source(), "backend": platforms.current(), **settings}
 
 
 @functools.cache

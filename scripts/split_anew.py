@@ -86,13 +86,16 @@ def split_anew(whole: data.Dataset, *, num_test: int, seed: int) -> dict[str, np
     return divided
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Divide a data set as the command line says.
+
+    Args:
+        arguments: the arguments without the program; by default those of this process.
 
     Returns:
         The exit code.
     """
-    settings = parse()
+    settings = parse(arguments)
     try:
         whole = data.load(settings.dataset, data_dir=settings.data_dir)
         divided = split_anew(whole, num_test=settings.num_test, seed=settings.seed)

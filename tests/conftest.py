@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before JAX starts: D = 4 against D = 1 needs devices, and CI has a CPU. The suite compiles much and runs
-# little, so that LLVM's optimisation and the emitters that go through MLIR cost more than they gain.
+from launchers import QUICK_TO_COMPILE
+
+# Before JAX starts: D = 4 against D = 1 needs devices, and CI has a CPU.
 os.environ["XLA_FLAGS"] = " ".join(
-    (
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=4",
-        "--xla_backend_optimization_level=0",
-        "--xla_cpu_use_fusion_emitters=false",
-        "--xla_cpu_parallel_codegen_split_count=1",
-    )
+    (os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=4", QUICK_TO_COMPILE)
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Axes are brought together in words or not at all, in the processes that tests start too.
@@ -33,6 +29,8 @@ import jax
 import numpy as np
 import pytest
 
+# Tracing makes many small objects that stay: looking through them for cycles is a tenth of the suite's time.
+gc.set_threshold(50_000, 20, 100)
 # Kinds of numbers too.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

@@ -20,8 +20,6 @@ from ddjax.methods.gradient_matching import PUBLISHED_LOOPS
 from experiments import condense_table, coreset
 from experiments.condense_table import Config
 
-pytestmark = pytest.mark.slow
-
 SELECTED: dict[str, Any] = {
     "select": "random,k_center",
     "features": "pixels",
@@ -157,6 +155,7 @@ def test_a_dry_run_tells_the_commands_and_runs_nothing(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_block_is_run_written_and_found_again(tmp_path, rng, monkeypatch, capsys):
     dataset = write_npz(tmp_path / "spots.npz", rng)
     asked = []

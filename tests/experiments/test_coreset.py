@@ -18,8 +18,6 @@ from ddjax.launch import directory, load_data, parse
 from ddjax.recipes import Train
 from experiments import coreset
 
-pytestmark = pytest.mark.slow
-
 TINY: dict[str, Any] = {
     "network": "mlp",
     "images_per_class": 2,
@@ -41,6 +39,7 @@ def tiny(dataset: Path, workdir: Path, **settings: Any) -> coreset.Config:
     return coreset.Config(**(TINY | places | settings))
 
 
+@pytest.mark.slow
 def test_all_selections_are_measured_kept_and_found(dataset, tmp_path, capsys):
     settings = tiny(dataset, tmp_path / "run", select=ALL)
     result = coreset.run(settings)
@@ -70,6 +69,7 @@ def test_all_selections_are_measured_kept_and_found(dataset, tmp_path, capsys):
         assert np.abs(real - image).max(1).min() < 1e-6
 
 
+@pytest.mark.slow
 def test_a_stopped_run_continues_with_what_is_missing(dataset, tmp_path, monkeypatch):
     settings = tiny(dataset, tmp_path / "run", select="class_mean,random", images_per_class=1)
     score, scored = coreset.score, []
@@ -89,6 +89,7 @@ def test_a_stopped_run_continues_with_what_is_missing(dataset, tmp_path, monkeyp
     assert list(result["baselines"]) == ["class_mean", "random"]
 
 
+@pytest.mark.slow
 def test_runs_take_turns_with_random_sets_and_pixels_need_no_training(dataset, tmp_path, monkeypatch):
     settings = tiny(dataset, tmp_path / "run", select="random,herding,k_center", features="pixels")
     task = coreset.task_of(settings, load_data(settings))
@@ -105,6 +106,7 @@ def test_runs_take_turns_with_random_sets_and_pixels_need_no_training(dataset, t
     np.testing.assert_array_equal(herded.sets[0], coresets.images_at(train, rows))
 
 
+@pytest.mark.slow
 def test_another_network_gives_the_features_and_a_batch_norm_is_calibrated(dataset, tmp_path):
     settings = tiny(dataset, tmp_path / "run", feature_network="convnet", feature_width=4)
     task = coreset.task_of(settings, load_data(settings))
@@ -120,6 +122,7 @@ def test_another_network_gives_the_features_and_a_batch_norm_is_calibrated(datas
     np.testing.assert_allclose(learned.points[:1], alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["k_means", "craig"])
 def test_the_score_is_that_of_evaluate(dataset, tmp_path, name):
     """CRAIG's weights are in the artifact too."""
