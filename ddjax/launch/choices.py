@@ -230,7 +230,9 @@ def runs_at_once(num_inits: int) -> int:
     return 1 if jax.default_backend() == "cpu" else num_inits
 
 
-def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_augment: str | None) -> Train:
+def trained_recipe(
+    data: Dataset, *, train_lr: float, train_epochs: int, eval_augment: str | None, protocol: str
+) -> Train:
     """The recipe of an ordinary training on a few images, from the flags of the same names.
 
     Args:
@@ -238,6 +240,7 @@ def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_au
         train_lr: the learning rate.
         train_epochs: the number of passes over the images.
         eval_augment: the augmentation of each image; None or empty for none.
+        protocol: the count of the epochs and the fall of the rate, one of `ddjax.recipes.PROTOCOLS`.
 
     Returns:
         The recipe.
@@ -246,7 +249,8 @@ def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_au
         ValueError: the augmentation is unknown, or the images are too small for it.
     """
     augmentation(eval_augment, data)
-    return Train(lr=train_lr, epochs=train_epochs, augmentation=strategy(eval_augment, data))
+    chosen = strategy(eval_augment, data)
+    return Train(lr=train_lr, epochs=train_epochs, augmentation=chosen, protocol=protocol)
 
 
 def initial_images(

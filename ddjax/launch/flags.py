@@ -26,6 +26,7 @@ def flag(
     choices: Sequence[str] | None = None,
     recorded: bool = True,
     same_step: bool = False,
+    absent: Any = None,
 ) -> Any:
     """A field of a settings dataclass that becomes the flag `--name=default`.
 
@@ -38,6 +39,7 @@ def flag(
             one start of the run to the next.
         same_step: whether the setting leaves the speed and size of an outer step unchanged. Runs that differ
             only in such settings share a tuned plan.
+        absent: the value that a run had which an earlier version started, without this flag.
 
     Returns:
         The field.
@@ -48,6 +50,7 @@ def flag(
         "choices": choices,
         "recorded": recorded,
         "same_step": same_step,
+        "absent": absent,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -81,6 +84,19 @@ def recorded(config: Any) -> dict[str, Any]:
     return {
         field.name: values[field.name] for field in dataclasses.fields(config) if field.metadata["recorded"]
     }
+
+
+def absent(config: Any) -> dict[str, Any]:
+    """The values of settings in runs that earlier versions started, which did not have these flags.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The values, by name, of the settings that say so.
+    """
+    values = {field.name: field.metadata["absent"] for field in dataclasses.fields(config)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def of_the_step(config: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from ddjax import baselines, report
+from ddjax import baselines, recipes, report
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, evaluate
 from ddjax.launch.choices import runs_at_once
@@ -202,6 +202,7 @@ def record_of_run(
         {
             "network": launch.parts.network.name,
             "init": launch.parts.judged_inits.name,
+            "recipe": recipes.as_dict(launch.parts.method.recipe),
             **scores,
             "val_accuracy": outcome.val_accuracy,
             **compared,

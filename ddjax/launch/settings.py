@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from ddjax.augment import FLIPPED
 from ddjax.coresets import INITIAL_IMAGES
 from ddjax.inits import SCHEMES
 from ddjax.launch.flags import flag, flag_like
@@ -13,10 +14,20 @@ from ddjax.methods.unrolled import HORIZONS
 from ddjax.networks import NAMES, norms
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.optimizers import LR_OF_LRS
+from ddjax.recipes import PROTOCOLS
 from ddjax.unroll import OPTIMIZERS, STRATEGIES
 
-AUGMENTATIONS = "a strategy such as pad_crop_flip or color_crop, or dsa for DSA's for these data"
+AUGMENTATIONS = (
+    "a strategy such as dc, pad_crop_flip or color_crop, or dsa for DSA's: flips on "
+    f"{', '.join(sorted(FLIPPED))} only, for flips on others write color_crop_cutout_flip_scale_rotate"
+)
 """The values that a flag for an augmentation may have, for the help texts."""
+
+PROTOCOL = (
+    "count of the epochs and fall of the rate: as DC, DSA and DM published (E + 1 epochs; after E // 2 + 2 a "
+    "tenth of the rate and a new optimiser), or plain (E epochs; after half of the steps a tenth of the rate)"
+)
+"""What `--protocol` chooses, for the help texts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +199,7 @@ class Matching(Common):
         300, "epochs that a network trains on the distilled images in the end", low=1, same_step=True
     )
     train_lr: float = flag(0.01, "learning rate of that training", same_step=True)
+    protocol: str = flag("condensation", PROTOCOL, choices=PROTOCOLS, same_step=True, absent="plain")
     eval_augment: str | None = flag(
         None, f"augmentation of each image in that training; {AUGMENTATIONS}", same_step=True
     )

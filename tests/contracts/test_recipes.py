@@ -33,6 +33,7 @@ TABLE: dict[str, tuple[Recipe, Network]] = {
     "replay, adam": (Replay("adam"), MLP),
     "train": (Train(lr=0.1, epochs=3, batch_size=4), MLP),
     "train, augmented": (Train(lr=0.1, epochs=2, augmentation="flip"), MLP),
+    "train, as published": (Train(lr=0.1, epochs=2, batch_size=4, protocol="condensation"), MLP),
     "train, batch norm": (
         Train(lr=0.1, epochs=2),
         networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="batch"),

@@ -164,5 +164,5 @@ def test_the_flags_of_the_docstring_are_flags():
     command = coreset.__doc__.partition("experiments.coreset ")[2].partition("\n\n")[0]
     command = command.replace("\\", " ").split()
     config = parse(coreset.Config, ["coreset", *command], flags.FlagValues())
-    assert config.eval_augment == "dc_crop_scale_rotate"
+    assert config.eval_augment == "dc"
     assert directory.describe_settings(config, experiment="coreset")["feature_width"] == 32
