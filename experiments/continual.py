@@ -247,7 +247,7 @@ def table(result: Mapping[str, Any]) -> str:
         The table as text.
     """
     rows = [
-        (name, *(report.format_mean_std(score["values"]) for score in row.values()))
+        (name, *(report.format_score(score) for score in row.values()))
         for name, row in result["accuracy"].items()
     ]
     numbers = next(iter(result["accuracy"].values()))

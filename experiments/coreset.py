@@ -212,7 +212,7 @@ def score(task: Task, found: Coreset) -> Evaluation:
     schedules = [coresets.weighted_schedule(images, found.weights) for images in found.sets]
     judge = Judge(task.network, task.inits, task.recipe, task.data.test, runs_at_once(count))
     which = jnp.arange(count, dtype=jnp.int32) % len(schedules)
-    return Evaluation.of(judge.accuracies(schedules, which, jax.random.split(task.keys.test, count)))
+    return Evaluation.of(judge.outcomes(schedules, which, jax.random.split(task.keys.test, count)))
 
 
 def write_artifact(path: Path, name: str, task: Task, found: Coreset) -> None:

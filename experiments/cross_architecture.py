@@ -299,7 +299,7 @@ def table(result: Mapping[str, Any]) -> str:
     """
     titles = list(result["networks"])
     rows = [
-        (path, *(report.format_mean_std(row[title]["values"]) for title in titles))
+        (path, *(report.format_score(row[title]) for title in titles))
         for path, row in result["matrix"].items()
     ]
     return report.table(rows, ("test accuracy, %", *titles))

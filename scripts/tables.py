@@ -150,17 +150,19 @@ def mean_and_std(score: Record | None, digits: int = 1) -> str:
     """A score as text, such as `"79.5 ± 8.1"`.
 
     Args:
-        score: the score, with `mean`, `std` and, where known, `n`; None for no score.
+        score: the score, with `mean`, `std` and, where known, `n` and `diverged`; None for no score.
         digits: the number of digits after the point.
 
     Returns:
-        The text: the mean alone where the score has no deviation, empty where there is no score.
+        The text: the mean alone where the score has no deviation, empty where there is no score, and the
+        number of networks that diverged.
     """
     if score is None:
         return ""
     mean = f"{score['mean']:.{digits}f}"
     is_alone = score["std"] is None or score.get("n") == 1
-    return mean if is_alone else f"{mean} ± {score['std']:.{digits}f}"
+    text = mean if is_alone else f"{mean} ± {score['std']:.{digits}f}"
+    return f"{text} ({score['diverged']} of {score['n']} diverged)" if score.get("diverged") else text
 
 
 def three_digits(value: float) -> str:

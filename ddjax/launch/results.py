@@ -101,9 +101,7 @@ def table(result: Mapping[str, Any]) -> str:
     ours = {"distilled images": result["test_accuracy"]} if "test_accuracy" in result else {}
     rows = list((ours | (result.get("baselines") or {})).items())
     rows.sort(key=lambda row: -row[1]["mean"])
-    cells = [
-        (name, report.format_mean_std(score["values"]), score["n"], tuned(score)) for name, score in rows
-    ]
+    cells = [(name, report.format_score(score), score["n"], tuned(score)) for name, score in rows]
     return report.table(cells, ("trained on", "test accuracy, %", "n", "tuned on validation"))
 
 
@@ -115,7 +113,7 @@ def _table_of_columns(result: Mapping[str, Any]) -> str:
     cells = [
         (
             row,
-            *(report.format_mean_std(scores[name]["values"]) for name in names),
+            *(report.format_score(scores[name]) for name in names),
             scores[names[0]]["n"],
             tuned(scores),
         )
