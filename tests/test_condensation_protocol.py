@@ -78,6 +78,7 @@ def turned(image: np.ndarray, degrees: int, fill: float) -> np.ndarray:
 
 def augmented(images: np.ndarray, draw: augment.Choice) -> np.ndarray:
     """A minibatch, image by image, from the numbers that were drawn."""
+    draw = jax.tree.map(np.asarray, draw)
     means, found = images.mean((0, 1, 2)), []
     for i, image in enumerate(images):
         offset, size, degrees = jax.tree.map(lambda leaf, i=i: int(leaf[i]), draw.params)
@@ -92,14 +93,15 @@ def augmented(images: np.ndarray, draw: augment.Choice) -> np.ndarray:
 
 def trained(weights, images, labels, key, *, epochs: int, batch: int) -> dict[str, np.ndarray]:
     """The published loop of E + 1 epochs; a tenth of the rate and a new optimiser after number E // 2 + 1."""
-    augmentation, momentum, lr = augment.by_name("dc", SHAPE), None, 0.01
+    momentum, lr = None, 0.01
+    sample = jax.jit(lambda key: augment.by_name("dc", SHAPE).sample(key, batch))
     steps = -(-len(images) // batch)
     for epoch, epoch_key in enumerate(jax.random.split(key, epochs + 1)):
         order_key, draw_key = jax.random.split(epoch_key)
         order = np.asarray(jax.random.permutation(order_key, len(images)))
         for step, step_key in enumerate(jax.random.split(draw_key, steps)):
             rows = order[step * batch : (step + 1) * batch]
-            draw = augmentation.sample(step_key, batch)  # more are drawn than a last smaller minibatch needs
+            draw = sample(step_key)  # more are drawn than a last smaller minibatch needs
             slopes = gradient(weights, augmented(images[rows], draw), labels[rows])
             slopes = {name: slope + 5e-4 * weights[name] for name, slope in slopes.items()}
             momentum = (
@@ -121,13 +123,14 @@ def test_our_evaluator_is_the_published_protocol(epochs, batch, rng):
     recipe = Train(epochs=epochs, batch_size=batch, augmentation="dc", protocol="condensation")
     judge = Judge(network, inits.random(network, scheme="network"), recipe, data.test)
     ours = np.asarray(judge.score(schedule, key=jax.random.key(3), num_inits=2))
+    fit = jax.jit(lambda start, key: recipe.fit(network, start, schedule, key).params)
     for key, score in zip(jax.random.split(jax.random.key(3), 2), ours, strict=True):
         init_key, train_key = jax.random.split(key)
         start = {name: np.asarray(leaf) for name, leaf in network.init(init_key).items()}
-        fitted = jax.jit(recipe.fit, static_argnums=0)(network, start, schedule, train_key)
+        fitted = fit(start, train_key)
         theirs = trained(start, images, labels, train_key, epochs=epochs, batch=min(batch, COUNT))
         for name, weights in theirs.items():
-            np.testing.assert_allclose(fitted.params[name], weights, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(fitted[name], weights, rtol=0, atol=1e-12)
             assert abs(weights - start[name]).max() > 1e-3
         answers = scores_of(theirs, np.asarray(data.test.encoded(), np.float64))[0].argmax(1)
         assert score == pytest.approx(100 * np.mean(answers == data.test.labels), abs=1e-9)
