@@ -9,7 +9,7 @@ from typing import Any
 
 from ddjax import files, report
 from ddjax.launch import results
-from ddjax.launch.flags import absent, recorded
+from ddjax.launch.flags import in_older, recorded
 from ddjax.launch.process import tell
 from ddjax.workdir import LOCK, locked
 
@@ -55,7 +55,7 @@ def check_workdir(workdir: Path, config: Any, *, experiment: str) -> bool:
         return False
     wanted = describe_settings(config, experiment=experiment)
     written = read_object(path, remedy="Put it back, or give --workdir another directory.")
-    found = {**absent(config), **written}
+    found = {**{name: in_older(config, name) for name in recorded(config)}, **written}
     differing = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
     if differing:
         lines = "; ".join(f"{k} was {found.get(k)!r}, is {wanted.get(k)!r}" for k in differing)

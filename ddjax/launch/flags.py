@@ -26,7 +26,7 @@ def flag(
     choices: Sequence[str] | None = None,
     recorded: bool = True,
     same_step: bool = False,
-    absent: Any = None,
+    before: Any = dataclasses.MISSING,
 ) -> Any:
     """A field of a settings dataclass that becomes the flag `--name=default`.
 
@@ -39,7 +39,8 @@ def flag(
             one start of the run to the next.
         same_step: whether the setting leaves the speed and size of an outer step unchanged. Runs that differ
             only in such settings share a tuned plan.
-        absent: the value that a run had which an earlier version started, without this flag.
+        before: the value that the code had before the setting existed; the default where that is the same.
+            A `config.json` without the setting has this value.
 
     Returns:
         The field.
@@ -50,7 +51,7 @@ def flag(
         "choices": choices,
         "recorded": recorded,
         "same_step": same_step,
-        "absent": absent,
+        "before": before,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -86,17 +87,19 @@ def recorded(config: Any) -> dict[str, Any]:
     }
 
 
-def absent(config: Any) -> dict[str, Any]:
-    """The values of settings in runs that earlier versions started, which did not have these flags.
+def in_older(config: Any, name: str) -> Any:
+    """The value of a setting where a `config.json` of an older version does not have the setting.
 
     Args:
         config: the settings.
+        name: the name of the setting.
 
     Returns:
-        The values, by name, of the settings that say so.
+        The value that the code of that time had.
     """
-    values = {field.name: field.metadata["absent"] for field in dataclasses.fields(config)}
-    return {name: value for name, value in values.items() if value is not None}
+    (field,) = (one for one in dataclasses.fields(config) if one.name == name)
+    before = field.metadata["before"]
+    return field.default if before is dataclasses.MISSING else before
 
 
 def of_the_step(config: Any) -> dict[str, Any]:

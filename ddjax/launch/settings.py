@@ -199,7 +199,7 @@ class Matching(Common):
         300, "epochs that a network trains on the distilled images in the end", low=1, same_step=True
     )
     train_lr: float = flag(0.01, "learning rate of that training", same_step=True)
-    protocol: str = flag("condensation", PROTOCOL, choices=PROTOCOLS, same_step=True, absent="plain")
+    protocol: str = flag("condensation", PROTOCOL, choices=PROTOCOLS, same_step=True, before="plain")
     eval_augment: str | None = flag(
         None, f"augmentation of each image in that training; {AUGMENTATIONS}", same_step=True
     )
