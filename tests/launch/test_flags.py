@@ -72,7 +72,7 @@ def test_flags_as_they_stand_on_a_command_line(given, expected):
 
 
 def test_a_work_directory_without_a_protocol_was_trained_by_the_plain_one(tmp_path):
-    """As every `config.json` of a version that knew no other; the settings themselves have another default."""
+    """As every `config.json` of a version that knew no other; the default has changed since."""
     config = distribution_matching.Config(protocol="plain")
     older = describe_settings(config, experiment="distribution_matching")
     del older["protocol"]
