@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -568,11 +569,10 @@ def _spline_at(coefficients: jax.Array, places: tuple[jax.Array, jax.Array]) -> 
     rows, columns = (_cubic(place - start) for place, start in zip(places, starts, strict=True))
     first = starts[0].astype(jnp.int32) * width + starts[1].astype(jnp.int32)
     flat = coefficients.reshape(-1, channels)
-    return sum(
-        (rows[..., i] * columns[..., j])[..., None] * flat[first + (i * width + j)]
-        for i in range(4)
-        for j in range(4)
-    )
+    found = jnp.zeros((*first.shape, channels), flat.dtype)
+    for i, j in itertools.product(range(4), repeat=2):
+        found += (rows[..., i] * columns[..., j])[..., None] * flat[first + (i * width + j)]
+    return found
 
 
 def all_of(operations: Sequence[Operation]) -> Operation:

@@ -159,13 +159,11 @@ class Train(Recipe):
 def _restarted(transform: optax.GradientTransformation, boundary: int) -> optax.GradientTransformation:
     """The transformation, in its initial state again once it has seen `boundary` updates."""
 
-    def init(params: optax.Params) -> optax.OptState:
+    def init(params: Any) -> Any:
         return jnp.zeros((), jnp.int32), transform.init(params)
 
-    def update(
-        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, optax.OptState]:
-        count, own = state  # type: ignore[misc]
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        count, own = state
         fresh = transform.init(updates)
         own = jax.tree.map(lambda new, old: jnp.where(count == boundary, new, old), fresh, own)
         updates, own = transform.update(updates, own, params)

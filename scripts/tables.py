@@ -324,9 +324,8 @@ def beside(title: str, name: str, place: tuple[str, ...], published: tuple[str, 
         The row.
     """
     there = "" if published is None else Number("published", published)
-    title, score, count = single(title, name, *place)
-    assert isinstance(score, Number)
-    return (title, score._replace(is_compared=published is not None), count, there)
+    ours = Number(name, place, is_compared=published is not None)
+    return (title, ours, Number(name, place, "n"), there)
 
 
 BASIC, CIFAR = "paper-basic-mnist-small", "paper-basic-cifar10-small"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -156,6 +157,14 @@ def test_ranges_are_the_published_ones():
 # Golden values: what the published code makes of images, given the numbers that it drew.
 
 
+def golden_of(path: Path) -> tuple[dict[str, np.ndarray], jax.Array, tuple[int, int, int]]:
+    """The arrays of a golden file, its images, and the shape of an image."""
+    with np.load(path) as file:
+        golden = dict(file)
+    _, height, width, channels = golden["images"].shape
+    return golden, jnp.asarray(golden["images"]), (height, width, channels)
+
+
 def dsa_params(name: str, drawn: np.ndarray) -> tuple[str, Any]:
     """The operation that a published one is part of, and its params from the published draws."""
     one, zero = jnp.ones(drawn.shape[1]), jnp.zeros(drawn.shape[1])
@@ -179,30 +188,24 @@ def dsa_params(name: str, drawn: np.ndarray) -> tuple[str, Any]:
 
 @pytest.mark.parametrize("kind", ["grey", "colour"])
 def test_dsa_is_the_published_augmentation(reference, kind):
-    with np.load(reference / f"augment_{kind}.npz") as file:
-        golden = dict(file)
-    images = jnp.asarray(golden["images"])
+    golden, images, shape = golden_of(reference / f"augment_{kind}.npz")
     names = {name.split("/")[1] for name in golden if name.startswith("dsa/")}
     assert len(names) == 8
     for name in names:
         operation, params = dsa_params(name, golden[f"dsa/{name}/draws"])
-        ours = jax.jit(augment.by_name(operation, images.shape[1:]).apply)(
-            Choice(jnp.int32(0), (params,)), images
-        )
+        ours = jax.jit(augment.by_name(operation, shape).apply)(Choice(jnp.int32(0), (params,)), images)
         np.testing.assert_allclose(ours, golden[f"dsa/{name}/images"], rtol=0, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour"])
 def test_dc_is_the_published_augmentation(reference, kind):
-    with np.load(reference / f"augment_{kind}.npz") as file:
-        golden = dict(file)
-    images = jnp.asarray(golden["images"])
+    golden, images, shape = golden_of(reference / f"augment_{kind}.npz")
     params = (
         Pair(*jnp.asarray(golden["dc/crop/offset"]).T),
         Pair(*jnp.asarray(golden["dc/scale/size"]).T),
         jnp.asarray(golden["dc/rotate/degrees"]),
     )
-    apply = jax.jit(augment.by_name("dc", images.shape[1:]).apply)
+    apply = jax.jit(augment.by_name("dc", shape).apply)
     for number, name in enumerate(("crop", "scale", "rotate")):
         ours = apply(Choice(jnp.full(6, number), params), images)
         np.testing.assert_allclose(ours, golden[f"dc/{name}/images"], rtol=0, atol=1e-5, err_msg=name)

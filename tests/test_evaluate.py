@@ -302,7 +302,7 @@ def test_one_diverged_network_of_several_is_counted_and_not_the_others(data, net
     judge = Judge(network, inits.random(network), Recipe("schedule"), one_sided(data))
     form = forms.pixels(SHAPE, CLASSES, inner_steps=1, inner_epochs=1, inner_lr=0.1)
     schedule = form.unfold(form.init(jax.random.key(0)))
-    both = [schedule, schedule._replace(lrs=jnp.full_like(schedule.lrs, jnp.inf))]
+    both = [schedule, schedule._replace(lrs=jnp.full((1, 1), jnp.inf))]
     found = judge.outcomes(both, jnp.array([0, 1, 0], jnp.int32), jax.random.split(jax.random.key(1), 3))
     assert found.finite.tolist() == [True, False, True]
     assert found.percent[1] == 0
