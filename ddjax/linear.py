@@ -262,7 +262,8 @@ def distil(
         The points, and the mean excess loss after one step on these points.
 
     Raises:
-        ValueError: `num_points`, `num_outer_steps` or `num_starts` is below one, or `lr` is not positive.
+        ValueError: `num_points`, `num_outer_steps` or `num_starts` is below one, `lr` is not positive, or the
+            descent from every start diverged.
     """
     for name, count in (
         ("num_points", num_points),
@@ -297,10 +298,15 @@ def distil(
     @jax.jit
     def run(keys: jax.Array) -> tuple:
         values, losses = jax.vmap(from_start)(keys)
-        best = jnp.argmin(losses)
+        best = jnp.argmin(jnp.where(jnp.isfinite(losses), losses, jnp.inf))
         return jax.tree.map(lambda leaf: leaf[best], values), losses[best]
 
     (inputs, targets), loss = run(jax.random.split(key, num_starts))
+    if not jnp.isfinite(loss):
+        raise ValueError(
+            f"lr: expected a rate under which the descent stays finite from one of {num_starts} starts; got "
+            f"{lr}. Give a smaller one."
+        )
     return Points(inputs, targets, lr), float(loss)
 
 

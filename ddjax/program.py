@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jax.extend import core
 
-from ddjax import facts, forms
+from ddjax import facts, forms, platforms
 from ddjax.engine import Problem
 from ddjax.types import PyTree, RealData, Schedule
 

@@ -171,7 +171,8 @@ def fit(
         rows, weights, key = now
         inputs, labels = examples.take(rows)
         if augmentation is not None:
-            inputs = augmentation.apply(augmentation.sample(key, size), inputs)
+            # A barrier: fused into the first layer, an augmentation might be computed once for each tap.
+            inputs = jax.lax.optimization_barrier(augmentation.of_minibatch(key, inputs, weights))
         grads, aux = jax.grad(loss, has_aux=True)(params, Minibatch(inputs, labels, weights))
         record = watch.see(record, rows, aux)
         moves, state = updates.update(optimizer, grads, state, params)

@@ -116,7 +116,7 @@ def unadapted(network: Network, parts: Parts, data: Dataset) -> Evaluation:
     params = parts.judged_inits.pool
     if params is None:  # one member alone
         params = jax.tree.map(lambda leaf: leaf[None], parts.judged_inits.sample(jax.random.key(0)))
-    return Evaluation.of(Judge(network, parts.judged_inits, parts.method.recipe, data.test).untrained(params))
+    return Judge(network, parts.judged_inits, parts.method.recipe, data.test).untrained(params)
 
 
 def measure(finished: Finished) -> dict[str, Any]:

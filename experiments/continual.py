@@ -11,7 +11,8 @@ five networks: random real images 76.9 ± 1.3, herding 84.5 ± 1.3, distribution
 Cost: 99 s of two CPU cores beside other runs.
 Records: results/continual-digits.json
 
-    python -m experiments.continual --dataset=digits --width=32 --images_per_class=1 --train_epochs=300
+    python -m experiments.continual --dataset=digits --width=32 --images_per_class=1 --train_epochs=300 \
+        --protocol=plain
     python -m experiments.continual --dataset=mnist --width=32 --num_outer_steps=500 --eval_augment=dsa \
         --augment=dsa
 
@@ -36,7 +37,7 @@ from ddjax.data import Dataset, Stream, in_tasks, provenance
 from ddjax.launch import Keys, Launcher, Scores, inputs_of, once, results
 from ddjax.launch.choices import load_data
 from ddjax.launch.flags import flag, flag_like, listed, shared
-from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
+from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Matching, Where
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.recipes import MOST_EPOCHS
 from experiments import coreset, distribution_matching, gradient_matching
@@ -74,6 +75,7 @@ class Config(Where, DataChoice):
     feature_epochs: int = flag(10, "passes over a task's images that train herding's network", low=1)
     train_epochs: int = flag(300, "epochs that a network trains on the memory", low=1, high=MOST_EPOCHS)
     train_lr: float = flag(0.01, "learning rate of that training", positive=True)
+    protocol: str = flag_like(Matching, "protocol")
     eval_augment: str | None = flag(None, f"augmentation of each image there; {AUGMENTATIONS}")
     num_eval_inits: int = flag(5, "initial weights behind each score", low=1)
 
@@ -274,7 +276,7 @@ def table(result: Mapping[str, Any]) -> str:
         The table as text.
     """
     rows = [
-        (name, *(report.format_mean_std(score["values"]) for score in row.values()))
+        (name, *(report.format_score(score) for score in row.values()))
         for name, row in result["accuracy"].items()
     ]
     numbers = next(iter(result["accuracy"].values()))

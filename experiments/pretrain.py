@@ -152,7 +152,7 @@ def describe(result: Mapping[str, Any]) -> str:
         The text.
     """
     rows = [
-        (split, report.format_mean_std(result[split]["values"]), result[split]["n"])
+        (split, report.format_score(result[split]), result[split]["n"])
         for split in pool.SPLITS
         if split in result
     ]

@@ -198,7 +198,7 @@ def table(record: Mapping[str, Any]) -> str:
         (
             point["value"],
             point["images"],
-            report.format_mean_std(point["test_accuracy"]["values"]),
+            report.format_score(point["test_accuracy"]),
             point["test_accuracy"]["n"],
         )
         for point in record["points"]

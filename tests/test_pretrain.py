@@ -83,7 +83,7 @@ def test_networks_learn_and_are_scored_as_they_are(data):
     training = Training(epochs=20, lr=0.01)
     keys = jax.random.split(jax.random.key(0), 2)
     params = pretrain(network, inits.random(network), data.train, training, keys=keys)
-    found = Judge(network, inits.random(network), Recipe("schedule"), data.test).untrained(params)
+    found = Judge(network, inits.random(network), Recipe("schedule"), data.test).untrained(params).values
     assert (np.asarray(found) > 95).all()
     for i, percent in enumerate(found):
         logits = network.apply(jax.tree.map(lambda leaf, i=i: leaf[i], params), data.test.encoded())

@@ -252,7 +252,9 @@ def runs_at_once(num_inits: int) -> int:
     return 1 if platforms.current() == "cpu" else num_inits
 
 
-def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_augment: str | None) -> Train:
+def trained_recipe(
+    data: Dataset, *, train_lr: float, train_epochs: int, eval_augment: str | None, protocol: str
+) -> Train:
     """The recipe of an ordinary training on a few images, from the flags of the same names.
 
     Args:
@@ -260,6 +262,7 @@ def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_au
         train_lr: the learning rate.
         train_epochs: the number of passes over the images.
         eval_augment: the augmentation of each image; None or empty for none.
+        protocol: the count of the epochs and the fall of the rate, one of `ddjax.recipes.PROTOCOLS`.
 
     Returns:
         The recipe.
@@ -273,7 +276,8 @@ def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_au
     if train_epochs > MOST_EPOCHS:
         raise ValueError(f"train_epochs: expected at most {MOST_EPOCHS:,}; got {train_epochs:,}. Give fewer.")
     augmentation(eval_augment, data)
-    return Train(lr=train_lr, epochs=train_epochs, augmentation=strategy(eval_augment, data))
+    chosen = strategy(eval_augment, data)
+    return Train(lr=train_lr, epochs=train_epochs, augmentation=chosen, protocol=protocol)
 
 
 def initial_images(

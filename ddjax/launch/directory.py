@@ -343,5 +343,5 @@ class Scores:
         self.known[name] = dict(score)
         report.write_json(self._path, self.known)
         chosen = results.tuned(score)
-        accuracy = report.format_mean_std(score["values"])
+        accuracy = report.format_score(score)
         print(f"{name}: {accuracy} %{chosen and f' ({chosen})'}", flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -230,10 +230,30 @@ def validation(launch: Launch) -> Validation:
     at_once = runs_at_once(config.num_val_inits)
     judge = Judge(parts.network, parts.inits, parts.method.recipe, data.validation, at_once)
 
-    def score(schedule: Schedule) -> jax.Array:
-        return judge.score(schedule, key=launch.keys.validation, num_inits=config.num_val_inits).mean()
-
+    score = validated(judge, key=launch.keys.validation, num_inits=config.num_val_inits)
     return Validation(score, config.validate_every)
+
+
+def validated(judge: Judge, *, key: jax.Array, num_inits: int) -> Callable[[Schedule], float]:
+    """The score that a φ is chosen by: the mean accuracy, where a diverged network counts 0.
+
+    Args:
+        judge: the judge on the validation split.
+        key: the source of the initial weights, which are the same for every φ.
+        num_inits: the number of initial weights.
+
+    Returns:
+        `schedule -> percent`; NaN where every network diverged, so that this φ is not chosen. A line on the
+        terminal says how many networks diverged.
+    """
+
+    def score(schedule: Schedule) -> float:
+        found = judge.evaluation(schedule, key=key, num_inits=num_inits)
+        if found.diverged:
+            tell(f"validation: {found.diverged} of {len(found.values)} networks diverged and score 0")
+        return float("nan") if found.all_diverged else found.mean
+
+    return score
 
 
 def describe(launch: Launch) -> str:

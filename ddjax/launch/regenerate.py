@@ -70,14 +70,18 @@ def carry_out(run: Run, workdir: Path, *, data_dir: str | None) -> dict[str, Any
 def found(cell: Cell, records: Mapping[str, Any]) -> dict[str, Any] | None:
     """Our number for a cell: mean, standard deviation and n over the pooled values of the cell's runs.
 
+    Networks that diverged score 0 and are counted.
+
     Args:
         cell: the cell.
         records: the results of the runs, by name.
 
     Returns:
-        `{"mean": ..., "std": ..., "n": ...}`; None where a result has no such number.
+        `{"mean": ..., "std": ..., "n": ...}`, and `diverged` where networks did; None where a result has no
+        such number.
     """
     values: list[float] = []
+    diverged = 0
     for name in cell.runs:
         at: Any = records[name]
         for key in cell.place:
@@ -85,25 +89,29 @@ def found(cell: Cell, records: Mapping[str, Any]) -> dict[str, Any] | None:
         if at is None:
             return None
         values += at["values"] if isinstance(at, Mapping) else [at]
+        diverged += at.get("diverged", 0) if isinstance(at, Mapping) else 0
     array = np.asarray(values, np.float64)
-    return {"mean": float(array.mean()), "std": float(array.std()), "n": len(array)}
+    lost = {"diverged": diverged} if diverged else {}
+    return {"mean": float(array.mean()), "std": float(array.std()), "n": len(array), **lost}
 
 
 def text_of(number: Mapping[str, Any] | None, digits: int) -> str:
     """A number as text, such as `"79.5 ± 8.1"`.
 
     Args:
-        number: the number, with `mean`, `std` and, where known, `n`; None for no number.
+        number: the number, with `mean`, `std` and, where known, `n` and `diverged`; None for no number.
         digits: the number of digits after the point.
 
     Returns:
-        The text; the mean alone where there is no deviation, a dash where there is no number.
+        The text; the mean alone where there is no deviation, a dash where there is no number, and the number
+        of networks that diverged.
     """
     if number is None:
         return "–"
     mean = f"{number['mean']:.{digits}f}"
     is_alone = number["std"] is None or number.get("n") == 1
-    return mean if is_alone else f"{mean} ± {number['std']:.{digits}f}"
+    text = mean if is_alone else f"{mean} ± {number['std']:.{digits}f}"
+    return f"{text}, {number['diverged']} of {number['n']} diverged" if number.get("diverged") else text
 
 
 def filled(cells: Sequence[Cell], records: Mapping[str, Any]) -> list[dict[str, Any]]:

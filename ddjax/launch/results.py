@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from ddjax import baselines, report
+from ddjax import baselines, recipes, report
 from ddjax.data import Dataset
 from ddjax.evaluate import Evaluation, evaluate
 from ddjax.launch.choices import runs_at_once
@@ -102,9 +102,7 @@ def table(result: Mapping[str, Any]) -> str:
     ours = {"distilled images": result["test_accuracy"]} if "test_accuracy" in result else {}
     rows = list((ours | (result.get("baselines") or {})).items())
     rows.sort(key=lambda row: -row[1]["mean"])
-    cells = [
-        (name, report.format_mean_std(score["values"]), score["n"], tuned(score)) for name, score in rows
-    ]
+    cells = [(name, report.format_score(score), score["n"], tuned(score)) for name, score in rows]
     return report.table(cells, ("trained on", "test accuracy, %", "n", "tuned on validation"))
 
 
@@ -116,7 +114,7 @@ def _table_of_columns(result: Mapping[str, Any]) -> str:
     cells = [
         (
             row,
-            *(report.format_mean_std(scores[name]["values"]) for name in names),
+            *(report.format_score(scores[name]) for name in names),
             scores[names[0]]["n"],
             tuned(scores),
         )
@@ -206,6 +204,7 @@ def record_of_run(
         {
             "network": launch.parts.network.name,
             "init": launch.parts.judged_inits.name,
+            "recipe": recipes.as_dict(launch.parts.method.recipe),
             **scores,
             "val_accuracy": outcome.val_accuracy,
             **compared,

@@ -7,6 +7,7 @@ import math
 import sys
 from pathlib import Path
 
+from ddjax.augment import FLIPPED
 from ddjax.coresets import INITIAL_IMAGES
 from ddjax.inits import SCHEMES
 from ddjax.launch.flags import DATASET, EXTENDS, JUDGES, WATCHES, flag, flag_like
@@ -14,11 +15,20 @@ from ddjax.methods.unrolled import HORIZONS
 from ddjax.networks import NAMES, norms
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.optimizers import LR_OF_LRS
-from ddjax.recipes import MOST_EPOCHS
+from ddjax.recipes import MOST_EPOCHS, PROTOCOLS
 from ddjax.unroll import OPTIMIZERS, STRATEGIES
 
-AUGMENTATIONS = "a strategy such as pad_crop_flip or color_crop, or dsa for DSA's for these data"
+AUGMENTATIONS = (
+    "a strategy such as dc, pad_crop_flip or color_crop, or dsa for DSA's: flips on "
+    f"{', '.join(sorted(FLIPPED))} only, for flips on others write color_crop_cutout_flip_scale_rotate"
+)
 """The values that a flag for an augmentation may have, for the help texts."""
+
+PROTOCOL = (
+    "count of the epochs and fall of the rate: as DC, DSA and DM published (E + 1 epochs; after E // 2 + 2 a "
+    "tenth of the rate and a new optimiser), or plain (E epochs; after half of the steps a tenth of the rate)"
+)
+"""What `--protocol` chooses, for the help texts."""
 
 
 def named_by_tfds(dataset: str | None) -> bool:
@@ -261,6 +271,7 @@ class Matching(Common):
         same_step=True,
     )
     train_lr: float = flag(0.01, "learning rate of that training", positive=True, same_step=True)
+    protocol: str = flag("condensation", PROTOCOL, choices=PROTOCOLS, same_step=True, before="plain")
     eval_augment: str | None = flag(
         None, f"augmentation of each image in that training; {AUGMENTATIONS}", same_step=True
     )

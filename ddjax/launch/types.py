@@ -96,7 +96,7 @@ class Hooks(NamedTuple):
         measure: makes the content of `result.json`; by default `ddjax.launch.results.measure`.
     """
 
-    score: Callable[[Launch], Callable[[Schedule], jax.Array]] | None = None
+    score: Callable[[Launch], Callable[[Schedule], jax.Array | float]] | None = None
     measure: Callable[[Finished], dict[str, Any]] | None = None
 
 

@@ -152,7 +152,7 @@ def distribution_matching(
         sample=own.sample,
         loss=own.loss,
         name="distribution_matching",
-        recipe=recipe or Train(),
+        recipe=recipe or Train(protocol="condensation"),
         outer=published_outer(1.0),
         assets=assets_of(inits),
         facts=start_of(network, inits),

@@ -442,7 +442,7 @@ def gradient_matching(
         sample=own.sample,
         loss=own.loss,
         name="gradient_matching",
-        recipe=recipe or Train(),
+        recipe=recipe or Train(protocol="condensation"),
         outer=published_outer(0.1),
         assets=assets_of(inits),
         facts=start_of(network, inits),

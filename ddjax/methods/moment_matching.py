@@ -130,7 +130,7 @@ def moment_matching(
         sample=own.sample,
         loss=loss,
         name="moment_matching",
-        recipe=recipe or Train(),
+        recipe=recipe or Train(protocol="condensation"),
         outer=published_outer(1.0),
         assets=assets_of(inits),
         facts=start_of(network, inits),

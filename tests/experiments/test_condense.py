@@ -114,7 +114,7 @@ def test_the_full_budget_is_the_published_one():
     for run in (dc, dsa, dm, by_name["dc-old-seed0"]):
         assert (run["num_eval_inits"], run["batch_size"], run["train_epochs"]) == (20, 256, 1000)
         assert run["validate_every"] == run["num_outer_steps"]
-    assert dc["eval_augment"] == by_name["coreset-seed0"]["eval_augment"] == "dc_crop_scale_rotate"
+    assert dc["eval_augment"] == by_name["coreset-seed0"]["eval_augment"] == "dc"
     assert "augment" not in dc
     assert dsa["augment"] == dsa["eval_augment"] == dm["augment"] == dm["eval_augment"] == "dsa"
     assert (dc["initial_images"], dsa["initial_images"], dm["initial_images"]) == ("noise", "real", "real")

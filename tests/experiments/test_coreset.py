@@ -61,7 +61,7 @@ def test_all_selections_are_measured_kept_and_found(dataset, tmp_path, capsys):
 
     saved = artifact.load(tmp_path / "run" / "k_center.npz")
     assert saved.schedule.inputs.shape == (1, 2 * CLASSES, *SHAPE)
-    assert saved.recipe == Train(epochs=20)
+    assert saved.recipe == Train(epochs=20, protocol="condensation")
     assert (saved.metadata["method"], saved.metadata["network"]) == ("k_center", "mlp")
     np.testing.assert_array_equal(saved.schedule.labels[0].argmax(-1), [0, 0, 1, 1, 2, 2])
     real = train.encoded().reshape(len(train), -1)
@@ -167,5 +167,5 @@ def test_the_flags_of_the_docstring_are_flags():
     command = coreset.__doc__.partition("experiments.coreset ")[2].partition("\n\n")[0]
     command = command.replace("\\", " ").split()
     config = parse(coreset.Config, ["coreset", *command], flags.FlagValues())
-    assert config.eval_augment == "dc_crop_scale_rotate"
+    assert config.eval_augment == "dc"
     assert directory.describe_settings(config, experiment="coreset")["feature_width"] == 32

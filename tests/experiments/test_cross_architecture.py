@@ -146,9 +146,9 @@ def test_a_stopped_matrix_continues_and_refuses_artifacts_that_have_changed(
         ({"train_epochs": 7}, Recipe(), Recipe()),
         ({"protocol": "train"}, Recipe("train", lr=0.3, epochs=9), Recipe("train")),
         (
-            {"protocol": "train", "eval_augment": "dsa"},
+            {"protocol": "condensation", "eval_augment": "dsa"},
             Recipe(),
-            Recipe("train", augmentation="color_crop_cutout_flip_scale_rotate"),
+            Recipe("train", augmentation="color_crop_cutout_scale_rotate", protocol="condensation"),
         ),
     ],
 )

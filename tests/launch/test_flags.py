@@ -9,8 +9,11 @@ import pytest
 from absl import flags as absl_flags
 from launchers import ROOT
 
-from ddjax.launch import Where, flag, flag_like, launcher
+from ddjax import report
+from ddjax.launch import Where, check_workdir, flag, flag_like, launcher
+from ddjax.launch.directory import describe_settings
 from ddjax.launch.flags import at_home, command_line, of_the_step, parse, recorded, without_effect
+from experiments import distribution_matching
 
 DISTILLATIONS = (
     *("adapt", "attack", "distribution_matching", "finetune", "fixed_init", "gradient_matching"),
@@ -20,6 +23,7 @@ SAME_STEP = {
     *("workdir", "data_dir", "seed", "num_outer_steps", "validate_every", "record_every", "save_seconds"),
     *("num_eval_inits", "num_val_inits", "baselines", "tensorboard", "clip_norm"),
     *("init_gain", "inner_lr", "outer_lr", "outer_lr_of_lrs", "train_epochs", "train_lr", "eval_augment"),
+    "protocol",
 }
 """Settings that make no outer step faster or larger; tuned plans that are remembered depend on all others."""
 
@@ -196,3 +200,16 @@ def test_flags_that_change_nothing_are_named(name, arguments, expected):
 @pytest.mark.parametrize("name", EVERY)
 def test_nothing_is_named_where_nothing_is_given(name):
     assert without_effect(launcher.find(name).config_class()) == {}
+
+
+def test_a_work_directory_without_a_protocol_was_trained_by_the_plain_one(tmp_path):
+    """As every `config.json` of a version that knew no other; the default has changed since."""
+    config = distribution_matching.Config(protocol="plain")
+    older = describe_settings(config, experiment="distribution_matching")
+    del older["protocol"]
+    report.write_json(tmp_path / "config.json", older)
+    assert check_workdir(tmp_path, config, experiment="distribution_matching")
+    published = distribution_matching.Config()
+    assert published.protocol == "condensation"
+    with pytest.raises(ValueError, match="protocol was 'plain', is 'condensation'"):
+        check_workdir(tmp_path, published, experiment="distribution_matching")
