@@ -24,6 +24,7 @@ def learned_of(split: data.Split, **settings: Any) -> coresets.Learned:
     return coresets.Learned(split, network, inits.random(network), *keys, epochs=2, lr=0.05, **settings)
 
 
+@pytest.mark.slow
 def test_every_name_gives_so_many_images_of_each_class(split):
     learned = learned_of(split)
     real = split.encoded().reshape(len(split), -1)

@@ -43,6 +43,7 @@ TABLE: dict[str, tuple[Recipe, Network]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", RECIPE_CHECKS)
 @pytest.mark.parametrize("name", TABLE)
 def test_a_recipe_keeps_its_contract(name, check):
