@@ -12,8 +12,8 @@ import numpy as np
 
 from ddjax import checks, coresets
 from ddjax.data import Dataset, Split
-from ddjax.evaluate import Evaluation, Judge, Outcomes, check_split
 from ddjax.forms import by_step
+from ddjax.judge import Evaluation, Judge, Outcomes, check_split
 from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Network, Recipe, Schedule
 

@@ -17,7 +17,7 @@ import optax
 from ddjax import checks, files, platforms, pool
 from ddjax.data import Dataset, Split, to_device
 from ddjax.engine import compiler_options
-from ddjax.evaluate import Judge, check_split
+from ddjax.judge import Judge, check_split
 from ddjax.pool import Pool
 from ddjax.recipes import Train
 from ddjax.training import Examples, class_loss, fit

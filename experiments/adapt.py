@@ -33,7 +33,7 @@ import jax
 
 from ddjax import baselines, inits
 from ddjax.data import Dataset
-from ddjax.evaluate import Evaluation, Judge
+from ddjax.judge import Evaluation, Judge
 from ddjax.launch import Finished, Hooks, Keys, Launcher, Parts, Plan, Unrolled, flag, results, unrolled_parts
 from ddjax.launch.choices import load_pool, network_of, runs_at_once
 from ddjax.launch.flags import FILE

@@ -31,7 +31,7 @@ import numpy as np
 
 from ddjax import baselines, checks, inits
 from ddjax.data import Dataset, Split, provenance
-from ddjax.evaluate import Evaluation, Judge
+from ddjax.judge import Evaluation, Judge
 from ddjax.launch import Finished, Hooks, Keys, Launch, Launcher, Parts, Plan, results, unrolled_parts
 from ddjax.launch.choices import load_pool, network_of, runs_at_once
 from ddjax.launch.distillation import validated

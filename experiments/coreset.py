@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from ddjax import artifact, checks, coresets, forms, inits, networks, recipes
 from ddjax.coresets import BY_FEATURES, SELECTIONS, Coreset, Learned
 from ddjax.data import Dataset, provenance
-from ddjax.evaluate import Evaluation, Judge, check_split
+from ddjax.judge import Evaluation, Judge, check_split
 from ddjax.launch import Keys, Launcher, Layout, Scores, inputs_of, once, results
 from ddjax.launch.choices import (
     build_network,

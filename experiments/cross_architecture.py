@@ -35,7 +35,7 @@ import numpy as np
 
 from ddjax import checks, inits, networks, recipes, recorded_inits, report
 from ddjax.data import Dataset, Split
-from ddjax.evaluate import check_fits, check_split, evaluate
+from ddjax.judge import check_fits, check_split, evaluate
 from ddjax.launch import Keys, Launcher, Scores, artifacts, check_workdir, inputs_of, once, results
 from ddjax.launch.choices import runs_at_once, strategy
 from ddjax.launch.flags import flag, flag_like, listed

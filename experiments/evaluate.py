@@ -17,7 +17,7 @@ from typing import Any
 
 from ddjax import inits, networks, recorded_inits, report
 from ddjax import pool as pools
-from ddjax.evaluate import evaluate
+from ddjax.judge import evaluate
 from ddjax.launch import DataChoice, Keys, Launcher, Where, artifacts, flag, flag_like, results
 from ddjax.launch.choices import build_network, choose_network, runs_at_once
 from ddjax.types import Distilled, Network

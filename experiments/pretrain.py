@@ -23,7 +23,7 @@ from typing import Any
 
 from ddjax import inits, pool, report
 from ddjax.data import Dataset, provenance
-from ddjax.evaluate import Evaluation, check_split
+from ddjax.judge import Evaluation, check_split
 from ddjax.launch import (
     DataChoice,
     Launcher,

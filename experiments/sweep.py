@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ddjax import checks, figures, report
-from ddjax.evaluate import Evaluation
+from ddjax.judge import Evaluation
 from ddjax.launch import Launcher, Unrolled, flag, flag_like, numbers, results, tell
 from experiments import fixed_init, random_init
 

@@ -10,7 +10,7 @@ from problems import CLASSES, SHAPE, three_digits
 from scipy import ndimage
 
 from ddjax import augment, inits, networks
-from ddjax.evaluate import Judge
+from ddjax.judge import Judge
 from ddjax.recipes import Train
 from ddjax.types import Network, Schedule
 

@@ -10,7 +10,7 @@ import pytest
 from problems import CLASSES, SHAPE, relative, three_digits
 
 from ddjax import Recipe, inits, networks
-from ddjax.evaluate import Judge
+from ddjax.judge import Judge
 from ddjax.pretrain import Training, nets_at_once, pretrain
 
 NETWORK = networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="none", activation="tanh")

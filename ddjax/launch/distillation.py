@@ -15,8 +15,8 @@ import numpy as np
 from ddjax import artifact, coresets, figures, files, forms, networks, parallel, platforms, report
 from ddjax.data import Dataset
 from ddjax.engine import Cost
-from ddjax.evaluate import Judge
 from ddjax.facts import Facts
+from ddjax.judge import Judge
 from ddjax.launch import planning, results
 from ddjax.launch.choices import load_data, runs_at_once
 from ddjax.launch.directory import check_workdir, finished, inputs_of, open_workdir, write_result

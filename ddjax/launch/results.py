@@ -17,7 +17,7 @@ import jax
 
 from ddjax import baselines, recipes, report
 from ddjax.data import Dataset
-from ddjax.evaluate import Evaluation, evaluate
+from ddjax.judge import Evaluation, evaluate
 from ddjax.launch.choices import runs_at_once
 from ddjax.launch.types import Finished
 from ddjax.recipes import Train

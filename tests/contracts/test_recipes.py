@@ -12,8 +12,8 @@ from problems import CLASSES, SHAPE, relative, small_form
 
 from ddjax import artifact, forms, networks, recipes, testing
 from ddjax.encodings import Channels
-from ddjax.evaluate import Judge
 from ddjax.inits import random
+from ddjax.judge import Judge
 from ddjax.recipes import Replay, Ridge, Train
 from ddjax.testing import RECIPE_CHECKS, RecipeCase
 from ddjax.types import Distilled, Fitted, Network, Recipe, Schedule

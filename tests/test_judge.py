@@ -13,7 +13,7 @@ from problems import CLASSES, SHAPE, small_run, three_digits
 
 import ddjax
 from ddjax import Recipe, augment, forms, inits, networks, pool
-from ddjax.evaluate import Evaluation, Judge, Outcomes, _accuracies, chunks
+from ddjax.judge import Evaluation, Judge, Outcomes, _accuracies, chunks
 from ddjax.launch.distillation import validated
 from ddjax.networks import norms
 from ddjax.recipes import Train
