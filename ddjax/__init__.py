@@ -15,7 +15,7 @@ from ddjax import (
     pool,
     recipes,
 )
-from ddjax.evaluate import Evaluation, Judge, evaluate, train
+from ddjax.judge import Evaluation, Judge, evaluate, train
 from ddjax.recipes import recipe as Recipe  # noqa: N812 (the name of the class that it replaces)
 from ddjax.run import DivergedError, PreemptedError, Reporting, Run, Validation, distill
 from ddjax.types import Distilled, Encoding, Form, InitDistribution, Method, Network, Outer, Schedule

@@ -9,7 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import checks, encodings, forms, npz, recipes
+from ddjax import checks, encodings, forms, npz, recipes, recorded_inits
+from ddjax.data import provenance
 from ddjax.encodings import Channels, Tokens
 from ddjax.files import StrPath
 from ddjax.recipes import Replay, Train
@@ -44,6 +45,9 @@ _KINDS: dict[str, type] = {
     "class_names": list,
     "recipe": dict,
     "encoding": str,
+    "init": str,
+    "init_settings": dict,
+    "data": dict,
 }
 """The types of the metadata that ddjax itself reads, for those that a file has."""
 
@@ -56,6 +60,7 @@ def _version(distilled: Distilled, schedule: Schedule) -> int:
     return 2 if isinstance(distilled.recipe, Train) and distilled.recipe.augmentation else 1
 
 
+@checks.entry
 def save(path: StrPath, distilled: Distilled) -> Path:
     """Write φ as an `.npz` that loads with `numpy.load(path, allow_pickle=False)`.
 
@@ -66,6 +71,10 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     normalisation, and other recipes, make version 3: `inputs [S, B, *input_shape]` in the place of images,
     and the arrays of the encoding that `metadata` names, `encoding.NAME`, in the place of mean and std. The
     same φ gives the same bytes.
+
+    Of the metadata, evaluations read `dataset`, `class_names` and `data` (see `ddjax.data.provenance.facts`),
+    `network`, `network_settings`, `init` and `init_settings` (see `ddjax.types.start_of`), where there are
+    any; `ddjax.distill` writes them.
 
     Args:
         path: the file to write.
@@ -79,8 +88,26 @@ def save(path: StrPath, distilled: Distilled) -> Path:
             something that `load` would refuse; nothing was written.
         OSError: the file could not be written; what was there is untouched.
     """
-    checks.kind("distilled", distilled, Distilled, remedy="Give the `distilled` of a run.")
     checks.path("path", path, remedy="Give the file to write, e.g. distilled.npz.")
+    return npz.write(path, _members(distilled))
+
+
+@checks.entry
+def check(distilled: Distilled) -> None:
+    """Refuse what `save` would refuse to write; nothing is written.
+
+    Args:
+        distilled: the distilled data φ, or data of the same shapes before the distillation.
+
+    Raises:
+        ValueError: see `save`.
+    """
+    _members(distilled)
+
+
+def _members(distilled: Distilled) -> dict[str, np.ndarray]:
+    """The members of the file of φ, all checked."""
+    checks.kind("distilled", distilled, Distilled, remedy="Give the `distilled` of a run.")
     checks.facts("metadata", distilled.metadata)
     schedule = distilled.schedule
     version = _version(distilled, schedule)
@@ -105,9 +132,10 @@ def save(path: StrPath, distilled: Distilled) -> Path:
         npz.check_finite("artifact", name, array, remedy=_REMEDY)
     members["metadata"] = np.array(json.dumps(metadata, sort_keys=True))
     _parsed("artifact", members)  # what could not be loaded is not saved
-    return npz.write(path, members)
+    return members
 
 
+@checks.entry
 def load(path: StrPath, *, limit: int = npz.LIMIT) -> Distilled:
     """Read a file that `save` wrote; the file may be of any origin, because nothing in it is executed.
 
@@ -186,8 +214,8 @@ def _parsed(where: object, members: dict[str, np.ndarray]) -> Distilled:
 def _metadata(path: object, members: dict[str, np.ndarray]) -> dict[str, Any]:
     remedy = "Write it again."
     metadata = npz.metadata(path, members["metadata"], newest=FORMAT_VERSION, kinds=_KINDS, remedy=remedy)
-    for name in metadata.get("class_names", ()):
-        checks.kind(f"{path}: metadata: class_names", name, str, remedy=remedy)
+    provenance.recorded(metadata, where=path)
+    recorded_inits.recorded(metadata, where=path)
     return metadata
 
 

@@ -4,23 +4,25 @@ A strategy is composed by name:
 
     color_crop_cutout_flip_scale_rotate   one of these operations, drawn anew at every call
     color+crop+flip                       all of these, in this order
-    pad_crop_flip, dc_crop_scale_rotate   compositions with their own ranges, see `STRATEGIES`
+    dc, pad_crop_flip, crop_zoom_rotate   compositions with their own ranges, see `STRATEGIES`
 
 All operations work on normalised images, so that 0, which fills pixels from outside an image, is the data's
-mean.
+mean. Two operations of `dc` fill with the mean of the minibatch instead, as published.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.ndimage import map_coordinates
+import numpy as np
+from scipy import ndimage, special
 
 from ddjax import checks
 
@@ -43,14 +45,32 @@ class Augmentation:
         sample: the function that draws parameters, `(key, num_images=None) -> draw`: one draw for all images,
             or, given their number, one for each image. Consumes the key.
         apply: the function that transforms images, `(draw, images [n, H, W, C]) -> [n, H, W, C]`; linear or
-            affine in each image, so that derivatives of every order exist. A leaf `[]` of the draw is shared
+            affine in the images, so that derivatives of every order exist. A leaf `[]` of the draw is shared
             by all images, a leaf `[n]` has an entry for each image. So draws that were vmapped, or gathered
             by class, are valid too.
+        by_batch: whether the channel means of a batch enter the result for each of its images. Then `apply`
+            takes a third argument, `weights [n]`, by which the images count in these means: zero for a place
+            of a minibatch that is only filled up; by default all images count alike.
     """
 
     name: str
     sample: Callable[..., Draw]
-    apply: Callable[[Draw, jax.Array], jax.Array]
+    apply: Callable[..., jax.Array]
+    by_batch: bool = False
+
+    def of_minibatch(self, key: jax.Array, images: jax.Array, weights: jax.Array) -> jax.Array:
+        """A minibatch under a draw of its own for each image.
+
+        Args:
+            key: the source of the draws. Consumed.
+            images: the images, `[n, H, W, C]`.
+            weights: the weight of each image, `[n]`, zero where the minibatch is only filled up.
+
+        Returns:
+            `[n, H, W, C]`, the transformed images.
+        """
+        draw = self.sample(key, len(images))
+        return self.apply(draw, images, weights) if self.by_batch else self.apply(draw, images)
 
 
 class Operation(NamedTuple):
@@ -61,10 +81,26 @@ class Operation(NamedTuple):
             Consumes the key.
         apply: the function that transforms an image, `(params, image [H, W, C]) -> [H, W, C]`, for params
             whose leaves are `[]`.
+        by_batch: whether `apply` takes a third argument, `means [C]`, the mean of each channel over the
+            batch that the image is part of.
     """
 
     sample: Callable[[jax.Array, tuple[int, ...]], Any]
-    apply: Callable[[Any, jax.Array], jax.Array]
+    apply: Callable[..., jax.Array]
+    by_batch: bool = False
+
+    def on(self, params: Any, image: jax.Array, *means: jax.Array) -> jax.Array:
+        """The transformed image, whether or not the operation looks at the batch.
+
+        Args:
+            params: the params, with leaves `[]`.
+            image: the image, `[H, W, C]`.
+            *means: the channel means of the batch, `[C]`, where an operation of the strategy needs these.
+
+        Returns:
+            `[H, W, C]`.
+        """
+        return self.apply(params, image, *(means if self.by_batch else ()))
 
 
 class Choice(NamedTuple):
@@ -315,19 +351,228 @@ def rotate(*, degrees: float) -> Operation:
         return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
 
     def apply(angle: jax.Array, image: jax.Array) -> jax.Array:
-        middle = [(length - 1) / 2 for length in image.shape[:2]]
-        y, x = (
-            jnp.arange(length, dtype=image.dtype) - half
-            for length, half in zip(image.shape[:2], middle, strict=True)
-        )
+        y, x = (jnp.arange(length, dtype=image.dtype) - (length - 1) / 2 for length in image.shape[:2])
         angle = angle.astype(image.dtype)
-        sine, cosine = jnp.sin(angle), jnp.cos(angle)
-        rows = middle[0] + cosine * y[:, None] + (sine * x)[None]
-        columns = middle[1] - sine * y[:, None] + (cosine * x)[None]
-        channel = functools.partial(map_coordinates, coordinates=(rows, columns), order=1, mode="constant")
-        return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
+        # Small angles move a pixel little: displacements lose fewer digits than positions would.
+        sine, versine = jnp.sin(angle), 2 * jnp.sin(angle / 2) ** 2
+        down = (sine * x)[None] - (versine * y)[:, None]
+        across = -(sine * y)[:, None] - (versine * x)[None]
+        return _displaced(image, down, across)
 
     return Operation(sample, apply)
+
+
+def _displaced(image: jax.Array, down: jax.Array, across: jax.Array) -> jax.Array:
+    """Each pixel read so far below and to the right of its place, both `[H, W]`; bilinear, 0 outside."""
+    height, width, _ = image.shape
+    padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
+    whole_down, whole_across = jnp.floor(down), jnp.floor(across)
+    rows = jnp.arange(1, height + 1)[:, None] + whole_down.astype(jnp.int32)
+    columns = jnp.arange(1, width + 1)[None] + whole_across.astype(jnp.int32)
+
+    def corner(i: int, j: int) -> jax.Array:
+        return padded[jnp.clip(rows + i, 0, height + 1), jnp.clip(columns + j, 0, width + 1)]
+
+    t, u = (down - whole_down)[..., None], (across - whole_across)[..., None]
+    upper = (1 - u) * corner(0, 0) + u * corner(0, 1)
+    lower = (1 - u) * corner(1, 0) + u * corner(1, 1)
+    return (1 - t) * upper + t * lower
+
+
+def crop_in_mean(*, padding: int) -> Operation:
+    """Move the image by whole pixels; the channel means of its batch fill the border.
+
+    Args:
+        padding: the number of pixels p that the image is padded by on every side. The params are the first
+            row and column of the part that is cut from the padded image, 0 to 2p - 1: the image moves by p
+            pixels to one side, and by p - 1 to the other, as published.
+
+    Returns:
+        The operation.
+
+    References:
+        Zhao et al. 2021, arXiv 2006.05929.
+    """
+
+    def sample(key: jax.Array, shape: tuple[int, ...]) -> Pair:
+        return _pair(lambda key, _: jax.random.randint(key, shape, 0, 2 * padding), key)
+
+    def apply(params: Pair, image: jax.Array, means: jax.Array) -> jax.Array:
+        rows, columns = (
+            jnp.arange(length) + first - padding
+            for first, length in zip(params, image.shape[:2], strict=True)
+        )
+        return _read(image, rows, columns, outside=means)
+
+    return Operation(sample, apply, by_batch=True)
+
+
+def _read(image: jax.Array, rows: jax.Array, columns: jax.Array, *, outside: jax.Array | float) -> jax.Array:
+    """The image's pixels where whole rows `[H']` and columns `[W']` cross, with a value for those outside."""
+    inside = [
+        (positions >= 0) & (positions < length)
+        for positions, length in zip((rows, columns), image.shape[:2], strict=True)
+    ]
+    height, width = image.shape[:2]
+    pixels = image[jnp.clip(rows, 0, height - 1)[:, None], jnp.clip(columns, 0, width - 1)]
+    is_inside = (inside[0][:, None] & inside[1][None])[..., None]
+    return jnp.where(is_inside, pixels, jnp.broadcast_to(jnp.asarray(outside, image.dtype), pixels.shape))
+
+
+def resize(*, change: float, image_size: tuple[int, int]) -> Operation:
+    """Resize by nearest neighbour, height and width each for itself, about the centre; 0 fills the border.
+
+    Args:
+        change: the largest relative change of a side, between 0 and 1. The params are the new height and
+            width in whole pixels, for a side of n pixels ⌊u n⌋ with u ~ U(1 - change, 1 + change), and at
+            least 1.
+        image_size: the height and width of the images.
+
+    Returns:
+        The operation.
+
+    References:
+        Zhao et al. 2021, arXiv 2006.05929.
+    """
+    # The reading step of each new length in float32, in which the published code rounds.
+    lengths = [np.arange(1, math.ceil((1 + change) * n) + 1, dtype=np.float32) for n in image_size]
+    steps = [np.float32(n) / own for n, own in zip(image_size, lengths, strict=True)]
+
+    def sample(key: jax.Array, shape: tuple[int, ...]) -> Pair:
+        def draw(key: jax.Array, axis: int) -> jax.Array:
+            factor = jax.random.uniform(key, shape, minval=1 - change, maxval=1 + change)
+            return jnp.maximum((factor * image_size[axis]).astype(jnp.int32), 1)
+
+        return _pair(draw, key)
+
+    def apply(params: Pair, image: jax.Array) -> jax.Array:
+        canvas = functools.reduce(jnp.maximum, params, jnp.asarray(max(image_size)))
+        rows, columns = (
+            _resized(canvas, new, length, jnp.asarray(step)[new - 1])
+            for new, length, step in zip(params, image_size, steps, strict=True)
+        )
+        return _read(image, rows, columns, outside=0.0)
+
+    return Operation(sample, apply)
+
+
+def _resized(canvas: jax.Array, new: jax.Array, length: int, step: jax.Array) -> jax.Array:
+    """The pixel that each of `length` pixels shows once the side is `new` pixels long; -1 outside.
+
+    Old and new image lie in the middle of a square canvas, at the upper left of two middles.
+    """
+    positions = jnp.arange(length) + (canvas - length) // 2 - (canvas - new) // 2
+    read = jnp.floor(positions.astype(step.dtype) * step).astype(jnp.int32)
+    return jnp.where((positions >= 0) & (positions < new), jnp.minimum(read, length - 1), -1)
+
+
+class _Turns(NamedTuple):
+    """Rotations about the centre by whole degrees, all leaves `[n]`.
+
+    Attributes:
+        cosine: the cosine of each angle.
+        sine: the sine of each angle.
+        first: the position of the image's first row and column from the centre of the rotated image.
+    """
+
+    cosine: np.ndarray
+    sine: np.ndarray
+    first: Pair
+
+
+def _turns(degrees: np.ndarray, image_size: tuple[int, int]) -> _Turns:
+    """The rotations of images of a size.
+
+    The rotated image is as large as to hold all of the old one, rounded to whole pixels, and the old image's
+    size is cut from its middle. Where the two sizes differ by an odd number, the middle is that of half a
+    pixel further up and left.
+    """
+    cosine, sine = special.cosdg(degrees), special.sindg(degrees)
+    height, width = image_size
+    extents = (
+        height * np.abs(cosine) + width * np.abs(sine),
+        height * np.abs(sine) + width * np.abs(cosine),
+    )
+    outer = [np.floor(extent + 0.5) for extent in extents]
+    first = (np.trunc((o - n) / 2) - (o - 1) / 2 for o, n in zip(outer, image_size, strict=True))
+    return _Turns(cosine, sine, Pair(*first))
+
+
+def _spline_filter(length: int) -> np.ndarray:
+    """`[length + 3, length]`, the coefficients of the cubic spline through pixels, mirrored about the ends.
+
+    One more coefficient stands before the first pixel and two after the last pixel.
+    """
+    own = ndimage.spline_filter1d(np.eye(length), order=3, axis=0, mode="mirror")
+    return own[np.pad(np.arange(length), (1, 2), mode="reflect")]
+
+
+def _cubic(fraction: jax.Array) -> jax.Array:
+    """The weights `[..., 4]` of a cubic B-spline's coefficients around a place between two pixels."""
+    t, u = fraction, 1 - fraction
+    return jnp.stack([u**3, 4 - 3 * t * t * (1 + u), 4 - 3 * u * u * (1 + t), t**3], -1) / 6
+
+
+def rotate_cubic(*, degrees: int, image_size: tuple[int, int]) -> Operation:
+    """Turn the image by whole degrees, by cubic splines; the mean of its batch fills the border.
+
+    As `scipy.ndimage.rotate` of order 3, which reshapes, cut to the image's size in the middle. The spline's
+    coefficients are linear in the pixels: a matrix product on each side.
+
+    Args:
+        degrees: the bound d on the angle. The params are angles in degrees, whole numbers from -d to d - 1
+            as published; anticlockwise above zero.
+        image_size: the height and width of the images.
+
+    Returns:
+        The operation.
+
+    References:
+        Zhao et al. 2021, arXiv 2006.05929.
+    """
+    turns = _turns(np.arange(-degrees, degrees), image_size)
+    filters = [_spline_filter(length) for length in image_size]
+
+    def sample(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return jax.random.randint(key, shape, -degrees, degrees)
+
+    def apply(angle: jax.Array, image: jax.Array, means: jax.Array) -> jax.Array:
+        cosine, sine, (top, left) = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, image.dtype)[angle + degrees], turns
+        )
+        height, width = image_size
+        y = (top + jnp.arange(height, dtype=image.dtype))[:, None]
+        x = (left + jnp.arange(width, dtype=image.dtype))[None]
+        places = cosine * y + sine * x + (height - 1) / 2, cosine * x - sine * y + (width - 1) / 2
+        inside = functools.reduce(
+            jnp.logical_and, [(p >= 0) & (p <= n - 1) for p, n in zip(places, image_size, strict=True)]
+        )
+        turned = _spline_at(_coefficients(filters, image), places)
+        return jnp.where(inside[..., None], turned, means.mean())
+
+    return Operation(sample, apply, by_batch=True)
+
+
+def _coefficients(filters: Sequence[np.ndarray], image: jax.Array) -> jax.Array:
+    """`[H + 3, W + 3, C]`, the coefficients of the cubic spline through an image."""
+    rows, columns = (jnp.asarray(one, image.dtype) for one in filters)
+    return jnp.einsum("ih,hwc,jw->ijc", rows, image, columns, precision=jax.lax.Precision.HIGHEST)
+
+
+def _spline_at(coefficients: jax.Array, places: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """The spline at rows and columns `[H', W']`, `[H', W', C]`; anything where these are outside."""
+    height, width, channels = coefficients.shape
+    starts = [
+        jnp.clip(jnp.floor(place), 0, length - 4)
+        for place, length in zip(places, (height, width), strict=True)
+    ]
+    rows, columns = (_cubic(place - start) for place, start in zip(places, starts, strict=True))
+    first = starts[0].astype(jnp.int32) * width + starts[1].astype(jnp.int32)
+    flat = coefficients.reshape(-1, channels)
+    found = jnp.zeros((*first.shape, channels), flat.dtype)
+    for i, j in itertools.product(range(4), repeat=2):
+        found += (rows[..., i] * columns[..., j])[..., None] * flat[first + (i * width + j)]
+    return found
 
 
 def all_of(operations: Sequence[Operation]) -> Operation:
@@ -344,12 +589,12 @@ def all_of(operations: Sequence[Operation]) -> Operation:
         keys = jax.random.split(key, len(operations))
         return tuple(one.sample(key, shape) for one, key in zip(operations, keys, strict=True))
 
-    def apply(params: tuple[Any, ...], image: jax.Array) -> jax.Array:
+    def apply(params: tuple[Any, ...], image: jax.Array, *means: jax.Array) -> jax.Array:
         for one, own in zip(operations, params, strict=True):
-            image = one.apply(own, image)
+            image = one.on(own, image, *means)
         return image
 
-    return Operation(sample, apply)
+    return Operation(sample, apply, by_batch=any(one.by_batch for one in operations))
 
 
 def one_of(operations: Sequence[Operation], *, per_image: bool = False) -> Operation:
@@ -370,14 +615,14 @@ def one_of(operations: Sequence[Operation], *, per_image: bool = False) -> Opera
         which = jax.random.randint(which_key, shape if per_image else (), 0, len(operations))
         return Choice(which, every.sample(key, shape))
 
-    def apply(choice: Choice, image: jax.Array) -> jax.Array:
+    def apply(choice: Choice, image: jax.Array, *means: jax.Array) -> jax.Array:
         branches = [
-            lambda params, image, i=i, one=one: one.apply(params[i], image)
+            lambda params, image, *means, i=i, one=one: one.on(params[i], image, *means)
             for i, one in enumerate(operations)
         ]
-        return jax.lax.switch(choice.which, branches, choice.params, image)
+        return jax.lax.switch(choice.which, branches, choice.params, image, *means)
 
-    return Operation(sample, apply)
+    return Operation(sample, apply, by_batch=every.by_batch)
 
 
 def _published(image_size: tuple[int, int]) -> dict[str, Operation]:
@@ -401,7 +646,17 @@ OPERATIONS = tuple(_published((1, 1)))
 """The names of the operations that strategies are composed of."""
 
 
-def _dc_crop_scale_rotate(image_size: tuple[int, int]) -> Operation:
+def _dc(image_size: tuple[int, int]) -> Operation:
+    """DC's crop, scaling or rotation, drawn for each image, as published."""
+    operations = (
+        crop_in_mean(padding=4),
+        resize(change=0.2, image_size=image_size),
+        rotate_cubic(degrees=45, image_size=image_size),
+    )
+    return one_of(operations, per_image=True)
+
+
+def _crop_zoom_rotate(image_size: tuple[int, int]) -> Operation:
     """A crop, a zoom or a rotation, drawn for each image."""
     del image_size
     return one_of((crop(shift=(4, 4)), zoom(change=0.2), rotate(degrees=45.0)), per_image=True)
@@ -413,18 +668,27 @@ def _pad_crop_flip(image_size: tuple[int, int]) -> Operation:
 
 
 STRATEGIES: dict[str, Callable[[tuple[int, int]], Operation]] = {
-    "dc_crop_scale_rotate": _dc_crop_scale_rotate,
+    "dc": _dc,
+    "crop_zoom_rotate": _crop_zoom_rotate,
     "pad_crop_flip": _pad_crop_flip,
 }
 """Compositions with their own ranges.
 
-`dc_crop_scale_rotate`: each image is moved by at most 4 pixels, zoomed by at most a fifth, or turned by at
-most 45°. DC (Zhao et al. 2021) trains on condensed MNIST in this way; here all is bilinear, and the border is
-filled with 0 instead of the minibatch's mean. `pad_crop_flip`: each image is continued by its mirror image,
-moved by at most 4 pixels and flipped, as Wang et al. 2018 augment the training images of CIFAR-10.
+`dc`: the augmentation with which DC (Zhao et al. 2021) trains networks on condensed MNIST, as published: each
+image is moved by up to 4 pixels, resized by up to a fifth, height and width each for itself, or turned by up
+to 45°. `crop_zoom_rotate`: the same ranges, but everything is bilinear, and 0 fills the border; no published
+number was measured with it. `pad_crop_flip`: each image is continued by its mirror image, moved by at most 4
+pixels and flipped, as Wang et al. 2018 augment the training images of CIFAR-10.
 """
 
-_NO_FLIP = frozenset({"digits", "emnist", "kmnist", "mnist", "mnist_corrupted", "svhn_cropped", "usps"})
+FORMER: dict[str, str] = {"dc_crop_scale_rotate": "crop_zoom_rotate"}
+"""Names that strategies had in files of earlier versions, and the names that they have now.
+
+`dc_crop_scale_rotate` was never DC's own augmentation; files that say so mean `crop_zoom_rotate`.
+"""
+
+FLIPPED = frozenset({"cifar10", "cifar100", "fashion_mnist"})
+"""The data sets, by name, for which DSA was published with flips. For MNIST and SVHN it was without."""
 
 
 def strategy_for(dataset: str) -> str:
@@ -434,11 +698,13 @@ def strategy_for(dataset: str) -> str:
         dataset: the name of the data set, as in `Dataset.name`, e.g. `"mnist"`.
 
     Returns:
-        The name of the strategy: all operations, but no flip for digits and letters, whose meaning changes
-        when they are mirrored.
+        The name of the strategy: all operations; flips only where they were published, see `FLIPPED`. All
+        other data sets, those that nothing was published for included, are not flipped, since the mirror
+        image of a character is another character or none. Who wants flips names the strategy in full:
+        `"color_crop_cutout_flip_scale_rotate"`.
     """
     builder = dataset.partition(":")[0].partition("/")[0]
-    return "_".join(one for one in OPERATIONS if one != "flip" or builder not in _NO_FLIP)
+    return "_".join(one for one in OPERATIONS if one != "flip" or builder in FLIPPED)
 
 
 def by_name(strategy: str, image_shape: tuple[int, int, int]) -> Augmentation:
@@ -448,7 +714,7 @@ def by_name(strategy: str, image_shape: tuple[int, int, int]) -> Augmentation:
         strategy: the name of the strategy. `"a_b_c"`, of names in `OPERATIONS`: one of these operations,
             drawn anew by each call of `sample` and the same for all images, even if each image has its own
             params; DSA as published. `"a+b+c"`: all of these operations, in this order. Or one of
-            `STRATEGIES`.
+            `STRATEGIES`, or a name of `FORMER`.
         image_shape: height, width and channels of the images, `(H, W, C)`.
 
     Returns:
@@ -460,11 +726,11 @@ def by_name(strategy: str, image_shape: tuple[int, int, int]) -> Augmentation:
     References:
         Zhao and Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021. Ranges and
         one operation per call: `ParamDiffAug` (`aug_mode = "S"`; `"M"` is all of them) and `DiffAugment` in
-        `utils.py` of the authors' repository, github.com/VICO-UoE/DatasetCondensation.
+        `utils.py` of the authors' repository, github.com/VICO-UoE/DatasetCondensation; DC's: `augment` there.
     """
     height, width, _ = checks.image_shape(image_shape)
-    if isinstance(strategy, str) and strategy in STRATEGIES:
-        return of(STRATEGIES[strategy]((height, width)), name=strategy)
+    if isinstance(strategy, str) and FORMER.get(strategy, strategy) in STRATEGIES:
+        return of(STRATEGIES[FORMER.get(strategy, strategy)]((height, width)), name=strategy)
     names, known = _operation_names(strategy), _published((height, width))
     compose = all_of if "+" in strategy else one_of
     return of(compose([known[name] for name in names]), name=strategy)
@@ -497,11 +763,14 @@ def of(operation: Operation, *, name: str) -> Augmentation:
     def sample(key: jax.Array, num_images: int | None = None) -> Draw:
         return operation.sample(key, () if num_images is None else (num_images,))
 
-    def apply(draw: Draw, images: jax.Array) -> jax.Array:
+    def apply(draw: Draw, images: jax.Array, weights: jax.Array | None = None) -> jax.Array:
         axes = jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, draw)
-        return jax.vmap(operation.apply, in_axes=(axes, 0))(draw, images)
+        if not operation.by_batch:
+            return jax.vmap(operation.apply, in_axes=(axes, 0))(draw, images)
+        means = jnp.average(images.mean((1, 2)), axis=0, weights=weights)
+        return jax.vmap(operation.apply, in_axes=(axes, 0, None))(draw, images, means)
 
-    return Augmentation(name, sample, apply)
+    return Augmentation(name, sample, apply, operation.by_batch)
 
 
 def check(augmentation: Augmentation | None) -> None:
@@ -518,6 +787,8 @@ def check(augmentation: Augmentation | None) -> None:
 
 
 __all__ = [
+    "FLIPPED",
+    "FORMER",
     "OPERATIONS",
     "STRATEGIES",
     "Augmentation",
@@ -530,12 +801,15 @@ __all__ = [
     "by_name",
     "color",
     "crop",
+    "crop_in_mean",
     "cutout",
     "flip",
     "of",
     "one_of",
     "pad_crop",
+    "resize",
     "rotate",
+    "rotate_cubic",
     "scale",
     "strategy_for",
     "zoom",

@@ -12,8 +12,8 @@ import numpy as np
 
 from ddjax import checks, coresets
 from ddjax.data import Dataset, Split
-from ddjax.evaluate import Evaluation, Judge, check_split
 from ddjax.forms import by_step
+from ddjax.judge import Evaluation, Judge, Outcomes, check_split
 from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Network, Recipe, Schedule
 
@@ -192,8 +192,8 @@ def _scores(
     *,
     key: jax.Array,
     inits: InitDistribution | None = None,
-) -> np.ndarray:
-    """Percent of a split that each run classifies correctly.
+) -> Outcomes:
+    """The outcome of each run on a split.
 
     Args:
         setting: the settings of the comparison.
@@ -205,18 +205,17 @@ def _scores(
         inits: the distribution of initial weights; by default p(θ0) of the setting.
 
     Returns:
-        `[R]`, percent.
+        The outcomes of the R runs.
     """
     which, nets = runs
     inits = inits or setting.inits
     judge = Judge(setting.network, inits, setting.recipe, split, setting.runs_per_chunk)
-    values = judge.accuracies(
+    return judge.outcomes(
         schedules,
         jnp.asarray(which, jnp.int32),
         jax.random.split(key, int(nets.max()) + 1)[nets],
         members=jnp.asarray(nets % (inits.size or len(nets)), jnp.int32),
     )
-    return np.asarray(values)
 
 
 def tune(setting: Setting, sets: Sequence[np.ndarray], *, key: jax.Array) -> Choice:
@@ -228,8 +227,9 @@ def tune(setting: Setting, sets: Sequence[np.ndarray], *, key: jax.Array) -> Cho
         key: the source of the initial weights. Consumed.
 
     Returns:
-        The choice with the best mean accuracy; for a recipe with a rate of its own, the setting's E and no
-        rate.
+        The choice with the best mean accuracy, where a diverged network counts 0; a choice under which every
+        network diverges only where all choices are of this kind. For a recipe with a rate of its own, the
+        setting's E and no rate.
     """
     if not setting.recipe.needs_lrs:
         return Choice(None, setting.inner_epochs)
@@ -242,10 +242,12 @@ def tune(setting: Setting, sets: Sequence[np.ndarray], *, key: jax.Array) -> Cho
     count = min(tuning.num_inits, len(sets)) if setting.one_outcome else tuning.num_inits
     runs = np.arange(count) % len(sets), np.arange(count)
 
-    def score(choice: Choice) -> float:
+    def score(choice: Choice) -> tuple[bool, float]:
         schedules = [lay_out(images, setting, lr=choice.lr or 0.0, epochs=choice.epochs) for images in sets]
-        values = _scores(setting, schedules, runs, setting.data.validation, key=key, inits=tuning.inits)
-        return float(values.mean())
+        found = Evaluation.of(
+            _scores(setting, schedules, runs, setting.data.validation, key=key, inits=tuning.inits)
+        )
+        return not found.all_diverged, found.mean
 
     return max(choices, key=score)
 
@@ -275,9 +277,9 @@ def trained_on(
     schedules = [lay_out(images, setting, lr=chosen.lr or 0.0, epochs=chosen.epochs) for images in test_sets]
     count = min(setting.num_inits, len(test_sets)) if setting.one_outcome else setting.num_inits
     runs = np.arange(count) % len(test_sets), np.arange(count)
-    values = _scores(setting, schedules, runs, setting.data.test, key=test_key)
+    found = Evaluation.of(_scores(setting, schedules, runs, setting.data.test, key=test_key))
     epochs = {"epochs": chosen.epochs} if setting.tuning.epochs else {}
-    return {**Evaluation.of(values).as_dict(), "lr": chosen.lr, **epochs}
+    return {**found.as_dict(), "lr": chosen.lr, **epochs}
 
 
 def nearest_neighbour(data: Dataset, sets: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -297,7 +299,8 @@ def nearest_neighbour(data: Dataset, sets: Sequence[np.ndarray]) -> dict[str, An
         labels = np.repeat(np.arange(images.shape[0]), images.shape[1])
         points = images.reshape(len(labels), -1)
         model = KNeighborsClassifier(min(neighbours, len(labels))).fit(points, labels)
-        return 100.0 * float(model.score(split.encoded().reshape(len(split), -1), split.labels))
+        found = model.predict(split.encoded().reshape(len(split), -1))
+        return 100.0 * np.count_nonzero(found == split.labels) / len(split)
 
     on_validation = [
         np.mean([score(images, data.validation, n) for images in sets[:TUNING_INITS]]) for n in NEIGHBOURS
@@ -337,7 +340,8 @@ def best_sets(
         seed: the seed of the draw of training images that the candidates are scored on.
 
     Returns:
-        The best `selection.num_kept` sets, best first.
+        The best `selection.num_kept` sets, best first; a network that diverges counts 0, and a set on which
+        every network does comes last.
 
     References:
         Wang et al. 2018, arXiv 1811.10959, the baseline "optimized real images".
@@ -348,7 +352,7 @@ def best_sets(
     rows = np.random.default_rng(seed).permutation(len(train))[: selection.num_images]
     nets = 1 if setting.one_outcome else selection.num_inits
     competing = len(candidates)
-    values = _scores(
+    percent, finite = _scores(
         setting,
         [lay_out(images, setting, lr=chosen.lr or 0.0, epochs=chosen.epochs) for images in candidates],
         (np.repeat(np.arange(competing), nets), np.tile(np.arange(nets), competing)),
@@ -356,7 +360,8 @@ def best_sets(
         key=score_key,
         inits=setting.tuning.inits,
     )
-    order = np.argsort(-values.reshape(competing, nets).mean(1), kind="stable")
+    trained = finite.reshape(competing, nets).any(1)
+    order = np.lexsort((-percent.reshape(competing, nets).mean(1), ~trained))
     return [candidates[index] for index in order[: selection.num_kept]]
 
 
@@ -419,8 +424,9 @@ def measure(
         listener: a function that is called with the name and the score of each baseline once measured.
 
     Returns:
-        For each name, `mean`, `std`, `n`, `values` in percent on the test split and the tuned settings. The
-        score of one baseline does not depend on the other `names`.
+        For each name, `mean`, `std`, `n`, `values` in percent on the test split, `diverged`, the number of
+        networks that are not finite and score 0, and the tuned settings. The score of one baseline does not
+        depend on the other `names`.
 
     Raises:
         ValueError: an unknown name, a class that has fewer images than a set needs, a negative seed, or a

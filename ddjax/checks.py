@@ -6,18 +6,63 @@ Every refusal is a ValueError that says what was expected, what was got and what
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import math
 import numbers
 import operator
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from ddjax.types import InitDistribution, Network, RealData, Schedule
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def entry(function: Callable[P, R]) -> Callable[P, R]:
+    """A function by which programs of others enter the library, whatever numbers and rules they use.
+
+    Scalars of NumPy and arrays without axes, such as `jnp.float32(0.1)`, become Python's numbers first; PRNG
+    keys and values that are being traced stay as they are. Inside, copies between host and device are
+    allowed, whatever `jax.transfer_guard` the caller has set: a guard finds copies that nobody asked for, and
+    who calls a function that reads real data or returns numbers asks for these.
+
+    Args:
+        function: the function.
+
+    Returns:
+        The same function under these terms.
+    """
+
+    @functools.wraps(function)
+    def called(*arguments: P.args, **settings: P.kwargs) -> R:
+        plain: Any = {name: _plain(value) for name, value in settings.items()}
+        with jax.transfer_guard("allow"):
+            return function(*map(_plain, arguments), **plain)  # type: ignore[call-arg]
+
+    return called
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    is_array = isinstance(value, (np.ndarray, jax.Array)) and not isinstance(value, Tracer)
+    if not is_array or value.shape != () or jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return value
+    return value.item()
+
+
+def _sizes(value: Any) -> tuple[Any, ...]:
+    """The sizes in a tuple, a list or an array of one axis; nothing for anything else."""
+    if isinstance(value, (np.ndarray, jax.Array)) and value.ndim == 1:
+        return tuple(value.tolist())
+    return tuple(map(_plain, value)) if isinstance(value, (tuple, list)) else ()
 
 
 def choice(what: str, value: Any, choices: Iterable[str], *, remedy: str = "") -> None:
@@ -161,7 +206,7 @@ def image_shape(value: Any) -> tuple[int, int, int]:
     """The shape of an image as three positive whole numbers.
 
     Args:
-        value: a tuple or list `(H, W, C)`.
+        value: a tuple, list or array `(H, W, C)`.
 
     Returns:
         Height, width and channels.
@@ -169,7 +214,7 @@ def image_shape(value: Any) -> tuple[int, int, int]:
     Raises:
         ValueError: `value` is not three positive whole numbers.
     """
-    shape = tuple(value) if isinstance(value, (tuple, list)) else ()
+    shape = _sizes(value)
     if len(shape) != 3 or not all(_is_whole(size) and size >= 1 for size in shape):
         raise ValueError(
             "image_shape: expected (height, width, channels), three whole numbers >= 1; "
@@ -183,15 +228,15 @@ def input_shape(value: Any) -> tuple[int, ...]:
     """The shape of an input as positive whole numbers.
 
     Args:
-        value: a tuple or list of sizes; for images `(H, W, C)`.
+        value: a tuple, list or array of sizes; for images `(H, W, C)`.
 
     Returns:
         The sizes.
 
     Raises:
-        ValueError: `value` is empty, or is no tuple or list of positive whole numbers.
+        ValueError: `value` is empty, or is no tuple, list or array of positive whole numbers.
     """
-    shape = tuple(value) if isinstance(value, (tuple, list)) else ()
+    shape = _sizes(value)
     if not shape or not all(_is_whole(size) and size >= 1 for size in shape):
         raise ValueError(
             "image_shape: expected (height, width, channels), or the shape of another input, whole numbers "

@@ -16,7 +16,7 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from ddjax import checks, forms, host_memory, parallel, platforms
+from ddjax import checks, forms, host_memory, parallel, platforms, updates
 from ddjax.chunks import map_in_chunks, mean_and_rest
 from ddjax.types import Form, Info, Method, PyTree, RealData
 
@@ -212,17 +212,24 @@ def outer_step(
         Where one of them is not, the state returned is the one that came in.
     """
     num_local = problem.num_inits // jax.lax.axis_size(parallel.AXIS)
-    slot_ids = jax.lax.axis_index(parallel.AXIS) * num_local + jnp.arange(num_local)
+    slot_ids = jax.lax.axis_index(parallel.AXIS) * num_local + jnp.arange(num_local, dtype=jnp.int32)
     sample_key, loss_key, advance_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
     batch = problem.method.sample(data, sample_key)
-    results = mean_and_grad(problem, state.params, state.slots, batch, slot_keys(loss_key, slot_ids))
+    loss_keys = slot_keys(loss_key, slot_ids)
+    results = mean_and_grad(problem, state.params, state.slots, batch, loss_keys)
     loss, info, grads = jax.lax.pmean(results[:3], parallel.AXIS)
 
+    def elsewhere(params: PyTree) -> tuple[jax.Array, PyTree]:
+        """The loss and gradient of this step at other parameters, for optimisers that search along a line."""
+        there = mean_and_grad(problem, params, state.slots, batch, loss_keys)
+        return jax.lax.pmean((there.loss, there.grads), parallel.AXIS)
+
+    asked = updates.Loss(loss, grads, elsewhere)
     norm = optax.tree.norm(grads)
     bound = jnp.inf if problem.clip_norm is None else problem.clip_norm
     grads = jax.tree.map(lambda g: (g * jnp.minimum(1.0, bound / norm)).astype(g.dtype), grads)
-    updates, opt_state = problem.optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    moves, opt_state = updates.update(problem.optimizer, grads, state.opt_state, state.params, loss=asked)
+    params = optax.apply_updates(state.params, moves)
     if problem.form.project is not None:
         params = problem.form.project(params)
     schedule = problem.form.unfold(params)
@@ -334,14 +341,24 @@ def compile_dispatch(
         The function of `build_dispatch`, compiled for arguments of these shapes, and the cost.
     """
     started = time.monotonic()
-    lowered = build_dispatch(problem, mesh).lower(state, data, key, np.int32(0))
+    # A loop of outer steps exists as a compiled program alone, also where a caller has switched jit off.
+    with jax.disable_jit(False):
+        lowered = build_dispatch(problem, mesh).lower(state, data, key, np.int32(0))
     dispatch = lowered.compile(compiler_options(platforms.of(mesh.devices.flat[0])))
     seconds = time.monotonic() - started
     memory = dispatch.memory_analysis()
     sizes = (getattr(memory, f"{kind}_size_in_bytes", 0) for kind in ("temp", "argument"))
     del lowered
     host_memory.return_freed()
-    return dispatch, Cost(seconds, *sizes)
+    return _always_compiled(dispatch), Cost(seconds, *sizes)
+
+
+def _always_compiled(dispatch: Any) -> Any:
+    def call(*arguments: Any) -> Any:
+        with jax.disable_jit(False):
+            return dispatch(*arguments)
+
+    return call
 
 
 def init_state(problem: Problem, key: jax.Array) -> EngineState:
@@ -361,7 +378,7 @@ def init_state(problem: Problem, key: jax.Array) -> EngineState:
         params_key, slots_key = jax.random.split(key)
         params = problem.form.init(params_key)
         slots = jax.vmap(problem.method.init)(slot_keys(slots_key, jnp.arange(problem.num_inits)))
-        return EngineState(jnp.zeros((), jnp.int32), params, problem.optimizer.init(params), slots)
+        return EngineState(jnp.zeros((), jnp.int32), params, updates.init(problem.optimizer, params), slots)
 
     return init(key)
 
@@ -377,10 +394,11 @@ def check_problem(problem: Problem, key: jax.Array, data: RealData) -> None:
     Raises:
         ValueError: the images or classes of φ are not those of the data or of the method's network; the
             method needs learning rates that the form does not have, or learns none and the form has some; or
-            the method cannot use the labels of the form.
+            the method cannot use the labels of the form; or the optimiser cannot move φ.
     """
     checks.prng_key("key", key)
-    schedule = jax.eval_shape(lambda key: problem.form.unfold(problem.form.init(key)), key)
+    params = jax.eval_shape(problem.form.init, key)
+    schedule = jax.eval_shape(problem.form.unfold, params)
     is_image = len(data.input_shape) == 3
     checks.equal(
         f"the form's {'image shape (H, W, C)' if is_image else 'input shape'}",
@@ -405,6 +423,7 @@ def check_problem(problem: Problem, key: jax.Array, data: RealData) -> None:
             f"the form: expected no learning rates, {problem.method.name} learns none; got "
             f"{list(schedule.lrs.shape)} of them. Build it with inner_lr=None."
         )
+    updates.check(problem.optimizer, params)
     if problem.method.check_labels is not None:
         # Under jit, which does not compute the images.
         labels = jax.jit(lambda key: problem.form.unfold(problem.form.init(key)).labels)(key)

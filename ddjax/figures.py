@@ -20,6 +20,8 @@ _DPI = 100
 _LONGEST_ROW = 20  # the most images of one step in one row
 _INK = "#30343b"
 _FAINT = "#c9cdd4"
+_PLAIN_TEXT: dict[str, Any] = {"parse_math": False}
+"""For texts that others choose: a name such as `cost $\\frac$` is no formula."""
 _COLOURS = ("#2f6db5", "#d1495b", "#2e8b57", "#e09f3e", "#7a5195", "#5f6b7a")
 
 # Pictures of distilled images.
@@ -45,8 +47,9 @@ def image_grid(
         path: the PNG to write.
         images: `[S, B, H, W, C]` float, encoded; C = 3 is drawn in colour, any other number in grey (the mean
             over channels).
-        labels: `[S, B, K]` float probabilities; an image is named after its likeliest class, with the
-            probability where that is below one.
+        labels: `[S, B, K]` float probabilities, times the image's weight where images have weights; an image
+            is named after its likeliest class, with the probability where that is below one, and with the
+            weight where that is not one. Other numbers name their largest class.
         encoding: the encoding that the images are in.
         class_names: the names of the K classes; None writes the numbers of the classes.
         title: the line above the grid; None leaves the line out.
@@ -115,11 +118,14 @@ def _resize(pixels: np.ndarray, side: int) -> np.ndarray:
 def _label_texts(labels: np.ndarray, class_names: Sequence[str] | None) -> list[list[str]]:
     """The text that is written at each image, `[S][B]`."""
 
-    def text(probabilities: np.ndarray) -> str:
-        index = int(probabilities.argmax())
+    def text(numbers: np.ndarray) -> str:
+        index, weight = int(numbers.argmax()), float(numbers.sum())
         name = str(index) if class_names is None else str(class_names[index])
-        percent = round(100 * float(probabilities[index]))
-        return name if percent == 100 else f"{name} {percent}%"
+        if weight <= 0 or numbers.min() < 0:  # no probabilities
+            return name
+        percent = round(100 * float(numbers[index]) / weight)
+        sure = name if percent == 100 else f"{name} {percent}%"
+        return sure if abs(weight - 1) < 5e-3 else f"{sure} ×{weight:.2g}"
 
     return [[text(row) for row in step] for step in np.nan_to_num(labels)]
 
@@ -151,7 +157,7 @@ def _draw_grid(
     axes.set_axis_off()
     figure.figimage(canvas, xo=left, yo=full[1] - top - canvas.shape[0], origin="upper")
     points = font * 72 / _DPI
-    style: dict[str, Any] = {"fontsize": points, "color": _INK}
+    style: dict[str, Any] = {"fontsize": points, "color": _INK, **_PLAIN_TEXT}
     for (step, index), x, y in _places(steps, count, width + gap, height + caption, caption):
         if index == 0:
             middle = top + y + height / 2
@@ -163,7 +169,8 @@ def _draw_grid(
         rotation = 90 if turned else 0
         axes.text(middle, top + y - 4, words, ha="center", va="bottom", rotation=rotation, **style)
     if title:
-        axes.text(left, 0.9 * font, title, va="top", fontsize=1.25 * points, weight="bold", color=_INK)
+        style |= {"fontsize": 1.25 * points, "weight": "bold"}
+        axes.text(left, 0.9 * font, title, va="top", **style)
     _save(path, figure)
 
 
@@ -215,7 +222,7 @@ def curves(path: StrPath, records: Sequence[Mapping[str, Any]], *, title: str | 
         draw(axes, *_series(records, field))
     rows[-1].set_xlabel("outer step", color=_INK)
     if title:
-        figure.suptitle(title, fontsize=11, weight="bold", color=_INK)
+        figure.suptitle(title, fontsize=11, weight="bold", color=_INK, **_PLAIN_TEXT)
     _save(path, figure)
 
 
@@ -289,14 +296,15 @@ def lines(
     values = np.array([x for line in series for x in line.x if not isinstance(x, str)], np.float64)
     if values.size and values.min() > 0 and values.max() >= 20 * values.min():
         axes.set_xscale("log")
-    axes.set_xlabel(x_label, color=_INK)
-    axes.set_ylabel(y_label, color=_INK)
+    axes.set_xlabel(x_label, color=_INK, **_PLAIN_TEXT)
+    axes.set_ylabel(y_label, color=_INK, **_PLAIN_TEXT)
     axes.grid(color=_FAINT, linewidth=0.6, alpha=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=_INK, labelsize=9)
-    axes.legend(fontsize=9, frameon=False)
+    for text in axes.legend(fontsize=9, frameon=False).get_texts():
+        text.set(**_PLAIN_TEXT)
     if title:
-        axes.set_title(title, fontsize=11, weight="bold", color=_INK)
+        axes.set_title(title, fontsize=11, weight="bold", color=_INK, **_PLAIN_TEXT)
     _save(path, figure)
 
 

@@ -27,6 +27,27 @@ class WriteError(OSError):
     """A file could not be written; the message names the file and, on a full disk, the needed room."""
 
 
+def path_at_home(text: str) -> Path:
+    """A path whose `~` at the start stands for the home directory, as no shell writes out in `--flag=~/x`.
+
+    Args:
+        text: the path.
+
+    Returns:
+        The path, with the home directory written out.
+
+    Raises:
+        ValueError: there is no home directory, or no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{text}: expected a home directory for {text.partition('/')[0]!r}; there is none. Give the "
+            "whole path, or ./~ for a file of this name."
+        ) from error
+
+
 def write_atomic(path: StrPath, data: bytes | Callable[[BinaryIO], object]) -> None:
     """Write a file so that readers, also after a crash, see the old content or the new, never a part.
 
@@ -236,6 +257,7 @@ __all__ = [
     "explained",
     "is_temporary",
     "make_directory",
+    "path_at_home",
     "remove_temporaries",
     "write_atomic",
 ]

@@ -1,31 +1,49 @@
 """p(θ0): the distributions from which initial weights are drawn.
 
-A scheme redraws every weight of two or more dimensions, each from its own key, with the fans of a kernel
-`[..., in, out]` (HWIO for convolutions, `[in, out]` for dense layers):
+A scheme redraws the kernels of a network, each from its own key. Which weights are kernels, and which of
+their axes are inputs and outputs, is said by the layers of a Flax module, by names, or by the user
+(`ddjax.networks.roles`), never by the number of axes. A kernel `[..., *in, *out]`, such as HWIO of a
+convolution, `[in, out]` of a dense layer or `[in, heads, d]` of an attention's queries, has the fans
 
-    fan_in = in * receptive field,    fan_out = out * receptive field
+    fan_in = product of in * receptive field,    fan_out = product of out * receptive field
 
-Vectors named `bias` become zero, except under the scheme `pytorch`, which draws them too. Other vectors, such
-as the scales of a norm, keep the network's own value.
+Vectors named `bias` become zero, except under the scheme `pytorch`, which draws the bias beside a kernel too.
+All other weights, such as the scales of a norm, class tokens, position embeddings and tables of embeddings,
+keep the network's own values.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from ddjax import checks
-from ddjax.pool import SPLITS, Pool
-from ddjax.types import InitDistribution, Network, Params
+from ddjax.facts import noted
+from ddjax.leaves import name as leaf_name
+from ddjax.networks import roles
+from ddjax.pool import SPLITS, Pool, digest
+from ddjax.types import InitDistribution, Kernel, Network, Params, Role
 
-_Draw = Callable[[jax.Array, tuple[int, ...], tuple[int, ...], Any], jax.Array]
-"""A function that draws a weight: `(key, shape, the kernel's shape, dtype) -> weights`."""
+
+class _Layout(NamedTuple):
+    """A kernel's role and shape."""
+
+    role: Kernel
+    shape: tuple[int, ...]
 
 
+_Draw = Callable[[jax.Array, tuple[int, ...], _Layout, Any], jax.Array]
+"""A function that draws a weight: `(key, shape, the layer's kernel, dtype) -> weights`."""
+
+
+@noted
 def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0) -> InitDistribution:
     """Initial weights drawn anew from every key.
 
@@ -48,6 +66,10 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
     Returns:
         The distribution, named after its scheme; its weights have the dtypes of the network's own.
 
+    Warns:
+        UserWarning: the network has weights of two or more axes, and none of them is known as a kernel, so
+            that the scheme draws nothing.
+
     Raises:
         ValueError: an unknown scheme, or a gain that is not positive.
 
@@ -61,26 +83,34 @@ def random(network: Network, *, scheme: str = "xavier_normal", gain: float = 1.0
     checks.choice("scheme", scheme, SCHEMES)
     checks.positive("gain", gain)
     name = scheme if gain == 1 else f"{scheme}(gain={gain:g})"
+    settings = {"kind": "random", "scheme": scheme, "gain": float(gain)}
     if scheme == "network":
         checks.equal("gain", gain, 1, remedy="The scheme 'network' takes the network's own scale.")
-        return InitDistribution(network.init, name)
+        own = functools.partial(_treatment, network, scheme)
+        return InitDistribution(network.init, name, treatment=own, settings=settings)
     draw, draws_biases = _DRAWS[scheme], scheme == "pytorch"
+    _warn_where_nothing_is_drawn(network, scheme)
 
     def sample(key: jax.Array) -> Params:
         own_key, draw_key = jax.random.split(key)
         # The network draws kernels of its own too; under jit nothing uses them and XLA removes the draw.
         own, tree = jax.tree_util.tree_flatten_with_path(network.init(own_key))
         keys = (jax.random.fold_in(draw_key, i) for i in range(len(own)))
-        kernels = _kernel_shapes(own) if draws_biases else {}
+        shapes = {leaf_name(path): leaf.shape for path, leaf in own}
+        known = _roles(network, shapes)
         leaves = [
-            _redraw(draw, gain, path, leaf, key, kernel=kernels.get(jax.tree_util.keystr(path[:-1])))
-            for (path, leaf), key in zip(own, keys, strict=True)
+            _redraw(draw, gain, leaf, key, kernel=_kernel_of(name, known, shapes), draws_biases=draws_biases)
+            if known[name] != "own"
+            else leaf
+            for (name, (_, leaf)), key in zip(zip(shapes, own, strict=True), keys, strict=True)
         ]
         return jax.tree.unflatten(tree, leaves)
 
-    return InitDistribution(sample, name)
+    treatment = functools.partial(_treatment, network, scheme)
+    return InitDistribution(sample, name, treatment=treatment, settings=settings)
 
 
+@noted
 def fixed(
     network: Network, key: jax.Array, *, scheme: str = "xavier_normal", gain: float = 1.0
 ) -> InitDistribution:
@@ -101,9 +131,22 @@ def fixed(
     checks.prng_key("key", key)
     distribution = random(network, scheme=scheme, gain=gain)
     params = jax.jit(distribution.sample)(key)
-    return InitDistribution(lambda key: params, f"fixed({distribution.name})", fixed=True)
+    settings = {**distribution.settings, "kind": "fixed", **_key_facts(key)}
+    name, treatment = f"fixed({distribution.name})", distribution.treatment
+    return InitDistribution(lambda key: params, name, fixed=True, treatment=treatment, settings=settings)
 
 
+def _key_facts(key: jax.Array) -> dict[str, Any]:
+    """A key as JSON can hold it: its numbers and the algorithm that reads them; nothing inside a trace."""
+    if isinstance(key, Tracer):
+        return {}
+    return {
+        "key": jax.device_get(jax.random.key_data(key)).tolist(),
+        "algorithm": str(jax.random.key_impl(key)),
+    }
+
+
+@noted
 def pretrained(pool: Pool, *, split: str = "train", member: int | None = None) -> InitDistribution:
     """Weights that were trained before: members of a pool, drawn anew from every key, or one fixed member.
 
@@ -124,8 +167,9 @@ def pretrained(pool: Pool, *, split: str = "train", member: int | None = None) -
     checks.choice("split", split, SPLITS)
     members = jax.tree.map(jnp.asarray, pool.members(split))
     name = f"pretrained({pool.name}, {split})"
+    settings = {"kind": "pretrained", "pool": pool.name, "digest": digest(pool), "split": split}
     if member is None:
-        return InitDistribution(lambda key: draw(members, key), name, pool=members)
+        return InitDistribution(lambda key: draw(members, key), name, pool=members, settings=settings)
     count = pool.size(split)
     checks.at_least("member", member, 0)
     if member >= count:
@@ -134,7 +178,8 @@ def pretrained(pool: Pool, *, split: str = "train", member: int | None = None) -
             "smaller number."
         )
     params = jax.tree.map(lambda leaf: leaf[member], members)
-    return InitDistribution(lambda key: params, f"pretrained({pool.name}, {split} {member})", fixed=True)
+    name, settings = f"pretrained({pool.name}, {split} {member})", {**settings, "member": int(member)}
+    return InitDistribution(lambda key: params, name, fixed=True, settings=settings)
 
 
 def draw(pool: Params, key: jax.Array) -> Params:
@@ -151,46 +196,94 @@ def draw(pool: Params, key: jax.Array) -> Params:
     return jax.tree.map(lambda leaf: leaf[index], pool)
 
 
+def _roles(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Role]:
+    """The roles of the weights: those that the network states, the others by name."""
+    known = roles.by_name(shapes)
+    known.update((name, role) for name, role in network.roles if name in shapes)
+    return known
+
+
+def _kernel_of(name: str, known: Mapping[str, Role], shapes: Mapping[str, tuple[int, ...]]) -> _Layout | None:
+    """The kernel that a weight is, or that a bias has beside it in the same layer; None without a kernel."""
+    role = known[name]
+    if isinstance(role, Kernel):
+        return _Layout(role, shapes[name])
+    layer = name.rpartition(".")[0]
+    kernels = (one for one, role in known.items() if isinstance(role, Kernel))
+    found = next((one for one in kernels if one.rpartition(".")[0] == layer), None)
+    return None if found is None else _kernel_of(found, known, shapes)
+
+
 def _redraw(
-    draw: _Draw,
-    gain: float,
-    path: tuple[Any, ...],
-    leaf: jax.Array,
-    key: jax.Array,
-    *,
-    kernel: tuple[int, ...] | None,
+    draw: _Draw, gain: float, leaf: jax.Array, key: jax.Array, *, kernel: _Layout | None, draws_biases: bool
 ) -> jax.Array:
-    """A leaf drawn anew; `kernel` is the shape of the kernel in the layer of a bias that is drawn too."""
-    if leaf.ndim >= 2:
-        return gain * draw(key, leaf.shape, leaf.shape, leaf.dtype)
-    if not _is_called(path, "bias"):
-        return leaf
-    return jnp.zeros_like(leaf) if kernel is None else gain * draw(key, leaf.shape, kernel, leaf.dtype)
+    """A kernel or bias drawn anew; `kernel` is the kernel of the layer."""
+    is_kernel = kernel is not None and kernel.shape == leaf.shape
+    if kernel is None or not (is_kernel or draws_biases):
+        return jnp.zeros_like(leaf)
+    return gain * draw(key, leaf.shape, kernel, leaf.dtype)
 
 
-def _kernel_shapes(leaves: Sequence[tuple[tuple[Any, ...], jax.Array]]) -> dict[str, tuple[int, ...]]:
-    """The shapes of the kernels, by the path of their layer."""
-    return {
-        jax.tree_util.keystr(path[:-1]): leaf.shape
-        for path, leaf in leaves
-        if leaf.ndim >= 2 and _is_called(path, "kernel")
-    }
+def _shapes(network: Network) -> dict[str, tuple[int, ...]]:
+    weights = jax.eval_shape(network.init, jax.random.key(0))
+    return {leaf_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(weights)}
 
 
-def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    field = math.prod(shape[:-2])
-    return field * shape[-2], field * shape[-1]
+def _treatment(network: Network, scheme: str) -> dict[str, tuple[str, ...]]:
+    """What a scheme does with each weight; see `ddjax.types.InitDistribution`."""
+    shapes = _shapes(network)
+    found: dict[str, list[str]] = {"drawn": [], "zero": [], "own": []}
+    known = _roles(network, shapes)
+    for name, role in known.items():
+        is_drawn = isinstance(role, Kernel)
+        if role == "bias" and scheme == "pytorch":
+            is_drawn = _kernel_of(name, known, shapes) is not None
+        kind = "own" if scheme == "network" or role == "own" else "drawn" if is_drawn else "zero"
+        found[kind].append(name)
+    return {kind: tuple(names) for kind, names in found.items()}
+
+
+def _warn_where_nothing_is_drawn(network: Network, scheme: str) -> None:
+    if any(isinstance(role, Kernel) for _, role in network.roles):
+        return
+    shapes = _shapes(network)
+    known = _roles(network, shapes)
+    unknown = [name for name, shape in shapes.items() if len(shape) >= 2]
+    if unknown and not any(isinstance(role, Kernel) for role in known.values()):
+        warnings.warn(
+            f"{network.name}: scheme {scheme!r}: expected kernels to draw; the roles of the weights "
+            f"{', '.join(unknown)} are not known, and they keep the values that the network draws. Name "
+            "kernels `kernel`, give roles={...} to ddjax.networks.from_functions, or give scheme='network'.",
+            stacklevel=3,
+        )
+
+
+def _axes(kernel: _Layout) -> tuple[tuple[int, ...], ...]:
+    """The sizes of the copies, the receptive field, the inputs and the outputs of a kernel."""
+    role, shape = kernel
+    last = len(shape)
+    first, second = (role.outputs, role.inputs) if role.swapped else (role.inputs, role.outputs)
+    middle = last - second
+    start = middle - first
+    copies = 0 if role.field is None else start - role.field
+    field, one, two = shape[copies:start], shape[start:middle], shape[middle:]
+    return shape[:copies], field, *((two, one) if role.swapped else (one, two))
+
+
+def _fans(kernel: _Layout) -> tuple[int, int]:
+    _, field, inputs, outputs = (math.prod(sizes) for sizes in _axes(kernel))
+    return field * inputs, field * outputs
 
 
 def _normal(variance: Callable[[int, int], float]) -> _Draw:
-    def draw(key: jax.Array, shape: tuple[int, ...], kernel: tuple[int, ...], dtype: Any) -> jax.Array:
+    def draw(key: jax.Array, shape: tuple[int, ...], kernel: _Layout, dtype: Any) -> jax.Array:
         return math.sqrt(variance(*_fans(kernel))) * jax.random.normal(key, shape, dtype)
 
     return draw
 
 
 def _uniform(variance: Callable[[int, int], float]) -> _Draw:
-    def draw(key: jax.Array, shape: tuple[int, ...], kernel: tuple[int, ...], dtype: Any) -> jax.Array:
+    def draw(key: jax.Array, shape: tuple[int, ...], kernel: _Layout, dtype: Any) -> jax.Array:
         # U(-a, a) has the variance a² / 3.
         bound = math.sqrt(3 * variance(*_fans(kernel)))
         return jax.random.uniform(key, shape, dtype, -bound, bound)
@@ -198,9 +291,14 @@ def _uniform(variance: Callable[[int, int], float]) -> _Draw:
     return draw
 
 
-def _orthogonal(key: jax.Array, shape: tuple[int, ...], kernel: tuple[int, ...], dtype: Any) -> jax.Array:
-    del kernel
-    return jax.nn.initializers.orthogonal()(key, shape, dtype)
+def _orthogonal(key: jax.Array, shape: tuple[int, ...], kernel: _Layout, dtype: Any) -> jax.Array:
+    copies, field, inputs, outputs = (math.prod(sizes) for sizes in _axes(kernel))
+    columns = inputs if kernel.role.swapped else outputs
+    matrix = (field * inputs * outputs // columns, columns)
+    one = functools.partial(jax.nn.initializers.orthogonal(), shape=matrix, dtype=dtype)
+    if copies == 1:
+        return one(key).reshape(shape)
+    return jax.vmap(one)(jax.random.split(key, copies)).reshape(shape)
 
 
 def _xavier(fan_in: int, fan_out: int) -> float:
@@ -229,8 +327,3 @@ _DRAWS: dict[str, _Draw] = {
     "orthogonal": _orthogonal,
 }
 SCHEMES = (*_DRAWS, "network")
-
-
-def _is_called(path: tuple[Any, ...], name: str) -> bool:
-    last = path[-1] if path else None
-    return getattr(last, "key", getattr(last, "name", None)) == name

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ddjax import checks, optimizers
+from ddjax import checks, optimizers, updates
 from ddjax.types import Schedule
 from ddjax.unroll import unroll
 
@@ -262,7 +262,8 @@ def distil(
         The points, and the mean excess loss after one step on these points.
 
     Raises:
-        ValueError: `num_points`, `num_outer_steps` or `num_starts` is below one, or `lr` is not positive.
+        ValueError: `num_points`, `num_outer_steps` or `num_starts` is below one, `lr` is not positive, or the
+            descent from every start diverged.
     """
     for name, count in (
         ("num_points", num_points),
@@ -282,8 +283,8 @@ def distil(
 
     def step(carry: tuple, _: None) -> tuple[tuple, None]:
         values, state = carry
-        updates, state = optimizer.update(jax.grad(outer_loss)(values), state)
-        return (optax.apply_updates(values, updates), state), None
+        moves, state = updates.update(optimizer, jax.grad(outer_loss)(values), state, values)
+        return (optax.apply_updates(values, moves), state), None
 
     def from_start(key: jax.Array) -> tuple:
         input_key, target_key = jax.random.split(key)
@@ -291,16 +292,21 @@ def distil(
             jax.random.normal(input_key, (num_points, len(optimum)), optimum.dtype),
             jax.random.normal(target_key, (num_points,), optimum.dtype),
         )
-        (values, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=num_outer_steps)
+        (values, _), _ = jax.lax.scan(step, (start, updates.init(optimizer, start)), length=num_outer_steps)
         return values, outer_loss(values)
 
     @jax.jit
     def run(keys: jax.Array) -> tuple:
         values, losses = jax.vmap(from_start)(keys)
-        best = jnp.argmin(losses)
+        best = jnp.argmin(jnp.where(jnp.isfinite(losses), losses, jnp.inf))
         return jax.tree.map(lambda leaf: leaf[best], values), losses[best]
 
     (inputs, targets), loss = run(jax.random.split(key, num_starts))
+    if not jnp.isfinite(loss):
+        raise ValueError(
+            f"lr: expected a rate under which the descent stays finite from one of {num_starts} starts; got "
+            f"{lr}. Give a smaller one."
+        )
     return Points(inputs, targets, lr), float(loss)
 
 

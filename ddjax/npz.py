@@ -6,12 +6,13 @@ limit, with the member's size in the archive, and with each other. Nothing is ev
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import operator
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,6 +90,32 @@ def read(path: StrPath, *, limit: int = LIMIT, only: Collection[str] | None = No
             members of one name or a member that is not called `NAME.npy`, or its arrays would take more than
             `limit` bytes.
     """
+    with _opened(path, limit) as (archive, members):
+        wanted = members if only is None else [name for name in members if name in only]
+        return {name: _member(archive, members[name]) for name in wanted}
+
+
+def names(path: StrPath, *, limit: int = LIMIT) -> tuple[str, ...]:
+    """The names of the arrays of an `.npz`, none of which is read.
+
+    Args:
+        path: an archive as `numpy.savez` or `numpy.savez_compressed` writes it.
+        limit: the most bytes that all arrays of the archive may take together.
+
+    Returns:
+        The names, in the order of the archive.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: `read` would refuse the file before it reads an array.
+    """
+    with _opened(path, limit) as (_, members):
+        return tuple(members)
+
+
+@contextlib.contextmanager
+def _opened(path: StrPath, limit: int) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInfo]]]:
+    """An archive and its members by name; whatever a damaged archive raises inside becomes a ValueError."""
     checks.at_least("limit", limit, 1)
     path = Path(path)
     if path.exists() and not path.is_file():  # a pipe would wait without end
@@ -96,9 +123,7 @@ def read(path: StrPath, *, limit: int = LIMIT, only: Collection[str] | None = No
     with path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                members = _directory(archive, limit)
-                wanted = members if only is None else [name for name in members if name in only]
-                return {name: _member(archive, members[name]) for name in wanted}
+                yield archive, _directory(archive, limit)
         except ValueError:
             raise
         except Exception as error:  # a damaged archive or header can raise nearly anything
@@ -195,4 +220,4 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     raise ValueError(f"expected an array of format 1.0 or 2.0; got {version}")
 
 
-__all__ = ["LIMIT", "check_finite", "metadata", "read", "write"]
+__all__ = ["LIMIT", "check_finite", "metadata", "names", "read", "write"]

@@ -19,6 +19,7 @@ CLIP_NORM = 0.2
 """The default bound on the gradient's norm, for use with `LR` and `LR_OF_LRS`."""
 
 
+@checks.entry
 def adam_cosine(num_outer_steps: int, *, lr: float = 0.03) -> optax.GradientTransformation:
     """Adam whose rate falls to zero along a cosine.
 
@@ -39,6 +40,7 @@ def adam_cosine(num_outer_steps: int, *, lr: float = 0.03) -> optax.GradientTran
     return optax.adam(optax.cosine_decay_schedule(lr, num_outer_steps))
 
 
+@checks.entry
 def adam_halving(steps_between: int, *, lr: float = 0.01) -> optax.GradientTransformation:
     """Adam (β₁ 0.5, β₂ 0.999) whose rate halves at regular intervals, as in the 2018 paper's code.
 
@@ -64,6 +66,7 @@ def adam_halving(steps_between: int, *, lr: float = 0.01) -> optax.GradientTrans
     return optax.adam(schedule, b1=0.5, b2=0.999)
 
 
+@checks.entry
 def sgd_momentum(*, lr: float = 1.0, momentum: float = 0.5) -> optax.GradientTransformation:
     """Gradient descent with momentum, the outer optimiser of matching methods.
 
@@ -87,6 +90,7 @@ def sgd_momentum(*, lr: float = 1.0, momentum: float = 0.5) -> optax.GradientTra
     return optax.sgd(lr, momentum=momentum)
 
 
+@checks.entry
 def unrolled_outer(
     num_outer_steps: int,
     *,
@@ -118,6 +122,7 @@ def unrolled_outer(
     return Outer({"lrs": of_lrs, "rest": adam_cosine(num_outer_steps, lr=lr)}, clip_norm, facts)
 
 
+@checks.entry
 def original_outer(steps_between: int, *, lr: float | None = None) -> Outer:
     """The outer optimiser of the 2018 paper: `adam_halving`, no bound on the gradient.
 
@@ -136,6 +141,7 @@ def original_outer(steps_between: int, *, lr: float | None = None) -> Outer:
     return Outer(adam_halving(steps_between, lr=lr), None, facts)
 
 
+@checks.entry
 def matching_outer(lr: float) -> Outer:
     """The outer optimiser of matching methods: `sgd_momentum`, no bound on the gradient.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ _KINDS: dict[str, type] = {
     "network_settings": dict,
     "image_shape": list,
     "num_classes": int,
+    "data": dict,
 }
 """The types that the metadata read by ddjax itself must have, where they are present."""
 
@@ -133,6 +135,23 @@ class Pool:
             )
         fitted = [np.asarray(ours[name], leaf.dtype) for name, leaf in shapes.items()]
         return dataclasses.replace(self, params=jax.tree.unflatten(tree, fitted))
+
+
+def digest(pool: Pool) -> str:
+    """The identity of a pool's weights, which the file and the pool that is read from it share.
+
+    Args:
+        pool: the pool.
+
+    Returns:
+        64 hexadecimal digits of SHA-256 over the weights in float32 and the number of `train` members.
+    """
+    total = hashlib.sha256(f"pool of {pool.num_train} to distil with".encode())
+    for name, leaf in sorted(leaves.named(pool.params).items()):
+        array = np.ascontiguousarray(leaf, "<f4")
+        total.update(f"\n{name} {array.shape}\n".encode())
+        total.update(array.data)
+    return total.hexdigest()
 
 
 def joined(pools: Sequence[Pool], *, num_train: int, metadata: Mapping[str, Any]) -> Pool:

@@ -17,7 +17,7 @@ import optax
 from ddjax import checks, files, platforms, pool
 from ddjax.data import Dataset, Split, to_device
 from ddjax.engine import compiler_options
-from ddjax.evaluate import Judge, check_split
+from ddjax.judge import Judge, check_split
 from ddjax.pool import Pool
 from ddjax.recipes import Train
 from ddjax.training import Examples, class_loss, fit
@@ -176,7 +176,7 @@ def pretrain_in_parts(
         numbers = jnp.arange(done, done + count)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
         params = pretrain(network, inits, data.train, training, keys=keys)
-        percent = np.asarray(judge.untrained(params), np.float32)
+        percent = np.asarray(judge.untrained(params).values, np.float32)
         found.append(Pool(jax.device_get(params), count, percent, facts))
         pool.save(path, found[-1])
         trained += count

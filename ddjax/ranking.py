@@ -39,12 +39,17 @@ def agreement(proxy: Sequence[float], whole: Sequence[float]) -> Agreement:
         The rank correlation, the candidate that the proxy chooses, and the loss by that choice.
 
     Raises:
-        ValueError: the lists are empty, or not of the same length.
+        ValueError: the lists are empty, not of the same length, or hold a score that is not finite.
     """
     checks.at_least("scores of the proxy", len(proxy), 1, remedy="Give a score of each thing.")
     checks.equal(
         "scores of the proxy", len(proxy), len(whole), remedy="Give both scores of each thing, in one order."
     )
+    if not np.isfinite([*proxy, *whole]).all():
+        raise ValueError(
+            "scores: expected finite numbers, so that nothing is chosen by NaN; got one that is not. Give 0 "
+            "to a network that diverged."
+        )
     is_constant = len(set(proxy)) == 1 or len(set(whole)) == 1
     ranks = np.asarray(stats.rankdata(np.array([proxy, whole]), axis=1))
     chosen = int(np.argmax(proxy))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from ddjax import augment, checks, ridge
@@ -17,6 +18,9 @@ from ddjax.networks import norms
 from ddjax.training import Examples, fit, steps_of_epoch, weighted_loss
 from ddjax.types import Fitted, Network, Params, Recipe, Schedule, as_image_shape
 from ddjax.unroll import OPTIMIZERS, cross_entropy, unroll
+
+PROTOCOLS = ("plain", "condensation")
+"""The ways in which `Train` counts epochs and lowers its rate; see there. `plain` was the only one once."""
 
 MOST_EPOCHS = 1_000_000
 """The most epochs that the recipe of a file may have, so that no file keeps a machine busy."""
@@ -72,17 +76,24 @@ class Replay(Recipe):
 class Train(Recipe):
     """An ordinary training by SGD in epochs, on all S·B examples as one small training set.
 
+    The protocol `"condensation"` is the training behind the numbers that DC, DSA and DM published: E + 1
+    epochs, after ⌊E / 2⌋ + 2 of which the rate falls to a tenth and a new optimiser starts, whose momentum is
+    zero. Under `"plain"` there are E epochs, and the rate falls to a tenth after half of their steps, rounded
+    up, while the momentum is kept; no published number was measured so.
+
     Attributes:
-        lr: the learning rate at the start, which falls to a tenth at half of the epochs.
+        lr: the learning rate at the start.
         momentum: the momentum of SGD.
         weight_decay: the factor of θ that is added to the gradient.
-        epochs: the number of passes over the S·B examples.
+        epochs: E, the number of passes over the S·B examples.
         batch_size: the number of examples in one step.
         augmentation: the augmentation of every minibatch, with a draw of its own for each image: the name of
             a strategy that `ddjax.augment.by_name` knows, or the empty text for no augmentation.
+        protocol: the count of the epochs and the fall of the rate, one of `PROTOCOLS`.
 
     References:
-        Zhao et al. 2021, arXiv 2006.05929, the evaluation protocol.
+        Zhao et al. 2021, arXiv 2006.05929; `evaluate_synset` in `utils.py` of the authors' repository,
+        github.com/VICO-UoE/DatasetCondensation.
     """
 
     kind = "train"
@@ -94,6 +105,7 @@ class Train(Recipe):
     epochs: int = 300
     batch_size: int = 256
     augmentation: str = ""
+    protocol: str = "plain"
 
     def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
         """Train for all epochs; see `ddjax.types.Recipe.fit`.
@@ -107,11 +119,14 @@ class Train(Recipe):
         Returns:
             The weights after all epochs, and the function that predicts with them.
         """
-        count = schedule.labels.shape[0] * schedule.labels.shape[1]
-        boundary = steps_of_epoch(count, self.batch_size) * (self.epochs // 2)
-        rate = optax.piecewise_constant_schedule(self.lr, {boundary: 0.1})
+        steps = steps_of_epoch(schedule.labels.shape[0] * schedule.labels.shape[1], self.batch_size)
+        is_published = self.protocol == "condensation"
+        boundary = steps * (self.epochs // 2 + 2) if is_published else -(-steps * self.epochs // 2)
+        momentum = optax.trace(self.momentum)
         optimizer = optax.chain(
-            optax.add_decayed_weights(self.weight_decay), optax.sgd(rate, momentum=self.momentum)
+            optax.add_decayed_weights(self.weight_decay),
+            _restarted(momentum, boundary) if is_published else momentum,
+            optax.scale_by_learning_rate(optax.piecewise_constant_schedule(self.lr, {boundary: 0.1})),
         )
         trained, _ = fit(
             weighted_loss(network),
@@ -119,14 +134,14 @@ class Train(Recipe):
             key,
             examples=Examples.of_schedule(schedule),
             optimizer=optimizer,
-            epochs=self.epochs,
+            epochs=self.epochs + is_published,
             batch_size=self.batch_size,
             augmentation=self._augmentation(network),
         )
         return _fitted(network, trained, schedule)
 
     def check(self, network: Network) -> None:
-        """Refuse an unknown or unfitting augmentation; see `ddjax.types.Recipe.check`.
+        """Refuse an unknown protocol, an unknown or unfitting augmentation; see `ddjax.types.Recipe.check`.
 
         Args:
             network: the network to train.
@@ -134,10 +149,27 @@ class Train(Recipe):
         Raises:
             ValueError: the augmentation is unknown, or does not fit the inputs of the network.
         """
+        checks.choice("recipe: protocol", self.protocol, PROTOCOLS)
         self._augmentation(network)
 
     def _augmentation(self, network: Network) -> augment.Augmentation | None:
         return augment.by_name(self.augmentation, network.image_shape) if self.augmentation else None
+
+
+def _restarted(transform: optax.GradientTransformation, boundary: int) -> optax.GradientTransformation:
+    """The transformation, in its initial state again once it has seen `boundary` updates."""
+
+    def init(params: Any) -> Any:
+        return jnp.zeros((), jnp.int32), transform.init(params)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        count, own = state
+        fresh = transform.init(updates)
+        own = jax.tree.map(lambda new, old: jnp.where(count == boundary, new, old), fresh, own)
+        updates, own = transform.update(updates, own, params)
+        return updates, (count + 1, own)
+
+    return optax.GradientTransformation(init, update)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,9 +268,10 @@ _LEGACY: Mapping[str, Any] = {
     "optimizer": "sgd",
     "augmentation": "",
 }
-"""The settings that files of versions 1 and 2 state for both of their kinds, used by the kind or not."""
+"""The settings that files of ddjax 0.1 state for both of their kinds, used by the kind or not."""
 
 
+@checks.entry
 def recipe(kind: str = "schedule", **settings: Any) -> Recipe:
     """A recipe by the name of its kind, e.g. `ddjax.Recipe("train", epochs=300)`.
 
@@ -266,8 +299,7 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
         recipe: the recipe, of one of the `KINDS`.
 
     Returns:
-        The dictionary that `from_dict` reads. The two kinds of the first artifacts list the settings of both
-        kinds, as those files do, so that the same φ gives the same bytes.
+        The dictionary that `from_dict` reads, with the settings of the recipe's own kind alone.
 
     Raises:
         ValueError: the recipe is of an unknown kind.
@@ -275,9 +307,24 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
     checks.choice("recipe: kind", recipe.kind, KINDS)
     assert dataclasses.is_dataclass(recipe)
     own = dataclasses.asdict(recipe)
-    if recipe.kind in ("schedule", "train"):
-        own = {**_LEGACY, **own}
+    if own.get("protocol") == "plain":
+        del own["protocol"]  # as in the files that know no other protocol
     return {"kind": recipe.kind, **own}
+
+
+def check_storable(recipe: Recipe, input_shape: tuple[int, ...], *, where: object) -> None:
+    """Refuse a recipe that an artifact could not hold, before a distillation and not after.
+
+    Args:
+        recipe: the recipe; a user's own kind, which artifacts do not know, is not checked.
+        input_shape: the shape of φ's inputs.
+        where: the name of the recipe's owner, for messages.
+
+    Raises:
+        ValueError: see `from_dict`.
+    """
+    if recipe.kind in KINDS:
+        from_dict(as_dict(recipe), input_shape, where=where)
 
 
 def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where: object) -> Recipe:
@@ -302,6 +349,9 @@ def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where:
     for name in given.keys() - names - {*_LEGACY}:
         checks.choice(f"{where}: expected a recipe as ddjax writes it: settings", name, names, remedy=remedy)
     _check_numbers(given, where)
+    if "protocol" in given:
+        what = f"{where}: the recipe's protocol"
+        checks.choice(what, given["protocol"], PROTOCOLS, remedy=remedy)
     _check_augmentation(given.get("augmentation", ""), input_shape, where, is_known="augmentation" in names)
     return KINDS[kind](**{name: value for name, value in given.items() if name in names})
 

@@ -16,6 +16,7 @@ import optax
 
 from ddjax.engine import EngineState
 from ddjax.types import PyTree
+from ddjax.updates import taken
 
 STEPS = 50
 """The number of outer steps between two kept states. The two newest states are kept. A rollback takes the
@@ -49,17 +50,20 @@ def scalable(optimizer: optax.GradientTransformation) -> optax.GradientTransform
     Returns:
         The new optimiser, whose state is a `Scaled`.
     """
+    whole = optax.with_extra_args_support(optimizer)
 
     def init(params: PyTree) -> Scaled:
         return Scaled(jnp.ones((), jnp.float32), optimizer.init(params))
 
-    def update(updates: PyTree, state: optax.OptState, params: PyTree | None = None) -> tuple[PyTree, Scaled]:
+    def update(
+        updates: PyTree, state: optax.OptState, params: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, Scaled]:
         assert isinstance(state, Scaled)
-        moved, inner = optimizer.update(updates, state.inner, params)
+        moved, inner = whole.update(updates, state.inner, params, **taken(whole, extra))
         scaled = jax.tree.map(lambda u: (u * state.scale).astype(u.dtype), moved)
         return scaled, Scaled(state.scale, inner)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def scale_after(rollbacks: int) -> float:

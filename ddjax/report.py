@@ -90,6 +90,21 @@ def format_mean_std(values: Iterable[float], *, digits: int = 1) -> str:
     return f"{array.mean():.{digits}f} ± {array.std():.{digits}f}"
 
 
+def format_score(score: Mapping[str, Any], *, digits: int = 1) -> str:
+    """A score of a record as text, e.g. `"79.5 ± 1.2"`, or `"63.6 ± 31.8, 1 of 5 diverged"`.
+
+    Args:
+        score: the score, with `values`, and with `diverged` where the record counts diverged networks.
+        digits: the number of digits after the decimal point.
+
+    Returns:
+        The text.
+    """
+    values, diverged = score["values"], score.get("diverged", 0)
+    lost = f", {diverged} of {len(values)} diverged" if diverged else ""
+    return format_mean_std(values, digits=digits) + lost
+
+
 # Records on disk.
 
 
@@ -218,9 +233,23 @@ def tensorboard_writer(directory: StrPath) -> Any:
     Raises:
         ImportError: neither package is installed.
     """
+    return _summary_writer()(os.fspath(directory))
+
+
+def check_tensorboard() -> None:
+    """Refuse TensorBoard events where nothing can write them.
+
+    Raises:
+        ImportError: neither tensorboardX nor PyTorch with tensorboard is installed.
+    """
+    _summary_writer()
+
+
+def _summary_writer() -> Any:
+    """The class `SummaryWriter` of the first installed package that has one."""
     for module in ("tensorboardX", "torch.utils.tensorboard"):
         try:
-            return importlib.import_module(module).SummaryWriter(os.fspath(directory))
+            return importlib.import_module(module).SummaryWriter
         except ImportError:
             continue
     raise ImportError(
@@ -418,8 +447,10 @@ __all__ = [
     "MetricsWriter",
     "Progress",
     "Record",
+    "check_tensorboard",
     "format_duration",
     "format_mean_std",
+    "format_score",
     "hardware",
     "read_metrics",
     "table",

@@ -15,9 +15,9 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ddjax import checks, forms, parallel, recovery
+from ddjax import checks, forms, identity, parallel, program, recipes, recovery
 from ddjax.checkpoint import PreemptionGuard, Saver, Store
-from ddjax.data import Dataset, to_device
+from ddjax.data import Dataset, provenance, to_device
 from ddjax.defaults import default_form
 from ddjax.engine import (
     DISPATCH_CAPACITY,
@@ -29,7 +29,9 @@ from ddjax.engine import (
     compile_dispatch,
     init_state,
 )
-from ddjax.report import MetricsWriter
+from ddjax.facts import Facts
+from ddjax.identity import Identity
+from ddjax.report import MetricsWriter, read_metrics
 from ddjax.types import Distilled, Encoding, Form, Info, Method, Outer, PyTree, RealData, Recipe, Schedule
 from ddjax.workdir import held
 
@@ -125,8 +127,10 @@ class Run:
         best_step: the number of outer steps after which `distilled` was taken.
         val_accuracy: the percent of `distilled` on validation; None without validation.
         seconds: the seconds by name: `compile`, those of compiling in this process; `distil`, those of
-            distilling in all processes that worked on the run, one after the other.
-        history: one record for each outer step that was reported, as in `metrics.jsonl`.
+            distilling in all processes that worked on the run, one after the other; `earlier`, those of
+            `distil` that passed before this process.
+        history: one record for each outer step that was reported, as in `metrics.jsonl`: those of earlier
+            processes that worked on the run come first, with NaN for numbers that were not finite.
     """
 
     distilled: Distilled
@@ -183,7 +187,7 @@ def _diverged(step: int, info: StepInfo, saved: str, *, rollbacks: int) -> Diver
         )
     for name, value in _named(info.method).items():
         lines.append(f"{name}: {np.array2string(np.asarray(value), precision=4, threshold=50)}")
-    remedy = "Try a smaller outer_lr, inner_lr or clip_norm, or fewer inner steps"
+    remedy = "Try a smaller outer_lr, inner_lr or clip_norm, or fewer inner steps, in another directory"
     remedy += "." if rollbacks else '; or on_nonfinite="rollback".'
     lines.append(f"{saved} {remedy}")
     return DivergedError("\n".join(lines))
@@ -240,6 +244,7 @@ class _Pace:
         self.steps = max(1, min(DISPATCH_CAPACITY, int(rate * DISPATCH_SECONDS)))
 
 
+@checks.entry
 def distill(
     data: Dataset,
     method: Method,
@@ -260,11 +265,17 @@ def distill(
     max_rollbacks: int = 3,
     reporting: Reporting = Reporting(),
     metadata: Mapping[str, Any] | None = None,
+    own_facts: Mapping[str, Any] | None = None,
 ) -> Run:
     """Move φ down the gradient of the method's loss, averaged over M draws of initial weights.
 
     With a `workdir` the run saves checkpoints there. Called again with the same arguments, the run continues
-    from the last checkpoint and ends with the same bytes as if it had never stopped.
+    from the last checkpoint and ends with the same bytes as if it had never stopped. What makes φ must be the
+    same again (`ddjax.identity`): the data, `method`, `form`, `key`, `num_inits`, the optimiser, `clip_norm`
+    and `validation.every`; otherwise the call is refused, with the facts that differ. Another
+    `num_outer_steps` goes on where the φ is that of a run which had this number from its start: where the
+    rates of the outer optimiser do not follow from the number, no more steps are done already, and the best φ
+    comes from a multiple of `validation.every`. `on_nonfinite="rollback"` may be given to a run that stopped.
 
     With several processes (`parallel.start`) every process makes this call with the same arguments and gets
     the same `Run`; process 0 alone validates and writes.
@@ -281,7 +292,8 @@ def distill(
             default that of the method (`Method.outer`).
         clip_norm: the bound on the global norm of the gradient; by default that of the method, or no bound
             where an optimiser is given.
-        slots_per_chunk: the number of the M draws that are vmapped at once.
+        slots_per_chunk: the number of the M draws that are vmapped at once; where a device has no multiple of
+            so many draws, their greatest common divisor.
         devices: the devices that divide the M draws among them, of which M must be a multiple; by default as
             many as divide M evenly, but all devices where there are several processes.
         validation: the choice of the best φ. Without a validation, or where every score was NaN, the last φ
@@ -297,7 +309,10 @@ def distill(
             with `rollback`.
         max_rollbacks: the most rollbacks; where another would be needed, the run stops.
         reporting: the records and calls of the run while it runs.
-        metadata: facts to put into the artifact.
+        metadata: facts to put into the artifact, beside or in the place of those that are known: the data
+            (`ddjax.data.provenance.facts`), the method, its network and its p(θ0) (`Method.facts`).
+        own_facts: facts of the caller that make φ too, such as those of `validation.score`, which is a
+            function: where they differ, the `workdir` is refused.
 
     Returns:
         The distilled φ, with the history and the times of the run.
@@ -316,14 +331,30 @@ def distill(
     checks.at_least("max_rollbacks", max_rollbacks, 0)
     if metadata is not None:
         checks.facts("metadata", metadata)
+    if own_facts is not None:
+        checks.facts("own_facts", own_facts)
     if workdir is not None:
         checks.path("workdir", workdir, remedy="Give a directory, or leave it out to save nothing.")
     form = form or default_form(data, method)
     outer = method.outer(num_outer_steps) if optimizer is None else Outer(optimizer)
     bound = outer.clip_norm if clip_norm is None else clip_norm
-    moving = recovery.scalable(forms.optimizer_for(form, outer))
-    problem = Problem(method, form, moving, num_inits, bound, slots_per_chunk)
+    problem = Problem(method, form, _moving(form, outer), num_inits, bound, slots_per_chunk)
     mesh, real = _on_devices(problem, data, key, devices)
+    known = None
+    if workdir is not None and parallel.is_lead():
+        settings = {
+            "num_inits": num_inits,
+            "clip_norm": bound,
+            "outer": Facts(outer.facts) if optimizer is None else "given",
+            "validate_every": None if validation is None else validation.every,
+        }
+        named = identity.facts_of(data, method, form, key=key, settings=settings, own=own_facts)
+        known = Identity(
+            named,
+            num_outer_steps,
+            identity.programs_of(problem, key, real),
+            _optimizer_of(problem, key) if optimizer is None else None,
+        )
     run_key, init_key = jax.random.split(key)
     loop = _Loop(
         problem,
@@ -335,12 +366,25 @@ def distill(
         _Saving(save_seconds, save_every),
         max_rollbacks if on_nonfinite == "rollback" else 0,
         reporting if parallel.is_lead() else Reporting(reporting.every),
+        known,
     )
+    recipes.check_storable(method.recipe, data.input_shape, where=method.name)
     with _claimed(workdir) as store:
         done = loop.carry_out(store, workdir, init_key)
-    facts = {"dataset": data.name, "class_names": list(data.class_names), "method": method.name}
+    facts = {**provenance.facts(data), "method": method.name, **method.facts}
     encoding = jax.tree.map(jnp.asarray, data.encoding)
     return done.as_run(form, encoding, method.recipe, facts | dict(metadata or {}))
+
+
+def _moving(form: Form, outer: Outer) -> optax.GradientTransformation:
+    """The optimiser of all leaves of φ, whose updates a rollback can scale."""
+    return recovery.scalable(forms.optimizer_for(form, outer))
+
+
+def _optimizer_of(problem: Problem, key: jax.Array) -> Callable[[int], str]:
+    """The program of the method's own optimiser, for any number of outer steps."""
+    outer, form = problem.method.outer, problem.form
+    return lambda steps: program.optimizer(problem, _moving(form, outer(steps)), key)
 
 
 def _check_kinds(
@@ -403,24 +447,89 @@ def _claimed(workdir: str | Path | None) -> Iterator[Store | None]:
 
 
 def _prepare(
-    store: Store | None, workdir: str | Path | None, reporting: Reporting, snapshot: Snapshot, *, done: bool
+    store: Store | None,
+    workdir: str | Path | None,
+    reporting: Reporting,
+    snapshot: Snapshot,
+    known: Identity | None,
+    *,
+    done: bool,
 ) -> MetricsWriter | None:
     """The metrics file as it was at the snapshot. Unless the run is done, also prepares for checkpoints."""
-    if store is None or workdir is None or not parallel.is_lead():
+    if store is None or workdir is None or known is None:
         return None
     directory = Path(workdir)
     if not done:
         store.prepare(snapshot)
+    if not done or not identity.is_written(store.directory):
+        identity.write(store.directory, known)
     events = directory / "tensorboard" if reporting.tensorboard else None
     writer = MetricsWriter(directory / "metrics.jsonl", tensorboard=events)
     writer.truncate(int(snapshot.position))
     return writer
 
 
+def _past(workdir: str | Path | None) -> list[Mapping[str, Any]]:
+    """The records of the processes that worked on the run before this one; null is a number not finite."""
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, list):
+            return [whole(one) for one in value]
+        return float("nan") if value is None else value
+
+    if workdir is None:
+        return []
+    records = parallel.lead(lambda: read_metrics(Path(workdir) / "metrics.jsonl"))
+    return [{name: whole(value) for name, value in record.items()} for record in records]
+
+
+def _check_reach(
+    snapshot: Snapshot,
+    store: Store | None,
+    validation: Validation | None,
+    *,
+    num_outer_steps: int,
+    max_rollbacks: int,
+) -> None:
+    """Refuse a run that is past what is asked for: its φ would be that of another run.
+
+    Raises:
+        ValueError: more outer steps or rollbacks are done than are wanted, or the best φ comes from the last
+            step of a shorter run, at which this run would not validate.
+    """
+    step, rollbacks = int(snapshot.state.step), int(snapshot.rollbacks)
+    where = "" if store is None else f"{store.directory} has"
+    if step > num_outer_steps:
+        raise ValueError(
+            f"num_outer_steps: expected at least the {step} outer steps that {where} done; got "
+            f"{num_outer_steps}. Give that many, or another directory."
+        )
+    best = int(snapshot.best.step)
+    if validation is not None and best % validation.every and best != num_outer_steps:
+        raise ValueError(
+            f"num_outer_steps: expected {best}, the last step of the run that {where} done, which gave the "
+            f"best φ; got {num_outer_steps}, of which step {best} would not be validated, since it is no "
+            f"multiple of {validation.every}. Give that many, or another directory."
+        )
+    if rollbacks > max_rollbacks:
+        raise ValueError(
+            f"on_nonfinite: expected 'rollback' and max_rollbacks >= {rollbacks}, as many as {where} done; "
+            f"got {max_rollbacks or 'stop'}. Give these, or another directory."
+        )
+
+
 def _start(
-    problem: Problem, store: Store | None, init_key: jax.Array, run_key: jax.Array, *, rolls_back: bool
+    problem: Problem,
+    store: Store | None,
+    init_key: jax.Array,
+    run_key: jax.Array,
+    *,
+    known: Identity | None,
+    rolls_back: bool,
 ) -> Snapshot:
     """The newest checkpoint, or the state before the first step where there is no checkpoint."""
+    if store is not None:
+        parallel.together(lambda: _check_known(store, known))
     state = init_state(problem, init_key)
     fresh = Snapshot(
         state,
@@ -434,6 +543,12 @@ def _start(
     # Process 0 reads for all, so that the processes need no file system in common.
     readable = store if parallel.is_lead() else None
     return parallel.broadcast(parallel.together(lambda: _restored(readable, fresh)))
+
+
+def _check_known(store: Store, known: Identity | None) -> None:
+    """Refuse the checkpoints of another run; process 0 alone knows the run, and reads."""
+    if known is not None and store.paths():
+        identity.check(store.directory, known)
 
 
 def _restored(store: Store | None, fresh: Snapshot) -> Snapshot:
@@ -478,12 +593,14 @@ class _Done(NamedTuple):
         snapshot: the last state, and the best φ.
         validated: whether a validation chose the best φ.
         compile_seconds: the seconds of compiling; 0 where there was nothing left to do.
+        earlier_seconds: the seconds of distilling before this process.
         history: the records of the steps that were reported.
     """
 
     snapshot: Snapshot
     validated: bool
     compile_seconds: float
+    earlier_seconds: float
     history: Sequence[Mapping[str, Any]]
 
     def as_run(self, form: Form, encoding: Encoding, recipe: Recipe, metadata: Mapping[str, Any]) -> Run:
@@ -496,7 +613,11 @@ class _Done(NamedTuple):
             num_outer_steps=int(snapshot.state.step),
             best_step=int(best.step),
             val_accuracy=float(best.accuracy) if self.validated else None,
-            seconds={"compile": self.compile_seconds, "distil": float(snapshot.seconds)},
+            seconds={
+                "compile": self.compile_seconds,
+                "distil": float(snapshot.seconds),
+                "earlier": self.earlier_seconds,
+            },
             history=self.history,
         )
 
@@ -527,15 +648,23 @@ class _Loop:
     saving: _Saving
     max_rollbacks: int
     reporting: Reporting
+    known: Identity | None = None
     saver: Saver | None = None
     journal: _Journal = dataclasses.field(default_factory=lambda: _Journal(1, None, None))
 
     def carry_out(self, store: Store | None, workdir: str | Path | None, init_key: jax.Array) -> _Done:
         """Run from the newest checkpoint, or from the beginning, to the end. Collective."""
-        snapshot = _start(self.problem, store, init_key, self.key, rolls_back=self.max_rollbacks > 0)
-        done, compile_seconds = int(snapshot.state.step) >= self.num_outer_steps, 0.0
-        writer = parallel.together(lambda: _prepare(store, workdir, self.reporting, snapshot, done=done))
-        self.journal = _Journal(self.reporting.every, writer, self.reporting.listener)
+        rolls_back = self.max_rollbacks > 0
+        snapshot = _start(self.problem, store, init_key, self.key, known=self.known, rolls_back=rolls_back)
+        steps, rollbacks = self.num_outer_steps, self.max_rollbacks
+        _check_reach(snapshot, store, self.validation, num_outer_steps=steps, max_rollbacks=rollbacks)
+        done, compile_seconds = int(snapshot.state.step) == steps, 0.0
+        earlier_seconds = float(snapshot.seconds)
+        writer = parallel.together(
+            lambda: _prepare(store, workdir, self.reporting, snapshot, self.known, done=done)
+        )
+        past = _past(workdir)
+        self.journal = _Journal(self.reporting.every, writer, self.reporting.listener, past)
         # A checkpoint states how many bytes of metrics belong to it; these must be on disk before it.
         if store is not None:
             self.saver = Saver(store, before=None if writer is None else writer.sync)
@@ -551,7 +680,8 @@ class _Loop:
                 self.saver.join()
             if writer is not None:
                 writer.close()
-        return _Done(snapshot, self.validation is not None, compile_seconds, self.journal.history)
+        history = self.journal.history
+        return _Done(snapshot, self.validation is not None, compile_seconds, earlier_seconds, history)
 
     def compile(self, state: EngineState) -> tuple[Any, Cost]:
         """The dispatch, compiled for the shapes of this state, and the cost."""

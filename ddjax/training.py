@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ddjax import updates
 from ddjax.augment import Augmentation
 from ddjax.chunks import MeanLoss
 from ddjax.types import Network, Params, PyTree, RealData, Schedule
@@ -170,11 +171,12 @@ def fit(
         rows, weights, key = now
         inputs, labels = examples.take(rows)
         if augmentation is not None:
-            inputs = augmentation.apply(augmentation.sample(key, size), inputs)
+            # A barrier: fused into the first layer, an augmentation might be computed once for each tap.
+            inputs = jax.lax.optimization_barrier(augmentation.of_minibatch(key, inputs, weights))
         grads, aux = jax.grad(loss, has_aux=True)(params, Minibatch(inputs, labels, weights))
         record = watch.see(record, rows, aux)
-        updates, state = optimizer.update(grads, state, params)
-        return (optax.apply_updates(params, updates), state, record), None
+        moves, state = updates.update(optimizer, grads, state, params)
+        return (optax.apply_updates(params, moves), state, record), None
 
     def epoch(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
         keys = None
@@ -185,7 +187,7 @@ def fit(
         return jax.lax.scan(step, carry, (order, weights, keys))
 
     weights = _weights(examples, steps, size)
-    start = (params, optimizer.init(params), watch.init)
+    start = (params, updates.init(optimizer, params), watch.init)
     (params, _, record), _ = jax.lax.scan(epoch, start, jax.random.split(key, epochs))
     return params, record
 

@@ -15,9 +15,10 @@ Axis letters, used in every docstring of the package:
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -164,6 +165,53 @@ class Schedule(NamedTuple):
     lrs: jax.Array | None
 
 
+class Kernel(NamedTuple):
+    """The role of a weight by which a layer multiplies inputs, and the meaning of the axes of this weight.
+
+    The axes come in the order copies, receptive field, inputs, outputs, e.g. `[3, 3, in, out]` of a
+    convolution or `[in, heads, d]` of an attention's queries. Copies are layers stacked in one array.
+
+    Attributes:
+        inputs: the number of axes that the layer sums over.
+        outputs: the number of axes of the layer's outputs.
+        field: the number of axes of the receptive field; None where all axes before the inputs are of it.
+        swapped: whether the outputs come before the inputs, as in some transposed convolutions.
+    """
+
+    inputs: int = 1
+    outputs: int = 1
+    field: int | None = None
+    swapped: bool = False
+
+
+Role = Kernel | Literal["bias", "own"]
+"""What p(θ0) may do with a weight: draw a kernel, set a layer's `bias`, or keep the network's `own` value."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """The origin of a part: the function that built the part, and what the function was given.
+
+    By these facts a run tells one network, form, method or p(θ0) from another (`ddjax.facts`).
+
+    Attributes:
+        by: the name of the function.
+        arguments: all arguments by name, those at their defaults included.
+        defaults: the default of each argument that has one.
+    """
+
+    by: str
+    arguments: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+
+
+FROM_ELSEWHERE = ("name", "image_shape", "input_shape", "num_classes", "conv_form")
+"""The arguments of a network that are no settings of its own.
+
+The first four follow from the data, and the last does not change what the network is.
+"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Network:
     """A network: pure functions of weights and inputs, with the shapes that they work on.
@@ -179,6 +227,10 @@ class Network:
         kernel: `(params, inputs [n, *input_shape], others [m, *input_shape]) -> [n, m]`, for a network that
             is defined by its kernel (`ddjax.networks.from_kernel`); None for other networks. With None in the
             place of `others` the inputs themselves are taken, `[n, n]`.
+        made: the origin of the network, by which a run is known; None for one of a user's own, which is
+            known by its name and by the program that it makes.
+        roles: the roles of the weights by their names, such as `"conv1.kernel"`; the role of a weight that is
+            not listed follows from its name (`ddjax.networks.roles.by_name`).
     """
 
     init: Callable[[jax.Array], Params]
@@ -188,6 +240,21 @@ class Network:
     input_shape: tuple[int, ...]
     num_classes: int
     kernel: Callable[[Params, jax.Array, jax.Array | None], jax.Array] | None = None
+    made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
+    roles: tuple[tuple[str, Role], ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments with which `ddjax.networks.by_name` builds the network of this name again.
+
+        Those that follow from the data are left out; empty for a network of a user's own.
+        """
+        arguments = {} if self.made is None else self.made.arguments
+        return {
+            name: list(value) if isinstance(value, (list, tuple)) else value
+            for name, value in arguments.items()
+            if name not in FROM_ELSEWHERE
+        }
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -233,12 +300,25 @@ class InitDistribution:
         pool: the n networks' weights that a finite p(θ0) chooses from, each leaf `[n, ...]`; None for others.
             Compiled programs take the pool as an argument, not as a constant, and an evaluation takes the
             members in their order, each once.
+        made: the origin of the distribution, by which a run is known; None for one of a user's own, which is
+            known by its name and by the program that it makes.
+        settings: the facts from which `ddjax.recorded_inits.rebuilt` makes the distribution again, such as
+            `{"kind": "random", "scheme": "xavier_normal", "gain": 1.0}`; empty for a distribution of the
+            user's.
+        treatment: `() -> {"drawn": names, "zero": names, "own": names}`, the weights that the distribution
+            draws itself, sets to zero, and leaves as the network draws them; None where the weights come as a
+            whole, e.g. from a file.
     """
 
     sample: Callable[[jax.Array], Params]
     name: str
     fixed: bool = False
     pool: Params | None = dataclasses.field(default=None, compare=False, repr=False)
+    made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    treatment: Callable[[], Mapping[str, tuple[str, ...]]] | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
     @property
     def size(self) -> int | None:
@@ -313,6 +393,8 @@ class Form:
             of its own (`Outer`). None puts every leaf into "data".
         project: `params -> params`, applied after every update, e.g. onto the simplex of probabilities; None
             leaves the parameters as the update made them.
+        made: the origin of the form, by which a run is known; None for one of a user's own, which is
+            known by its name and by the program that it makes.
     """
 
     init: Callable[[jax.Array], PyTree]
@@ -320,6 +402,7 @@ class Form:
     name: str
     groups: Callable[[PyTree], PyTree] | None = None
     project: Callable[[PyTree], PyTree] | None = None
+    made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -359,7 +442,32 @@ class Distilled:
     @property
     def schedule(self) -> Schedule:
         """The gradient steps that `params` stand for."""
-        return self.form.unfold(self.params)
+        with jax.transfer_guard("allow"):  # parameters may lie on the host, and who asks wants them unfolded
+            return self.form.unfold(self.params)
+
+    def __copy__(self) -> Distilled:
+        # Forms are functions, which a copy can share; a pickle cannot hold them (`ddjax.forms.schedule`).
+        return dataclasses.replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Distilled:
+        params, encoding, facts = copy.deepcopy((self.params, self.encoding, self.metadata), memo)
+        return dataclasses.replace(self, params=params, encoding=encoding, metadata=facts)
+
+
+def start_of(network: Network, inits: InitDistribution) -> dict[str, Any]:
+    """What an artifact says of the network and the initial weights that φ was distilled with.
+
+    Args:
+        network: the network.
+        inits: p(θ0), the distribution of initial weights.
+
+    Returns:
+        `network`, `network_settings`, `init` and `init_settings`, as JSON can hold them; settings that are
+        not known are left out.
+    """
+    settings = {"network_settings": dict(network.settings), "init_settings": dict(inits.settings)}
+    named = {"network": network.name, "init": inits.name}
+    return named | {name: value for name, value in settings.items() if value}
 
 
 def _no_state(key: jax.Array) -> PyTree:
@@ -397,6 +505,10 @@ class Method:
             finds them as `data.assets`.
         check_labels: `labels [S, B, K] -> None`, raises a ValueError for labels that the method cannot use;
             called with the labels of the starting φ before anything is compiled. None accepts all labels.
+        made: the origin of the method, by which a run is known; None for one of a user's own, which is
+            known by its name and by the program that it makes.
+        facts: the network and p(θ0) of the method by name and settings, for artifacts (`start_of`); empty
+            where there are none to name.
     """
 
     sample: Callable[[RealData, jax.Array], PyTree]
@@ -408,6 +520,8 @@ class Method:
     advance: Callable[[Schedule, PyTree, Any, Info, jax.Array], PyTree] = _keep_state
     assets: PyTree = dataclasses.field(default=(), compare=False, repr=False)
     check_labels: Callable[[np.ndarray], None] | None = None
+    made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
     def needs_lrs(self) -> bool:
@@ -423,6 +537,8 @@ __all__ = [
     "Form",
     "Info",
     "InitDistribution",
+    "Kernel",
+    "Made",
     "Method",
     "Network",
     "Outer",
@@ -430,6 +546,8 @@ __all__ = [
     "PyTree",
     "RealData",
     "Recipe",
+    "Role",
     "Schedule",
     "as_image_shape",
+    "start_of",
 ]

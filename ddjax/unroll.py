@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ddjax import checks
+from ddjax import checks, updates
 from ddjax.types import Params, PyTree, Schedule
 
 LossFn = Callable[[Params, jax.Array, jax.Array], jax.Array]
@@ -204,14 +204,14 @@ def unroll(
     def step(carry: tuple[Params, Any], now: _Step) -> tuple[tuple[Params, Any], jax.Array]:
         params, state = carry
         value, grads = value_and_grad(params, now.inputs, now.labels)
-        updates, state = optimizer.update(grads, state, params)
-        return (jax.tree.map(lambda p, u: p + now.lr.astype(p.dtype) * u, params, updates), state), value
+        moves, state = updates.update(optimizer, grads, state, params)
+        return (jax.tree.map(lambda p, u: p + now.lr.astype(p.dtype) * u, params, moves), state), value
 
     # Steps that are computed again inside a stretch of √T steps keep only θ_t, not all activations A.
     kept_whole = memory.checkpoint is None or memory.mixed
     inner = step if kept_whole else jax.checkpoint(step, prevent_cse=False)
     scan = _scan_sqrt if memory.checkpoint == "sqrt" else jax.lax.scan
-    carry = (params, optimizer.init(params))
+    carry = (params, updates.init(optimizer, params))
     steps = _unfold_epochs(schedule)
     num_steps = len(steps.lr)
     if stop is not None:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddjax import checks, inits, npz
+from ddjax.facts import noted
 from ddjax.files import StrPath
 from ddjax.leaves import name as leaf_name
 from ddjax.types import InitDistribution, Network
@@ -161,6 +162,7 @@ def fit(
     return {name: np.asarray(given[name], leaf.dtype) for name, leaf in kept.items()}
 
 
+@noted
 def loaded(
     network: Network,
     leaves: Mapping[str, np.ndarray],
@@ -195,7 +197,8 @@ def loaded(
     drawn = jax.jit(inits.random(network, scheme=scheme, gain=gain).sample)(key)
     params = jax.tree_util.tree_map_with_path(choose, drawn)
     pool = jax.tree.map(lambda leaf: leaf[None], params)
-    return InitDistribution(lambda key: params, f"loaded({name})", fixed=True, pool=pool)
+    settings = {"kind": "loaded", "weights": name}
+    return InitDistribution(lambda key: params, f"loaded({name})", fixed=True, pool=pool, settings=settings)
 
 
 __all__ = ["SUFFIXES", "fit", "loaded", "read"]

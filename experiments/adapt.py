@@ -33,9 +33,10 @@ import jax
 
 from ddjax import baselines, inits
 from ddjax.data import Dataset
-from ddjax.evaluate import Evaluation, Judge
+from ddjax.judge import Evaluation, Judge
 from ddjax.launch import Finished, Hooks, Keys, Launcher, Parts, Plan, Unrolled, flag, results, unrolled_parts
 from ddjax.launch.choices import load_pool, network_of, runs_at_once
+from ddjax.launch.flags import FILE
 from ddjax.types import Network
 
 REAL = ("random real", "optimized real", "k-means", "class mean")
@@ -49,9 +50,24 @@ SELECTION = baselines.Selection(num_candidates=50, num_kept=5, num_inits=10)
 class Config(Unrolled):
     """The settings of an adaptation."""
 
-    pool: str = flag("", "pool.npz of the source, from experiments.pretrain")
+    pool: str = flag("", "pool.npz of the source, from experiments.pretrain", path=True, role=FILE)
     fixed: bool = flag(False, "adapt one member, known in advance, instead of any")
     member: int = flag(0, "which training member --fixed takes", low=0)
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found = super().idle()
+        if not self.fixed:
+            found["member"] = "only --fixed adapts one member"
+        if not self.baselines:
+            found |= dict.fromkeys(
+                ("init", "init_gain"), "the pool has the weights, and no baseline draws any"
+            )
+        return found
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
@@ -100,7 +116,7 @@ def unadapted(network: Network, parts: Parts, data: Dataset) -> Evaluation:
     params = parts.judged_inits.pool
     if params is None:  # one member alone
         params = jax.tree.map(lambda leaf: leaf[None], parts.judged_inits.sample(jax.random.key(0)))
-    return Evaluation.of(Judge(network, parts.judged_inits, parts.method.recipe, data.test).untrained(params))
+    return Judge(network, parts.judged_inits, parts.method.recipe, data.test).untrained(params)
 
 
 def measure(finished: Finished) -> dict[str, Any]:

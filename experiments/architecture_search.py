@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from ddjax import baselines, checks, figures, report
-from ddjax.launch import Keys, Launcher, Scores, flag, flag_like, once, results, runs_at_once
+from ddjax.launch import Keys, Launcher, Scores, flag, flag_like, inputs_of, once, results, runs_at_once
 from ddjax.ranking import agreement
 from experiments import cross_architecture
 from experiments.cross_architecture import Matrix
@@ -60,7 +60,7 @@ class Config(cross_architecture.Config):
         help="unseen initial weights behind each score on an artifact",
     )
     whole_epochs: int = flag(6, "passes over the whole training split", low=1)
-    whole_lr: float = flag(0.01, "learning rate of that training")
+    whole_lr: float = flag(0.01, "learning rate of that training", positive=True)
     num_whole_nets: int = flag(1, "initial weights behind each score of it", low=1)
     workdir: str | None = flag_like(
         cross_architecture.Config,
@@ -85,7 +85,7 @@ def measure_whole(config: Config, matrix: Matrix, scores: Scores) -> None:
         found = baselines.all_data(
             matrix.data,
             network,
-            matrix.inits[title, matrix.rows[0].scheme],
+            matrix.inits[title, matrix.rows[0].path],
             key=Keys.of(config.seed).baselines,
             num_inits=config.num_whole_nets,
             recipe=recipe,
@@ -134,7 +134,6 @@ def measure(config: Config, matrix: Matrix, workdir: Path) -> dict[str, Any]:
     }
     seconds = {"total": time.monotonic() - began, "whole": sum(one["seconds"] for one in whole.values())}
     result |= {"experiment": "architecture_search", "whole": whole, "proxies": proxies, "seconds": seconds}
-    draw(workdir / "architecture_search.png", result)
     return result
 
 
@@ -213,9 +212,12 @@ def run(config: Config) -> dict[str, Any]:
         config,
         lambda: measure(config, matrix, workdir),
         experiment="architecture_search",
-        what=f"{len(matrix.columns)} networks, {len(matrix.rows)} artifact(s) and all of {matrix.data.name}",
-        written="scores.json, result.json, architecture_search.png",
+        what=f"{len(matrix.columns)} networks, {len(matrix.rows)} artifact(s) and all of {matrix.data.name}\n"
+        + "\n".join(matrix.notes),
+        written="scores.json, result.json",
+        inputs=inputs_of(config, matrix.data),
         table=table,
+        pictures={"architecture_search.png": draw},
     )
 
 

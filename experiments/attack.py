@@ -21,7 +21,6 @@ Records: results/paper-attack-mnist-small.json
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,11 +30,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddjax import baselines, checks, inits
-from ddjax.data import Dataset, Split
-from ddjax.evaluate import Evaluation, Judge
+from ddjax.data import Dataset, Split, provenance
+from ddjax.judge import Evaluation, Judge
 from ddjax.launch import Finished, Hooks, Keys, Launch, Launcher, Parts, Plan, results, unrolled_parts
 from ddjax.launch.choices import load_pool, network_of, runs_at_once
-from ddjax.launch.flags import flag, flag_like
+from ddjax.launch.distillation import validated
+from ddjax.launch.flags import FILE, flag, flag_like
 from ddjax.launch.settings import Unrolled
 from ddjax.methods.unrolled import relabelled
 from ddjax.poisoning import rates, wrongly_labelled
@@ -51,13 +51,26 @@ TUNING_INITS = 10
 class Config(Unrolled):
     """The settings of an attack."""
 
-    dataset: str = flag("mnist", "what the pool was trained on: a TFDS name, or the path of an .npz")
-    pool: str = flag("", "pool.npz of well-trained networks, from experiments.pretrain")
+    dataset: str = flag_like(
+        Unrolled,
+        "dataset",
+        default="mnist",
+        help="what the pool was trained on: a TFDS name, or the path of an .npz",
+    )
+    pool: str = flag("", "pool.npz of well-trained networks, from experiments.pretrain", path=True, role=FILE)
     attacked: int = flag(0, "class that is to be taken for another", low=0)
     target: int = flag(1, "class that it is to be taken for", low=0)
     inner_steps: int = flag_like(Unrolled, "inner_steps", default=1)
     inner_epochs: int = flag_like(Unrolled, "inner_epochs", default=1)
     images_per_class_per_step: int = flag_like(Unrolled, "images_per_class_per_step", default=10)
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        return super().idle() | dict.fromkeys(("init", "init_gain"), "the pool has the weights")
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
@@ -86,7 +99,16 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     objective = relabelled(config.attacked, config.target)
     pool = load_pool(config.pool)
     trained_on = pool.metadata.get("dataset", data.name)
-    checks.equal("the pool's data", trained_on, data.name, remedy="The attack is on what a network can do.")
+    remedy = "The attack is on what a network can do."
+    checks.equal("the pool's data", trained_on, data.name, remedy=remedy)
+    own = provenance.recorded(pool.metadata, where=config.pool)
+    if own.digests and provenance.facts(data)["data"]["digests"]["test"] != own.digests.get("test"):
+        raise ValueError(
+            f"{config.pool}: expected a pool that was trained on {data.name}; its data of that name were "
+            f"others. {remedy} Train a pool on these."
+        )
+    if own.class_names:
+        provenance.check_classes(config.pool, own.class_names, data)
     parts = unrolled_parts(
         config,
         data,
@@ -99,7 +121,7 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     return dataclasses.replace(parts, eval_inits=others, hooks=Hooks(score, measure))
 
 
-def score(launch: Launch) -> Callable[[Schedule], jax.Array]:
+def score(launch: Launch) -> Callable[[Schedule], float]:
     """The score that the best φ is chosen by.
 
     Args:
@@ -111,13 +133,13 @@ def score(launch: Launch) -> Callable[[Schedule], jax.Array]:
     """
     config, data, parts = launch.config, launch.data, launch.parts
 
-    def scored(part: Split) -> Callable[[Schedule], jax.Array]:
+    def scored(part: Split) -> Callable[[Schedule], float]:
         at_once = runs_at_once(config.num_val_inits)
         judge = Judge(parts.network, parts.inits, parts.method.recipe, part, at_once)
-        return functools.partial(judge.score, key=launch.keys.validation, num_inits=config.num_val_inits)
+        return validated(judge, key=launch.keys.validation, num_inits=config.num_val_inits)
 
     halves = rates(scored, data.validation, attacked=config.attacked, target=config.target).values()
-    return lambda schedule: sum((half(schedule).mean() for half in halves), jnp.zeros(())) / len(halves)
+    return lambda schedule: sum(half(schedule) for half in halves) / len(halves)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +158,7 @@ class _Comparison:
 
     def scores(
         self, schedules: Sequence[Schedule], split: Split, distribution: InitDistribution, count: int
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Evaluation]:
         """Both scores of members of p(θ0), each trained on one of the schedules.
 
         Args:
@@ -146,17 +168,17 @@ class _Comparison:
             count: the number of members.
 
         Returns:
-            `[count]` percent for each score, by the name of the score.
+            The evaluation of `count` networks for each score, by the name of the score.
         """
         members = jnp.arange(count) % (distribution.size or count)
         # Nothing is drawn: members and steps are given.
         keys = jax.random.split(jax.random.key(0), count)
 
-        def measured(part: Split) -> np.ndarray:
+        def measured(part: Split) -> Evaluation:
             recipe, at_once = self.parts.method.recipe, runs_at_once(count)
             judge = Judge(self.parts.network, distribution, recipe, part, at_once)
             which = jnp.arange(count) % len(schedules)
-            return np.asarray(judge.accuracies(schedules, which, keys, members=members))
+            return Evaluation.of(judge.outcomes(schedules, which, keys, members=members))
 
         return rates(measured, split, attacked=self.config.attacked, target=self.config.target)
 
@@ -172,7 +194,7 @@ class _Comparison:
         held_out = self.parts.judged_inits
         count = min(self.config.num_eval_inits, held_out.size or self.config.num_eval_inits)
         found = self.scores(schedules, self.data.test, held_out, count)
-        return {name: Evaluation.of(values).as_dict() for name, values in found.items()}
+        return {name: score.as_dict() for name, score in found.items()}
 
     def untouched(self) -> dict[str, Any]:
         """Both scores of the held-out members before any step, by name."""
@@ -181,7 +203,7 @@ class _Comparison:
 
         def measured(part: Split) -> dict[str, Any]:
             judge = Judge(parts.network, parts.judged_inits, parts.method.recipe, part)
-            return Evaluation.of(judge.untrained(held_out)).as_dict()
+            return judge.untrained(held_out).as_dict()
 
         return rates(measured, self.data.test, attacked=self.config.attacked, target=self.config.target)
 
@@ -207,10 +229,11 @@ class _Comparison:
                 for one in schedules
             ]
 
-        def on_validation(lr: float) -> float:
+        def on_validation(lr: float) -> tuple[bool, float]:
             sets = poisoned(range(seed + 1_000_000, seed + 1_000_000 + TUNING_INITS), lr)
             found = self.scores(sets, self.data.validation, self.parts.inits, TUNING_INITS)
-            return float(np.mean([values.mean() for values in found.values()]))
+            is_trained = not any(score.all_diverged for score in found.values())
+            return is_trained, float(np.mean([score.mean for score in found.values()]))
 
         lr = max(LEARNING_RATES, key=on_validation)
         return self.tested(poisoned(range(seed, seed + count), lr)) | {"lr": lr}

@@ -25,9 +25,9 @@ import jax
 
 from ddjax import Recipe, baselines, checks, coresets, inits
 from ddjax.data import Dataset
-from ddjax.launch import Keys, Launcher, Layout, Scores, once, results
+from ddjax.launch import Keys, Launcher, Layout, Scores, inputs_of, once, results
 from ddjax.launch.choices import build_network, choose_network, load_data, load_pool, network_of, runs_at_once
-from ddjax.launch.flags import flag, flag_like, numbers
+from ddjax.launch.flags import FILE, flag, flag_like, numbers
 from ddjax.launch.settings import DataChoice, Where
 from ddjax.types import InitDistribution, Network
 from ddjax.unroll import OPTIMIZERS
@@ -49,7 +49,12 @@ class Config(Where, DataChoice):
     theta: str = flag(
         "random", "initial weights: drawn anew, one θ0, or --pool's", choices=("random", "fixed", "pool")
     )
-    pool: str = flag("", "pool.npz of --theta=pool: tuned on its training members, scored on the held-out")
+    pool: str = flag(
+        "",
+        "pool.npz of --theta=pool: tuned on its training members, scored on the held-out",
+        path=True,
+        role=FILE,
+    )
     inner_steps: int = flag(10, "S, gradient steps with images of their own", low=1)
     inner_epochs: int = flag(3, "E, passes over those steps", low=1)
     images_per_class_per_step: int = flag(1, "images of one class in one step", low=1)
@@ -65,6 +70,24 @@ class Config(Where, DataChoice):
     num_selection_inits: int = flag(20, "initial weights that each of them trains", low=1)
     num_kept: int = flag(10, "the best of them, that are kept", low=1)
     num_clusterings: int = flag(3, "k-means from so many starts", low=1)
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found, wanted = super().idle(), names(self)
+        if self.theta == "pool":
+            found |= dict.fromkeys(("init", "init_gain"), "--theta=pool has the weights")
+        else:
+            found["pool"] = "only --theta=pool reads it"
+        if not any("optimized" in name for name in wanted):
+            sets = ("num_candidates", "num_selection_inits", "num_kept")
+            found |= dict.fromkeys(sets, "no optimized sets are among --baselines")
+        if not any("k-means" in name for name in wanted):
+            found["num_clusterings"] = "k-means is not among --baselines"
+        return found
 
 
 def names(config: Config) -> tuple[str, ...]:
@@ -161,7 +184,8 @@ def run(config: Config) -> dict[str, Any]:
     selection = baselines.Selection(config.num_candidates, config.num_kept, config.num_selection_inits)
     data = load_data(config)
     setting = setting_of(config, data, keys)
-    coresets.check_enough(data.train, setting.per_class, data.num_classes)
+    if any("class mean" not in name and name != ALL_DATA for name in wanted):
+        coresets.check_enough(data.train, setting.per_class, data.num_classes)
     workdir = config.directory("baselines")
     return once(
         workdir,
@@ -171,6 +195,7 @@ def run(config: Config) -> dict[str, Any]:
         what=f"baselines of {data.name}, {setting.per_class * data.num_classes} images, "
         f"S {config.inner_steps}, E {config.inner_epochs}: {setting.network.name} from {setting.inits.name}",
         written="scores.json, result.json",
+        inputs=inputs_of(config, data),
     )
 
 

@@ -11,7 +11,8 @@ five networks: random real images 76.9 ± 1.3, herding 84.5 ± 1.3, distribution
 Cost: 99 s of two CPU cores beside other runs.
 Records: results/continual-digits.json
 
-    python -m experiments.continual --dataset=digits --width=32 --images_per_class=1 --train_epochs=300
+    python -m experiments.continual --dataset=digits --width=32 --images_per_class=1 --train_epochs=300 \
+        --protocol=plain
     python -m experiments.continual --dataset=mnist --width=32 --num_outer_steps=500 --eval_augment=dsa \
         --augment=dsa
 
@@ -32,12 +33,13 @@ import numpy as np
 
 import ddjax
 from ddjax import artifact, checks, coresets, figures, networks, report
-from ddjax.data import Dataset, Stream, in_tasks
-from ddjax.launch import Keys, Launcher, Scores, once, results
+from ddjax.data import Dataset, Stream, in_tasks, provenance
+from ddjax.launch import Keys, Launcher, Scores, inputs_of, once, results
 from ddjax.launch.choices import load_data
 from ddjax.launch.flags import flag, flag_like, listed, shared
-from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
+from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Matching, Where
 from ddjax.networks.ops import CONV_FORMS
+from ddjax.recipes import MOST_EPOCHS
 from experiments import coreset, distribution_matching, gradient_matching
 
 SELECTIONS = ("random", "herding", "k_center", "forgetting")
@@ -71,10 +73,25 @@ class Config(Where, DataChoice):
     batch_size: int = flag(64, "N, real images of each class in an outer step", low=1)
     augment: str | None = flag(None, f"augmentation while distilling; {AUGMENTATIONS}")
     feature_epochs: int = flag(10, "passes over a task's images that train herding's network", low=1)
-    train_epochs: int = flag(300, "epochs that a network trains on the memory", low=1)
-    train_lr: float = flag(0.01, "learning rate of that training")
+    train_epochs: int = flag(300, "epochs that a network trains on the memory", low=1, high=MOST_EPOCHS)
+    train_lr: float = flag(0.01, "learning rate of that training", positive=True)
+    protocol: str = flag_like(Matching, "protocol")
     eval_augment: str | None = flag(None, f"augmentation of each image there; {AUGMENTATIONS}")
     num_eval_inits: int = flag(5, "initial weights behind each score", low=1)
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found, wanted = super().idle(), listed("memory", self.memory, MEMORIES)
+        if not {*wanted} & {*DISTILLATIONS}:
+            distilling = ("num_outer_steps", "batch_size", "augment")
+            found |= dict.fromkeys(distilling, "no memory is distilled")
+        if not {*wanted} - {*DISTILLATIONS} - {"random", "class_mean", "k_means"}:
+            found["feature_epochs"] = "no memory looks at a trained network"
+        return found
 
 
 def memories(config: Config) -> tuple[str, ...]:
@@ -171,10 +188,15 @@ def kept(name: str, config: Config, stream: Stream, task: int, workdir: Path) ->
 
     Returns:
         `[K, m, H, W, C]`, m images for each of the task's K classes.
+
+    Raises:
+        ValueError: the file holds images of other data than those at hand.
     """
     own, path = stream.own(task), workdir / f"{name}-{task + 1}.npz"
     if path.exists():
-        images = np.asarray(artifact.load(path).schedule.inputs)
+        kept_before = artifact.load(path)
+        _check_same_data(path, kept_before.metadata, own)
+        images = np.asarray(kept_before.schedule.inputs)
         return images.reshape(own.num_classes, config.images_per_class, *own.image_shape)
     settings = task_of(config, own)
     if name in DISTILLATIONS:
@@ -184,6 +206,17 @@ def kept(name: str, config: Config, stream: Stream, task: int, workdir: Path) ->
         images = coreset.coreset(name, one, coreset.learned_of(one)).sets[0]
     coreset.write_artifact(path, name, settings, coreset.Coreset([images]))
     return images
+
+
+def _check_same_data(path: Path, metadata: Mapping[str, Any], data: Dataset) -> None:
+    """Refuse a memory of other data; the memories of older versions of ddjax do not name their data."""
+    before, now = metadata.get("data"), provenance.facts(data)["data"]
+    if before is not None and before != now:
+        differing = sorted(name for name in now if before.get(name) != now[name])
+        raise ValueError(
+            f"{path}: expected a memory of the data at hand; its data have another {', '.join(differing)}. "
+            "Give --workdir another directory."
+        )
 
 
 def score_name(name: str, num_classes: int) -> str:
@@ -230,9 +263,7 @@ def measure(config: Config, stream: Stream, wanted: Sequence[str], workdir: Path
         },
     }
     seconds = {"total": time.monotonic() - began}
-    result = results.record("continual", stream.data.name, found, seconds=seconds, seed=config.seed)
-    draw(workdir / "continual.png", result)
-    return result
+    return results.record("continual", stream.data.name, found, seconds=seconds, seed=config.seed)
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -245,7 +276,7 @@ def table(result: Mapping[str, Any]) -> str:
         The table as text.
     """
     rows = [
-        (name, *(report.format_mean_std(score["values"]) for score in row.values()))
+        (name, *(report.format_score(score) for score in row.values()))
         for name, row in result["accuracy"].items()
     ]
     numbers = next(iter(result["accuracy"].values()))
@@ -300,8 +331,10 @@ def run(config: Config) -> dict[str, Any]:
         experiment="continual",
         what=f"{stream.data.name} in {config.num_tasks} tasks, {config.images_per_class} image(s) of each "
         "class in memory",
-        written="scores.json, result.json, continual.png, an .npz for each memory and task",
+        written="scores.json, result.json, an .npz for each memory and task",
+        inputs=inputs_of(config, stream.data),
         table=table,
+        pictures={"continual.png": draw},
     )
 
 

@@ -1,11 +1,14 @@
 """Cross-architecture table: every artifact trains every network; test accuracies as a matrix.
 
 Each artifact is trained on as it says itself: a `schedule` is replayed with its learned rates, under `train`
-networks are trained on its images. `--protocol=train` gives every artifact the published training instead
-(SGD with momentum 0.9 and weight decay 5e-4, its rate falling to a tenth at half of the epochs). A network
-starts from the same initial weights for all artifacts that are scored under one --init. The settings of a
-network follow its name, with colons between them. The work directory keeps each score as it comes: a stopped
-run continues with the next score.
+networks are trained on its images. `--protocol=condensation` gives every artifact the training behind the
+numbers that DC, DSA and DM published instead (SGD with momentum 0.9 and weight decay 5e-4 for E + 1 epochs;
+after E // 2 + 2 of them its rate falls to a tenth and its momentum starts anew), `--protocol=train` a plain
+one (E epochs, the rate falls at half of the steps), beside which no published number belongs. A network
+starts from the same initial weights for all artifacts that were distilled with one p(θ0), or from those of
+--init. The settings of a network follow its name, with colons between them; the name alone of the network of
+an artifact stands for the artifact's settings. Data and form of the images are the artifact's own. The work
+directory keeps each score as it comes: a stopped run continues with the next score.
 
 Claim: MNIST, one image per class, three networks each: DC's images, distilled with a ConvNet-3, train a LeNet
 to 85.1 ± 1.6, an MLP to 72.6 ± 1.9, a ResNet-18 to 88.4 ± 0.9; a ConvNet-3 to 91.6 ± 0.3.
@@ -15,27 +18,33 @@ Records: results/cross-architecture-mnist-1.json
     python -m experiments.cross_architecture --artifact=runs/dc/distilled.npz,runs/dm/distilled.npz \
         --networks=convnet,convnet:depth=2:width=64,lenet,mlp,resnet18
     python -m experiments.cross_architecture --artifact=runs/random_init-mnist/distilled.npz \
-        --networks=lenet,mlp:widths=64x64 --protocol=train --train_epochs=1000 --eval_augment=dsa
+        --networks=lenet,mlp:widths=64x64 --protocol=condensation --train_epochs=1000 --eval_augment=dsa
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ddjax import checks, inits, networks, recipes, report
-from ddjax.data import Dataset
-from ddjax.evaluate import check_fits, check_split, evaluate
-from ddjax.launch import Keys, Launcher, Scores, artifacts, check_workdir, once, results
+import numpy as np
+
+from ddjax import checks, inits, networks, recipes, recorded_inits, report
+from ddjax.data import Dataset, Split
+from ddjax.judge import check_fits, check_split, evaluate
+from ddjax.launch import Keys, Launcher, Scores, artifacts, check_workdir, inputs_of, once, results
 from ddjax.launch.choices import runs_at_once, strategy
 from ddjax.launch.flags import flag, flag_like, listed
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
-from ddjax.recipes import Train
+from ddjax.recipes import MOST_EPOCHS, Train
 from ddjax.types import Distilled, InitDistribution, Network, Recipe
+
+PROTOCOLS: Mapping[str, Train] = {"condensation": Train(protocol="condensation"), "train": Train()}
+"""The trainings that `--protocol` may give to every artifact."""
 
 OTHERWISE = "pytorch"
 """The initial weights for an artifact that does not say which it was distilled with."""
@@ -45,19 +54,23 @@ OTHERWISE = "pytorch"
 class Config:
     """The settings of a matrix."""
 
-    artifact: str = flag("", "the distilled.npz files, with commas between them: the rows")
+    artifact: str = flag("", "the distilled.npz files, with commas between them: the rows", path=True)
     networks: str = flag(
         "convnet,lenet,mlp,resnet18",
-        f"the columns, each with its settings, e.g. convnet:depth=2:width=64; {', '.join(networks.NAMES)}",
+        "the columns, each with its settings, e.g. convnet:depth=2:width=64; an artifact's own network needs "
+        f"its name alone; {', '.join(networks.NAMES)}",
     )
     num_nets: int = flag(5, "unseen initial weights behind each score", low=1)
     protocol: str = flag(
-        "own", "how to train: each artifact's own recipe, or the published training", choices=("own", "train")
+        "own",
+        "how to train: as each artifact says, as DC, DSA and DM published, or the plain train; see above",
+        choices=("own", "condensation", "train"),
     )
     train_epochs: int | None = flag(
         None,
-        "epochs where networks are trained; by default the artifact's, or 300 of --protocol=train",
+        "epochs where networks are trained; by default the artifact's, or 300 of the other protocols",
         low=1,
+        high=MOST_EPOCHS,
     )
     eval_augment: str | None = flag(
         None, f"augmentation there; {AUGMENTATIONS}; empty for none; by default the artifact's, or none"
@@ -66,10 +79,14 @@ class Config:
         None,
         f"what initial weights are drawn from, {', '.join(inits.SCHEMES)}; by default as when distilling",
     )
-    dataset: str | None = flag(None, "what to test on; by default the artifacts' own")
+    dataset: str | None = flag(None, "what to test on; by default the artifacts' own", path=True)
     data_dir: str | None = flag_like(Where, "data_dir")
-    resize: int | None = flag_like(DataChoice, "resize")
-    channels: int | None = flag_like(DataChoice, "channels")
+    resize: int | None = flag_like(
+        DataChoice, "resize", help="height and width that all images are brought to; by default as distilled"
+    )
+    channels: int | None = flag_like(
+        DataChoice, "channels", help="channels that grey images are repeated to; by default as distilled"
+    )
     workdir: str | None = flag_like(
         Where, "workdir", help="directory of the scores; runs/cross_architecture-DATASET by default"
     )
@@ -83,13 +100,11 @@ class Row(NamedTuple):
         path: the path of the file, as the flag names it.
         digest: the SHA-256 of the file, in hexadecimal.
         distilled: φ, with the recipe that is followed here.
-        scheme: the name of the distribution that initial weights are drawn from.
     """
 
     path: str
     digest: str
     distilled: Distilled
-    scheme: str
 
 
 class Matrix(NamedTuple):
@@ -99,13 +114,15 @@ class Matrix(NamedTuple):
         data: the data to test on.
         rows: the artifacts.
         columns: the networks, by their titles.
-        inits: p(θ0), by the title of the network and the name of the scheme.
+        inits: p(θ0), by the title of the network and the path of the artifact.
+        notes: sentences that say what is as in the artifacts, what differs, and what was assumed.
     """
 
     data: Dataset
     rows: Sequence[Row]
     columns: Mapping[str, Network]
     inits: Mapping[tuple[str, str], InitDistribution]
+    notes: Sequence[str]
 
 
 def recipe_of(config: Config, own: Recipe, data: Dataset) -> Recipe:
@@ -119,7 +136,7 @@ def recipe_of(config: Config, own: Recipe, data: Dataset) -> Recipe:
     Returns:
         The recipe.
     """
-    recipe = Train() if config.protocol == "train" else own
+    recipe = PROTOCOLS.get(config.protocol, own)
     if not isinstance(recipe, Train):
         return recipe
     if config.train_epochs is not None:
@@ -130,7 +147,7 @@ def recipe_of(config: Config, own: Recipe, data: Dataset) -> Recipe:
 
 
 def row_of(config: Config, path: str, distilled: Distilled, data: Dataset) -> Row:
-    """An artifact, with the recipe and the initial weights that the settings choose.
+    """An artifact, with the recipe that the settings choose.
 
     Args:
         config: the settings.
@@ -141,10 +158,87 @@ def row_of(config: Config, path: str, distilled: Distilled, data: Dataset) -> Ro
     Returns:
         The row of the matrix.
     """
-    own = distilled.metadata.get("init")
-    scheme = config.init or (own if own in inits.SCHEMES else OTHERWISE)
     distilled = dataclasses.replace(distilled, recipe=recipe_of(config, distilled.recipe, data))
-    return Row(path, hashlib.sha256(Path(path).read_bytes()).hexdigest(), distilled, scheme)
+    return Row(path, hashlib.sha256(Path(path).read_bytes()).hexdigest(), distilled)
+
+
+def full_title(title: str, rows: Sequence[Row]) -> str:
+    """The title of a column with its settings: those of the artifacts for the name of their network alone.
+
+    Args:
+        title: the title as the flag has it.
+        rows: the artifacts.
+
+    Returns:
+        The title as `ddjax.networks.by_text` reads it.
+
+    Raises:
+        ValueError: artifacts were distilled with networks of this name and different settings.
+    """
+    if title not in networks.NAMES:
+        return title
+    own = {
+        row.path: networks.as_text(*found)
+        for row in rows
+        if row.distilled.metadata.get("network") == title
+        and row.distilled.metadata.get("network_settings")
+        and (found := artifacts.network_of(row.path, row.distilled)) is not None
+    }
+    if len(set(own.values())) > 1:
+        listed = "; ".join(f"{path}: {text}" for path, text in own.items())
+        raise ValueError(
+            f"networks: {title}: expected one network; the artifacts have different ones of this name: "
+            f"{listed}. Name the settings, as here."
+        )
+    return next(iter(own.values()), title)
+
+
+def same_examples(one: Split, other: Split) -> bool:
+    """Whether two splits have the same raw examples and labels; their encodings may differ.
+
+    Args:
+        one: a split.
+        other: another split.
+
+    Returns:
+        True where all examples and labels are equal, in their order.
+    """
+    return np.array_equal(one.raw, other.raw) and np.array_equal(one.labels, other.labels)
+
+
+def starts_of(
+    config: Config, rows: Sequence[Row], columns: Mapping[str, Network]
+) -> tuple[dict[tuple[str, str], InitDistribution], list[str]]:
+    """p(θ0) of every network for every artifact; one object for all that start alike.
+
+    What is compiled for one artifact then serves the next.
+
+    Args:
+        config: the settings.
+        rows: the artifacts.
+        columns: the networks, by their titles.
+
+    Returns:
+        The distributions by title and path, and a note for each artifact and p(θ0).
+
+    Raises:
+        ValueError: an artifact was distilled for weights that are not in it, and the flags name no others.
+    """
+    distributions, notes = {}, []
+    for title, network in columns.items():
+        known: dict[str, InitDistribution] = {}
+        for row in rows:
+            if config.init is not None:
+                own = recorded_inits.recorded(row.distilled.metadata, where=row.path)
+                start = artifacts.start_by_flags(
+                    own, network, scheme=config.init, gain=None, otherwise=OTHERWISE
+                )
+            else:
+                start = artifacts.start_of_artifact(row.path, row.distilled, network, otherwise=OTHERWISE)
+            same = json.dumps(dict(start.inits.settings), sort_keys=True)
+            distributions[title, row.path] = known.setdefault(same, start.inits)
+            notes.append(f"{row.path}: {start.note}")
+    return distributions, list(dict.fromkeys(notes))
 
 
 def prepare(config: Config) -> Matrix:
@@ -164,34 +258,40 @@ def prepare(config: Config) -> Matrix:
     paths, titles = listed("artifact", config.artifact), listed("networks", config.networks)
     if config.init is not None:
         checks.choice("init", config.init, inits.SCHEMES)
-    rows, data = [], None
+    rows, data, notes = [], None, []
     form = DataChoice(resize=config.resize, channels=config.channels)
     for path in paths:
-        distilled, own_data = artifacts.opened(path, form, dataset=config.dataset, data_dir=config.data_dir)
+        distilled, own_data, about = artifacts.opened(
+            path, form, dataset=config.dataset, data_dir=config.data_dir
+        )
         data = data or own_data
         remedy = "Compare artifacts of one data set, or give --dataset=..., the data to test all of them on."
         checks.equal(f"{path}: dataset", own_data.name, data.name, remedy=remedy)
+        if not same_examples(own_data.test, data.test):
+            raise ValueError(
+                f"{path}: expected the test images of {paths[0]}; got others of {data.name}. {remedy}"
+            )
+        if not same_examples(own_data.train, data.train):
+            about = (*about, f"differs: a training split of {data.name} that {paths[0]} does not have")
+        notes += [f"{path}: {note}" for note in about]
         rows.append(row_of(config, path, distilled, data))
     assert data is not None
     given = [name for name in ("train_epochs", "eval_augment") if getattr(config, name) is not None]
     if given and not any(isinstance(row.distilled.recipe, Train) for row in rows):
         raise ValueError(
             f"{given[0]}: expected an artifact that networks are trained on; got schedules alone, which are "
-            "replayed as they are. Leave it out, or give --protocol=train."
+            "replayed as they are. Leave it out, or give --protocol=condensation."
         )
-    columns = {title: networks.by_text(title, data.image_shape, data.num_classes) for title in titles}
+    columns = {
+        title: networks.by_text(title, data.image_shape, data.num_classes)
+        for title in (full_title(one, rows) for one in titles)
+    }
     for network in columns.values():
         check_split(data.test, network)
         for row in rows:
             check_fits(row.distilled, network)
-    # One p(θ0) for all rows: what is compiled for one artifact serves the next.
-    schemes = dict.fromkeys(row.scheme for row in rows)
-    distributions = {
-        (title, scheme): inits.random(network, scheme=scheme)
-        for title, network in columns.items()
-        for scheme in schemes
-    }
-    return Matrix(data, rows, columns, distributions)
+    distributions, about_inits = starts_of(config, rows, columns)
+    return Matrix(data, rows, columns, distributions, (*notes, *about_inits))
 
 
 def cell_name(row: Row, title: str) -> str:
@@ -252,7 +352,7 @@ def measure(config: Config, matrix: Matrix, scores: Scores) -> dict[str, Any]:
             score = evaluate(
                 row.distilled,
                 network,
-                matrix.inits[title, row.scheme],
+                matrix.inits[title, row.path],
                 matrix.data.test,
                 key=keys.test,
                 num_inits=config.num_nets,
@@ -263,7 +363,8 @@ def measure(config: Config, matrix: Matrix, scores: Scores) -> dict[str, Any]:
     found = {
         "protocol": config.protocol,
         "networks": {title: networks.num_weights(network) for title, network in matrix.columns.items()},
-        "artifacts": {row.path: _facts(row) for row in matrix.rows},
+        "artifacts": {row.path: _facts(row, matrix) for row in matrix.rows},
+        "notes": list(matrix.notes),
         "matrix": {
             row.path: {title: scores.known[cell_name(row, title)] for title in matrix.columns}
             for row in matrix.rows
@@ -273,12 +374,14 @@ def measure(config: Config, matrix: Matrix, scores: Scores) -> dict[str, Any]:
     return results.record("cross_architecture", matrix.data.name, found, seconds=seconds, seed=config.seed)
 
 
-def _facts(row: Row) -> dict[str, Any]:
+def _facts(row: Row, matrix: Matrix) -> dict[str, Any]:
     """The facts about an artifact that the record holds."""
     steps, images = row.distilled.schedule.inputs.shape[:2]
     own = {name: row.distilled.metadata.get(name) for name in ("experiment", "method", "network")}
     recipe = recipes.as_dict(row.distilled.recipe)
-    return {**own, "images": steps * images, "init": row.scheme, "recipe": recipe, "sha256": row.digest}
+    names = dict.fromkeys(matrix.inits[title, row.path].name for title in matrix.columns)
+    facts = {"images": steps * images, "init": ", ".join(names), "recipe": recipe, "sha256": row.digest}
+    return {**own, **facts}
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -292,7 +395,7 @@ def table(result: Mapping[str, Any]) -> str:
     """
     titles = list(result["networks"])
     rows = [
-        (path, *(report.format_mean_std(row[title]["values"]) for title in titles))
+        (path, *(report.format_score(row[title]) for title in titles))
         for path, row in result["matrix"].items()
     ]
     return report.table(rows, ("test accuracy, %", *titles))
@@ -321,8 +424,9 @@ def run(config: Config) -> dict[str, Any]:
         lambda: measure(config, matrix, Scores(workdir)),
         experiment="cross_architecture",
         what=f"{len(matrix.rows)} artifact(s) on {matrix.data.name}, {len(matrix.columns)} network(s), "
-        f"{config.num_nets} initial weights each",
+        f"{config.num_nets} initial weights each\n" + "\n".join(matrix.notes),
         written="scores.json, result.json",
+        inputs=inputs_of(config, matrix.data),
         table=table,
     )
 

@@ -6,7 +6,7 @@ Cost: two CPU cores beside other runs: 20 s of distillation, 39 s for the scores
 Records: results/digits-distribution-matching.json
 
     python -m experiments.distribution_matching --dataset=digits --width=32 --batch_size=64 \
-        --num_outer_steps=500
+        --num_outer_steps=500 --protocol=plain
     python -m experiments.distribution_matching --dataset=digits --width=32 --batch_size=64 \
         --num_outer_steps=500 --augment=dsa --eval_augment=dsa --nobaselines
 """

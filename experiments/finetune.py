@@ -22,6 +22,7 @@ import jax
 from ddjax import checks, weights
 from ddjax.data import Dataset
 from ddjax.launch import Keys, Launcher, Parts, Plan, Unrolled, flag, flag_like, unrolled_parts
+from ddjax.launch.flags import FILE
 from ddjax.networks.alexnet import from_torch
 from ddjax.types import InitDistribution, Network
 
@@ -34,11 +35,22 @@ class Config(Unrolled):
     """The settings of a fine-tuning."""
 
     network: str | None = flag("alexnet", f"whose weights they are: {', '.join(LAST_LAYERS)}")
-    weights: str = flag("", "the file of the weights, .npz or .safetensors")
+    weights: str = flag("", "the file of the weights, .npz or .safetensors", path=True, role=FILE)
     last_layer: str = flag("fresh", "the weights of the last dense layer", choices=("fresh", "loaded"))
     inner_steps: int = flag_like(Unrolled, "inner_steps", default=1)
     inner_lr: float = flag_like(Unrolled, "inner_lr", default=0.001)
     batch_size: int = flag_like(Unrolled, "batch_size", default=64)
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found = super().idle()
+        if self.last_layer == "loaded":
+            found |= dict.fromkeys(("init", "init_gain"), "--last_layer=loaded draws no weights")
+        return found
 
 
 def initial_weights(config: Config, network: Network, key: jax.Array) -> InitDistribution:

@@ -24,8 +24,8 @@ import jax
 import numpy as np
 
 from ddjax import figures, linear, report
-from ddjax.data import load
-from ddjax.launch import Launcher, Where, flag, flag_like, once, results
+from ddjax.data import Dataset, load
+from ddjax.launch import Launcher, Where, flag, flag_like, inputs_of, once, results
 from ddjax.linear import Initials, Problem
 
 
@@ -44,20 +44,20 @@ class Config(Where):
     num_starts: int = flag(8, "random starts of each distillation, of which the best end is kept", low=1)
 
 
-def problem_of(config: Config) -> Problem:
+def problem_of(config: Config, data: Dataset) -> Problem:
     """Least squares that tells odd from even classes by whitened principal components, in float64.
 
     Args:
         config: the settings.
+        data: the real data.
 
     Returns:
         The problem.
 
     Raises:
         ValueError: the data have fewer components.
-        FileNotFoundError: the data are missing.
     """
-    train = load(config.dataset, data_dir=config.data_dir, seed=config.seed).train
+    train = data.train
     kept = slice(config.num_examples)
     parity = 2.0 * (train.labels[kept] % 2) - 1
     return linear.whitened(train.images[kept], parity, num_features=config.num_features)
@@ -143,21 +143,18 @@ def run(config: Config) -> dict[str, Any]:
         FileNotFoundError: the data are missing.
     """
     workdir = config.directory("linear_bound")
-    problem = problem_of(config)
-
-    def analyse_and_draw() -> dict[str, Any]:
-        result = analyse(config, problem)
-        draw(workdir / "linear_bound.png", result)
-        return result
-
+    data = load(config.dataset, data_dir=config.data_dir, seed=config.seed)
+    problem = problem_of(config, data)
     return once(
         workdir,
         config,
-        analyse_and_draw,
+        lambda: analyse(config, problem),
         experiment="linear_bound",
         what=f"least squares on {Path(config.dataset).stem}, D = {config.num_features}",
-        written="linear_bound.png, result.json",
+        written="result.json",
+        inputs=inputs_of(config, data),
         table=table,
+        pictures={"linear_bound.png": draw},
     )
 
 

@@ -36,9 +36,21 @@ class Config(Settings):
     """The settings of a table."""
 
     table: str = flag("basic", "which one", choices=tuple(TABLES))
-    usps: str | None = flag(None, "an .npz of USPS, for --table=adaptation")
-    svhn: str | None = flag(None, "SVHN by name or path, for --table=adaptation")
-    workdir: str | None = flag(None, "directory of the runs; runs/paper-TABLE-DATASET-BUDGET by default")
+    usps: str | None = flag(None, "an .npz of USPS, for --table=adaptation", path=True)
+    svhn: str | None = flag(None, "SVHN by name or path, for --table=adaptation", path=True)
+    workdir: str | None = flag(
+        None, "directory of the runs; runs/paper-TABLE-DATASET-BUDGET by default", path=True
+    )
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        if self.table == "adaptation":
+            return {}
+        return dict.fromkeys(("usps", "svhn"), "only --table=adaptation reads it")
 
 
 def title_of(config: Config) -> str:

@@ -22,13 +22,23 @@ from pathlib import Path
 from typing import Any
 
 from ddjax import inits, pool, report
-from ddjax.data import Dataset
-from ddjax.evaluate import Evaluation, check_split
-from ddjax.launch import DataChoice, Launcher, Where, flag, flag_like, open_workdir, read_object, results
+from ddjax.data import Dataset, provenance
+from ddjax.judge import Evaluation, check_split
+from ddjax.launch import (
+    DataChoice,
+    Launcher,
+    Where,
+    flag,
+    flag_like,
+    inputs_of,
+    open_workdir,
+    read_object,
+    results,
+)
 from ddjax.launch.choices import build_network, choose_network, load_data
 from ddjax.pool import Pool
 from ddjax.pretrain import Training, pretrain_in_parts
-from ddjax.types import InitDistribution, Network
+from ddjax.types import InitDistribution, Network, start_of
 from ddjax.workdir import held
 
 
@@ -46,7 +56,9 @@ class Config(Where, DataChoice):
     num_held_out: int = flag(20, "networks kept for evaluation", low=0)
     epochs: int = flag(2, "passes over the training split", low=1)
     batch_size: int = flag(64, "images in one step", low=1)
-    lr: float = flag(1e-3, "Adam's learning rate at the start; it falls to zero along a cosine")
+    lr: float = flag(
+        1e-3, "Adam's learning rate at the start; it falls to zero along a cosine", positive=True
+    )
     nets_per_chunk: int = flag(4, "networks that are trained before the next save", low=1, recorded=False)
 
 
@@ -59,7 +71,6 @@ class _Job:
         data: the real data.
         network: the network to train.
         inits: p(θ0), the distribution of initial weights.
-        network_settings: the settings of the network, for the pool.
         directory: the work directory.
     """
 
@@ -67,7 +78,6 @@ class _Job:
     data: Dataset
     network: Network
     inits: InitDistribution
-    network_settings: Mapping[str, Any]
     directory: Path
 
     @property
@@ -84,12 +94,10 @@ class _Job:
     def facts(self) -> dict[str, Any]:
         """The facts about the pool that its file and the record hold."""
         return {
-            "dataset": self.data.name,
-            "network": self.network.name,
-            "network_settings": dict(self.network_settings),
+            **provenance.facts(self.data),
+            **start_of(self.network, self.inits),
             "image_shape": list(self.network.image_shape),
             "num_classes": self.network.num_classes,
-            "init": self.inits.name,
             "training": {"optimizer": "adam, cosine to 0", **dataclasses.asdict(self.training)},
             "seed": self.config.seed,
         }
@@ -109,11 +117,10 @@ def prepare(config: Config) -> _Job:
         FileNotFoundError: the data are missing.
     """
     data = load_data(config)
-    choice = choose_network(config, data)
-    network = build_network(choice, data)
+    network = build_network(choose_network(config, data), data)
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     directory = config.directory("pretrain")
-    job = _Job(config, data, network, distribution, choice[1], directory)
+    job = _Job(config, data, network, distribution, directory)
     check_split(data.train, network)
     if len(data.train) < job.training.batch_size:
         raise ValueError(
@@ -145,7 +152,7 @@ def describe(result: Mapping[str, Any]) -> str:
         The text.
     """
     rows = [
-        (split, report.format_mean_std(result[split]["values"]), result[split]["n"])
+        (split, report.format_score(result[split]), result[split]["n"])
         for split in pool.SPLITS
         if split in result
     ]
@@ -168,7 +175,7 @@ def run(config: Config) -> dict[str, Any]:
     began = time.monotonic()
     job = prepare(config)
     with held(job.directory):
-        open_workdir(job.directory, config, experiment="pretrain")
+        open_workdir(job.directory, config, experiment="pretrain", inputs=inputs_of(config, job.data))
         path = job.directory / "result.json"
         if path.exists():
             result = read_object(path, remedy="Remove it, and the same command writes it again.")

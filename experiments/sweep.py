@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ddjax import checks, figures, report
-from ddjax.evaluate import Evaluation
+from ddjax.judge import Evaluation
 from ddjax.launch import Launcher, Unrolled, flag, flag_like, numbers, results, tell
 from experiments import fixed_init, random_init
 
@@ -198,7 +198,7 @@ def table(record: Mapping[str, Any]) -> str:
         (
             point["value"],
             point["images"],
-            report.format_mean_std(point["test_accuracy"]["values"]),
+            report.format_score(point["test_accuracy"]),
             point["test_accuracy"]["n"],
         )
         for point in record["points"]
@@ -231,9 +231,9 @@ def run(config: Config) -> dict[str, Any]:
     if config.dry_run:
         return {}
     result = gathered(config, records)
-    draw(workdir / "sweep.png", result)
     report.write_json(workdir / "result.json", result)
-    tell(f"\n{table(result)}\n\nwritten to {workdir}: sweep.png, result.json")
+    pictures = results.drawn(workdir, {"sweep.png": lambda path: draw(path, result)})
+    tell(f"\n{table(result)}\n\nwritten to {workdir}: {', '.join(('result.json', *pictures))}")
     return result
 
 

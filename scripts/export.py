@@ -2,12 +2,17 @@
 
     python scripts/export.py --artifact=runs/mnist/distilled.npz --format=png --output=digits
 
---format=png: a folder with one picture per distilled image, de-normalised and clipped to 0..255, and
-    labels.csv: file, step, image, label, class, probability of each class.
---format=safetensors: one file with images [S, B, H, W, C] (normalised), labels, lrs, mean, std, and the
-    metadata as JSON. Needs the package safetensors.
---format=torch: a folder with images.pt [S, B, C, H, W] (normalised), labels.pt [S, B, K] and, where the
-    artifact has learning rates, lr.pt [E, S]. Needs PyTorch.
+--format=png: a folder with one picture per distilled image, de-normalised and clipped to 0..255; labels.csv:
+    file, step, image, label, class, probability of each class (p_0, ...) and the weight of the image's loss,
+    or under ridge regression the label's own numbers (y_0, ...); and metadata.json.
+--format=safetensors: one file with images [S, B, H, W, C] (normalised), labels (probabilities times the
+    image's weight), lrs, mean, std, and the metadata as JSON. Needs the package safetensors.
+--format=torch: a folder with images.pt [S, B, C, H, W] (normalised), labels.pt [S, B, K] (probabilities times
+    the image's weight), mean.pt [C], std.pt [C], where the artifact has learning rates lr.pt [E, S], and
+    metadata.json. Needs PyTorch.
+
+metadata.json, and the metadata of safetensors, hold what training needs besides: the recipe, the names of the
+classes, the network, p(θ0), the data. A test image enters as (pixel / 255 - mean) / std.
 
 Exit codes: 0 written; 2 bad input, or a package is missing; 74 the disk is full or cannot be written. The
 output appears whole or not at all; what exists is never replaced.
@@ -29,8 +34,8 @@ from typing import Any
 
 import numpy as np
 
-from ddjax import artifact, encodings
-from ddjax.files import write_atomic
+from ddjax import artifact, encodings, recipes
+from ddjax.files import path_at_home, write_atomic
 from ddjax.types import Distilled
 
 BAD_INPUT, CANNOT_WRITE = 2, 74
@@ -51,8 +56,43 @@ def arrays(distilled: Distilled) -> dict[str, np.ndarray]:
     return {name: np.asarray(value, np.float32) for name, value in members.items() if value is not None}
 
 
+def facts(distilled: Distilled) -> bytes:
+    """What training on an artifact needs besides the arrays, as JSON.
+
+    Args:
+        distilled: the content of the artifact.
+
+    Returns:
+        The metadata, with the recipe, the kind of the encoding and, where there are any, the mean and the
+        standard deviation of pixel / 255 and the learning rates.
+    """
+    members = arrays(distilled)
+    numbers = {name: members[name].tolist() for name in ("mean", "std", "lrs") if name in members}
+    recipe = {"recipe": recipes.as_dict(distilled.recipe), "encoding": distilled.encoding.kind}
+    return json.dumps({**distilled.metadata, **recipe, **numbers}, sort_keys=True, indent=1).encode()
+
+
+def label_columns(distilled: Distilled, labels: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The labels as a table: probabilities and a weight, or the labels' own numbers.
+
+    Args:
+        distilled: the content of the artifact.
+        labels: `[S, B, K]`, the labels.
+
+    Returns:
+        The names of the columns, and `[S, B, columns]`. For a training by cross-entropy, whose labels are
+        probabilities times the weight of the image, they are K probabilities and the weight.
+    """
+    count = labels.shape[-1]
+    if distilled.recipe.kind == "ridge" or (labels < 0).any():
+        return [f"y_{k}" for k in range(count)], labels
+    weights = labels.sum(-1, keepdims=True)
+    probabilities = np.divide(labels, weights, out=np.zeros_like(labels), where=weights > 0)
+    return [*(f"p_{k}" for k in range(count)), "weight"], np.concatenate([probabilities, weights], -1)
+
+
 def png(distilled: Distilled) -> dict[str, bytes]:
-    """The pictures of an artifact, and labels.csv.
+    """The pictures of an artifact, labels.csv and metadata.json.
 
     Args:
         distilled: the content of the artifact.
@@ -75,7 +115,8 @@ def png(distilled: Distilled) -> dict[str, bytes]:
     names = _class_names(distilled, labels.shape[-1])
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["file", "step", "image", "label", "class", *(f"p_{k}" for k in range(len(names)))])
+    columns, numbers = label_columns(distilled, labels)
+    writer.writerow(["file", "step", "image", "label", "class", *columns])
     files = {}
     for step, image in np.ndindex(labels.shape[:2]):
         label = int(labels[step, image].argmax())
@@ -83,8 +124,8 @@ def png(distilled: Distilled) -> dict[str, bytes]:
         picture, stream = pixels[step, image], io.BytesIO()
         Image.fromarray(picture[..., 0] if channels == 1 else picture).save(stream, "PNG")
         files[name] = stream.getvalue()
-        writer.writerow([name, step, image, label, names[label], *map(str, labels[step, image])])
-    return files | {"labels.csv": table.getvalue().encode()}
+        writer.writerow([name, step, image, label, names[label], *map(str, numbers[step, image])])
+    return files | {"labels.csv": table.getvalue().encode(), "metadata.json": facts(distilled)}
 
 
 def _class_names(distilled: Distilled, num_classes: int) -> Sequence[str]:
@@ -106,13 +147,13 @@ def safetensors(distilled: Distilled) -> bytes:
         ImportError: the package safetensors is missing.
     """
     package = _package("safetensors.numpy", "safetensors")
-    metadata = {"metadata": json.dumps(dict(distilled.metadata), sort_keys=True)}
+    metadata = {"metadata": facts(distilled).decode()}
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays(distilled).items()}
     return package.save(contiguous, metadata=metadata)
 
 
 def torch(distilled: Distilled) -> dict[str, bytes]:
-    """The arrays of an artifact as tensor files; images have their channels first.
+    """The arrays of an artifact as tensor files, images with their channels first; and metadata.json.
 
     Args:
         distilled: the content of the artifact.
@@ -126,6 +167,7 @@ def torch(distilled: Distilled) -> dict[str, bytes]:
     package = _package("torch", "torch")
     members = arrays(distilled)
     tensors = {"images.pt": members["images"].transpose(0, 1, 4, 2, 3), "labels.pt": members["labels"]}
+    tensors |= {f"{name}.pt": members[name] for name in ("mean", "std")}
     if "lrs" in members:
         tensors["lr.pt"] = members["lrs"]
     files = {}
@@ -133,7 +175,7 @@ def torch(distilled: Distilled) -> dict[str, bytes]:
         stream = io.BytesIO()
         package.save(package.from_numpy(np.array(array, order="C")), stream)
         files[name] = stream.getvalue()
-    return files
+    return files | {"metadata.json": facts(distilled)}
 
 
 FORMATS: Mapping[str, Callable[[Distilled], bytes | dict[str, bytes]]] = {
@@ -194,9 +236,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--artifact", required=True, type=Path, help="the distilled.npz")
+    parser.add_argument("--artifact", required=True, type=path_at_home, help="the distilled.npz")
     parser.add_argument("--format", required=True, choices=sorted(FORMATS), help="see above")
-    parser.add_argument("--output", required=True, type=Path, help="the file or folder to make")
+    parser.add_argument("--output", required=True, type=path_at_home, help="the file or folder to make")
     return parser.parse_args(arguments)
 
 

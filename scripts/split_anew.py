@@ -14,12 +14,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ddjax import data, npz
+from ddjax.data import arrays
 from ddjax.data.dataset import stratified_split
+from ddjax.files import path_at_home
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -41,7 +42,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data_dir", help="where TFDS data lie; $TFDS_DATA_DIR by default")
     parser.add_argument("--num_test", required=True, type=int, help="images of the new test split")
     parser.add_argument("--seed", default=0, type=int, help="chooses them")
-    parser.add_argument("--output", required=True, type=Path, help="the .npz to write")
+    parser.add_argument("--output", required=True, type=path_at_home, help="the .npz to write")
     return parser.parse_args(arguments)
 
 
@@ -54,7 +55,8 @@ def split_anew(whole: data.Dataset, *, num_test: int, seed: int) -> dict[str, np
         seed: the seed by which the test images are chosen, class by class.
 
     Returns:
-        `x_train`, `y_train`, `x_test`, `y_test`, as `ddjax.data.load` reads them from an `.npz`.
+        `x_train`, `y_train`, `x_test`, `y_test`, as `ddjax.data.load` reads them from an `.npz`; with
+        `class_names` where the classes have names, and `layout` where the shape does not tell it.
 
     Raises:
         ValueError: one of the splits would be too small for an image of each class.
@@ -69,21 +71,31 @@ def split_anew(whole: data.Dataset, *, num_test: int, seed: int) -> dict[str, np
             f"{num_test}. Give another --num_test."
         )
     kept, taken = stratified_split(labels, fraction=num_test / len(labels), seed=seed)
-    return {
+    divided = {
         "x_train": images[kept],
         "y_train": labels[kept],
         "x_test": images[taken],
         "y_test": labels[taken],
     }
+    if whole.class_names != tuple(str(k) for k in range(whole.num_classes)):
+        divided["class_names"] = np.array(whole.class_names)
+    try:
+        arrays.images("x_train", images[:1])
+    except ValueError:
+        divided["layout"] = np.array("NHWC")
+    return divided
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Divide a data set as the command line says.
+
+    Args:
+        arguments: the arguments without the program; by default those of this process.
 
     Returns:
         The exit code.
     """
-    settings = parse()
+    settings = parse(arguments)
     try:
         whole = data.load(settings.dataset, data_dir=settings.data_dir)
         divided = split_anew(whole, num_test=settings.num_test, seed=settings.seed)

@@ -36,12 +36,28 @@ class Number(NamedTuple):
         record: the name of the record's file in `experiments/results`, without `.json`; or "published".
         place: the keys that lead to the number inside the record.
         style: the style in which the number is written, one of `STYLES`.
+        is_compared: whether the number stands beside a published one, and is marked where it was not
+            measured by the published protocol.
     """
 
     record: str
     place: tuple[str, ...]
     style: str = "score"
+    is_compared: bool = False
 
+
+MARK = "†"
+"""The mark of a number that stands beside a published one and was not measured by the published protocol."""
+
+NOTE = (
+    f"{MARK} Networks were trained by the plain protocol of earlier versions of ddjax (bilinear "
+    "augmentation, momentum kept, one epoch less), which is not the published one and scored higher where "
+    "both were measured: the published number beside it is no comparison."
+)
+"""The line below a table with such a number."""
+
+CONDENSING = frozenset({"coreset", "distribution_matching", "gradient_matching"})
+"""The launchers that train networks on few images in epochs."""
 
 Cell = str | Number
 Row = tuple[Cell, ...]
@@ -134,17 +150,19 @@ def mean_and_std(score: Record | None, digits: int = 1) -> str:
     """A score as text, such as `"79.5 ± 8.1"`.
 
     Args:
-        score: the score, with `mean`, `std` and, where known, `n`; None for no score.
+        score: the score, with `mean`, `std` and, where known, `n` and `diverged`; None for no score.
         digits: the number of digits after the point.
 
     Returns:
-        The text: the mean alone where the score has no deviation, empty where there is no score.
+        The text: the mean alone where the score has no deviation, empty where there is no score, and the
+        number of networks that diverged.
     """
     if score is None:
         return ""
     mean = f"{score['mean']:.{digits}f}"
     is_alone = score["std"] is None or score.get("n") == 1
-    return mean if is_alone else f"{mean} ± {score['std']:.{digits}f}"
+    text = mean if is_alone else f"{mean} ± {score['std']:.{digits}f}"
+    return f"{text} ({score['diverged']} of {score['n']} diverged)" if score.get("diverged") else text
 
 
 def three_digits(value: float) -> str:
@@ -195,7 +213,34 @@ def text_of(cell: Cell) -> str:
     Returns:
         The text.
     """
-    return cell if isinstance(cell, str) else STYLES[cell.style](look_up(cell))
+    if isinstance(cell, str):
+        return cell
+    text = STYLES[cell.style](look_up(cell))
+    return text if not cell.is_compared or is_as_published(cell) else f"{text} {MARK}"
+
+
+def is_as_published(number: Number) -> bool:
+    """Whether the networks behind a number were trained on the few images as DC, DSA and DM published.
+
+    Args:
+        number: a number of a record, or of a cell in a record that is a table.
+
+    Returns:
+        False where an earlier protocol of ddjax was followed; True too where no such training is meant, as
+        for results whose gradient steps are replayed.
+    """
+    found = record(number.record)
+    results: list[Record] = [found]
+    if number.place[0] == "cells":
+        runs = look_up(number._replace(place=number.place[:3]))["runs"]
+        results = [found["runs"][name]["result"] for name in runs]
+    for result in results:
+        recipe = result.get("recipe")
+        if recipe is None and result["experiment"] in CONDENSING:
+            return False  # of a version that knew the plain protocol alone and recorded no recipe
+        if recipe and recipe["kind"] == "train" and recipe.get("protocol") != "condensation":
+            return False
+    return True
 
 
 def markdown(table: Table) -> str:
@@ -208,7 +253,8 @@ def markdown(table: Table) -> str:
         The text.
     """
     lines = [table.header, ("---",) * len(table.header), *(map(text_of, row) for row in table.rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"{text}\n{NOTE}\n" if MARK in text else text
 
 
 # Rows of one shape.
@@ -247,7 +293,7 @@ def headline(family: str, what: str, name: str, row: str, column: str) -> Row:
     """
     ours = ("cells", row, column, "ours")
     published = Number(name, ("cells", row, column, "published"))
-    return (family, what, Number(name, ours, "bold"), Number(name, ours, "n"), published)
+    return (family, what, Number(name, ours, "bold", is_compared=True), Number(name, ours, "n"), published)
 
 
 def single(title: str, name: str, *place: str, style: str = "score") -> Row:
@@ -278,7 +324,8 @@ def beside(title: str, name: str, place: tuple[str, ...], published: tuple[str, 
         The row.
     """
     there = "" if published is None else Number("published", published)
-    return (*single(title, name, *place), there)
+    ours = Number(name, place, is_compared=published is not None)
+    return (title, ours, Number(name, place, "n"), there)
 
 
 BASIC, CIFAR = "paper-basic-mnist-small", "paper-basic-cifar10-small"
@@ -388,7 +435,8 @@ _ATTACKS = tuple(
 def _condensed_row(title: str, row: str) -> Row:
     place = ("cells", row, ONE, "ours")
     published = Number(CONDENSED, ("cells", row, ONE, "published"))
-    return (title, Number(CONDENSED, place), Number(CONDENSED, place, "n"), published)
+    ours = Number(CONDENSED, place, is_compared=look_up(published) is not None)
+    return (title, ours, Number(CONDENSED, place, "n"), published)
 
 
 _CONDENSED_ROWS = {

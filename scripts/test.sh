@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks: makes .venv, then lints, type-checks and runs every test. Arguments go to pytest alone:
+# All checks: makes .venv, then lints, and type-checks while every test runs. Arguments go to pytest alone:
 #
 #   bash scripts/test.sh
 #   bash scripts/test.sh --fast     # on every change: all checks, and the tests that are not marked `slow`
@@ -7,7 +7,10 @@
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup_env.sh"
 
-tests=(--numprocesses=auto --maxprocesses=4 --dist=loadfile)
+# Most of the time goes into compiling, on one core: a few processes, each with a stretch of the tests in their
+# order, so that a test finds what the one before it in its file compiled; who is done first takes over half of
+# what another has left.
+tests=(--numprocesses=auto --maxprocesses=4 --dist=worksteal)
 if [ "${1:-}" = --fast ]; then
   tests+=(-m "not slow" "${@:2}")
 elif [ $# -gt 0 ]; then
@@ -15,7 +18,16 @@ elif [ $# -gt 0 ]; then
 fi
 .venv/bin/python -m ruff check .
 .venv/bin/python -m ruff format --check .
+
+# What pyright says is shown at the end, where it is not lost among the tests.
+types=$(mktemp)
+trap 'rm -f "$types"; [ -z "${checking:-}" ] || kill "$checking" 2>/dev/null || true' EXIT
 # The locked pyright with the locked node, and no look for newer ones.
-PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 .venv/bin/python -m pyright
-# A file of tests at a time in each of a few processes: most of the time goes into compiling, on one core.
-.venv/bin/python -m pytest "${tests[@]}"
+PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 .venv/bin/python -m pyright >"$types" 2>&1 &
+checking=$!
+failed=0
+.venv/bin/python -m pytest "${tests[@]}" || failed=$?
+wait "$checking" || failed=$?
+checking=
+cat "$types"
+exit "$failed"

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
-# Before JAX starts: D = 4 against D = 1 needs devices, and CI has a CPU. The suite compiles much and runs
-# little, so that LLVM's optimisation and the emitters that go through MLIR cost more than they gain.
+from launchers import QUICK_TO_COMPILE
+
+# Before JAX starts: D = 4 against D = 1 needs devices, and CI has a CPU.
 os.environ["XLA_FLAGS"] = " ".join(
-    (
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=4",
-        "--xla_backend_optimization_level=0",
-        "--xla_cpu_use_fusion_emitters=false",
-        "--xla_cpu_parallel_codegen_split_count=1",
-    )
+    (os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=4", QUICK_TO_COMPILE)
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Axes are brought together in words or not at all, in the processes that tests start too.
@@ -33,27 +27,13 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 import jax
 import numpy as np
-import optax
 import pytest
 
-# Kinds of numbers too, but for the updates of optimisers: Optax itself raises floats to counts of steps.
+# Tracing makes many small objects that stay: looking through them for cycles is a tenth of the suite's time.
+gc.set_threshold(50_000, 20, 100)
+# Kinds of numbers too.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-
-def _promoting(cls: type, init: Callable[..., Any], update: Callable[..., Any]) -> tuple:
-    """`optax.GradientTransformation(init, update)` whose update promotes as JAX does by default."""
-
-    @functools.wraps(update)
-    def updated(*arguments: Any, **settings: Any) -> Any:
-        with jax.numpy_dtype_promotion("standard"):
-            return update(*arguments, **settings)
-
-    return tuple.__new__(cls, (init, updated))
-
-
-mock.patch.object(optax.GradientTransformation, "__new__", _promoting).start()
-
-# After the patch, because ddjax has optimisers of its own.
 from problems import three_digits  # noqa: E402
 from refusals import Good, Refuses, check_refused  # noqa: E402
 

@@ -9,6 +9,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+QUICK_TO_COMPILE = " ".join(
+    (
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_enable_concurrency_optimized_scheduler=false",
+        "--xla_cpu_parallel_codegen_split_count=1",
+    )
+)
+"""The flags of XLA for tests, which compile much and run little: LLVM's optimisation and the emitters that go
+through MLIR cost more than they gain."""
 TINY: dict[str, Any] = {
     "network": "mlp",
     "num_outer_steps": 4,
@@ -30,7 +41,7 @@ def start(module: str, *arguments: str) -> subprocess.Popen:
         module: the launcher's name.
         arguments: the flags.
     """
-    environment = os.environ | {"XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"XLA_FLAGS": QUICK_TO_COMPILE, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", f"experiments.{module}", *arguments],
         cwd=ROOT,

@@ -173,15 +173,15 @@ def on_a_small_disk(disk: Path) -> None:
     workdir = disk / "run"
     store = Store(workdir / "checkpoints")
     whole = distil(None, num_outer_steps=30).distilled
-    path = artifact.save(workdir / "distilled.npz", distil(workdir, num_outer_steps=10).distilled)
+    path = artifact.save(workdir / "distilled.npz", distil(workdir, num_outer_steps=20).distilled)
     before = path.read_bytes()
-    refused(lambda: distil(workdir, num_outer_steps=30, reporting=fill_at(disk, store, at_step=20)))
+    refused(lambda: distil(workdir, num_outer_steps=30, reporting=fill_at(disk, store, at_step=25)))
     fill(disk)
     refused(lambda: artifact.save(path, whole))
     refused(lambda: distil(workdir, num_outer_steps=30))
     assert path.read_bytes() == before
     assert artifact.load(path).metadata["method"] == "unrolled"
-    assert saved_steps(store) == [19, 18]
+    assert saved_steps(store) == [24, 23]
     (disk / "filler").unlink()
     artifact.save(path, distil(workdir, num_outer_steps=30).distilled)
     assert path.read_bytes() == artifact.save(disk / "whole.npz", whole).read_bytes()

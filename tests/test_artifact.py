@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -21,7 +22,9 @@ from hypothesis.extra import numpy as hnp
 from problems import CLASSES, SHAPE, small_run, three_digits
 
 import ddjax
-from ddjax import artifact, inits, networks
+from ddjax import Recipe, artifact, inits, networks, recorded_inits
+from ddjax.data import provenance
+from ddjax.launch import artifacts
 from ddjax.recipes import Train
 
 
@@ -306,13 +309,24 @@ def test_what_cannot_be_loaded_is_not_saved(distilled, saved):
 # Whatever a file holds, it is loaded or refused with a message.
 
 
-def load_or_refuse(path: Path) -> None:
-    refusal = None
+def load_or_refuse(path: Path) -> ddjax.Distilled | None:
+    """What a file holds; None where it was refused with a message that names the file."""
     try:
-        artifact.load(path)
+        return artifact.load(path)
     except ValueError as error:
-        refusal = str(error)
-    assert refusal is None or (str(path) in refusal and "expected" in refusal)
+        told = str(error)
+    assert str(path) in told
+    assert "expected" in told
+    return None
+
+
+def assert_equal(one: ddjax.Distilled, other: ddjax.Distilled) -> None:
+    written = ("format_version", "ddjax_version")  # by each save anew
+    facts = [{k: v for k, v in phi.metadata.items() if k not in written} for phi in (one, other)]
+    assert (one.recipe, facts[0]) == (other.recipe, facts[1])
+    parts = ((phi.schedule, phi.encoding) for phi in (one, other))
+    for a, b in zip(*map(jax.tree.leaves, parts), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 FILES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -332,7 +346,9 @@ def test_damaged_files_are_loaded_or_refused(saved, tmp_path, data):
         else:
             del content[start : len(content) if kind == "cut" else start + data.draw(st.integers(1, 64))]
     (tmp_path / "damaged.npz").write_bytes(content)
-    load_or_refuse(tmp_path / "damaged.npz")
+    found = load_or_refuse(tmp_path / "damaged.npz")
+    if found is not None:  # what was hit means nothing, such as the time of a member
+        assert_equal(found, artifact.load(saved))
 
 
 @FILES
@@ -349,6 +365,111 @@ ANY_ARRAY = hnp.arrays(
     st.one_of(hnp.scalar_dtypes(), hnp.unicode_string_dtypes(max_len=4)),
     hnp.array_shapes(min_dims=0, max_dims=6, min_side=0, max_side=3),
 )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(facts: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where the values of a JSON text lie, nested ones too."""
+    inner = facts.items() if isinstance(facts, dict) else enumerate(facts) if isinstance(facts, list) else ()
+    return [found for key, value in inner for found in [(*at, key), *places(value, (*at, key))]]
+
+
+@FILES
+@given(data=st.data())
+def test_any_metadata_are_refused_or_come_back(saved, tmp_path, data):
+    """One value of the metadata becomes another; what is loaded is saved again as it was, and can be read."""
+    with np.load(saved) as members:
+        facts = json.loads(str(members["metadata"]))
+    *way, last = data.draw(st.sampled_from(places(facts)))
+    inner = facts
+    for key in way:
+        inner = inner[key]
+    if data.draw(st.booleans()) and isinstance(inner, dict):
+        del inner[last]
+    else:
+        inner[last] = data.draw(JSON)
+    path = tmp_path / "changed.npz"
+    path.write_bytes(saved.read_bytes())
+    rewrite(path, metadata=np.array(json.dumps(facts)))
+    found = load_or_refuse(path)
+    if found is None:
+        return
+    assert_equal(found, artifact.load(artifact.save(tmp_path / "again.npz", found)))
+    provenance.recorded(found.metadata, where=path)
+    own = recorded_inits.recorded(found.metadata, where=path)
+    if own.is_whole:
+        recorded_inits.rebuilt(own, networks.mlp(SHAPE, CLASSES, widths=(2,)))
+    with contextlib.suppress(ValueError):
+        artifacts.network_of(str(path), found)
+
+
+OLD_RECIPES = [
+    ({"kind": "schedule", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "epochs": 300}, Recipe()),
+    ({"kind": "train", "lr": 0.1, "optimizer": "sgd", "epochs": 7}, Recipe("train", lr=0.1, epochs=7)),
+]
+
+
+@pytest.mark.parametrize(("old", "expected"), OLD_RECIPES)
+def test_recipes_of_older_files_are_read(saved, old, expected):
+    rewrite(saved, metadata=metadata_with(saved, recipe=old | {"batch_size": 256}))
+    assert artifact.load(saved).recipe == expected
+
+
+@pytest.mark.parametrize(
+    ("recipe", "names"),
+    [
+        (Recipe(optimizer="adam"), {"kind", "optimizer"}),
+        (Recipe("train"), {"kind", "lr", "momentum", "weight_decay", "epochs", "batch_size"}),
+        (Recipe("ridge"), {"kind", "penalty"}),
+    ],
+)
+def test_a_recipe_says_what_its_kind_uses_and_nothing_else(distilled, tmp_path, recipe, names):
+    path = artifact.save(tmp_path / "a.npz", dataclasses.replace(distilled, recipe=recipe))
+    with np.load(path) as file:
+        assert set(json.loads(str(file["metadata"]))["recipe"]) == names
+
+
+BAD_FACTS = {
+    "a source that there is not": ({"data": {"source": "web"}}, "data: source: expected one of"),
+    "a digest too short": ({"data": {"source": "file", "digests": {"test": "ab"}}}, "64 hexadecimal digits"),
+    "a form that there is not": ({"data": {"source": "file", "form": [{"turn": 9}]}}, "got 'turn'"),
+    "a form of nothing": ({"data": {"source": "file", "form": [{}]}}, "conversions in a step: expected 1"),
+    "a huge form": ({"data": {"source": "file", "form": [{"resize": [2**30, 1]}]}}, "at most 1,048,576"),
+    "half a size": ({"data": {"source": "file", "form": [{"resize": [4]}]}}, "resize: numbers: expected 2"),
+    "a seed below zero": ({"data": {"source": "file", "split": {"seed": -1, "fraction": 0.1}}}, "seed"),
+    "a fraction of all": ({"data": {"source": "file", "split": {"seed": 0, "fraction": 1}}}, "fraction"),
+    "a kind of p(θ0)": ({"init_settings": {"kind": "dream"}}, "init_settings: kind: expected one of"),
+    "a scheme": ({"init_settings": {"kind": "random", "scheme": "x", "gain": 1}}, "scheme: expected one of"),
+    "a gain of the network's own weights": (
+        {"init_settings": {"kind": "random", "scheme": "network", "gain": 2}},
+        "gain: expected 1",
+    ),
+    "a gain": ({"init_settings": {"kind": "random", "scheme": "pytorch", "gain": 0}}, "gain: expected a fin"),
+    "a key": (
+        {"init_settings": {"kind": "fixed", "scheme": "pytorch", "gain": 1, "key": [1.5]}},
+        "key: expected the numbers of a key",
+    ),
+    "a key's generator": (
+        {"init_settings": {"kind": "fixed", "scheme": "pytorch", "gain": 1, "key": [1], "algorithm": "x"}},
+        "key: expected the numbers of a key",
+    ),
+    "a name that is none": ({"init": 3}, "init: expected a str"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FACTS)
+def test_facts_that_ddjax_would_not_write_are_refused_by_name(saved, case):
+    changed, message = BAD_FACTS[case]
+    rewrite(saved, metadata=metadata_with(saved, **changed))
+    with pytest.raises(ValueError, match=message) as caught:
+        artifact.load(saved)
+    assert str(saved) in str(caught.value)
 
 
 @pytest.mark.slow

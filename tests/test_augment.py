@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from problems import CLASSES, SHAPE, three_digits
 from scipy import ndimage
 
 from ddjax import Recipe, augment, inits, methods, networks
-from ddjax.augment import Augmentation, Color, Operation, Pair
+from ddjax.augment import Augmentation, Choice, Color, Operation, Pair
 from ddjax.data import minibatch, to_device
 from ddjax.launch import Plan, Unrolled, unrolled_parts
 from ddjax.recipes import Train
@@ -126,10 +128,12 @@ def test_rotate_is_anticlockwise(rng):
 def test_ranges_are_the_published_ones():
     """Of 32x32 pixels; the ends are all but reached in 20,000 draws, and the middle is the mean."""
     dsa = augment.by_name(ALL, (32, 32, 3))
-    dc = augment.by_name("dc_crop_scale_rotate", (28, 28, 1))
+    zoomed = augment.by_name("crop_zoom_rotate", (28, 28, 1))
+    dc = augment.by_name("dc", (28, 28, 1))
     color, crop, cutout, flip, scale, rotate = dsa.sample(jax.random.key(0), 20_000)
-    dc_crop, dc_zoom, dc_rotate = dc.sample(jax.random.key(1), 20_000).params
-    drawn = (*color, *crop, *cutout, *scale, rotate, *dc_crop, *(1 / step for step in dc_zoom), dc_rotate)
+    our_crop, our_zoom, our_rotate = zoomed.sample(jax.random.key(1), 20_000).params
+    dc_crop, dc_size, dc_degrees = dc.sample(jax.random.key(2), 20_000).params
+    drawn = (*color, *crop, *cutout, *scale, rotate, *our_crop, *(1 / step for step in our_zoom), our_rotate)
     ranges = (
         *((-0.5, 0.5), (0, 2), (0.5, 1.5)),
         *((-4, 4), (-4, 4), (0, 32), (0, 32), (1 / 1.2, 1.2), (1 / 1.2, 1.2)),
@@ -139,8 +143,99 @@ def test_ranges_are_the_published_ones():
         found = [values.min(), values.mean(), values.max()]
         np.testing.assert_allclose(found, [low, (low + high) / 2, high], atol=0.01 * (high - low))
     assert np.mean(np.asarray(flip)) == pytest.approx(0.5, abs=0.02)
+    # Whole numbers, all of them: ⌊0.8 · 28⌋ = 22 to ⌊1.2 · 28⌋ = 33 pixels, never 45°.
+    whole = zip(
+        (*dc_crop, *dc_size, dc_degrees), ((0, 7), (0, 7), (22, 33), (22, 33), (-45, 44)), strict=True
+    )
+    for values, (low, high) in whole:
+        assert set(np.asarray(values).tolist()) == set(range(low, high + 1))
     # Height and width are drawn apart.
-    assert abs(np.corrcoef(np.stack(scale))[0, 1]) < 0.05
+    for both in (scale, dc_size):
+        assert abs(np.corrcoef(np.stack(both))[0, 1]) < 0.05
+
+
+# Golden values: what the published code makes of images, given the numbers that it drew.
+
+
+def golden_of(path: Path) -> tuple[dict[str, np.ndarray], jax.Array, tuple[int, int, int]]:
+    """The arrays of a golden file, its images, and the shape of an image."""
+    with np.load(path) as file:
+        golden = dict(file)
+    _, height, width, channels = golden["images"].shape
+    return golden, jnp.asarray(golden["images"]), (height, width, channels)
+
+
+def dsa_params(name: str, drawn: np.ndarray) -> tuple[str, Any]:
+    """The operation that a published one is part of, and its params from the published draws."""
+    one, zero = jnp.ones(drawn.shape[1]), jnp.zeros(drawn.shape[1])
+    first, last = jnp.asarray(drawn[0]), jnp.asarray(drawn[-1])
+    if name in ("crop", "cutout"):
+        return name, Pair(first, last)
+    colour = {
+        "brightness": Color(first - 0.5, one, one),
+        "saturation": Color(zero, 2 * first, one),
+        "contrast": Color(zero, one, first + 0.5),
+    }
+    if name in colour:
+        return "color", colour[name]
+    if name == "flip":
+        return name, first < 0.5
+    if name == "rotate":
+        return name, (2 * first - 1) * float(np.radians(15))
+    # The width is drawn before the height.
+    return name, Pair(*(one * (1.2 - 1 / 1.2) + 1 / 1.2 for one in (last, first)))
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour"])
+def test_dsa_is_the_published_augmentation(reference, kind):
+    golden, images, shape = golden_of(reference / f"augment_{kind}.npz")
+    names = {name.split("/")[1] for name in golden if name.startswith("dsa/")}
+    assert len(names) == 8
+    for name in names:
+        operation, params = dsa_params(name, golden[f"dsa/{name}/draws"])
+        ours = jax.jit(augment.by_name(operation, shape).apply)(Choice(jnp.int32(0), (params,)), images)
+        np.testing.assert_allclose(ours, golden[f"dsa/{name}/images"], rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour"])
+def test_dc_is_the_published_augmentation(reference, kind):
+    golden, images, shape = golden_of(reference / f"augment_{kind}.npz")
+    params = (
+        Pair(*jnp.asarray(golden["dc/crop/offset"]).T),
+        Pair(*jnp.asarray(golden["dc/scale/size"]).T),
+        jnp.asarray(golden["dc/rotate/degrees"]),
+    )
+    apply = jax.jit(augment.by_name("dc", shape).apply)
+    for number, name in enumerate(("crop", "scale", "rotate")):
+        ours = apply(Choice(jnp.full(6, number), params), images)
+        np.testing.assert_allclose(ours, golden[f"dc/{name}/images"], rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.usefixtures("x64")
+def test_cubic_rotation_is_scipys_at_every_angle(rng):
+    """Sides both odd and even, so that the two middles lie together and half a pixel apart."""
+    for size in ((7, 7), (10, 10)):
+        image, fill = rng.normal(size=(*size, 2)), np.array([0.3, 0.1])
+        operation = augment.rotate_cubic(degrees=45, image_size=size)
+        angles = np.arange(-45, 45)
+        ours = jax.jit(jax.vmap(operation.apply, (0, None, None)))(jnp.asarray(angles), image, fill)
+        for angle, found in zip(angles, ours, strict=True):
+            large = ndimage.rotate(image, angle, axes=(0, 1), order=3, cval=0.2)
+            top = (large.shape[0] - size[0]) // 2
+            np.testing.assert_allclose(found, large[top : top + size[0], top : top + size[0]], atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_places_that_only_fill_up_a_minibatch_do_not_count_in_its_mean(rng):
+    images = jnp.asarray(rng.normal(size=(4, 10, 10, 3)))
+    dc = augment.by_name("dc", (10, 10, 3))
+    assert dc.by_batch
+    draw = dc.sample(KEY, 4)
+    draw = draw._replace(which=jnp.zeros_like(draw.which))  # all of them cropped
+    apply, weights = jax.jit(dc.apply), jnp.array([2.0, 2.0, 0.0, 0.0])
+    full = np.asarray(apply(draw, images, weights))[:2]
+    np.testing.assert_allclose(full, apply(jax.tree.map(lambda leaf: leaf[:2], draw), images[:2]), atol=1e-12)
+    assert abs(full - apply(draw, images)[:2]).max() > 1e-3
 
 
 # Draws and compositions.
@@ -152,7 +247,7 @@ def images_and(strategy: str, count: int = 4, shape=(10, 10, 3)) -> tuple[jax.Ar
 
 @pytest.mark.parametrize(
     ("strategy", "num_images"),
-    [(DSA, None), ("color+scale+flip", 4), ("dc_crop_scale_rotate", 4), ("pad_crop_flip", None)],
+    [(DSA, None), ("color+scale+flip", 4), ("crop_zoom_rotate", 4), ("pad_crop_flip", None)],
 )
 @pytest.mark.usefixtures("x64")
 def test_one_draw_does_the_same_to_every_batch_and_vmapped_draws_what_each_does(strategy, num_images):
@@ -260,11 +355,23 @@ def test_shared_params_leave_a_choice_as_it_is_and_compute_one_operation():
 # Names.
 
 
-def test_the_strategy_for_digits_does_not_flip():
-    for name in ("mnist", "mnist:3.0.1", "digits", "usps", "svhn_cropped", "emnist/balanced"):
+def test_only_what_was_published_with_flips_is_flipped():
+    """Characters that nobody listed stay readable; a strategy in full flips whatever it is given."""
+    unlisted = ("omniglot", "cmaterdb", "mine")
+    for name in ("mnist", "mnist:3.0.1", "digits", "usps", "svhn_cropped", "emnist/balanced", *unlisted):
         assert augment.strategy_for(name) == "color_crop_cutout_scale_rotate"
-    for name in ("cifar10", "fashion_mnist", "mine"):
+    for name in ("cifar10", "cifar10:3.0.2", "cifar100", "fashion_mnist"):
         assert augment.strategy_for(name) == DSA
+
+
+def test_the_former_name_means_what_it_meant():
+    images = jax.random.normal(jax.random.key(1), (3, 10, 10, 1))
+    found = []
+    for name in ("dc_crop_scale_rotate", "crop_zoom_rotate", "dc"):
+        augmentation = augment.by_name(name, (10, 10, 1))
+        found.append(jax.jit(augmentation.of_minibatch)(KEY, images, jnp.ones(3)))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert abs(found[1] - found[2]).max() > 0.1
 
 
 def test_a_name_makes_the_same_augmentation_again():
@@ -280,7 +387,7 @@ def test_a_name_makes_the_same_augmentation_again():
         ("crop_crop", "each operation once; got 'crop' twice"),
         ("", "augmentation: expected a text; got str ''"),
         (3, "augmentation: expected a text; got int 3"),
-        ("x" * 1000, "Join such by _ for one at random, by [+] for all, or give dc_crop_scale_rotate"),
+        ("x" * 1000, "Join such by _ for one at random, by [+] for all, or give dc or crop_zoom_rotate"),
     ],
 )
 def test_other_names_are_refused(strategy, message):
@@ -381,8 +488,8 @@ def test_flags_choose_augmentations(digits, flag, strategy):
 def test_a_flag_of_another_augmentation_is_refused(digits):
     small = distribution_matching.Config(width=4, depth=1)
     for name in ("augment", "eval_augment"):
-        config = dataclasses.replace(small, **{name: "dc"})
-        with pytest.raises(ValueError, match="got 'dc'"):
+        config = dataclasses.replace(small, **{name: "cd"})
+        with pytest.raises(ValueError, match="got 'cd'"):
             distribution_matching.LAUNCHER.parts(config, digits)
-    with pytest.raises(ValueError, match="got 'dc'"):
-        unrolled_parts(Unrolled(augment="dc"), digits, Plan(), inits.random)
+    with pytest.raises(ValueError, match="got 'cd'"):
+        unrolled_parts(Unrolled(augment="cd"), digits, Plan(), inits.random)

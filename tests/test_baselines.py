@@ -209,3 +209,18 @@ def test_protocols_that_cannot_be_are_refused(make, message):
 def test_an_unknown_baseline_is_refused(setting):
     with pytest.raises(ValueError, match="Did you mean 'k-means'"):
         baselines.measure(setting, key=jax.random.key(0), seed=0, names=["kmeans"])
+
+
+def test_a_rate_under_which_every_network_diverges_is_never_chosen(setting):
+    """Of a one-sided split such networks were as good as the share of class 0."""
+    data, labels = setting.data, setting.data.validation.labels
+    rows = np.concatenate([np.flatnonzero(labels == 0)[:16], np.flatnonzero(labels == 1)[:4]])
+    split = data.validation.at(rows)
+    data = dataclasses.replace(data, validation=split, test=split)
+    tuning = baselines.Tuning(learning_rates=(1e30, 0.01), num_inits=2)
+    setting = dataclasses.replace(setting, data=data, num_inits=3, tuning=tuning)
+    sets = baselines.real_sets(setting, [0])
+    assert baselines.tune(setting, sets, key=jax.random.key(0)).lr == 0.01
+    hopeless = dataclasses.replace(setting, tuning=dataclasses.replace(tuning, learning_rates=(1e30,)))
+    found = baselines.trained_on(hopeless, sets, sets, key=jax.random.key(0))
+    assert (found["mean"], found["diverged"], found["n"]) == (0, 3, 3)

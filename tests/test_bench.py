@@ -12,14 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from launchers import QUICK_TO_COMPILE
 
 from ddjax import parallel
 from ddjax.data import from_arrays, to_device
 from ddjax.plan import Plan, Site
 from ddjax.run import DivergedError
 from scripts import bench
-
-pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,7 +38,7 @@ def command(*flags, **variables):
     return subprocess.run(
         [sys.executable, "scripts/bench.py", *flags],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0", **variables},
+        env=os.environ | {"XLA_FLAGS": QUICK_TO_COMPILE, **variables},
         capture_output=True,
         text=True,
         timeout=400,
@@ -133,12 +132,14 @@ def mnist_sizes():
     return Site(mesh, data, *jax.random.split(jax.random.key(0)))
 
 
+@pytest.mark.slow
 def test_arithmetic_of_w1(mnist_sizes):
     """What was worked out by hand for the original: 4.4 to 5 GFLOP with the padding."""
     problem = bench.problem_of(bench.ITEMS["W1"], Plan(conv_form="lax"))
     assert 4e9 < bench.flops_of_step(problem, mnist_sizes) < 6e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "low", "high"), [("W5", 660e9, 760e9), ("W6", 215e9, 260e9)])
 def test_arithmetic_of_matching(mnist_sizes, name, low, high):
     """Of the originals 737 and 248 GFLOP, of which a tenth are products with the zeros of the padding."""
@@ -158,6 +159,7 @@ def test_a_step_that_is_not_finite_fails_the_item(mnist_sizes):
         bench.time_steps(dispatch, mnist_sizes, state, seconds=0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the high-water mark cannot be reset")
 def test_peak_memory_is_above_what_was_held():
     size = 300 * 2**20
@@ -173,6 +175,7 @@ def test_peak_memory_is_above_what_was_held():
 # The command.
 
 
+@pytest.mark.slow
 def test_a_small_item(tmp_path):
     """W3 without MNIST: the record, and its comparison with itself."""
     path = tmp_path / "record.json"
@@ -215,6 +218,7 @@ def test_a_small_item(tmp_path):
     assert set(ratios) == {"1.00"}
 
 
+@pytest.mark.slow
 def test_devices_of_a_cpu(tmp_path):
     """D2, compiled only."""
     done = command("--items=D2", "--phase=compile", f"--data_dir={tmp_path}")
@@ -224,6 +228,7 @@ def test_devices_of_a_cpu(tmp_path):
     assert 4 * 4e9 < record["arithmetic_flops"] < 4 * 6e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
@@ -270,6 +275,7 @@ def test_lists_are_swept_and_suites_hold_no_case_twice():
         assert len({case.name for case in found}) == len(found)
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_skipped_and_says_so(tmp_path):
     record = bench.in_child(str(tmp_path), limit=0.1, phase="compile", items="W1")
     assert record == {"skipped": "the compile phase took longer than 0.1 s"}

@@ -44,14 +44,14 @@ def test_the_gradient_itself_can_be_differentiated(problem):
         grads = jax.grad(lambda params: chunked(params, batch)[0])(params)
         return sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(grads))
 
-    check_grads(norm_of_gradient, (params,), order=1, modes=["rev"])
+    check_grads(jax.jit(norm_of_gradient), (params,), order=1, modes=["rev"])
 
 
 def test_several_weights_can_be_vmapped(problem):
     params, batch = problem
     many = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), params)
     want, got = (
-        jax.vmap(jax.grad(loss, has_aux=True), (0, None))(many, batch)
+        jax.jit(jax.vmap(jax.grad(loss, has_aux=True), (0, None)))(many, batch)
         for loss in (_loss, mean_over_chunks(_loss, size=6))
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), got, want)

@@ -15,8 +15,6 @@ import pytest
 from ddjax import Recipe, coresets, data, encodings, inits, networks
 from ddjax.coresets import features
 
-pytestmark = pytest.mark.slow
-
 SELECTIONS = {
     "herding": coresets.herding,
     "k_center": coresets.k_center,
@@ -40,6 +38,7 @@ def params(network):
     return jax.jit(inits.random(network).sample)(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_random_real_draws_distinct_images_of_each_class(digits):
     rows = coresets.random_real(digits.train, per_class=7, num_classes=10, seed=3)
     assert rows.shape == (10, 7)
@@ -182,6 +181,7 @@ def test_a_selection_stays_within_its_class(digits, pixels):
     np.testing.assert_array_equal(images[6, 2], digits.train.encoded()[rows[6, 2]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["herding", "k_center", "facility_location"])
 def test_sixty_thousand_images_take_seconds(name, rng):
     """Ten of each of ten classes; the processor's time on both cores is 0.1, 0.1 and 3 s."""
@@ -208,6 +208,7 @@ def test_cluster_sizes_count_the_nearest_of_a_class(digits, pixels):
 # What selections look at.
 
 
+@pytest.mark.slow
 def test_embeddings_are_the_network_s_for_every_image(digits, network, params, monkeypatch):
     monkeypatch.setattr(features, "CHUNK", 500)  # 1,294 images: two whole chunks and a part
     found = coresets.embeddings(network, params, digits.train)
@@ -262,6 +263,7 @@ def few(digits):
     return data.Split(split.images[kept], labels, split.encoding, 3)
 
 
+@pytest.mark.slow
 def test_forgetting_events_are_those_of_a_training_by_hand(few):
     network = networks.mlp((8, 8, 1), 3, widths=())
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), jax.eval_shape(network.init, jax.random.key(0)))
@@ -301,6 +303,7 @@ def test_the_most_forgotten_come_first_and_equals_at_random():
 # Weights.
 
 
+@pytest.mark.slow
 def test_weights_are_factors_of_an_image_s_loss(few):
     network = networks.mlp((8, 8, 1), 3, widths=())
     params = jax.jit(inits.random(network).sample)(jax.random.key(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ def learned_of(split: data.Split, **settings: Any) -> coresets.Learned:
     return coresets.Learned(split, network, inits.random(network), *keys, epochs=2, lr=0.05, **settings)
 
 
+@pytest.mark.slow
 def test_every_name_gives_so_many_images_of_each_class(split):
     learned = learned_of(split)
     real = split.encoded().reshape(len(split), -1)
@@ -54,3 +56,10 @@ def test_what_cannot_be_selected_is_refused(split):
         coresets.select("herdng", learned_of(split), per_class=1, seed=0)
     with pytest.raises(ValueError, match="images per class: expected at most"):
         coresets.select("random", learned_of(split), per_class=1000, seed=0)
+
+
+def test_nothing_is_selected_by_a_network_that_diverged(split):
+    """All features are NaN, and the first images of every class were taken for the nearest ones."""
+    learned = dataclasses.replace(learned_of(split), lr=1e30)
+    with pytest.raises(ValueError, match=r"the training diverged at the learning rate 1e\+30.*--feature_lr"):
+        coresets.select("herding", learned, per_class=1, seed=0)

@@ -26,6 +26,7 @@ def problem() -> Problem:
     return Problem(method, small_form(), optimizers.adam_cosine(10))
 
 
+@pytest.mark.slow
 def test_one_compilation_serves_every_length_of_dispatch():
     mesh = parallel.make_mesh(jax.devices()[:1])
     dispatch = build_dispatch(problem(), mesh, capacity=4)
@@ -41,6 +42,7 @@ def test_one_compilation_serves_every_length_of_dispatch():
     assert dispatch._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_a_slot_that_is_not_finite_on_one_device_stops_all_of_them():
     """What one device alone sees must not make the devices disagree about the next step."""
     counting = dataclasses.replace(
@@ -73,6 +75,7 @@ def test_a_slot_that_is_not_finite_on_one_device_stops_all_of_them():
     np.testing.assert_array_equal(state.slots[0], 2)
 
 
+@pytest.mark.slow
 def test_a_run_of_many_dispatches_traces_no_more_than_one_of_one():
     def run(method: Method, num_outer_steps: int) -> None:
         form, data = small_form(), three_digits()
@@ -101,6 +104,7 @@ def test_slot_keys_depend_on_the_slot_alone():
     assert len(np.unique(everyone, axis=0)) == 4
 
 
+@pytest.mark.slow
 def test_a_pool_travels_with_the_data_and_is_no_constant_of_the_program():
     """The same steps as with the pool closed over, from a program that does not grow with it."""
     network = networks.mlp(SHAPE, CLASSES, widths=(8,))

@@ -19,12 +19,11 @@ import pytest
 from PIL import Image
 from problems import small_form
 
-from ddjax import artifact
+from ddjax import Recipe, artifact, coresets, forms
+from ddjax import types as ddjax_types
 from ddjax.encodings import Channels
 from ddjax.recipes import Replay
-from ddjax.types import Distilled
-
-pytestmark = pytest.mark.slow
+from ddjax.types import Distilled, Schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -64,6 +63,7 @@ def test_pictures_are_the_pixels_and_the_table_names_them(saved, tmp_path):
     assert [row["class"] for row in rows] == ["a", "b", "c"] * 2
     assert {path.name for path in (tmp_path / "out" / "png").iterdir()} == {
         "labels.csv",
+        "metadata.json",
         *(row["file"] for row in rows),
     }
     images = np.asarray(distilled().schedule.inputs)
@@ -87,8 +87,8 @@ def test_colour_pictures_keep_their_channels():
         encoding=Channels(jnp.zeros(3), jnp.ones(3)),
     )
     files = export.png(colour)
-    assert len(files) == 3
-    assert files["labels.csv"].decode().splitlines()[1] == "step000_image000_label0.png,0,0,0,0,1.0,0.0"
+    assert len(files) == 4
+    assert files["labels.csv"].decode().splitlines()[1] == "step000_image000_label0.png,0,0,0,0,1.0,0.0,1.0"
     with Image.open(io.BytesIO(files["step000_image001_label1.png"])) as picture:
         expected = np.clip(np.rint(255 * images[0, 1]), 0, 255)
         np.testing.assert_array_equal(np.asarray(picture), expected)
@@ -102,6 +102,7 @@ class Recorder(types.ModuleType):
         self.saved: list = []
 
 
+@pytest.mark.slow
 def test_tensors_have_their_channels_first(saved, tmp_path, monkeypatch):
     """With a stand-in for PyTorch, whose tensors are NumPy's arrays."""
     torch = Recorder("torch")
@@ -109,14 +110,19 @@ def test_tensors_have_their_channels_first(saved, tmp_path, monkeypatch):
     torch.save = lambda tensor, stream: np.save(stream, tensor)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch", torch)
     assert run(saved, "torch", tmp_path / "torch") == 0
-    read = {path.name: np.load(path) for path in (tmp_path / "torch").iterdir()}
+    read = {path.name: np.load(path) for path in (tmp_path / "torch").glob("*.pt")}
     schedule = distilled().schedule
-    assert set(read) == {"images.pt", "labels.pt", "lr.pt"}
+    assert set(read) == {"images.pt", "labels.pt", "lr.pt", "mean.pt", "std.pt"}
+    assert (read["mean.pt"], read["std.pt"]) == (0.25, 0.5)
+    told = json.loads((tmp_path / "torch" / "metadata.json").read_text())
+    assert told["recipe"] == {"kind": "schedule", "optimizer": "sgd"}
+    assert told["class_names"] == ["a", "b", "c"]
     np.testing.assert_array_equal(read["images.pt"], np.moveaxis(np.asarray(schedule.inputs), -1, 2))
     np.testing.assert_array_equal(read["labels.pt"], schedule.labels)
     np.testing.assert_array_equal(read["lr.pt"], schedule.lrs)
 
 
+@pytest.mark.slow
 def test_safetensors_hold_everything(saved, tmp_path, monkeypatch):
     """With a stand-in for the package, that writes JSON."""
     stand_in = Recorder("safetensors.numpy")
@@ -133,7 +139,32 @@ def test_safetensors_hold_everything(saved, tmp_path, monkeypatch):
     read = json.loads((tmp_path / "distilled.safetensors").read_bytes())
     np.testing.assert_array_equal(read["images"], distilled().schedule.inputs)
     assert set(read) == {"images", "labels", "lrs", "mean", "std", "metadata"}
-    assert json.loads(read["metadata"])["class_names"] == ["a", "b", "c"]
+    told = json.loads(read["metadata"])
+    assert (told["class_names"], told["recipe"]["kind"]) == (["a", "b", "c"], "schedule")
+
+
+def with_labels(labels: np.ndarray, recipe: ddjax_types.Recipe) -> Distilled:
+    schedule = Schedule(jnp.zeros((1, 3, 8, 8, 1)), jnp.asarray(labels)[None], None)
+    return dataclasses.replace(distilled(), params=schedule, form=forms.constant(schedule), recipe=recipe)
+
+
+def test_a_weighted_coreset_has_probabilities_and_weights():
+    weighted = coresets.weighted_schedule(
+        np.zeros((3, 1, 8, 8, 1), np.float32), np.array([[5.0], [1], [0.5]])
+    )
+    phi = with_labels(np.asarray(weighted.labels[0]), Recipe("train"))
+    rows = list(csv.DictReader(export.png(phi)["labels.csv"].decode().splitlines()))
+    assert [float(row[f"p_{k}"]) for k, row in enumerate(rows)] == [1, 1, 1]
+    assert [float(row["weight"]) for row in rows] == pytest.approx([5 * 3 / 6.5, 3 / 6.5, 0.5 * 3 / 6.5])
+    told = json.loads(export.png(phi)["metadata.json"])
+    assert (told["recipe"]["kind"], told["recipe"]["epochs"], told["mean"]) == ("train", 300, [0.25])
+
+
+def test_numbers_that_are_no_probabilities_are_not_called_so():
+    rows = csv.DictReader(
+        export.png(with_labels(np.eye(3) * 2 - 1, Recipe("ridge")))["labels.csv"].decode().splitlines()
+    )
+    assert [row["y_0"] for row in rows] == ["1.0", "-1.0", "-1.0"]
 
 
 @pytest.mark.parametrize("package", ["torch", "safetensors"])
@@ -155,17 +186,27 @@ def test_what_is_there_is_not_replaced(saved, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--artifact=nowhere.npz", "--format=png", "--output=out"], "nowhere.npz"),
         (["--artifact=nowhere.npz", "--format=gif", "--output=out"], "invalid choice: 'gif'"),
         (["--format=png", "--output=out"], "--artifact"),
     ],
 )
-def test_the_command_line_refuses_with_code_2(tmp_path, arguments, message):
+def test_flags_that_do_not_fit_are_refused(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as refused:
+        export.main(arguments)
+    assert refused.value.code == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_command_line_refuses_with_code_2(tmp_path):
+    arguments = ["--artifact=nowhere.npz", "--format=png", "--output=out"]
     script = str(ROOT / "scripts" / "export.py")
     done = subprocess.run(
         [sys.executable, script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert message in done.stderr
+    assert "nowhere.npz" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -87,6 +87,12 @@ def test_labels_name_the_likeliest_class():
     assert figures._label_texts(labels, None) == [["1", "0 70%"]]
 
 
+def test_a_weight_is_no_probability():
+    labels = np.array([[[0.0, 5.0], [1.4, 0.6], [0.25, 0.25], [-0.1, 3.0], [0.0, 0.0]]])
+    texts = figures._label_texts(labels, ["cat", "dog"])
+    assert texts == [["dog ×5", "cat 70% ×2", "cat 50% ×0.5", "dog", "cat"]]
+
+
 def test_labels_that_differ_by_step_are_written_at_every_image(tmp_path):
     images = np.zeros((3, 2, 8, 8, 1))
     same = one_hot(3, 2)

@@ -7,9 +7,10 @@ import pytest
 
 from ddjax import host_memory
 
-pytestmark = pytest.mark.slow
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and tells glibc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and tells glibc"),
+]
 
 RESIDENT = """
 def resident():

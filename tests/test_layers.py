@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FLOORS = ("types", "encodings", "unroll", "recipes", "evaluate", "run", "launch")
+FLOORS = ("types", "encodings", "unroll", "recipes", "judge", "run", "launch")
 """Rooms of the house, each of which knows nothing of those that follow."""
 
 

@@ -120,3 +120,10 @@ def test_what_cannot_be_is_refused(problem, digits):
         linear.closed_form(problem, everywhere(), num_points=0)
     with pytest.raises(ValueError, match="lr: expected a finite number > 0"):
         linear.distil(problem, everywhere(), num_points=1, key=jax.random.key(0), lr=0.0)
+
+
+def test_a_descent_that_diverges_from_every_start_is_refused(problem, x64):
+    """And the smallest of some losses and NaN, which is NaN to argmin, is never kept."""
+    settings = {"num_points": 2, "lr": 1e300, "num_outer_steps": 2, "num_starts": 2}
+    with pytest.raises(ValueError, match="lr: expected a rate under which the descent stays finite"):
+        linear.distil(problem, everywhere(), key=jax.random.key(0), **settings)

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from launchers import QUICK_TO_COMPILE
 from peers import float64_run
 from problems import write_npz
 
@@ -23,8 +24,6 @@ from ddjax import parallel, report
 from ddjax.checkpoint import Store
 from ddjax.launch import distillation, recorded
 from experiments import random_init
-
-pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 180  # seconds, so that a deadlock fails
@@ -63,7 +62,7 @@ def free_port() -> int:
 def two(*command: str, cache: Path, devices: int = 1, **variables: str) -> Iterator[list[subprocess.Popen]]:
     """Two processes of one command; ADDRESS and ID in it become the coordinator's and each one's own."""
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK_TO_COMPILE}",
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -121,6 +120,7 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files if file[name].dtype.kind in "fiu"}
 
 
+@pytest.mark.slow
 def test_collectives_and_a_float64_run_equal_to_ten_digits(tmp_path, cache):
     """Slots with a state of their own, on two devices of each process; see `peers.py`."""
     command = ("tests/peers.py", "ADDRESS", "ID", str(tmp_path))
@@ -138,6 +138,7 @@ def test_collectives_and_a_float64_run_equal_to_ten_digits(tmp_path, cache):
         np.testing.assert_allclose(ours[name], alone[name], rtol=1e-10, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_and_resume_to_the_same_bytes(dataset, tmp_path, cache):
     """A whole run; one stopped by SIGTERM to process 1 alone, then continued."""
     settings = {"num_outer_steps": 40, "save_seconds": 0}
@@ -171,6 +172,7 @@ def test_two_processes_equal_one_and_resume_to_the_same_bytes(dataset, tmp_path,
     assert whole == resumed
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_ends_both(dataset, tmp_path, cache):
     """The data are there for process 0 alone."""
     dataset.rename(tmp_path / "spots_0.npz")

@@ -20,8 +20,6 @@ from ddjax.networks.ops import CONV_FORMS
 from ddjax.plan import Plan, Site, Trial
 from ddjax.unroll import STRATEGIES
 
-pytestmark = pytest.mark.slow
-
 KEY = jax.random.key(0)
 CHEAP = Cost(1.0, 10, 1)
 
@@ -163,6 +161,7 @@ def test_an_accelerator_says_itself(statistics, expected):
 # Trials.
 
 
+@pytest.mark.slow
 def test_a_trial_is_of_the_program_that_a_run_compiles(site):
     problem = build(Plan())
     found = plan.trial(problem, Plan(), site, seconds=0.01)
@@ -175,6 +174,7 @@ def test_a_trial_is_of_the_program_that_a_run_compiles(site):
     assert found.cost.temporary_bytes > 0
 
 
+@pytest.mark.slow
 def test_a_program_that_is_too_large_is_not_started(site):
     def never(*_: Any) -> None:
         raise AssertionError("the program ran")
@@ -209,6 +209,7 @@ def hungry(problem: Problem) -> Problem:
     return dataclasses.replace(problem, method=dataclasses.replace(problem.method, loss=loss))
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_is_a_finding(site):
     found = plan.trial(hungry(build(Plan())), Plan(), site)
     assert found.milliseconds is None
@@ -218,6 +219,7 @@ def test_running_out_of_memory_is_a_finding(site):
     assert found.cost.temporary_bytes > 2**40
 
 
+@pytest.mark.slow
 def test_steps_that_diverge_are_timed_all_the_same(site):
     problem = dataclasses.replace(build(Plan()), form=small_form(inner_lr=1e30))
     found = plan.trial(problem, Plan(), site, seconds=0.01)
@@ -237,6 +239,7 @@ def test_the_fastest_is_chosen_and_of_equals_the_smallest():
     assert plan.choose([broken]) is broken
 
 
+@pytest.mark.slow
 def test_tuning_times_what_differs_and_tells_of_it(site):
     told: list[Trial] = []
     trials = plan.tune(
@@ -254,11 +257,13 @@ def test_tuning_times_what_differs_and_tells_of_it(site):
     assert all(one.milliseconds and not one.passed_over for one in trials)
 
 
+@pytest.mark.slow
 def test_choices_without_a_difference_are_tried_once(site):
     trials = plan.tune(build, Plan(), site, seconds=0.01)  # an MLP with one θ0 leaves the strategy to choose
     assert [one.plan for one in trials] == [Plan(memory=name) for name in ("reverse", "recompute", "mixed")]
 
 
+@pytest.mark.slow
 def test_where_nothing_fits_every_strategy_is_compiled_and_the_budget_ends_it(site):
     everything = plan.tune(build, Plan(), site, free=("memory",), limit=1)
     assert {one.plan.memory for one in everything} == set(STRATEGIES)
@@ -344,6 +349,7 @@ def test_what_may_take_less_memory():
     assert least == []
 
 
+@pytest.mark.slow
 def test_levers_are_what_really_takes_less():
     sizes = {"slots_per_chunk": 80, "memory": 120, "batch_size": 40}
     asked: list[Any] = []

@@ -26,3 +26,10 @@ def test_equal_scores_have_no_order():
 def test_lists_that_do_not_fit_are_refused(proxy, whole):
     with pytest.raises(ValueError, match="scores of the proxy: expected"):
         agreement(proxy, whole)
+
+
+def test_a_score_that_is_not_finite_chooses_nothing():
+    """The largest of some numbers and NaN is NaN."""
+    for proxy, whole in (([1.0, float("nan")], [1.0, 2.0]), ([1.0, 2.0], [float("inf"), 1.0])):
+        with pytest.raises(ValueError, match="scores: expected finite numbers"):
+            agreement(proxy, whole)

@@ -22,8 +22,6 @@ import ddjax
 from ddjax.launch import parse
 from scripts import tables
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 TEXTS = {
@@ -51,6 +49,7 @@ def test_there_are_examples():
     assert len(EXAMPLES) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(3))
 def test_an_example_runs(index, tmp_path, monkeypatch, rng):
     code = shortened(EXAMPLES[index])
@@ -173,6 +172,7 @@ def test_every_picture_and_record_is_shown():
     assert there - shown == set()
 
 
+@pytest.mark.slow
 def test_importing_ddjax_loads_nothing_heavy_and_touches_no_device():
     code = (
         "import sys, jax, ddjax\n"

@@ -89,7 +89,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_finite_state(data, tmp_path
     assert "largest learning rate" in message
     assert "epoch 0, step" in message
     assert saved_step(tmp_path) == 3
-    whole = small_run(data, optimizer=exploding(99), num_outer_steps=3, workdir=tmp_path)
+    whole = small_run(data, optimizer=exploding(3), num_outer_steps=3, workdir=tmp_path)
     untouched = small_run(data, optimizer=exploding(99), num_outer_steps=3)
     assert relative(whole.distilled.params, untouched.distilled.params) == 0
 
@@ -139,7 +139,7 @@ def test_a_run_that_rolls_back_resumes_bit_for_bit(data, tmp_path):
         if "rollback" in record:
             raise KilledError
 
-    settings = {"max_rollbacks": 9, "validation": ddjax.Validation(lambda schedule: 1.0, every=1000)}
+    settings = {"max_rollbacks": 9}
     whole = unlucky_run(data, workdir=tmp_path / "whole", **settings)
     with pytest.raises(KilledError):
         unlucky_run(
@@ -149,7 +149,7 @@ def test_a_run_that_rolls_back_resumes_bit_for_bit(data, tmp_path):
             reporting=ddjax.Reporting(listener=dies),
             **settings,
         )
-    for steps in (130, 180):  # stopped on the way, before and after rollbacks
+    for steps in (230, 245):  # stopped on the way, after the rollback
         unlucky_run(data, workdir=tmp_path / "killed", save_every=20, steps=steps, **settings)
     resumed = unlucky_run(data, workdir=tmp_path / "killed", **settings)
     assert relative(resumed.distilled.params, whole.distilled.params) == 0
@@ -171,8 +171,9 @@ def test_a_run_that_stopped_may_be_started_again_to_roll_back(data, tmp_path):
         unlucky_run(data, on_nonfinite="stop", workdir=tmp_path)
     run = unlucky_run(data, max_rollbacks=9, workdir=tmp_path, reporting=ddjax.Reporting(every=1))
     assert run.num_outer_steps == 260
-    assert "rollback" in run.history[0]
-    assert unlucky_run(data, on_nonfinite="stop", workdir=tmp_path).num_outer_steps == 260
+    assert any("rollback" in record for record in run.history)
+    with pytest.raises(ValueError, match="on_nonfinite: expected 'rollback' and max_rollbacks >= "):
+        unlucky_run(data, on_nonfinite="stop", workdir=tmp_path)  # which would have had no φ
 
 
 def test_nan_is_never_best(data):
@@ -203,7 +204,9 @@ def test_a_finished_run_is_not_computed_again(data, tmp_path):
     first = small_run(data, workdir=tmp_path)
     again = small_run(data, workdir=tmp_path)
     assert again.seconds["compile"] == 0
-    assert again.history == []
+    assert again.seconds["earlier"] == again.seconds["distil"] == first.seconds["distil"]
+    assert again.history == first.history
+    assert len(again.history) == 6
     assert relative(again.distilled.params, first.distilled.params) == 0
 
 
@@ -237,7 +240,7 @@ def test_another_run_s_directory_is_refused(data, tmp_path):
     kept = {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}
     with pytest.raises(ValueError, match="other settings"):
         small_run(data, workdir=tmp_path, form=small_form(inner_lr=0.1, inner_steps=3))
-    with pytest.raises(ValueError, match="run of this key"):
+    with pytest.raises(ValueError, match=r"key was .*, is "):
         small_run(data, workdir=tmp_path, key=jax.random.key(1))
     assert {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()} == kept
 

@@ -25,10 +25,9 @@ from ddjax.launch import directory
 from ddjax.workdir import locked
 from experiments import random_init
 
-pytestmark = pytest.mark.slow
-
 TESTS = Path(__file__).resolve().parent
-KILLS = 20
+KILLS = 10
+"""Five in each of two runs: one of every kind that `strike` tells apart."""
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +151,7 @@ def survive(start: Start, folder: Path, *, kills: int, seed: int) -> tuple[list[
     return runs, torn
 
 
+@pytest.mark.slow
 def test_sigkill_at_any_moment_loses_nothing(whole, start, tmp_path):
     """Two runs at a time, each killed as often as the other."""
     folders = [tmp_path / "one", tmp_path / "two"]
@@ -170,6 +170,7 @@ def test_sigkill_at_any_moment_loses_nothing(whole, start, tmp_path):
         assert half_written(workdir) == []
 
 
+@pytest.mark.slow
 def test_one_at_a_time_and_two_signals_and_one(whole, start, tmp_path):
     """A second process is refused; two SIGTERMs end the first at once; a later one saves and stops."""
     workdir = tmp_path / "run"
@@ -201,6 +202,7 @@ def test_one_at_a_time_and_two_signals_and_one(whole, start, tmp_path):
     assert (workdir / "distilled.npz").read_bytes() == (whole / "distilled.npz").read_bytes()
 
 
+@pytest.mark.slow
 def test_two_signals_end_a_run_within_one_outer_step(start, tmp_path):
     """The step takes minutes; XLA, which computes it, hears no signal."""
     process = start(tmp_path / "run", endless=True)
@@ -213,6 +215,7 @@ def test_two_signals_end_a_run_within_one_outer_step(start, tmp_path):
     assert process.wait(timeout=30) == -signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_sizes_loses_nothing(whole, start, tmp_path):
     """The kernel refuses to write more than 4 KiB to any file, from step 10 on."""
     workdir = tmp_path / "run"
@@ -234,6 +237,7 @@ def small_disk(mount: Path, size: str, rest: list[str]) -> list[str]:
     return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(mount), *rest]
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(cache, tmp_path):
     mount = tmp_path / "disk"
     mount.mkdir()
@@ -261,6 +265,7 @@ def test_a_full_disk_loses_nothing(cache, tmp_path):
     assert lines[-1] == "same bytes"
 
 
+@pytest.mark.slow
 def test_a_disk_that_cannot_be_written_is_found_at_once(cache, tmp_path):
     mount = tmp_path / "disk"
     mount.mkdir()
@@ -309,6 +314,7 @@ def launcher(cache, tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_launcher_keeps_its_directory_to_itself_until_all_is_written(launcher, tmp_path):
     """Also while it evaluates; a signal ends it there, and the same command goes on from what is saved."""
     workdir = tmp_path / "run"
@@ -348,6 +354,7 @@ def test_a_launcher_keeps_its_directory_to_itself_until_all_is_written(launcher,
     assert "is finished" in told
 
 
+@pytest.mark.slow
 def test_a_signal_before_the_loop_is_a_preemption_too(launcher, tmp_path):
     """As it starts; nothing has been saved yet, and nothing is lost."""
     process = launcher("--num_inits=3")

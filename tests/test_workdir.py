@@ -11,8 +11,6 @@ import pytest
 
 from ddjax import workdir
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).resolve().parents[1]
 
 HOLD = """
@@ -35,6 +33,7 @@ def test_a_directory_has_one_holder(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_another_process_is_met_at_once_and_a_dead_one_never(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True

@@ -47,6 +47,8 @@ CALIBRATION_IMAGES = 1024
 class Learned:
     """The results of one training on all images, each computed when first used.
 
+    A training that diverges raises ValueError: nothing is selected by features that are not finite.
+
     Attributes:
         split: the real images.
         network: the network whose features, gradients and forgetting events are used.
@@ -80,6 +82,11 @@ class Learned:
         arguments = jax.jit(self.inits.sample)(self.theta_key), to_device(self.split), self.key
         options = compiler_options(platforms.current())
         found = jax.jit(count).lower(*arguments).compile(options)(*arguments)
+        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found.params)):
+            raise ValueError(
+                f"the network of the features: expected finite weights after {self.epochs} epochs; the "
+                f"training diverged at the learning rate {self.lr}. Give a smaller one (--feature_lr)."
+            )
         images = images_at(self.split, np.arange(min(CALIBRATION_IMAGES, len(self.split))))
         return found._replace(params=calibrate(self.network, found.params, jnp.asarray(images)))
 

@@ -106,7 +106,7 @@ def forgetting(
 
     def see(record: _Seen, rows: jax.Array, aux: tuple[jax.Array, jax.Array]) -> _Seen:
         logits, _ = aux
-        now = jnp.argmax(logits, -1) == data.labels[rows]
+        now = jnp.argmax(logits, -1).astype(data.labels.dtype) == data.labels[rows]
         return _Seen(
             events=record.events.at[rows].add((record.right[rows] & ~now).astype(jnp.int32)),
             right=record.right.at[rows].set(now),

@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_COLOUR_CHANNELS = (1, 3, 4)
+from ddjax import checks
+
+COLOURS = (1, 3, 4)
+"""The numbers of channels that pictures have: grey, colour, colour with transparency."""
+
+LAYOUTS = ("NHWC", "NCHW")
+"""The orders of the axes that images may come in: number, height, width, channels, by their first letters."""
+
 _LARGEST_LABEL = np.iinfo(np.int32).max - 1
 
 
@@ -32,19 +39,23 @@ class RawArrays(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def images(what: str, value: Any) -> np.ndarray:
+def images(what: str, value: Any, *, layout: str | None = None) -> np.ndarray:
     """Check images and convert them to bytes.
 
     Args:
         what: the name of the images in error messages.
         value: the images, `[n, H, W, C]` or `[n, H, W]` (one channel), uint8 or floats in [0, 1]; floats are
             rounded to 8 bits.
+        layout: the order of the axes of images with four axes, `"NHWC"` or `"NCHW"`. None takes channels
+            last where the last axis has 1, 3 or 4 and the shape cannot be channels first as well: a first
+            axis of 1, 3 or 4 needs H = W, and so do images whose W equals C.
 
     Returns:
         The images, `[n, H, W, C]` uint8.
 
     Raises:
-        ValueError: wrong rank, no images, channels first, another dtype, floats outside [0, 1], NaN.
+        ValueError: wrong rank, no images, axes whose order is not plain, another dtype, floats outside
+            [0, 1], NaN.
     """
     array = _as_array(what, value)
     if array.ndim not in (3, 4):
@@ -54,10 +65,13 @@ def images(what: str, value: Any) -> np.ndarray:
         )
     if array.size == 0:
         raise ValueError(f"{what}: expected at least one image; got shape {array.shape}. Give images.")
+    if layout is not None:
+        checks.choice("layout", layout, LAYOUTS)
     if array.ndim == 3:
-        array = array[..., None]
-    _refuse_channels_first(what, array)
-    return _as_bytes(what, array)
+        return _as_bytes(what, array[..., None])
+    if layout is None:
+        _check_channels_last(what, array.shape)
+    return _as_bytes(what, array.transpose(0, 2, 3, 1) if layout == "NCHW" else array)
 
 
 def labels(what: str, value: Any, *, length: int, num_classes: int | None = None) -> np.ndarray:
@@ -80,8 +94,9 @@ def labels(what: str, value: Any, *, length: int, num_classes: int | None = None
         remedy = f"Use {what}.argmax(-1) if the labels are one-hot, {what}.ravel() otherwise."
         raise ValueError(f"{what}: expected labels of shape [n]; got shape {array.shape}. {remedy}")
     if not np.issubdtype(array.dtype, np.integer):
-        remedy = f"Number the classes from 0, then {what}.astype(np.int32)."
-        raise ValueError(f"{what}: expected integer labels; got dtype {array.dtype}. {remedy}")
+        raise ValueError(
+            f"{what}: expected integer labels; got dtype {array.dtype}. {_remedy_for_labels(what, array)}"
+        )
     if len(array) != length:
         raise ValueError(
             f"{what}: expected one label for each of the {length} images; got {len(array)} labels. "
@@ -103,6 +118,69 @@ def labels(what: str, value: Any, *, length: int, num_classes: int | None = None
             f"{array.max()}. Number the classes 0 to {num_classes - 1} in every part."
         )
     return array.astype(np.int32)
+
+
+def _remedy_for_labels(what: str, array: np.ndarray) -> str:
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        return "Drop the examples whose label is NaN."
+    if array.dtype.kind in "fb" and (array == np.rint(array.astype(np.float64))).all():
+        return f"Use {what}.astype(np.int32)."
+    return f"Use np.unique({what}, return_inverse=True)[1], which numbers the classes."
+
+
+def texts(what: str, value: Any) -> np.ndarray | None:
+    """Labels that are names of classes, as texts.
+
+    Args:
+        what: the name of the labels in error messages.
+        value: the labels, of any kind.
+
+    Returns:
+        The names, an array of `str` of the same shape; None where the labels are no texts.
+
+    Raises:
+        ValueError: the labels are bytes that are not UTF-8.
+    """
+    array = _as_array(what, value)
+    if array.dtype.kind == "U":
+        return array
+    if array.dtype.kind != "S":
+        return None
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{what}: expected labels in UTF-8; got {error}. Use np.char.decode({what}, the encoding)."
+        ) from error
+
+
+def numbered(what: str, names: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """The numbers of labels that are names of classes.
+
+    Args:
+        what: the name of the labels in error messages.
+        names: the labels, `[n]` texts.
+        class_names: the names of the K classes; class k has the k-th name.
+
+    Returns:
+        The labels as numbers, of the shape of `names`, int32.
+
+    Raises:
+        ValueError: a label is none of the names, or two classes have the same name.
+    """
+    number = {name: k for k, name in enumerate(class_names)}
+    if len(number) < len(class_names):
+        raise ValueError(
+            f"class_names: expected a name of its own for each class; got {len(class_names)} names, "
+            f"{len(number)} of them different. Tell the classes apart, or number the labels."
+        )
+    unknown = sorted(set(names.ravel().tolist()) - number.keys())
+    if unknown:
+        raise ValueError(
+            f"{what}: expected the names of classes, {', '.join(class_names)[:200]}; got "
+            f"{unknown[0][:80]!r}. Name the class the same in every part, or give all class_names."
+        )
+    return np.array([number[name] for name in names.ravel()], np.int32).reshape(names.shape)
 
 
 def every_class_present(what: str, value: np.ndarray, num_classes: int) -> None:
@@ -160,6 +238,8 @@ def class_names(value: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ValueError: an empty sequence, or items that are no strings.
     """
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        value = value.tolist()
     names = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError(
@@ -177,6 +257,8 @@ def _as_array(what: str, value: Any) -> np.ndarray:
             f"{what}: expected an array; got a sequence whose items differ in shape. "
             "Bring all items to one shape, then np.stack(items)."
         ) from error
+    if array.dtype == object and array.size and all(isinstance(item, str) for item in array.flat):
+        return array.astype(str)  # texts as data frames have them
     if array.dtype == object:
         raise ValueError(
             f"{what}: expected numbers; got an array of Python objects (shape {array.shape}). "
@@ -185,12 +267,40 @@ def _as_array(what: str, value: Any) -> np.ndarray:
     return array
 
 
-def _refuse_channels_first(what: str, array: np.ndarray) -> None:
-    if array.shape[1] in _COLOUR_CHANNELS and array.shape[3] > max(_COLOUR_CHANNELS):
-        raise ValueError(
-            f"{what}: expected channels last, [n, H, W, C]; got shape {array.shape}, which looks like "
-            f"[n, C, H, W]. Use {what}.transpose(0, 2, 3, 1)."
-        )
+def _check_channels_last(what: str, shape: tuple[int, ...]) -> None:
+    """Refuse a shape that is not plainly `[n, H, W, C]`: axes that are mixed up would train in silence."""
+    _, first, middle, last = shape
+    is_colour = last in COLOURS
+    if is_colour and (first == middle or not (first in COLOURS or middle == last)):
+        return
+    if is_colour:
+        looks = "which may be [n, H, W, C] or [n, C, H, W]"
+    elif first in COLOURS:
+        looks = "which looks like [n, C, H, W]"
+    else:
+        looks = f"whose last axis has {last}"
+    raise ValueError(
+        f"{what}: expected channels last, [n, H, W, C] with C of 1, 3 or 4; got shape {shape}, {looks}. Use "
+        f'{what}.transpose(0, 2, 3, 1) and layout="NHWC" if channels come first; give layout="NHWC" alone if '
+        f"these are {last} channel(s) of {first}x{middle} pixels. An .npz has the layout as a member."
+    )
+
+
+def _remedy_for(what: str, array: np.ndarray) -> str:
+    """The end of the message that refuses a dtype: the range of the values, and what makes pixels of them."""
+    if array.dtype == bool:
+        return f". Use {what}.astype(np.float32)."
+    if not np.issubdtype(array.dtype, np.integer):
+        return ". Give numbers: uint8 from 0 to 255, or floats from 0 to 1."
+    low, high = int(array.min()), int(array.max())
+    got = f" with values from {low} to {high}"
+    if low < 0:
+        return f"{got}. Use ({what}.astype(np.float64) - {low}) / {max(high - low, 1)}, in all parts alike."
+    if high == 1:
+        return f"{got}. Use {what}.astype(np.float32)."
+    if high <= 255:
+        return f"{got}. Use {what}.astype(np.uint8)."
+    return f"{got}. Use {what} / {max(high, 65535)}, in all parts alike."
 
 
 def _as_bytes(what: str, array: np.ndarray) -> np.ndarray:
@@ -198,8 +308,7 @@ def _as_bytes(what: str, array: np.ndarray) -> np.ndarray:
         return array
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(
-            f"{what}: expected uint8 or floats in [0, 1]; got dtype {array.dtype}. "
-            f"Use {what}.astype(np.uint8) if the values lie in [0, 255]."
+            f"{what}: expected uint8 or floats in [0, 1]; got dtype {array.dtype}{_remedy_for(what, array)}"
         )
     if not np.isfinite(array).all():
         bad = int(np.count_nonzero(~np.isfinite(array)))

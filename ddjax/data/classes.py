@@ -9,6 +9,7 @@ import numpy as np
 
 from ddjax import checks
 from ddjax.data.dataset import Dataset, Split
+from ddjax.data.digest import converted
 
 
 def with_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
@@ -39,4 +40,5 @@ def with_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
         kept = split.at(names[split.labels] >= 0)
         return dataclasses.replace(kept, labels=names[kept.labels], num_classes=len(wanted))
 
-    return data.with_splits(part, class_names=tuple(data.class_names[k] for k in wanted))
+    kept = data.with_splits(part, class_names=tuple(data.class_names[k] for k in wanted))
+    return converted(data, kept, classes=wanted)

@@ -9,7 +9,7 @@ this normalisation.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,30 @@ class Split:
         return dataclasses.replace(self, raw=raw, labels=labels)
 
 
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where data come from and what was done to them: what an artifact says of its data.
+
+    Attributes:
+        kind: `"built-in"` for a set that `load` knows by its name, `"file"` for a file of the user's,
+            `"arrays"` for arrays in memory.
+        name: the name of the built-in set or of the file, without its directory; empty for arrays.
+        split: the seed and the fraction of the validation split, `{"seed": ..., "fraction": ...}`; empty
+            where the source has a validation split of its own.
+        form: the conversions of the examples since, in their order, each a dictionary of one name:
+            `{"resize": [H, W]}`, `{"channels": C}` (to which grey images were repeated), `{"pixels": name}`
+            (whose statistics normalise), `{"classes": [...]}` (the numbers of the classes that were kept).
+        digests: the digests of the three splits before the first conversion (`ddjax.data.digests`); empty
+            where nothing was converted.
+    """
+
+    kind: str = "arrays"
+    name: str = ""
+    split: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    form: tuple[Mapping[str, Any], ...] = ()
+    digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """The real data of one problem.
@@ -114,6 +138,7 @@ class Dataset:
         validation: the split taken from the training set, on which φ and settings are chosen.
         test: the test split, which only the final evaluation sees.
         class_names: the names of the K classes.
+        origin: where the data come from, and what was done to them.
     """
 
     name: str
@@ -121,6 +146,7 @@ class Dataset:
     validation: Split
     test: Split
     class_names: tuple[str, ...]
+    origin: Origin = Origin()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -196,21 +222,26 @@ def from_arrays(
     y_validation: Any = None,
     validation_fraction: float = 0.1,
     seed: int = 0,
+    layout: str | None = None,
 ) -> Dataset:
     """A data set from arrays in memory.
 
     Args:
         x_train: the training images, `[n, H, W, C]` or `[n, H, W]`, uint8 or floats in [0, 1] (rounded to 8
-            bits).
-        y_train: the labels of the training images, `[n]` integers in [0, K), every class present.
+            bits). Without a `layout`, C is 1, 3 or 4.
+        y_train: the labels of the training images, `[n]` integers in [0, K) or names of classes, every class
+            present.
         x_test: the test images, `[m, H, W, C]` or `[m, H, W]`, in the same format as the training images.
-        y_test: the labels of the test images, `[m]` integers in [0, K).
+        y_test: the labels of the test images, `[m]`, in the same format as the training labels.
         name: the name of the data in artifacts and records.
-        class_names: the names of the K classes; by default "0", "1", ...
+        class_names: the names of the K classes; by default the names that the labels are, in alphabetical
+            order, or "0", "1", ...
         x_validation: the validation images; by default a share of the training set is taken.
         y_validation: the labels of the validation images.
         validation_fraction: the share of each class that is taken from training, in (0, 1).
         seed: the seed that decides which images are taken.
+        layout: the order of the axes of all images that have four, `"NHWC"` with any number of channels, or
+            `"NCHW"`; None for channels last where the shape leaves no doubt of it.
 
     Returns:
         The data set.
@@ -226,9 +257,10 @@ def from_arrays(
         y_test,
         name=name,
         class_names=class_names,
-        validation=_pair(x_validation, y_validation),
+        validation=pair(x_validation, y_validation),
         validation_fraction=validation_fraction,
         seed=seed,
+        layout=layout,
     )
 
 
@@ -244,6 +276,8 @@ def make_dataset(
     validation_fraction: float = 0.1,
     seed: int = 0,
     statistics: tuple[np.ndarray, np.ndarray] | None = None,
+    layout: str | None = None,
+    source: tuple[str, str] = ("arrays", ""),
 ) -> Dataset:
     """Check, split and normalise arrays: the last step of every source.
 
@@ -259,6 +293,8 @@ def make_dataset(
         seed: the seed that decides which images are taken.
         statistics: the mean `[C]` and standard deviation `[C]` of pixel / 255; None measures them on the
             training set.
+        layout: the order of the axes of the images, see `from_arrays`.
+        source: the kind and the name of the source, as in `Origin`.
 
     Returns:
         The data set.
@@ -267,8 +303,12 @@ def make_dataset(
         ValueError: an argument that `from_arrays` refuses.
     """
     checks.text("name", name, remedy="Give how artifacts and records shall call the data.")
-    x_train = arrays.images("x_train", x_train)
+    x_train = arrays.images("x_train", x_train, layout=layout)
     names = None if class_names is None else arrays.class_names(class_names)
+    called = arrays.texts("y_train", y_train)
+    if called is not None:
+        names = names or tuple(np.unique(called).tolist())
+        y_train = arrays.numbered("y_train", called, names)
     y_train = arrays.labels(
         "y_train", y_train, length=len(x_train), num_classes=len(names) if names else None
     )
@@ -277,8 +317,11 @@ def make_dataset(
     encoding = Channels(*(statistics or channel_statistics(x_train)))
 
     def part(which: str, x: Any, y: Any) -> Split:
-        x = arrays.images(f"x_{which}", x)
+        x = arrays.images(f"x_{which}", x, layout=layout)
         arrays.same_shape(f"x_{which}", x, x_train)
+        texts = arrays.texts(f"y_{which}", y)
+        if texts is not None:
+            y = arrays.numbered(f"y_{which}", texts, names or [str(k) for k in range(num_classes)])
         y = arrays.labels(f"y_{which}", y, length=len(x), num_classes=num_classes)
         return Split(x, y, encoding, num_classes)
 
@@ -289,7 +332,8 @@ def make_dataset(
         kept, taken = stratified_split(y_train, fraction=validation_fraction, seed=seed)
         held_out = Split(x_train[taken], y_train[taken], encoding, num_classes)
     train = Split(x_train[kept], y_train[kept], encoding, num_classes)
-    return Dataset(name, train, held_out, test, names or tuple(str(k) for k in range(num_classes)))
+    origin = Origin(*source, {} if validation else {"seed": seed, "fraction": validation_fraction})
+    return Dataset(name, train, held_out, test, names or tuple(str(k) for k in range(num_classes)), origin)
 
 
 def stratified_split(labels: np.ndarray, *, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -365,7 +409,19 @@ def _apportion(sizes: np.ndarray, fraction: float) -> np.ndarray:
     return np.minimum(np.maximum(counts, 1), sizes - 1)
 
 
-def _pair(x_validation: Any, y_validation: Any) -> tuple[Any, Any] | None:
+def pair(x_validation: Any, y_validation: Any) -> tuple[Any, Any] | None:
+    """Validation images with their labels.
+
+    Args:
+        x_validation: the images; None for none.
+        y_validation: their labels; None for none.
+
+    Returns:
+        Both; None where there are none.
+
+    Raises:
+        ValueError: one of the two is missing.
+    """
     if (x_validation is None) != (y_validation is None):
         raise ValueError(
             "x_validation, y_validation: expected both or neither; got one of them. Give the other too."

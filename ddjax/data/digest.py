@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -42,3 +44,19 @@ def digests(data: Dataset) -> dict[str, str]:
         `digest` of `train`, `validation` and `test`, by these names.
     """
     return {name: digest(getattr(data, name)) for name in ("train", "validation", "test")}
+
+
+def converted(before: Dataset, after: Dataset, **step: Any) -> Dataset:
+    """Converted data that remember what they were converted from, and how.
+
+    Args:
+        before: the data before the conversion.
+        after: the data after the conversion.
+        **step: the name of the conversion and its setting, one of the steps of `Origin.form`.
+
+    Returns:
+        `after`, with the digests of the data before the first conversion and all conversions in `origin`.
+    """
+    known = before.origin
+    origin = dataclasses.replace(known, form=(*known.form, step), digests=known.digests or digests(before))
+    return dataclasses.replace(after, origin=origin)

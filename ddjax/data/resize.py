@@ -8,6 +8,7 @@ import numpy as np
 
 from ddjax import checks
 from ddjax.data.dataset import Dataset, Split, channel_statistics
+from ddjax.data.digest import converted
 from ddjax.encodings import Channels
 
 _CHUNK = 1024  # images resized at a time: bounds the memory of the intermediate floats
@@ -49,12 +50,13 @@ def resize(data: Dataset, size: int | tuple[int, int]) -> Dataset:
 
     train, validation, test = (resized(split) for split in (data.train, data.validation, data.test))
     encoding = Channels(*channel_statistics(np.concatenate([train, validation])))
-    return dataclasses.replace(
+    changed = dataclasses.replace(
         data,
         train=dataclasses.replace(data.train, raw=train, encoding=encoding),
         validation=dataclasses.replace(data.validation, raw=validation, encoding=encoding),
         test=dataclasses.replace(data.test, raw=test, encoding=encoding),
     )
+    return converted(data, changed, resize=[int(height), int(width)])
 
 
 def repeat_channels(data: Dataset, channels: int) -> Dataset:
@@ -85,7 +87,7 @@ def repeat_channels(data: Dataset, channels: int) -> Dataset:
             encoding=Channels(np.repeat(split.mean, channels), np.repeat(split.std, channels)),
         )
 
-    return data.with_splits(repeated)
+    return converted(data, data.with_splits(repeated), channels=int(channels))
 
 
 def _weights(old: int, new: int) -> np.ndarray:

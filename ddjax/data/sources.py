@@ -1,9 +1,13 @@
 """Where data sets come from: `load` by name or by path.
 
 - `digits`: scikit-learn's 1,797 handwritten digits of 8 by 8 pixels, embedded, no download.
-- The path of an `.npz` with `x_train`, `y_train`, `x_test`, `y_test`.
 - An image-classification set of TFDS, by its TFDS name, prepared as array_record files; read without
   TensorFlow, decoded once and then kept in `ddjax.data.cache`.
+- A file, by its path: an `.npz` with `x_train`, `y_train`, `x_test`, `y_test` and, where there are any,
+  `x_validation`, `y_validation` (or `x_val`, `y_val`), `class_names` and `layout`.
+
+Names and paths are told apart by their form, whatever lies in the directory: `digits` and `mnist` are always
+the built-in sets, `./digits` and `digits.npz` always files.
 """
 
 from __future__ import annotations
@@ -12,19 +16,38 @@ import difflib
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from ddjax import checks, npz
-from ddjax.data import cache, tfds_files
-from ddjax.data.dataset import Dataset, make_dataset, stratified_split
+from ddjax.data import arrays, cache, tfds_files
+from ddjax.data.dataset import Dataset, make_dataset, pair, stratified_split
 
 _DIGITS = "digits"
 _DIGITS_TEST_FRACTION = 0.2
 _DIGITS_TEST_SEED = 0  # fixed: everybody has the same test images of `digits`
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_VALIDATION = (("x_validation", "y_validation"), ("x_val", "y_val"))
+_MEMBERS = (*_ARRAYS, *_VALIDATION[0], *_VALIDATION[1], "class_names", "layout")
+"""The members of an `.npz` that are read; others are named in a warning."""
+
+_WRITE = "np.savez('data.npz', x_train=..., y_train=..., x_test=..., y_test=...)"
+_FILES = {
+    ".csv": "Read its columns into arrays",
+    ".h5": "Read its arrays with h5py, each as file['NAME'][:]",
+    ".hdf5": "Read its arrays with h5py, each as file['NAME'][:]",
+    ".mat": "Read its arrays with scipy.io.loadmat",
+    ".npy": "Read it with np.load; a data set has four arrays",
+    ".parquet": "Read its columns into arrays",
+    ".pkl": "Read its arrays with what wrote them",
+    ".pt": "Read its tensors with torch.load, each as tensor.numpy()",
+    ".tar": "Unpack it, read the pictures into arrays of one size",
+    ".zip": "Unpack it, read the pictures into arrays of one size",
+}
+"""What to do with a file of another kind than `.npz`, by its suffix, before `_WRITE`."""
 
 _STATISTICS = {
     "mnist": ((0.1307,), (0.3081,)),
@@ -51,29 +74,75 @@ def load(
     """Load a data set by its name or path.
 
     Args:
-        name: the data set, as `digits`, the path of an `.npz`, or a TFDS name: `mnist`, `cifar10`,
-            `emnist/balanced`, `mnist:3.0.1`. Of several versions on disk the newest is read.
+        name: the data set, as `digits`, a TFDS name (`mnist`, `cifar10`, `emnist/balanced`, `mnist:3.0.1`; of
+            several versions on disk the newest is read), or the path of an `.npz`. A text without a
+            separator and without the suffix of a file is a name; a `pathlib.Path` is always a path.
         data_dir: the directory of TFDS sets; by default `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-        validation_fraction: the share of each training class that becomes the validation split.
+        validation_fraction: the share of each training class that becomes the validation split, where the
+            source has none.
         seed: the seed that decides which images become the validation split.
 
     Returns:
         The data set, with uint8 images.
 
+    Warns:
+        UserWarning: an `.npz` has members that are not used.
+
     Raises:
-        ValueError: an unknown name, or data that are not images with one class label each.
+        ValueError: an unknown name, a file of another kind, or data that are not images with one class label
+            each.
         FileNotFoundError: the set is not prepared in `data_dir`, or there is no such `.npz`.
     """
     if name != "":  # the empty name gets the error that lists the available sets
         checks.path("dataset", name, remedy="Give digits, the path of an .npz, or a TFDS name such as mnist.")
     if data_dir is not None:
         checks.path("data_dir", data_dir, remedy="Give the directory that holds TFDS sets, or leave it out.")
-    name = os.fspath(name)
+    if isinstance(name, os.PathLike) or is_path(name):
+        return _file(Path(name).expanduser(), validation_fraction, seed)
     if name == _DIGITS:
         return _digits(validation_fraction, seed)
-    if name.endswith(".npz"):
-        return _npz(Path(name).expanduser(), validation_fraction, seed)
     return _tfds(name, tfds_files.data_directory(data_dir), validation_fraction, seed)
+
+
+def is_path(name: str) -> bool:
+    """Whether a text names a file or folder of the user's and not a built-in set, by the form of the text.
+
+    Args:
+        name: the text.
+
+    Returns:
+        True for a text that begins with a dot, a tilde or a separator, ends with a separator, or has the
+        suffix of a file; True too where it has a separator and cannot be `BUILDER/CONFIG` of TFDS.
+    """
+    if name.startswith((".", "~", os.sep)) or name.endswith(os.sep):
+        return True
+    if Path(name).suffix.lower() in {".npz", *_FILES}:
+        return True
+    return os.sep in name and not tfds_files.is_name(name)
+
+
+def _file(path: Path, validation_fraction: float, seed: int) -> Dataset:
+    """The data of a file; refuses what is no `.npz` and says how to make one of it."""
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return _npz(path, validation_fraction, seed)
+    then = f"and write {_WRITE}."
+    if path.is_dir():
+        raise ValueError(
+            f"dataset: expected digits, the path of an .npz file, or a TFDS name; got the folder {path}. "
+            f"Read its pictures into arrays of one size, [n, H, W, C], with a label or the name of a class "
+            f"for each, {then}"
+        )
+    if not path.exists():
+        raise FileNotFoundError(
+            f"dataset: expected the path of an .npz file; found none at {path}. Write {_WRITE}, or give the "
+            "name of a set without a separator or suffix."
+        )
+    remedy = _FILES.get(suffix, "Read it into arrays")
+    raise ValueError(
+        f"dataset: expected digits, the path of an .npz file, or a TFDS name; got a file "
+        f"{f'of the kind {suffix}' if suffix else 'without a suffix'}, {path}. {remedy}, {then}"
+    )
 
 
 def _digits(validation_fraction: float, seed: int) -> Dataset:
@@ -91,26 +160,51 @@ def _digits(validation_fraction: float, seed: int) -> Dataset:
         name=_DIGITS,
         validation_fraction=validation_fraction,
         seed=seed,
+        layout="NHWC",
+        source=("built-in", _DIGITS),
     )
 
 
 def _npz(path: Path, validation_fraction: float, seed: int) -> Dataset:
     members = _read_npz(path)
+    pairs = [tuple(members.get(name) for name in names) for names in _VALIDATION]
+    given = [one for one in pairs if any(part is not None for part in one)]
+    if len(given) > 1:
+        raise ValueError(
+            f"dataset: expected one validation split in {path}; got x_validation and x_val. Keep one of them."
+        )
+    names, layout = members.get("class_names"), members.get("layout")
     return make_dataset(
         *(members[key] for key in _ARRAYS),
         name=path.stem,
+        class_names=None if names is None else _texts("class_names", names).tolist(),
+        validation=pair(*given[0]) if given else None,
         validation_fraction=validation_fraction,
         seed=seed,
+        layout=None if layout is None else str(_texts("layout", layout)),
+        source=("file", path.name),
     )
 
 
+def _texts(name: str, member: np.ndarray) -> np.ndarray:
+    """A member that is to hold texts."""
+    texts = arrays.texts(name, member)
+    if texts is None:
+        raise ValueError(
+            f"{name}: expected texts; got {member.dtype}. Write {name}=np.array([...]) of strings, or leave "
+            "it out."
+        )
+    return texts
+
+
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    remedy = "Write it with np.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)."
+    remedy = f"Write it with {_WRITE}, texts as array.astype(str)."
     if not path.is_file():
         raise FileNotFoundError(f"dataset: expected an .npz file; found none at {path}. {remedy}")
     try:
         # As large as it may be: the file is the user's own training data.
-        members = npz.read(path, limit=sys.maxsize, only=_ARRAYS)
+        members = npz.read(path, limit=sys.maxsize, only=_MEMBERS)
+        unknown = [name for name in npz.names(path, limit=sys.maxsize) if name not in _MEMBERS]
     except ValueError as error:
         raise ValueError(
             f"dataset: expected an .npz of plain arrays; got {path} ({error}). {remedy}"
@@ -120,6 +214,12 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(
             f"dataset: expected {', '.join(_ARRAYS)} in {path}; got {', '.join(members) or 'none of them'}, "
             f"without {', '.join(missing)}. {remedy}"
+        )
+    if unknown:
+        warnings.warn(
+            f"{path}: not used: {', '.join(map(repr, unknown))[:300]}; the members that are used are "
+            f"{', '.join(_MEMBERS)}. Rename a member that is to be one of them, or leave it out.",
+            stacklevel=4,
         )
     return members
 
@@ -136,6 +236,8 @@ def _tfds(name: str, data_dir: Path, validation_fraction: float, seed: int) -> D
         validation_fraction=validation_fraction,
         seed=seed,
         statistics=_published_statistics(name.partition(":")[0]),
+        layout="NHWC",
+        source=("built-in", name),
     )
 
 
@@ -153,8 +255,15 @@ def _missing(name: str, data_dir: Path) -> Exception:
     if tfds_files.is_name(name) and builder in known:
         return FileNotFoundError(
             f"dataset {name!r}: expected it prepared in {data_dir}; found nothing there. Download and "
-            f"prepare it: python scripts/prepare_data.py --dataset={name} "
-            f"--data_dir={shlex.quote(str(data_dir))}"
+            f"prepare it, in a copy of ddjax's repository: python scripts/prepare_data.py --dataset={name} "
+            f"--data_dir={shlex.quote(str(data_dir))}; or with TensorFlow installed: "
+            f"tfds.builder({name!r}, data_dir={str(data_dir)!r}, file_format='array_record')"
+            f".download_and_prepare()"
+        )
+    if os.sep in name:
+        return FileNotFoundError(
+            f"dataset: expected the path of an .npz file or a TFDS name; got {name!r}, and there is neither. "
+            f"Write {_WRITE}, or give another name."
         )
     near = difflib.get_close_matches(builder, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -30,7 +30,8 @@ def zca(split: Split, *, penalty: float = 0.1, standardised: bool = False) -> Wh
         The encoding, with arrays of float32; `data.encoded_by` applies it to all splits.
 
     Raises:
-        ValueError: the split holds no images or fewer than two, or the penalty is not positive.
+        ValueError: the split holds no images or fewer than two, all images are equal, or the penalty is not
+            positive.
 
     References:
         Cazenavette et al. 2022, arXiv 2203.11932, appendix (λ 0.1, absolute). Zhou et al. 2022, arXiv
@@ -40,6 +41,8 @@ def zca(split: Split, *, penalty: float = 0.1, standardised: bool = False) -> Wh
     checks.positive("penalty", penalty)
     checks.at_least("number of images", len(images), 2)
     mean, covariance = _moments(images.reshape(len(images), -1))
+    if not covariance.any():
+        raise ValueError("split: expected images that differ from one another; got equal ones. Give others.")
     scale = np.ones(len(mean))
     if standardised:
         channels = images.shape[-1]

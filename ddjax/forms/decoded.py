@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from ddjax.facts import noted
 from ddjax.forms.groups import groups_of
 from ddjax.types import Form, PyTree, Schedule
 
@@ -23,6 +24,7 @@ class DecodedParams(NamedTuple):
     decoder: PyTree
 
 
+@noted
 def decoded(
     form: Form,
     decode: Callable[..., Schedule],

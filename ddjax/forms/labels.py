@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddjax import checks
+from ddjax.facts import noted
 from ddjax.forms.pixels import inverse_softplus
 from ddjax.types import Form, Schedule
 
@@ -48,6 +49,7 @@ def onto_simplex(labels: jax.Array) -> jax.Array:
     return jnp.where(is_empty, 1 / labels.shape[-1], clipped / jnp.where(is_empty, 1, total))
 
 
+@noted
 def labels(
     inputs: np.ndarray,
     num_classes: int,

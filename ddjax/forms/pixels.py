@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddjax import checks
+from ddjax.facts import noted
 from ddjax.types import Form, Schedule
 
 LabelForm = Literal["hard", "softmax", "free"]
@@ -47,6 +48,7 @@ def inverse_softplus(value: float | np.ndarray) -> np.ndarray:
     return value + np.log(-np.expm1(-value))
 
 
+@noted
 def pixels(
     input_shape: tuple[int, ...],
     num_classes: int,

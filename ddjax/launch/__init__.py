@@ -23,9 +23,11 @@ from ddjax.launch.directory import (
     Scores,
     check_workdir,
     finished,
+    inputs_of,
     once,
     open_workdir,
     read_object,
+    write_result,
 )
 from ddjax.launch.flags import ConfigT, flag, flag_like, listed, numbers, parse, recorded
 from ddjax.launch.launcher import Launcher, find
@@ -94,6 +96,7 @@ __all__ = [
     "guarded",
     "in_form",
     "initial_images",
+    "inputs_of",
     "listed",
     "load_data",
     "load_pool",
@@ -113,4 +116,5 @@ __all__ = [
     "tell",
     "trained_recipe",
     "unrolled_parts",
+    "write_result",
 ]

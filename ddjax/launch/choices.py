@@ -12,10 +12,11 @@ from ddjax import augment, checks, coresets, forms, networks, platforms
 from ddjax import pool as pools
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset, load, repeat_channels, resize
+from ddjax.data.digest import converted
 from ddjax.encodings import Channels
 from ddjax.launch.settings import DataChoice, NetworkChoice
 from ddjax.pool import Pool
-from ddjax.recipes import Train
+from ddjax.recipes import MOST_EPOCHS, Train
 from ddjax.types import Network, Outer
 
 STATISTICS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
@@ -52,10 +53,32 @@ def in_form(data: Dataset, config: DataChoice) -> Dataset:
     Raises:
         ValueError: the images cannot be converted to that form.
     """
-    if config.channels is not None:
-        data = repeat_channels(data, config.channels)
-    data = data if config.resize is None else resize(data, config.resize)
-    return data if config.pixels is None else normalised_as(data, *STATISTICS[config.pixels])
+    for name in ("channels", "resize", "pixels"):
+        if getattr(config, name) is not None:
+            data = converted_by(data, name, getattr(config, name))
+    return data
+
+
+def converted_by(data: Dataset, name: str, value: Any) -> Dataset:
+    """The data after one conversion of their form.
+
+    Args:
+        data: the data set to convert.
+        name: the name of the conversion: `"channels"`, `"resize"` or `"pixels"`.
+        value: the setting of the conversion: a number of channels, a side or a height and width, or a choice
+            of `--pixels`.
+
+    Returns:
+        The converted data set, whose `origin` names the conversion.
+
+    Raises:
+        ValueError: the images cannot be converted so.
+    """
+    if name == "channels":
+        return repeat_channels(data, value)
+    if name == "resize":
+        return resize(data, tuple(value) if isinstance(value, list) else value)
+    return converted(data, normalised_as(data, *STATISTICS[value]), pixels=value)
 
 
 def normalised_as(data: Dataset, mean: Sequence[float], std: Sequence[float]) -> Dataset:
@@ -229,7 +252,9 @@ def runs_at_once(num_inits: int) -> int:
     return 1 if platforms.current() == "cpu" else num_inits
 
 
-def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_augment: str | None) -> Train:
+def trained_recipe(
+    data: Dataset, *, train_lr: float, train_epochs: int, eval_augment: str | None, protocol: str
+) -> Train:
     """The recipe of an ordinary training on a few images, from the flags of the same names.
 
     Args:
@@ -237,15 +262,22 @@ def trained_recipe(data: Dataset, *, train_lr: float, train_epochs: int, eval_au
         train_lr: the learning rate.
         train_epochs: the number of passes over the images.
         eval_augment: the augmentation of each image; None or empty for none.
+        protocol: the count of the epochs and the fall of the rate, one of `ddjax.recipes.PROTOCOLS`.
 
     Returns:
         The recipe.
 
     Raises:
-        ValueError: the augmentation is unknown, or the images are too small for it.
+        ValueError: the rate is not above zero, the epochs are none or too many, the augmentation is unknown,
+            or the images are too small for it.
     """
+    checks.positive("train_lr", train_lr)
+    checks.at_least("train_epochs", train_epochs, 1)
+    if train_epochs > MOST_EPOCHS:
+        raise ValueError(f"train_epochs: expected at most {MOST_EPOCHS:,}; got {train_epochs:,}. Give fewer.")
     augmentation(eval_augment, data)
-    return Train(lr=train_lr, epochs=train_epochs, augmentation=strategy(eval_augment, data))
+    chosen = strategy(eval_augment, data)
+    return Train(lr=train_lr, epochs=train_epochs, augmentation=chosen, protocol=protocol)
 
 
 def initial_images(

@@ -5,27 +5,32 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from ddjax import artifact, coresets, figures, files, networks, parallel, platforms, report
+from ddjax import artifact, coresets, figures, files, forms, networks, parallel, platforms, report
 from ddjax.data import Dataset
 from ddjax.engine import Cost
-from ddjax.evaluate import Judge
+from ddjax.facts import Facts
+from ddjax.judge import Judge
 from ddjax.launch import planning, results
 from ddjax.launch.choices import load_data, runs_at_once
-from ddjax.launch.directory import check_workdir, finished, open_workdir
+from ddjax.launch.directory import check_workdir, finished, inputs_of, open_workdir, write_result
 from ddjax.launch.process import tell
 from ddjax.launch.settings import Common
 from ddjax.launch.types import Build, Case, Finished, Keys, Launch
 from ddjax.memory import Estimate
 from ddjax.plan import Plan
 from ddjax.run import Reporting, Run, Validation, distill
-from ddjax.types import Schedule
+from ddjax.types import Distilled, InitDistribution, Schedule
 from ddjax.workdir import held
+
+_MOST_NAMES = 4
+"""The most names of weights in one list of the announcement."""
 
 
 def join_processes(config: Common) -> None:
@@ -87,9 +92,35 @@ def prepare(experiment: str, config: Common, build: Build) -> Launch:
     data = load_data(config)
     case = case_of(config, data, build)
     parts = case.parts(case.start)
-    steps, _, per_class = parts.facts.layout
-    coresets.check_enough(data.train, steps * per_class, data.num_classes)
-    return Launch(experiment, case, case.start, parts, config.directory(experiment))
+    if config.baselines:  # they take as many real images
+        steps, _, per_class = parts.facts.layout
+        coresets.check_enough(data.train, steps * per_class, data.num_classes)
+    inputs = inputs_of(config, data)
+    launch = Launch(experiment, case, case.start, parts, config.directory(experiment), inputs)
+    check_end(launch)
+    return launch
+
+
+def check_end(launch: Launch) -> None:
+    """Refuse what would fail at the end of a run, after the outer loop.
+
+    Args:
+        launch: the run.
+
+    Raises:
+        ValueError: the artifact of the run could not be saved, the recipe does not fit the network, the pool
+            has too few networks for the final score, or the class names do not fit the classes.
+        ImportError: TensorBoard files are asked for, and no package that writes them is installed.
+    """
+    config, data, parts = launch.config, launch.data, launch.parts
+    shapes = jax.eval_shape(lambda key: parts.form.unfold(parts.form.init(key)), jax.random.key(0))
+    schedule = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    facts = {"dataset": data.name, "class_names": list(data.class_names), "method": parts.method.name}
+    encoding, recipe = data.encoding, parts.method.recipe
+    artifact.check(Distilled(schedule, forms.constant(schedule), encoding, recipe, facts | metadata(launch)))
+    Judge(parts.network, parts.judged_inits, recipe, data.test)
+    if config.tensorboard:
+        report.check_tensorboard()
 
 
 def claim(launch: Launch) -> dict[str, Any] | None:
@@ -104,9 +135,10 @@ def claim(launch: Launch) -> dict[str, Any] | None:
     Raises:
         ValueError: see `open_workdir` and `finished`.
     """
-    open_workdir(launch.workdir, launch.config, experiment=launch.experiment)
+    where, who = (launch.workdir, launch.config), launch.experiment
+    open_workdir(*where, experiment=who, inputs=launch.inputs)
     files.remove_temporaries(launch.workdir)
-    return finished(launch.workdir, launch.config, experiment=launch.experiment)
+    return finished(*where, experiment=who, inputs=launch.inputs)
 
 
 def write_plan(launch: Launch) -> dict[str, Any]:
@@ -128,6 +160,7 @@ def write_plan(launch: Launch) -> dict[str, Any]:
     plan = {
         "network": parts.network.name,
         "init": parts.inits.name,
+        **({} if parts.inits.treatment is None else {"init_of_weights": dict(parts.inits.treatment())}),
         "num_outer_steps": parts.num_outer_steps,
         "clip_norm": parts.outer.clip_norm,
         **planning.resolve(launch.case),
@@ -136,6 +169,18 @@ def write_plan(launch: Launch) -> dict[str, Any]:
     }
     report.write_json(path, plan)
     return plan
+
+
+def note_length(path: Path, num_outer_steps: int) -> None:
+    """Note in the plan of a run how far φ was moved, where a later start moved it on.
+
+    Args:
+        path: the path of the `plan.json`.
+        num_outer_steps: the number of outer steps done in all.
+    """
+    plan = planning.read(path)
+    if plan.get("num_outer_steps") != num_outer_steps:
+        report.write_json(path, {**plan, "num_outer_steps": num_outer_steps})
 
 
 def settle(launch: Launch) -> Launch:
@@ -162,7 +207,7 @@ def rehearse(launch: Launch) -> None:
     Raises:
         ValueError: the work directory belongs to another run, or the run does not fit the memory.
     """
-    check_workdir(launch.workdir, launch.config, experiment=launch.experiment)
+    check_workdir(launch.workdir, launch.config, experiment=launch.experiment, inputs=launch.inputs)
     tell(describe(launch))
     path = launch.workdir / "plan.json"
     planning.rehearse(launch.case, planning.read(path) if path.exists() else planning.resolve(launch.case))
@@ -185,10 +230,30 @@ def validation(launch: Launch) -> Validation:
     at_once = runs_at_once(config.num_val_inits)
     judge = Judge(parts.network, parts.inits, parts.method.recipe, data.validation, at_once)
 
-    def score(schedule: Schedule) -> jax.Array:
-        return judge.score(schedule, key=launch.keys.validation, num_inits=config.num_val_inits).mean()
-
+    score = validated(judge, key=launch.keys.validation, num_inits=config.num_val_inits)
     return Validation(score, config.validate_every)
+
+
+def validated(judge: Judge, *, key: jax.Array, num_inits: int) -> Callable[[Schedule], float]:
+    """The score that a φ is chosen by: the mean accuracy, where a diverged network counts 0.
+
+    Args:
+        judge: the judge on the validation split.
+        key: the source of the initial weights, which are the same for every φ.
+        num_inits: the number of initial weights.
+
+    Returns:
+        `schedule -> percent`; NaN where every network diverged, so that this φ is not chosen. A line on the
+        terminal says how many networks diverged.
+    """
+
+    def score(schedule: Schedule) -> float:
+        found = judge.evaluation(schedule, key=key, num_inits=num_inits)
+        if found.diverged:
+            tell(f"validation: {found.diverged} of {len(found.values)} networks diverged and score 0")
+        return float("nan") if found.all_diverged else found.mean
+
+    return score
 
 
 def describe(launch: Launch) -> str:
@@ -211,11 +276,27 @@ def describe(launch: Launch) -> str:
         f"distilled: {steps * images} images, {steps} step(s) of {images}{epochs}",
         f"network: {parts.network.name}, {size:,} weights from {parts.inits.name}, "
         f"{config.num_inits} at a time",
+        *_initial(parts.inits),
         f"outer loop: {parts.num_outer_steps} steps of {config.batch_size} real images, "
         f"on {platforms.current()}",
         f"work directory: {launch.workdir}",
     )
     return "\n".join(lines)
+
+
+def _initial(inits: InitDistribution) -> list[str]:
+    """What p(θ0) does with which weights, in one line; none where the weights come as a whole."""
+    if inits.treatment is None:
+        return []
+    words = {"drawn": "drawn", "zero": "zero", "own": "as the network draws them"}
+    parts = (f"{words[kind]}: {_some(names)}" for kind, names in inits.treatment().items() if names)
+    return [f"initial weights: {'; '.join(parts)}"]
+
+
+def _some(names: Sequence[str]) -> str:
+    """The names, or the first of many; `plan.json` has all of them."""
+    rest = len(names) - _MOST_NAMES
+    return ", ".join(names) if rest <= 0 else f"{', '.join(names[:_MOST_NAMES])} and {rest} more"
 
 
 def announce(cost: Cost, limit: int | None) -> None:
@@ -263,13 +344,31 @@ def distil(launch: Launch) -> Run:
                 announce=lambda cost: announce(cost, limit),
                 tensorboard=config.tensorboard,
             ),
-            metadata={
-                "experiment": launch.experiment,
-                "network": parts.network.name,
-                "network_settings": dict(parts.facts.network_settings),
-                "init": parts.inits.name,
+            metadata=metadata(launch),
+            own_facts={
+                "outer": Facts(parts.outer.facts),
+                "validation": launch.inputs["data"]["validation"],
+                "num_val_inits": config.num_val_inits,
             },
         )
+
+
+def metadata(launch: Launch) -> dict[str, Any]:
+    """The facts about a run that its artifact has.
+
+    Args:
+        launch: the run.
+
+    Returns:
+        The facts, by name.
+    """
+    parts = launch.parts
+    return {
+        "experiment": launch.experiment,
+        "network": parts.network.name,
+        "network_settings": dict(parts.facts.network_settings),
+        "init": parts.inits.name,
+    }
 
 
 def show(progress: report.Progress, record: Mapping[str, Any]) -> None:
@@ -284,25 +383,31 @@ def show(progress: report.Progress, record: Mapping[str, Any]) -> None:
     )
 
 
-def write_artifact(workdir: Path, outcome: Run, data: Dataset) -> None:
-    """Write `distilled.npz` and the two pictures, `distilled.png` and `curves.png`.
+def draw(workdir: Path, distilled: Distilled, class_names: Sequence[str]) -> tuple[str, ...]:
+    """Draw the pictures of a run, `distilled.png` and `curves.png`, as far as they can be drawn.
+
+    Nothing that a picture raises takes the numbers of a run with it; a picture that fails is named in a
+    warning on stderr.
 
     Args:
         workdir: the directory of the run, with `metrics.jsonl`.
-        outcome: the outcome of the outer loop.
-        data: the real data.
+        distilled: the distilled data φ.
+        class_names: the names of the classes.
+
+    Returns:
+        The names of the files that were written.
     """
-    distilled = outcome.distilled
-    artifact.save(workdir / "distilled.npz", distilled)
-    schedule = jax.device_get(distilled.schedule)
-    figures.image_grid(
-        workdir / "distilled.png",
-        schedule.inputs,
-        schedule.labels,
-        encoding=jax.device_get(distilled.encoding),
-        class_names=data.class_names,
-    )
-    figures.curves(workdir / "curves.png", report.read_metrics(workdir / "metrics.jsonl"))
+
+    def grid(path: Path) -> None:
+        schedule = jax.device_get(distilled.schedule)
+        encoding = jax.device_get(distilled.encoding)
+        names = class_names
+        figures.image_grid(path, schedule.inputs, schedule.labels, encoding=encoding, class_names=names)
+
+    def curves(path: Path) -> None:
+        figures.curves(path, report.read_metrics(workdir / "metrics.jsonl"))
+
+    return results.drawn(workdir, {"distilled.png": grid, "curves.png": curves})
 
 
 def run(experiment: str, config: Common, build: Build) -> dict[str, Any]:
@@ -330,7 +435,9 @@ def run(experiment: str, config: Common, build: Build) -> dict[str, Any]:
     if config.dry_run:
         rehearse(launch)
         return {}
-    result = parallel.lead(lambda: finished(launch.workdir, config, experiment=experiment))
+    result = parallel.lead(
+        lambda: finished(launch.workdir, config, experiment=experiment, inputs=launch.inputs)
+    )
     if result is None:
         with held(launch.workdir):
             # Another process may have finished it before this one had the lock.
@@ -357,10 +464,14 @@ def carry_out(launch: Launch, began: float) -> dict[str, Any]:
     parallel.leave()
     if not parallel.is_lead():
         return {}
-    write_artifact(launch.workdir, outcome, launch.data)
+    note_length(launch.workdir / "plan.json", outcome.num_outer_steps)
+    artifact.save(launch.workdir / "distilled.npz", outcome.distilled)
     measure = launch.parts.hooks.measure or results.measure
     result = measure(Finished(launch, outcome, began))
-    report.write_json(launch.workdir / "result.json", result)
-    written = "distilled.npz, distilled.png, curves.png, result.json"
+    result = write_result(
+        launch.workdir, launch.config, result, experiment=launch.experiment, inputs=launch.inputs
+    )
+    pictures = draw(launch.workdir, outcome.distilled, launch.data.class_names)
+    written = ", ".join(("distilled.npz", *pictures, "result.json"))
     print(f"\n{results.table(result)}\n\nwritten to {launch.workdir}: {written}")
     return result

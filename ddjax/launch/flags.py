@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from absl import flags
 
 from ddjax import checks
+from ddjax.files import path_at_home
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+MAKES, JUDGES, WATCHES, EXTENDS, DATASET, FILE = "makes", "judges", "watches", "extends", "dataset", "file"
+"""The roles of settings, for `flag`."""
 
 ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
 
@@ -23,9 +28,14 @@ def flag(
     help: str,
     *,
     low: float | None = None,
+    positive: bool = False,
+    high: float | None = None,
     choices: Sequence[str] | None = None,
+    path: bool = False,
     recorded: bool = True,
     same_step: bool = False,
+    role: str = MAKES,
+    before: Any = dataclasses.MISSING,
 ) -> Any:
     """A field of a settings dataclass that becomes the flag `--name=default`.
 
@@ -33,11 +43,27 @@ def flag(
         default: the value of the setting where the flag is not given.
         help: one line for `--help`.
         low: the least value of a number.
+        positive: whether every number must be greater than zero.
+        high: the greatest value of a number.
         choices: the only values of a string.
-        recorded: whether the setting is part of what a run is. A setting that is not recorded may change from
-            one start of the run to the next.
+        path: whether the value is a path, several paths with commas between them, or a name in the place of a
+            path; a `~` at the start of each stands for the home directory.
+        recorded: whether the setting is written to `config.json`. A setting that is not recorded may change
+            from one start of the run to the next.
         same_step: whether the setting leaves the speed and size of an outer step unchanged. Runs that differ
             only in such settings share a tuned plan.
+        role: what the setting does to a run that was started with another value.
+
+            | role | of the setting | with another value |
+            |---|---|---|
+            | `MAKES` | makes φ, or the scores of a launcher without φ | refused |
+            | `JUDGES` | measures φ only | the result is measured anew, φ stays |
+            | `WATCHES` | says when to save and report, where data lie | goes on |
+            | `EXTENDS` | says how far φ is moved | the run itself decides (`ddjax.distill`) |
+            | `DATASET` | names data, which are known by their digest | goes on where the digest is the same |
+            | `FILE` | names a file, which is known by its bytes | goes on where the bytes are the same |
+        before: the value that the code had before the setting existed; the default where that is the same.
+            A `config.json` without the setting has this value.
 
     Returns:
         The field.
@@ -45,9 +71,14 @@ def flag(
     metadata = {
         "help": help,
         "low": low,
+        "positive": positive,
+        "high": high,
         "choices": choices,
+        "path": path,
         "recorded": recorded,
         "same_step": same_step,
+        "role": role,
+        "before": before,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -81,6 +112,35 @@ def recorded(config: Any) -> dict[str, Any]:
     return {
         field.name: values[field.name] for field in dataclasses.fields(config) if field.metadata["recorded"]
     }
+
+
+def of_role(config: Any, *roles: str) -> dict[str, Any]:
+    """The recorded settings with some roles.
+
+    Args:
+        config: the settings.
+        *roles: the roles, see `flag`.
+
+    Returns:
+        The values of these settings, by name.
+    """
+    wanted = {field.name for field in dataclasses.fields(config) if field.metadata["role"] in roles}
+    return {name: value for name, value in recorded(config).items() if name in wanted}
+
+
+def in_older(config: Any, name: str) -> Any:
+    """The value of a setting where a `config.json` of an older version does not have the setting.
+
+    Args:
+        config: the settings.
+        name: the name of the setting.
+
+    Returns:
+        The value that the code of that time had.
+    """
+    (field,) = (one for one in dataclasses.fields(config) if one.name == name)
+    before = field.metadata["before"]
+    return field.default if before is dataclasses.MISSING else before
 
 
 def of_the_step(config: Any) -> dict[str, Any]:
@@ -137,8 +197,57 @@ def from_flags(config_class: type[ConfigT], values: flags.FlagValues = flags.FLA
     Returns:
         The settings.
     """
-    names = [field.name for field in dataclasses.fields(config_class)]
-    return config_class(**{name: values[name].value for name in names})
+    fields = dataclasses.fields(config_class)
+    return config_class(**{field.name: _read(field, values[field.name].value) for field in fields})
+
+
+def _read(field: dataclasses.Field[Any], value: Any) -> Any:
+    """The value of a flag as the settings have it: in its range, and with the home directory in full."""
+    metadata = field.metadata
+    if isinstance(value, float):
+        checks.at_least(field.name, value, -sys.float_info.max, integer=False, remedy="Give a finite number.")
+    if value is not None and metadata["positive"]:
+        checks.positive(field.name, value)
+    if value is not None and metadata["high"] is not None and not value <= metadata["high"]:
+        raise ValueError(
+            f"{field.name}: expected at most {metadata['high']:,}; got {value:,}. Give a smaller number."
+        )
+    return at_home(field.name, value) if metadata["path"] and isinstance(value, str) else value
+
+
+def at_home(what: str, text: str) -> str:
+    """Paths with the home directory in the place of a `~`, which a shell leaves as it is in `--flag=~/x`.
+
+    Args:
+        what: the name of the flag, for the message.
+        text: a path, or several with commas between them.
+
+    Returns:
+        The paths, with commas between them.
+
+    Raises:
+        ValueError: there is no home directory, or no such user.
+    """
+    try:
+        # Not through `Path` where nothing is to be done: it would rewrite "./x" and names of data sets.
+        parts = [str(path_at_home(part)) if part.startswith("~") else part for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+    return ",".join(parts)
+
+
+def without_effect(config: Any) -> dict[str, str]:
+    """The settings that differ from their defaults and change nothing under the other settings.
+
+    Args:
+        config: the settings; their method `idle`, where they have one, says which settings change nothing.
+
+    Returns:
+        The reasons, by the names of the flags.
+    """
+    idle: Mapping[str, str] = config.idle() if hasattr(config, "idle") else {}
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    return {name: why for name, why in idle.items() if getattr(config, name) != defaults[name]}
 
 
 def parse(
@@ -230,6 +339,10 @@ def listed(name: str, text: str, choices: Sequence[str] | None = None) -> tuple[
     return values
 
 
+def _may_change(field: dataclasses.Field[Any]) -> bool:
+    return field.metadata["recorded"] and field.metadata["role"] in (JUDGES, WATCHES)
+
+
 def usage(docstring: str, config_class: type) -> str:
     """The text of `--help`: what the experiment is, then its flags with their defaults.
 
@@ -246,6 +359,9 @@ def usage(docstring: str, config_class: type) -> str:
         choices = field.metadata["choices"]
         among = f": {', '.join(choices)}" if choices else ""
         lines.append(f"  --{field.name}: {field.metadata['help']}{among}{default}")
+    free = [field.name for field in dataclasses.fields(config_class) if _may_change(field)]
+    if free:
+        lines += ["", f"may change from one start in a work directory to the next: {', '.join(free)}"]
     return "\n".join(lines)
 
 

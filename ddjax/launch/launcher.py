@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, NoReturn
 
@@ -13,8 +13,14 @@ from absl import flags as absl_flags
 from ddjax import host_memory
 from ddjax.data import Dataset
 from ddjax.launch import distillation
-from ddjax.launch.flags import ConfigT, command_line, parse, usage
-from ddjax.launch.process import ended_by_signals, fail_fast, guarded, keep_compilations
+from ddjax.launch.flags import ConfigT, command_line, parse, usage, without_effect
+from ddjax.launch.process import (
+    ended_by_signals,
+    fail_fast,
+    guarded,
+    keep_compilations,
+    surviving_messages,
+)
 from ddjax.launch.types import Build, Parts
 
 
@@ -109,20 +115,48 @@ class Launcher(Generic[ConfigT]):
             DivergedError: see `ddjax.distill`.
             PreemptedError: see `ddjax.distill`.
         """
+        return self.run(self.settings(given, workdir, data_dir=data_dir))
+
+    def settings(self, given: Mapping[str, Any], workdir: Path, *, data_dir: str | None = None) -> ConfigT:
+        """The settings of the command with the given flags, for `carry_out`, or to check the flags early.
+
+        Args:
+            given: the values, by the names of the flags.
+            workdir: the directory of the run.
+            data_dir: the directory of TFDS data; None for the directory that the environment names.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ValueError: there are no such flags, or a value is out of range.
+        """
         places = {"workdir": workdir} | ({} if data_dir is None else {"data_dir": data_dir})
         arguments = command_line({**given, **places})
-        return self.run(parse(self.config_class, [self.name, *arguments], absl_flags.FlagValues()))
+        return parse(self.config_class, [self.name, *arguments], absl_flags.FlagValues())
 
     def main(self) -> NoReturn:
         """Parse the command line, run the experiment, and end the process with the documented exit code."""
+        with surviving_messages():
+            code = self._main()
+        sys.exit(code)
+
+    def _main(self) -> int:
+        """The exit code of the command line."""
         if {"--help", "-h", "-help"} & set(sys.argv[1:]):
             print(usage(self.docstring or self.name, self.config_class))
-            sys.exit(0)
+            return 0
         keep_compilations()
         host_memory.return_large_blocks()
         with ended_by_signals():
-            code = fail_fast(lambda: guarded(lambda: self.run(parse(self.config_class, sys.argv))))
-        sys.exit(code)
+            return fail_fast(lambda: guarded(lambda: self.run(self._settings(sys.argv))))
+
+    def _settings(self, argv: Sequence[str]) -> ConfigT:
+        """The settings of a command line, once flags that change nothing have been named."""
+        config = parse(self.config_class, argv)
+        for name, why in without_effect(config).items():
+            print(f"note: --{name} has no effect as given: {why}", file=sys.stderr, flush=True)
+        return config
 
 
 def find(name: str, *, package: str = "experiments") -> Launcher[Any]:

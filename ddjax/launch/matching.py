@@ -94,6 +94,7 @@ def matching_parts(
         train_lr=config.train_lr,
         train_epochs=config.train_epochs,
         eval_augment=config.eval_augment,
+        protocol=config.protocol,
     )
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     method = method_of(Matched(network, distribution, recipe, augmentation(config.augment, data)))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 
@@ -21,6 +23,116 @@ EXIT_BAD_INPUT = 2
 EXIT_DIVERGED = 3
 EXIT_DISK = 74
 EXIT_PREEMPTED = 75
+
+
+_IN_ASCII = {
+    "±": "+/-",
+    "×": "x",
+    "·": "*",
+    "–": "-",
+    "−": "-",
+    "…": "...",
+    "→": "->",
+    "≥": ">=",
+    "≤": "<=",
+    "²": "^2",
+    "∇": "grad ",
+    "η": "eta",
+    "θ": "theta",
+    "φ": "phi",
+    "λ": "lambda",
+    "∞": "inf",
+}
+"""What stands for a character of our messages where the terminal has no such character."""
+
+_PLAIN = "ddjax.plain"
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """What is written in the place of characters that an encoding does not have; a handler for `codecs`."""
+    assert isinstance(error, UnicodeEncodeError)
+    missing = error.object[error.start : error.end]
+    return "".join(_IN_ASCII.get(one, "?") for one in missing), error.end
+
+
+codecs.register_error(_PLAIN, _plain)
+
+
+class Surviving(io.TextIOBase):
+    """A text stream for messages, to which no write fails.
+
+    Characters that the encoding lacks are replaced. Once nobody reads the stream any more, as after `| head`,
+    or the disk of a log is full, messages are dropped: what a run computes does not depend on who watches.
+
+    Args:
+        stream: the stream to write to.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._is_open = True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the stream."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write a text as far as possible.
+
+        Args:
+            text: the text.
+
+        Returns:
+            The length of the text.
+        """
+        written = text.encode(self.encoding, _PLAIN).decode(self.encoding)
+        self._attempt(lambda: self._stream.write(written))
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand what was written to the operating system, as far as possible."""
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        if not self._is_open:
+            return
+        try:
+            action()
+        except (OSError, ValueError):  # a closed file raises a ValueError
+            self._is_open = False
+            # What the stream still holds would fail again when the process ends.
+            with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """The descriptor of the stream."""
+        return self._stream.fileno()
+
+    def writable(self) -> bool:
+        """That the stream can be written to."""
+        return True
+
+
+@contextlib.contextmanager
+def surviving_messages() -> Iterator[None]:
+    """Let messages survive any encoding of the terminal, and a reader that goes away."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (stream and Surviving(stream) for stream in streams)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # a process without a terminal may have no streams
+                stream.flush()
+        sys.stdout, sys.stderr = streams
 
 
 def tell(text: str) -> None:
@@ -45,6 +157,8 @@ def guarded(action: Callable[[], Any]) -> int:
     """
     try:
         action()
+    except UnicodeEncodeError:
+        raise  # a ValueError, but of a text that was to be written: no fault of the input
     except (ValueError, FileNotFoundError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -25,11 +25,11 @@ BUDGETS = ("small", "full")
 class Settings:
     """The settings that every table has."""
 
-    dataset: str = flag("mnist", "digits, a TFDS name such as mnist, or the path of an .npz")
+    dataset: str = flag("mnist", "digits, a TFDS name such as mnist, or the path of an .npz", path=True)
     budget: str = flag("small", "what two cores can do, or the published one", choices=BUDGETS)
     data_dir: str | None = flag_like(Where, "data_dir")
-    workdir: str | None = flag(None, "directory of the runs; runs/TITLE by default")
-    output: str = flag("experiments/results", "directory of the table")
+    workdir: str | None = flag(None, "directory of the runs; runs/TITLE by default", path=True)
+    output: str = flag("experiments/results", "directory of the table", path=True)
     rows: str | None = flag(None, "only these rows, with semicolons between them; by default all")
     dry_run: bool = flag(False, "print the runs and their flags; run nothing")
 
@@ -70,14 +70,18 @@ def carry_out(run: Run, workdir: Path, *, data_dir: str | None) -> dict[str, Any
 def found(cell: Cell, records: Mapping[str, Any]) -> dict[str, Any] | None:
     """Our number for a cell: mean, standard deviation and n over the pooled values of the cell's runs.
 
+    Networks that diverged score 0 and are counted.
+
     Args:
         cell: the cell.
         records: the results of the runs, by name.
 
     Returns:
-        `{"mean": ..., "std": ..., "n": ...}`; None where a result has no such number.
+        `{"mean": ..., "std": ..., "n": ...}`, and `diverged` where networks did; None where a result has no
+        such number.
     """
     values: list[float] = []
+    diverged = 0
     for name in cell.runs:
         at: Any = records[name]
         for key in cell.place:
@@ -85,25 +89,29 @@ def found(cell: Cell, records: Mapping[str, Any]) -> dict[str, Any] | None:
         if at is None:
             return None
         values += at["values"] if isinstance(at, Mapping) else [at]
+        diverged += at.get("diverged", 0) if isinstance(at, Mapping) else 0
     array = np.asarray(values, np.float64)
-    return {"mean": float(array.mean()), "std": float(array.std()), "n": len(array)}
+    lost = {"diverged": diverged} if diverged else {}
+    return {"mean": float(array.mean()), "std": float(array.std()), "n": len(array), **lost}
 
 
 def text_of(number: Mapping[str, Any] | None, digits: int) -> str:
     """A number as text, such as `"79.5 ± 8.1"`.
 
     Args:
-        number: the number, with `mean`, `std` and, where known, `n`; None for no number.
+        number: the number, with `mean`, `std` and, where known, `n` and `diverged`; None for no number.
         digits: the number of digits after the point.
 
     Returns:
-        The text; the mean alone where there is no deviation, a dash where there is no number.
+        The text; the mean alone where there is no deviation, a dash where there is no number, and the number
+        of networks that diverged.
     """
     if number is None:
         return "–"
     mean = f"{number['mean']:.{digits}f}"
     is_alone = number["std"] is None or number.get("n") == 1
-    return mean if is_alone else f"{mean} ± {number['std']:.{digits}f}"
+    text = mean if is_alone else f"{mean} ± {number['std']:.{digits}f}"
+    return f"{text}, {number['diverged']} of {number['n']} diverged" if number.get("diverged") else text
 
 
 def filled(cells: Sequence[Cell], records: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -215,11 +223,17 @@ def regenerate(experiment: str, config: Settings, table: Table, *, title: str, r
 
     Raises:
         ValueError: the settings do not fit each other, the data or the directories; or there is no such row.
+        OSError: the directory of the table cannot be written; nothing has run.
         FileNotFoundError: the data are missing.
         DivergedError: see `ddjax.distill`.
         PreemptedError: the process was asked to stop; the same command continues.
     """
     table, records = only(table, config.rows), {}
+    for one in table.runs:  # a flag that the last run refuses would be seen after hours
+        find(one.launcher).settings(one.flags, root / one.name, data_dir=config.data_dir)
+    if not config.dry_run:
+        files.make_directory(config.output)
+        files.check_room(config.output, 2**20)
     for index, one in enumerate(table.runs, start=1):
         print(f"\n[{index} of {len(table.runs)}] {shlex.join(_line(one, root))}", flush=True)
         if not config.dry_run:

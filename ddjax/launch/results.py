@@ -9,14 +9,15 @@ import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 
-from ddjax import baselines, report
+from ddjax import baselines, recipes, report
 from ddjax.data import Dataset
-from ddjax.evaluate import Evaluation, evaluate
+from ddjax.judge import Evaluation, evaluate
 from ddjax.launch.choices import runs_at_once
 from ddjax.launch.types import Finished
 from ddjax.recipes import Train
@@ -101,9 +102,7 @@ def table(result: Mapping[str, Any]) -> str:
     ours = {"distilled images": result["test_accuracy"]} if "test_accuracy" in result else {}
     rows = list((ours | (result.get("baselines") or {})).items())
     rows.sort(key=lambda row: -row[1]["mean"])
-    cells = [
-        (name, report.format_mean_std(score["values"]), score["n"], tuned(score)) for name, score in rows
-    ]
+    cells = [(name, report.format_score(score), score["n"], tuned(score)) for name, score in rows]
     return report.table(cells, ("trained on", "test accuracy, %", "n", "tuned on validation"))
 
 
@@ -115,7 +114,7 @@ def _table_of_columns(result: Mapping[str, Any]) -> str:
     cells = [
         (
             row,
-            *(report.format_mean_std(scores[name]["values"]) for name in names),
+            *(report.format_score(scores[name]) for name in names),
             scores[names[0]]["n"],
             tuned(scores),
         )
@@ -196,21 +195,45 @@ def record_of_run(
         The content of `result.json`.
     """
     launch, outcome, now = finished.launch, finished.outcome, time.monotonic()
+    # Those of the whole work directory: of this process, and of distilling in the processes before.
+    seconds = dict(outcome.seconds)
+    seconds |= {"evaluate": now - evaluating, "total": now - finished.began + seconds.pop("earlier")}
     return record(
         launch.experiment,
         launch.data.name,
         {
             "network": launch.parts.network.name,
             "init": launch.parts.judged_inits.name,
+            "recipe": recipes.as_dict(launch.parts.method.recipe),
             **scores,
             "val_accuracy": outcome.val_accuracy,
             **compared,
             "num_outer_steps": outcome.num_outer_steps,
             "best_step": outcome.best_step,
         },
-        seconds=dict(outcome.seconds) | {"evaluate": now - evaluating, "total": now - finished.began},
+        seconds=seconds,
         seed=launch.config.seed,
     )
+
+
+def drawn(directory: Path, pictures: Mapping[str, Callable[[Path], None]]) -> tuple[str, ...]:
+    """Draw pictures beside a result that is already written; one that fails is named in a warning on stderr.
+
+    Args:
+        directory: the directory of the result.
+        pictures: the function that draws each picture to a path, by the name of the file.
+
+    Returns:
+        The names of the files that were written.
+    """
+    written = []
+    for name, draw in pictures.items():
+        try:
+            draw(directory / name)
+            written.append(name)
+        except Exception as error:  # whatever Matplotlib, its fonts or the disk raise
+            print(f"warning: {directory / name} could not be drawn: {error!r}", file=sys.stderr, flush=True)
+    return tuple(written)
 
 
 def record(

@@ -3,30 +3,62 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 
+from ddjax.augment import FLIPPED
 from ddjax.coresets import INITIAL_IMAGES
 from ddjax.inits import SCHEMES
-from ddjax.launch.flags import flag, flag_like
+from ddjax.launch.flags import DATASET, EXTENDS, JUDGES, WATCHES, flag, flag_like
 from ddjax.methods.unrolled import HORIZONS
 from ddjax.networks import NAMES, norms
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.optimizers import LR_OF_LRS
+from ddjax.recipes import MOST_EPOCHS, PROTOCOLS
 from ddjax.unroll import OPTIMIZERS, STRATEGIES
 
-AUGMENTATIONS = "a strategy such as pad_crop_flip or color_crop, or dsa for DSA's for these data"
+AUGMENTATIONS = (
+    "a strategy such as dc, pad_crop_flip or color_crop, or dsa for DSA's: flips on "
+    f"{', '.join(sorted(FLIPPED))} only, for flips on others write color_crop_cutout_flip_scale_rotate"
+)
 """The values that a flag for an augmentation may have, for the help texts."""
+
+PROTOCOL = (
+    "count of the epochs and fall of the rate: as DC, DSA and DM published (E + 1 epochs; after E // 2 + 2 a "
+    "tenth of the rate and a new optimiser), or plain (E epochs; after half of the steps a tenth of the rate)"
+)
+"""What `--protocol` chooses, for the help texts."""
+
+
+def named_by_tfds(dataset: str | None) -> bool:
+    """Whether a data set is one of TensorFlow Datasets, or may be one.
+
+    Args:
+        dataset: the value of `--dataset`; None where an artifact says which.
+
+    Returns:
+        False for the embedded digits and for paths.
+    """
+    return dataset is None or (dataset != "digits" and Path(dataset).suffix == "" and "/" not in dataset)
 
 
 @dataclasses.dataclass(frozen=True)
 class Where:
     """Which data, which directory and which seed: the flags that nearly all launchers have."""
 
-    dataset: str = flag("digits", "digits, a TFDS name such as mnist, or the path of an .npz")
-    data_dir: str | None = flag(None, "where TFDS data lie; $TFDS_DATA_DIR by default", same_step=True)
+    dataset: str = flag(
+        "digits", "digits, a TFDS name such as mnist, or the path of an .npz", path=True, role=DATASET
+    )
+    data_dir: str | None = flag(
+        None, "where TFDS data lie; $TFDS_DATA_DIR by default", path=True, same_step=True, role=WATCHES
+    )
     workdir: str | None = flag(
-        None, "directory of the run; runs/EXPERIMENT-DATASET by default", recorded=False, same_step=True
+        None,
+        "directory of the run; runs/EXPERIMENT-DATASET by default",
+        path=True,
+        recorded=False,
+        same_step=True,
     )
     seed: int = flag(0, "of everything random", low=0, same_step=True)
 
@@ -41,6 +73,16 @@ class Where:
         """
         return Path(self.workdir or f"runs/{experiment}-{Path(self.dataset).stem}")
 
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        if named_by_tfds(self.dataset):
+            return {}
+        return {"data_dir": f"{self.dataset} is not read from there"}
+
 
 @dataclasses.dataclass(frozen=True)
 class NetworkChoice:
@@ -53,7 +95,7 @@ class NetworkChoice:
         None, "of a convnet, vgg11 or resnet18; by default the network's own", choices=norms.NORMS
     )
     init: str = flag("xavier_normal", f"what initial weights are drawn from: {', '.join(SCHEMES)}")
-    init_gain: float = flag(1.0, "factor on the initial weights", same_step=True)
+    init_gain: float = flag(1.0, "factor on the initial weights", positive=True, same_step=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +113,9 @@ class DataChoice(NetworkChoice):
 class Common(Where, DataChoice):
     """The settings that every distillation has."""
 
-    num_outer_steps: int | None = flag(None, "updates of the distilled images", low=1, same_step=True)
+    num_outer_steps: int | None = flag(
+        None, "updates of the distilled images", low=1, same_step=True, role=EXTENDS
+    )
     num_inits: int = flag(1, "M, initial weights in one outer step", low=1)
     slots_per_chunk: int | None = flag(
         None, "how many of the M train at once; by default as tuned, else 1 on CPU, all elsewhere", low=1
@@ -89,15 +133,17 @@ class Common(Where, DataChoice):
     batch_size: int = flag(1024, "N, real images in a minibatch", low=1)
     clip_norm: float | None = flag(None, "bound on the gradient's norm; 0 for none", low=0, same_step=True)
     outer_lr: float | None = flag(
-        None, "learning rate of the distilled images at the start, above zero", same_step=True
+        None, "learning rate of the distilled images at the start, above zero", positive=True, same_step=True
     )
-    num_eval_inits: int = flag(20, "unseen initial weights behind the final score", low=1, same_step=True)
+    num_eval_inits: int = flag(
+        20, "unseen initial weights behind the final score", low=1, same_step=True, role=JUDGES
+    )
     num_val_inits: int = flag(4, "initial weights behind each validation", low=1, same_step=True)
     validate_every: int = flag(100, "outer steps from one validation to the next", low=1, same_step=True)
     record_every: int = flag(
-        10, "outer steps from one record of the metrics to the next", low=1, same_step=True
+        10, "outer steps from one record of the metrics to the next", low=1, same_step=True, role=WATCHES
     )
-    save_seconds: float = flag(30.0, "seconds between checkpoints", low=0, same_step=True)
+    save_seconds: float = flag(30.0, "seconds between checkpoints", low=0, same_step=True, role=WATCHES)
     save_every: int | None = flag(
         None, "outer steps between checkpoints, beside --save_seconds", low=1, recorded=False
     )
@@ -105,11 +151,15 @@ class Common(Where, DataChoice):
         "stop",
         "where something is not finite: stop, or rollback to a good state, with smaller steps",
         choices=("stop", "rollback"),
+        role=EXTENDS,
     )
-    max_rollbacks: int = flag(3, "after so many the run stops all the same", low=0)
-    baselines: bool = flag(True, "measure the baselines too", same_step=True)
+    max_rollbacks: int = flag(3, "after so many the run stops all the same", low=0, role=EXTENDS)
+    baselines: bool = flag(True, "measure the baselines too", same_step=True, role=JUDGES)
     tensorboard: bool = flag(
-        False, "write TensorBoard files to WORKDIR/tensorboard (needs tensorboardX)", same_step=True
+        False,
+        "write TensorBoard files to WORKDIR/tensorboard (needs tensorboardX)",
+        same_step=True,
+        role=WATCHES,
     )
     distributed: bool = flag(
         False,
@@ -134,6 +184,22 @@ class Common(Where, DataChoice):
         """
         return None
 
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found = super().idle()
+        chunk = self.slots_per_chunk or 1
+        if (used := math.gcd(chunk, self.num_inits)) != chunk:
+            found["slots_per_chunk"] = f"{used} at once, the largest divisor of --num_inits={self.num_inits}"
+        if self.network == "mlp":
+            found["conv_form"] = "an mlp has no convolutions"
+        if self.on_nonfinite == "stop":
+            found["max_rollbacks"] = "only --on_nonfinite=rollback rolls back"
+        return found
+
 
 @dataclasses.dataclass(frozen=True)
 class Unrolled(Common):
@@ -146,7 +212,7 @@ class Unrolled(Common):
     label_confidence: float | None = flag(
         None, "learn the labels too; the probability of its own class that an image's label starts with"
     )
-    inner_lr: float = flag(0.02, "the learned learning rates' start", same_step=True)
+    inner_lr: float = flag(0.02, "the learned learning rates' start", positive=True, same_step=True)
     outer_lr_of_lrs: float = flag(
         LR_OF_LRS,
         "learning rate of the learned learning rates; not used by --original",
@@ -170,6 +236,19 @@ class Unrolled(Common):
         """
         return min(self.inner_steps * self.inner_epochs, self.window or sys.maxsize)
 
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found = super().idle()
+        if self.original:
+            found["outer_lr_of_lrs"] = "--original moves images and learning rates by one optimiser"
+        if self.window is not None and self.window >= self.inner_steps * self.inner_epochs:
+            found["window"] = "all inner steps are differentiated anyway"
+        return found
+
 
 @dataclasses.dataclass(frozen=True)
 class Matching(Common):
@@ -185,9 +264,14 @@ class Matching(Common):
     initial_images: str = flag_like(Unrolled, "initial_images", default="real")
     augment: str | None = flag(None, f"augmentation of real and distilled images alike; {AUGMENTATIONS}")
     train_epochs: int = flag(
-        300, "epochs that a network trains on the distilled images in the end", low=1, same_step=True
+        300,
+        "epochs that a network trains on the distilled images in the end",
+        low=1,
+        high=MOST_EPOCHS,
+        same_step=True,
     )
-    train_lr: float = flag(0.01, "learning rate of that training", same_step=True)
+    train_lr: float = flag(0.01, "learning rate of that training", positive=True, same_step=True)
+    protocol: str = flag("condensation", PROTOCOL, choices=PROTOCOLS, same_step=True, before="plain")
     eval_augment: str | None = flag(
         None, f"augmentation of each image in that training; {AUGMENTATIONS}", same_step=True
     )

@@ -96,7 +96,7 @@ class Hooks(NamedTuple):
         measure: makes the content of `result.json`; by default `ddjax.launch.results.measure`.
     """
 
-    score: Callable[[Launch], Callable[[Schedule], jax.Array]] | None = None
+    score: Callable[[Launch], Callable[[Schedule], jax.Array | float]] | None = None
     measure: Callable[[Finished], dict[str, Any]] | None = None
 
 
@@ -177,6 +177,7 @@ class Launch:
         plan: the plan by which the parts are computed; the case's first plan until the final one is settled.
         parts: the choices of the launcher.
         workdir: the directory of all files that the run writes.
+        inputs: the identity of the data and files that the run reads (`ddjax.launch.inputs_of`).
     """
 
     experiment: str
@@ -184,6 +185,7 @@ class Launch:
     plan: Plan
     parts: Parts
     workdir: Path
+    inputs: Mapping[str, Any]
 
     @property
     def config(self) -> Any:

@@ -8,18 +8,22 @@ from ddjax.methods.gradient_matching import (
     gradient_matching,
     schedule_for,
 )
+from ddjax.methods.kernel_inducing_points import InducingInfo, centred, kernel_inducing_points
 from ddjax.methods.unrolled import Objective, UnrolledInfo, cross_entropy, relabelled, unrolled
 
 __all__ = [
     "DISTANCES",
     "GradientMatchingInfo",
+    "InducingInfo",
     "Loops",
     "MatchingInfo",
     "Objective",
     "UnrolledInfo",
+    "centred",
     "cross_entropy",
     "distribution_matching",
     "gradient_matching",
+    "kernel_inducing_points",
     "relabelled",
     "schedule_for",
     "unrolled",

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from ddjax import checks
 from ddjax.augment import Augmentation, Draw
 from ddjax.chunks import map_in_chunks, mean_of_chunks
+from ddjax.facts import noted
 from ddjax.methods.matching import Matching, published_outer
 from ddjax.methods.starts import WithPool, assets_of, parted, theta
 from ddjax.recipes import Train
-from ddjax.types import InitDistribution, Method, Network, Params, Recipe, Schedule
+from ddjax.types import InitDistribution, Method, Network, Params, Recipe, Schedule, start_of
 
 
 class MatchingInfo(NamedTuple):
@@ -89,6 +90,7 @@ class _DistributionMatching(Matching):
         return distances.sum(), MatchingInfo(distances)
 
 
+@noted
 def distribution_matching(
     network: Network,
     inits: InitDistribution,
@@ -150,7 +152,8 @@ def distribution_matching(
         sample=own.sample,
         loss=own.loss,
         name="distribution_matching",
-        recipe=recipe or Train(),
+        recipe=recipe or Train(protocol="condensation"),
         outer=published_outer(1.0),
         assets=assets_of(inits),
+        facts=start_of(network, inits),
     )

@@ -14,12 +14,13 @@ import optax
 from ddjax import checks
 from ddjax.augment import Augmentation, Draw
 from ddjax.chunks import MeanLoss, map_in_chunks, mean_over_chunks
+from ddjax.facts import noted
 from ddjax.methods.matching import Matching, published_outer
 from ddjax.methods.starts import WithPool, assets_of, parted, theta
 from ddjax.networks import norms
 from ddjax.recipes import Train
 from ddjax.training import Examples, fit, weighted_loss
-from ddjax.types import InitDistribution, Method, Network, Params, PyTree, Recipe, Schedule
+from ddjax.types import InitDistribution, Method, Network, Params, PyTree, Recipe, Schedule, start_of
 from ddjax.unroll import cross_entropy, mixed_value_and_grad
 
 EPSILON = 1e-6
@@ -366,6 +367,7 @@ class _GradientMatching(Matching):
         return jax.lax.cond(is_used_up, lambda: self.draw_network(key, pool), train)
 
 
+@noted
 def gradient_matching(
     network: Network,
     inits: InitDistribution,
@@ -440,9 +442,10 @@ def gradient_matching(
         sample=own.sample,
         loss=own.loss,
         name="gradient_matching",
-        recipe=recipe or Train(),
+        recipe=recipe or Train(protocol="condensation"),
         outer=published_outer(0.1),
         assets=assets_of(inits),
+        facts=start_of(network, inits),
         init=own.draw_network,
         advance=own.advance,
         check_labels=_check_labels,

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from ddjax import checks, ridge
 from ddjax.data import class_minibatch
+from ddjax.facts import noted
 from ddjax.methods.starts import assets_of, parted, theta, with_pool
 from ddjax.networks import norms
 from ddjax.optimizers import adam_outer
 from ddjax.recipes import Ridge, kernel_of
-from ddjax.types import InitDistribution, Method, Network, RealData, Recipe, Schedule
+from ddjax.types import InitDistribution, Method, Network, RealData, Recipe, Schedule, start_of
 
 
 class InducingInfo(NamedTuple):
@@ -41,6 +42,7 @@ def centred(labels: jax.Array, num_classes: int) -> jax.Array:
     return jax.nn.one_hot(labels, num_classes) - 1 / num_classes
 
 
+@noted
 def kernel_inducing_points(
     network: Network,
     inits: InitDistribution,
@@ -110,9 +112,12 @@ def kernel_inducing_points(
             params = theta(inits, pool, key)
             return kernel(params, inputs, None), kernel(params, real, inputs)
 
-        # One network after the other, so that the activations of one are in memory at a time.
-        each = jax.lax.map(jax.checkpoint(of_network), jax.random.split(key, networks))
-        gram, cross = (matrices.mean(0) for matrices in each)
+        if networks == 1:
+            gram, cross = of_network(key)
+        else:
+            # One network after the other, so that the activations of one are in memory at a time.
+            each = jax.lax.map(jax.checkpoint(of_network), jax.random.split(key, networks))
+            gram, cross = (matrices.mean(0) for matrices in each)
         labels = schedule.labels.reshape(len(inputs), -1)
         found = ridge.predict(cross, ridge.solve(gram, labels, penalty=penalty))
         error = found - centred(classes, num_classes).astype(found.dtype)
@@ -126,4 +131,5 @@ def kernel_inducing_points(
         recipe=own,
         outer=adam_outer(0.04),
         assets=assets_of(inits),
+        facts=start_of(network, inits),
     )

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 
 from ddjax import checks
 from ddjax.chunks import map_in_chunks, mean_of_chunks
+from ddjax.facts import noted
 from ddjax.methods.distribution_matching import class_means
 from ddjax.methods.matching import Matching, published_outer
 from ddjax.methods.starts import WithPool, assets_of, parted, theta
 from ddjax.recipes import Train
-from ddjax.types import InitDistribution, Method, Network, Params, Recipe, Schedule
+from ddjax.types import InitDistribution, Method, Network, Params, Recipe, Schedule, start_of
 
 EPSILON = 1e-6
 """The number that is added to mean squares, so that the root has a derivative even for a dead unit."""
@@ -53,6 +54,7 @@ def moments(network: Network, params: Params, inputs: jax.Array) -> jax.Array:
     return jnp.concatenate([features, features**2], -1)
 
 
+@noted
 def moment_matching(
     network: Network,
     inits: InitDistribution,
@@ -128,7 +130,8 @@ def moment_matching(
         sample=own.sample,
         loss=loss,
         name="moment_matching",
-        recipe=recipe or Train(),
+        recipe=recipe or Train(protocol="condensation"),
         outer=published_outer(1.0),
         assets=assets_of(inits),
+        facts=start_of(network, inits),
     )

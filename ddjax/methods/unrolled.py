@@ -13,10 +13,11 @@ from ddjax import augment, checks, platforms
 from ddjax.augment import Augmentation
 from ddjax.chunks import mean_over_chunks
 from ddjax.data import minibatch
+from ddjax.facts import noted
 from ddjax.methods.starts import WithPool, assets_of, parted, theta, with_pool
 from ddjax.optimizers import unrolled_outer
 from ddjax.recipes import Replay
-from ddjax.types import Batch, InitDistribution, Method, Network, Params, RealData, Schedule
+from ddjax.types import Batch, InitDistribution, Method, Network, Params, RealData, Schedule, start_of
 from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, unroll
 from ddjax.unroll import cross_entropy as soft_cross_entropy
 
@@ -62,6 +63,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
+@checks.entry
 def relabelled(attacked: int, target: int) -> Objective:
     """The cross-entropy of a data-poisoning attack: to be wrong about one class and right about the rest.
 
@@ -93,9 +95,9 @@ def relabelled(attacked: int, target: int) -> Objective:
 
 def _check_objective(objective: Objective, num_classes: int) -> None:
     checks.function("objective", objective, remedy="Give (logits [n, K], labels [n]) -> [n].")
-    got = jax.eval_shape(
-        objective, jax.ShapeDtypeStruct((3, num_classes), float), jax.ShapeDtypeStruct((3,), "int32")
-    )
+    # The float of JAX's own precision; Python's is float64, which JAX warns of unless x64 is on.
+    logits = jax.ShapeDtypeStruct((3, num_classes), jnp.zeros(()).dtype)
+    got = jax.eval_shape(objective, logits, jax.ShapeDtypeStruct((3,), jnp.int32))
     if getattr(got, "shape", None) != (3,):
         raise ValueError(
             f"objective: expected one number for each example, [3] for 3 examples; got {got}. Leave the mean "
@@ -112,6 +114,7 @@ def _real_minibatch(data: RealData, key: jax.Array, *, size: int, augmentation: 
     return batch._replace(inputs=augmentation.apply(augmentation.sample(draw_key, size), batch.inputs))
 
 
+@noted
 def unrolled(
     network: Network,
     inits: InitDistribution,
@@ -180,7 +183,7 @@ def unrolled(
 
     def score(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
         logits = network.apply(params, batch.inputs)
-        correct = jnp.argmax(logits, -1) == batch.labels
+        correct = jnp.argmax(logits, -1).astype(batch.labels.dtype) == batch.labels
         return objective(logits, batch.labels).mean(), 100.0 * jnp.mean(correct)
 
     def sample(data: RealData, key: jax.Array) -> Batch | WithPool:
@@ -215,4 +218,5 @@ def unrolled(
         recipe=Replay(inner_optimizer),
         outer=unrolled_outer,
         assets=assets_of(inits),
+        facts=start_of(network, inits),
     )

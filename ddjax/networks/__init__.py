@@ -9,15 +9,26 @@ from ddjax.networks.kernels import infinite_convnet, infinite_mlp, myrtle
 from ddjax.networks.lenet import lenet
 from ddjax.networks.mlp import mlp
 from ddjax.networks.norms import calibrate
-from ddjax.networks.registry import NAMES, by_name, by_text, default_for, default_network, num_weights
+from ddjax.networks.registry import (
+    NAMES,
+    as_text,
+    by_name,
+    by_text,
+    default_for,
+    default_network,
+    num_weights,
+)
 from ddjax.networks.resnet import resnet18
 from ddjax.networks.vgg import vgg11
+from ddjax.types import Kernel
 
 __all__ = [
     "NAMES",
+    "Kernel",
     "alexcifar",
     "alexnet",
     "alexnet32",
+    "as_text",
     "by_name",
     "by_text",
     "calibrate",

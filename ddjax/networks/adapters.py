@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.errors
@@ -12,12 +13,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ddjax import checks
+from ddjax.leaves import name as leaf_name
 from ddjax.networks import ops
-from ddjax.types import Network, Params
+from ddjax.networks import roles as roles_of
+from ddjax.types import Network, Params, Role
 
 _PURE = "A network must be a pure function of its weights and inputs"
 
 
+@checks.entry
 def from_functions(
     init: Callable[[jax.Array], Params],
     apply: Callable[[Params, jax.Array], jax.Array],
@@ -26,6 +30,7 @@ def from_functions(
     *,
     embed: Callable[[Params, jax.Array], jax.Array] | None = None,
     name: str = "custom",
+    roles: Mapping[str, Role | str] | None = None,
 ) -> Network:
     """A network from a pair of pure functions.
 
@@ -37,13 +42,18 @@ def from_functions(
         embed: the function that computes the input of the last layer,
             `(params, inputs [n, *input_shape]) -> features [n, F]`. None for a network without one.
         name: the name of the network in artifacts and records.
+        roles: what `ddjax.inits` may do with each weight, by the weight's name, such as `"conv1.w"`, or by
+            the last part of the name, such as `"w"`: `"kernel"` for axes `[..., in, out]`, a
+            `ddjax.networks.Kernel` for other axes, `"bias"` for a layer's bias, `"own"` to keep the value
+            that `init` draws. A weight that is not listed is known by its name: `kernel` and `bias` have
+            these roles, and all others keep their own values.
 
     Returns:
         The network. Nothing has been computed yet, but all shapes have been checked.
 
     Raises:
-        ValueError: an invalid input shape or number of classes, outputs of the wrong shape, or weights that
-            are not floating-point numbers.
+        ValueError: an invalid input shape or number of classes, outputs of the wrong shape, weights that are
+            not floating-point numbers, or roles that do not fit the weights.
     """
     shape = checks.input_shape(input_shape)
     checks.at_least("num_classes", num_classes, 1)
@@ -51,10 +61,12 @@ def from_functions(
     for what, function in (("init", init), ("apply", apply)):
         checks.function(what, function, remedy="A network is a pair of functions, init and apply.")
     network = Network(init, apply, embed, name, shape, num_classes)
-    _check_shapes(network)
-    return network
+    shapes = {leaf_name(path): leaf.shape for path, leaf in _checked_weights(network)}
+    known = roles_of.by_name(shapes) | roles_of.stated(roles or {}, shapes, network=name)
+    return dataclasses.replace(network, roles=tuple(known.items()))
 
 
+@checks.entry
 def from_kernel(
     kernel: Callable[[jax.Array, jax.Array], jax.Array],
     input_shape: tuple[int, ...],
@@ -106,6 +118,7 @@ def from_kernel(
     return Network(lambda key: (), apply, None, name, shape, num_classes, matrix)
 
 
+@checks.entry
 def from_linen(
     module: nn.Module,
     input_shape: tuple[int, ...],
@@ -139,7 +152,8 @@ def from_linen(
     dummy = jax.ShapeDtypeStruct((2, *checks.input_shape(input_shape)), jnp.zeros(()).dtype)
 
     def init(key: jax.Array) -> Params:
-        return module.init(key, jnp.zeros(dummy.shape))["params"]
+        # Without the boxes of `nn.with_partitioning`, so that the tree has the plain names of the weights.
+        return nn.meta.unbox(module.init(key, jnp.zeros(dummy.shape))["params"])
 
     swap = _swap_convolutions(ops.conv_op(conv_form))
 
@@ -155,9 +169,16 @@ def from_linen(
 
     _check_linen_is_pure(module, dummy, label)
     has_embed = callable(getattr(module, "embed", None))
-    return from_functions(
+    network = from_functions(
         init, apply, input_shape, num_classes, embed=embed if has_embed else None, name=label
     )
+    return _with_roles(network, roles_of.of_linen(module, dummy))
+
+
+def _with_roles(network: Network, of_layers: Mapping[str, Role]) -> Network:
+    """The network whose kernels have the roles of its module's layers."""
+    roles = tuple((name, of_layers.get(name, role)) for name, role in network.roles)
+    return dataclasses.replace(network, roles=roles)
 
 
 def _swap_convolutions(op: Callable[..., jax.Array]) -> Callable[..., Any]:
@@ -174,6 +195,7 @@ def _swap_convolutions(op: Callable[..., jax.Array]) -> Callable[..., Any]:
     return swap
 
 
+@checks.entry
 def from_nnx(
     module: nnx.Module | Callable[[nnx.Rngs], nnx.Module],
     input_shape: tuple[int, ...],
@@ -221,9 +243,10 @@ def from_nnx(
         return merged.embed(inputs)
 
     has_embed = callable(getattr(abstract, "embed", None))
-    return from_functions(
+    network = from_functions(
         init, apply, input_shape, num_classes, embed=embed if has_embed else None, name=label
     )
+    return _with_roles(network, roles_of.of_nnx(abstract))
 
 
 def _check_linen_is_pure(module: nn.Module, inputs: jax.ShapeDtypeStruct, label: str) -> None:
@@ -261,7 +284,8 @@ def _traced(label: str, inputs: jax.ShapeDtypeStruct, function: Callable[..., An
         ) from error
 
 
-def _check_shapes(network: Network) -> None:
+def _checked_weights(network: Network) -> list[tuple[Any, Any]]:
+    """The shapes of the weights with their paths, once the shapes of all functions have been checked."""
     float_dtype = jnp.zeros(()).dtype
     inputs = jax.ShapeDtypeStruct((2, *network.input_shape), float_dtype)
     params = _traced(network.name, inputs, network.init, jax.random.key(0))
@@ -285,3 +309,4 @@ def _check_shapes(network: Network) -> None:
                 f"{network.name}: expected embed to map two images to [2, F]; "
                 f"got {jax.tree.map(jnp.shape, features)}. Flatten the features of each image."
             )
+    return jax.tree_util.tree_leaves_with_path(params)

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 
 from ddjax import checks
+from ddjax.facts import noted
 from ddjax.networks import ops
 from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
@@ -53,6 +54,7 @@ class AlexCifarNet(nn.Module):
         return self.fc3(self.embed(x))
 
 
+@noted
 def alexcifar(image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto") -> Network:
     """AlexCifarNet: 1,756,426 parameters at 32×32×3 with ten classes.
 

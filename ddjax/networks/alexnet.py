@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddjax import checks
+from ddjax.facts import noted
 from ddjax.networks import ops
 from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
@@ -100,6 +101,7 @@ def average_to_grid(x: jax.Array, side: int) -> jax.Array:
     return x
 
 
+@noted
 def alexnet(
     image_shape: tuple[int, int, int], num_classes: int, *, width: int = 64, conv_form: str = "auto"
 ) -> Network:

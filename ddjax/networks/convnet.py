@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 
 from ddjax import checks
+from ddjax.facts import noted
 from ddjax.networks import norms, ops
 from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
@@ -82,6 +83,7 @@ class ConvNet(nn.Module):
         return self.classifier(self.embed(x))
 
 
+@noted
 def convnet(
     image_shape: tuple[int, int, int],
     num_classes: int,

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from ddjax import checks
+from ddjax.facts import noted
 from ddjax.networks.adapters import from_kernel
 from ddjax.types import Network
 
@@ -377,6 +378,7 @@ def _network(
     return from_kernel(compute, input_shape, num_classes, name=name, gram=compute)
 
 
+@noted
 def infinite_mlp(
     input_shape: tuple[int, ...],
     num_classes: int,
@@ -412,6 +414,7 @@ def infinite_mlp(
     return _network(architecture, input_shape, num_classes, name="infinite_mlp", which=which, chunk=None)
 
 
+@noted
 def infinite_convnet(
     image_shape: tuple[int, int, int],
     num_classes: int,
@@ -459,6 +462,7 @@ _MYRTLE: dict[int, tuple[int, int, int]] = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 
 """The numbers of convolutions in the three stages, by the depth in a network's name."""
 
 
+@noted
 def myrtle(
     image_shape: tuple[int, int, int],
     num_classes: int,

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 
 from ddjax import checks
+from ddjax.facts import noted
 from ddjax.networks import ops
 from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
@@ -55,6 +56,7 @@ class LeNet(nn.Module):
         return self.fc3(self.embed(x))
 
 
+@noted
 def lenet(image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto") -> Network:
     """LeNet: 61,706 parameters at 28×28×1 with ten classes.
 

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 
 from ddjax import checks
+from ddjax.facts import noted
 from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
 
@@ -49,6 +50,7 @@ class MLP(nn.Module):
         return self.classifier(self.embed(x))
 
 
+@noted
 def mlp(
     image_shape: tuple[int, int, int], num_classes: int, *, widths: Sequence[int] = (128, 128)
 ) -> Network:

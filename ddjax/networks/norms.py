@@ -107,7 +107,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """The normalised images: `[n, H, W, C] -> [n, H, W, C]`."""
         flat = x.reshape(len(x), -1)
-        # Vectors, because p(θ0) redraws every weight of two or more dimensions as a kernel.
+        # Vectors, as in the pools of trained networks that exist.
         scale = self.param("scale", nn.initializers.ones, flat.shape[1:], float)
         bias = self.param("bias", nn.initializers.zeros, flat.shape[1:], float)
         mean, var = _moments(flat, (1,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,8 +16,9 @@ from ddjax.networks.convnet import convnet
 from ddjax.networks.lenet import lenet
 from ddjax.networks.mlp import mlp
 from ddjax.networks.resnet import resnet18
+from ddjax.networks.settings import plain, text_of
 from ddjax.networks.vgg import vgg11
-from ddjax.types import Network
+from ddjax.types import FROM_ELSEWHERE, Network
 
 _BUILDERS: dict[str, Callable[..., Network]] = {
     "alexcifar": alexcifar,
@@ -32,6 +33,7 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
 NAMES = tuple(_BUILDERS)
 
 
+@checks.entry
 def by_name(
     name: str,
     image_shape: tuple[int, int, int],
@@ -67,11 +69,20 @@ def by_name(
     return _BUILDERS[name](image_shape, num_classes, **settings)
 
 
-FROM_ELSEWHERE = ("name", "image_shape", "num_classes", "conv_form")
-"""The arguments of a network that are no settings of its own.
+def as_text(name: str, settings: Mapping[str, Any]) -> str:
+    """The text of a network, the inverse of `by_text`: its name, and the settings that are not defaults.
 
-The first three follow from the data, and the last does not change what the network is.
-"""
+    Args:
+        name: the name of the network, one of `NAMES`.
+        settings: the settings of the network.
+
+    Returns:
+        The text, e.g. `"convnet:depth=2:width=32"`.
+    """
+    parameters = inspect.signature(_BUILDERS[name]).parameters.values()
+    defaults = {one.name: plain(one.default) for one in parameters if one.default is not one.empty}
+    given = {key: value for key, value in settings.items() if plain(value) != defaults.get(key)}
+    return ":".join([name, *(f"{key}={text_of(value)}" for key, value in given.items())])
 
 
 def by_text(text: str, image_shape: tuple[int, int, int], num_classes: int) -> Network:
@@ -106,7 +117,9 @@ def by_text(text: str, image_shape: tuple[int, int, int], num_classes: int) -> N
 
 
 def _value(text: str) -> int | str | tuple[int, ...]:
-    """`64`, `(64, 32)` of `"64x32"`, `(64,)` of `"64x"`, or the text itself."""
+    """`64`, `(64, 32)` of `"64x32"`, `(64,)` of `"64x"`, `()` of `"x"`, or the text itself."""
+    if text == "x":
+        return ()
     parts = text.removesuffix("x").split("x")
     if not all(part.isdecimal() for part in parts):
         return text
@@ -114,6 +127,7 @@ def _value(text: str) -> int | str | tuple[int, ...]:
     return numbers if "x" in text else numbers[0]
 
 
+@checks.entry
 def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]:
     """The name and settings of the network that fits images of this shape.
 
@@ -147,6 +161,7 @@ def default_for(image_shape: tuple[int, int, int]) -> tuple[str, dict[str, Any]]
     return "convnet", {"depth": small.bit_length() - 3}
 
 
+@checks.entry
 def default_network(
     image_shape: tuple[int, int, int], num_classes: int, *, conv_form: str = "auto"
 ) -> Network:

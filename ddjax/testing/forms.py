@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ddjax import artifact, checks, forms
+from ddjax import artifact, checks, forms, updates
 from ddjax.testing.report import Checks, all_finite, distance, require, run, shapes
 from ddjax.types import Distilled, Encoding, Form, Outer, PyTree, Recipe
 
@@ -84,8 +84,8 @@ def learns_what_is_not_frozen(case: FormCase) -> None:
 
     grads = jax.jit(jax.grad(loss))(params)
     optimizer = forms.optimizer_for(case.form, Outer(optax.sgd(1.0)))
-    updates, _ = optimizer.update(grads, optimizer.init(params), params)
-    moved = optax.apply_updates(params, updates)
+    steps, _ = updates.update(optimizer, grads, updates.init(optimizer, params), params)
+    moved = optax.apply_updates(params, steps)
     groups = jax.tree.leaves(forms.groups_of(case.form, params))
     for group, grad, old, new in zip(groups, *map(jax.tree.leaves, (grads, params, moved)), strict=True):
         if group == forms.FROZEN:

@@ -76,8 +76,8 @@ class MethodCase:
         Returns:
             `params -> (loss [], info)`, and parameters of φ to start from.
         """
-        params, state = self.form.init(jax.random.key(1)), method.init(jax.random.key(2))
-        batch = method.sample(to_device(self.real.train), jax.random.key(3))
+        params, state = self.form.init(jax.random.key(1)), jax.jit(method.init)(jax.random.key(2))
+        batch = jax.jit(method.sample)(to_device(self.real.train), jax.random.key(3))
 
         def loss(params: PyTree) -> Any:
             return method.loss(self.form.unfold(params), state, batch, jax.random.key(4))
@@ -200,13 +200,14 @@ def is_the_same_in_batches_of_slots(case: MethodCase) -> None:
 def advances_in_shape(case: MethodCase) -> None:
     """`advance` returns a state of the shapes and dtypes of the state that `init` made."""
     method, schedule = case.method, case.form.unfold(case.form.init(jax.random.key(1)))
-    state, batch = (
-        method.init(jax.random.key(2)),
-        method.sample(to_device(case.data.train), jax.random.key(3)),
+    state, batch = jax.eval_shape(
+        lambda data, keys: (method.init(keys[0]), method.sample(data, keys[1])),
+        to_device(case.data.train),
+        jax.random.split(jax.random.key(2)),
     )
     _, info = jax.eval_shape(method.loss, schedule, state, batch, jax.random.key(4))
     advanced = jax.eval_shape(method.advance, schedule, state, batch, info, jax.random.key(5))
-    before = shapes(jax.eval_shape(lambda: state))
+    before = shapes(state)
     require(
         shapes(advanced) == before,
         f"a state {before}",

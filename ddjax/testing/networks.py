@@ -6,6 +6,8 @@ Every check takes a `NetworkCase` and raises a `ContractError` where the promise
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +27,20 @@ class NetworkCase:
 
     network: Network
 
+    @functools.cached_property
+    def init(self) -> Callable[[jax.Array], Params]:
+        """The network's `init`, compiled."""
+        return jax.jit(self.network.init)
+
+    @functools.cached_property
+    def apply(self) -> Callable[[Params, jax.Array], jax.Array]:
+        """The network's `apply`, compiled."""
+        return jax.jit(self.network.apply)
+
     def parts(self) -> tuple[Params, jax.Array]:
         """Initial weights of the network, and four inputs of noise."""
         inputs = jax.random.normal(jax.random.key(1), (4, *self.network.input_shape))
-        return self.network.init(jax.random.key(0)), inputs
+        return self.init(jax.random.key(0)), inputs
 
 
 def starts_from_its_key(case: NetworkCase) -> None:
@@ -42,13 +54,13 @@ def starts_from_its_key(case: NetworkCase) -> None:
 def gives_a_score_for_each_class(case: NetworkCase) -> None:
     """`apply` maps `[n, *input_shape]` to finite `[n, K]`, `embed` to `[n, F]`."""
     params, inputs = case.parts()
-    logits = case.network.apply(params, inputs)
+    logits = case.apply(params, inputs)
     wanted = (len(inputs), case.network.num_classes)
     remedy = "apply must give one score for each class, without softmax."
     require(logits.shape == wanted, f"logits {wanted}", found=logits.shape, remedy=remedy)
     require(all_finite(logits), "finite logits", found="NaN or infinity", remedy="Look at the first weights.")
     if case.network.embed is not None:
-        features = case.network.embed(params, inputs)
+        features = jax.jit(case.network.embed)(params, inputs)
         fits = features.ndim == 2 and len(features) == len(inputs)
         require(fits, "features [n, F]", found=features.shape, remedy="Flatten the features of each input.")
 
@@ -58,8 +70,8 @@ def looks_at_each_input_alone(case: NetworkCase) -> None:
     if norms.has_batch_norm(case.network):
         return
     params, inputs = case.parts()
-    together = case.network.apply(params, inputs)
-    alone = jnp.concatenate([case.network.apply(params, one[None]) for one in inputs])
+    together = case.apply(params, inputs)
+    alone = jnp.concatenate([case.apply(params, one[None]) for one in inputs])
     found = distance(alone, together)
     remedy = "Use instance, group or layer norm, and leave dropout out."
     require(found < 1e-4, "the same logits for an input alone", found=f"{found:.1e} apart", remedy=remedy)

@@ -64,6 +64,7 @@ def texts() -> Dataset:
     return Dataset("sentences", train, validation, test, ("low", "high"))
 
 
+@pytest.mark.slow
 def test_sentences_are_distilled_saved_and_judged(tmp_path):
     """Inputs of another rank go through methods, engine, artifact and judge."""
     data = texts()

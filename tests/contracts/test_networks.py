@@ -22,6 +22,7 @@ TABLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_a_network_keeps_its_contract(name):
     case = NetworkCase(TABLE[name]())

@@ -1,16 +1,21 @@
 """The table of bad inputs: each is refused with what was expected, what was got and what to do."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ddjax.data import from_arrays
+from ddjax.data.arrays import images
 
 
 def good():
-    images = np.arange(12 * 8 * 8 * 3, dtype=np.int64).reshape(12, 8, 8, 3).astype(np.uint8)
+    pictures = np.arange(12 * 8 * 8 * 3, dtype=np.int64).reshape(12, 8, 8, 3).astype(np.uint8)
     labels = np.arange(12) % 3
-    return {"x_train": images, "y_train": labels, "x_test": images[:6], "y_test": labels[:6]}
+    return {"x_train": pictures, "y_train": labels, "x_test": pictures[:6], "y_test": labels[:6]}
 
 
 def ragged():
@@ -44,14 +49,29 @@ BAD = {
     "NaN": ({"x_train": ONE_NAN}, "1 values that are NaN or infinite", "repair"),
     "infinity": ({"x_train": ONE_INF}, "1 values that are NaN or infinite", "repair"),
     "int64 images": ({"x_train": np.zeros((12, 8, 8, 3), np.int64)}, "got dtype int64", "astype(np.uint8)"),
-    "bool images": ({"x_train": np.zeros((12, 8, 8, 3), bool)}, "got dtype bool", "astype(np.uint8)"),
+    "bool images": ({"x_train": np.zeros((12, 8, 8, 3), bool)}, "got dtype bool", "astype(np.float32)"),
     "objects": ({"x_train": ragged()}, "array of Python objects", "np.stack"),
     "ragged list": ({"x_train": [np.zeros((4, 4)), np.zeros((5, 4))]}, "items differ in shape", "np.stack"),
     "other test size": ({"x_test": np.zeros((6, 9, 8, 3), np.uint8)}, "got (9, 8, 3)", "Bring all images"),
     "other test depth": ({"x_test": np.zeros((6, 8, 8), np.uint8)}, "got (8, 8, 1)", "Bring all images"),
     "one-hot": ({"y_train": np.eye(3)[LABELS]}, "got shape (12, 3)", "argmax(-1)"),
     "float labels": ({"y_train": LABELS.astype(float)}, "got dtype float64", "astype(np.int32)"),
-    "text labels": ({"y_train": LABELS.astype(str)}, "got dtype <U", "Number the classes"),
+    "test labels of another class": (
+        {"y_train": np.array(list("abc"))[LABELS], "y_test": np.array(list("abd"))[LABELS[:6]]},
+        "got 'd'",
+        "Name the class the same",
+    ),
+    "labels that are no names": (
+        {"y_train": LABELS.astype(str), "class_names": list("abc")},
+        "got '0'",
+        "class_names",
+    ),
+    "names given twice": (
+        {"y_train": np.array(list("aab"))[LABELS], "class_names": list("aab")},
+        "3 names, 2 of them different",
+        "Tell the classes apart",
+    ),
+    "an unknown layout": ({"layout": "HWC"}, "got 'HWC'", "NHWC"),
     "too few labels": ({"y_train": LABELS[:11]}, "got 11 labels", "same length"),
     "no labels": ({"y_train": LABELS[:0]}, "got 0 labels", "same length"),
     "negative labels": ({"y_train": LABELS - 1}, "got -1", "drop unlabelled"),
@@ -134,3 +154,109 @@ def test_jax_arrays_and_lists_of_labels_are_taken():
     )
     assert data.train.labels.dtype == np.int32
     assert data.test.labels.dtype == np.int32
+
+
+# The order of the axes: no other axis is ever taken for the channels in silence.
+
+
+def zeros(*shape: int) -> np.ndarray:
+    return np.zeros((12, *shape), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (13, 64, 64),
+        (2, 32, 32),
+        (4, 100, 12),
+        (3, 4, 4),
+        (4, 1, 1),
+        (13, 4, 4),
+        (28, 1, 1),
+        (3, 32, 4),
+        (8, 8, 2),
+    ],
+)
+def test_axes_that_may_be_mixed_up_are_refused_and_both_remedies_work(shape):
+    with pytest.raises(ValueError, match=r"expected channels last.*layout=\"NHWC\"") as raised:
+        images("x_train", zeros(*shape))
+    assert "x_train.transpose(0, 2, 3, 1)" in str(raised.value)
+    assert images("x_train", zeros(*shape), layout="NHWC").shape[1:] == shape
+    first, middle, last = shape
+    turned = zeros(*shape).transpose(0, 2, 3, 1)
+    assert images("x_train", turned, layout="NHWC").shape[1:] == (middle, last, first)
+    assert images("x_train", zeros(*shape), layout="NCHW").shape[1:] == (middle, last, first)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    sides=st.one_of(
+        st.integers(1, 64).map(lambda side: (side, side)), st.tuples(st.integers(5, 64), st.integers(5, 64))
+    ),
+    channels=st.integers(1, 16),
+)
+def test_no_other_axis_is_taken_for_the_channels(sides, channels):
+    """Square images of any size, and others with sides above 4: taken as they are, or refused."""
+    last, first = zeros(*sides, channels), zeros(channels, *sides)
+    taken = channels in (1, 3, 4)
+    if taken:
+        assert images("x", last).shape[1:] == (*sides, channels)
+    else:
+        with pytest.raises(ValueError, match="expected channels last"):
+            images("x", last)
+    if last.shape != first.shape:
+        with pytest.raises(ValueError, match="expected channels last"):
+            images("x", first)
+    assert images("x", first, layout="NCHW").shape == last.shape
+
+
+def test_channels_first_by_layout_are_the_same_images(rng):
+    x = rng.integers(0, 256, (12, 3, 8, 9), np.uint8)
+    data = from_arrays(**{**good(), "x_train": x, "x_test": x[:6]}, layout="NCHW")
+    assert data.image_shape == (8, 9, 3)
+    np.testing.assert_array_equal(data.test.images, x[:6].transpose(0, 2, 3, 1))
+
+
+# Remedies are tried on their own input.
+
+STRANGE = {
+    "16 bits": {"x_train": np.linspace(0, 65535, 12 * 192).astype(np.uint16).reshape(12, 8, 8, 3)},
+    "16 bits, dark": {"x_train": np.arange(12 * 192, dtype=np.uint16).reshape(12, 8, 8, 3) % 256},
+    "whole numbers": {"x_train": np.arange(12 * 192).reshape(12, 8, 8, 3) % 256},
+    "beyond 16 bits": {"x_train": 100 * np.arange(12 * 192).reshape(12, 8, 8, 3)},
+    "signed": {"x_train": np.arange(12 * 192).reshape(12, 8, 8, 3) % 256 - 128},
+    "bool": {"x_train": np.arange(12 * 192).reshape(12, 8, 8, 3) % 2 == 0},
+    "0 and 1": {"x_train": np.arange(12 * 192).reshape(12, 8, 8, 3) % 2},
+    "whole labels in floats": {"y_train": LABELS.astype(float)},
+    "broken labels": {"y_train": LABELS + 0.5},
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_remedy_works_on_the_input_that_it_is_for(case):
+    ((name, value),) = STRANGE[case].items()
+    with pytest.raises(ValueError, match="expected") as raised:
+        from_arrays(**{**good(), name: value})
+    found = re.search(rf"Use (\(?.*{name}.*?)(, in all parts alike|, which.*)?\.$", str(raised.value))
+    assert found is not None, str(raised.value)
+    mended = eval(found[1], {"np": np, name: value})
+    data = from_arrays(**{**good(), name: mended})
+    if name == "x_train":  # the order and the spread of the pixels are kept: nothing wraps around
+        whole = np.concatenate([data.train.images, data.validation.images])
+        assert whole.max() == 255
+        assert whole.min() == 0
+        before = np.argsort(value.ravel().astype(float), kind="stable")
+        assert (np.diff(mended.ravel().astype(float)[before]) >= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["texts", "bytes", "objects"])
+def test_labels_may_be_names(kind):
+    names = np.array(["cat", "ape", "bee"])[LABELS]
+    names = {"texts": names, "bytes": names.astype("S"), "objects": names.astype(object)}[kind]
+    data = from_arrays(**{**good(), "y_train": names, "y_test": names[:6]})
+    assert data.class_names == ("ape", "bee", "cat")
+    assert [data.class_names[k] for k in data.test.labels] == ["cat", "ape", "bee"] * 2
+    own = from_arrays(
+        **{**good(), "y_train": names, "y_test": names[:6], "class_names": ["cat", "ape", "bee"]}
+    )
+    assert own.test.labels.tolist() == [0, 1, 2, 0, 1, 2]

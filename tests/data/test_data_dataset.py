@@ -75,7 +75,7 @@ def test_own_validation_leaves_the_training_set_whole():
 
 def test_statistics_are_those_of_the_whole_training_set_in_each_channel():
     rng = np.random.RandomState(0)
-    images = rng.randint(0, 256, (1500, 4, 5, 3)).astype(np.uint8)
+    images = rng.randint(0, 256, (1500, 5, 6, 3)).astype(np.uint8)
     labels = np.arange(1500) % 3
     data = from_arrays(images, labels, images[:9] // 2, labels[:9], seed=5)
     np.testing.assert_allclose(data.mean, (images / 255).mean((0, 1, 2)), rtol=1e-6)

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -56,7 +58,7 @@ def test_the_seed_of_digits_moves_validation_but_not_test():
 
 
 def test_npz_by_its_path(tmp_path):
-    path = save(tmp_path / "mine.npz", unrelated=np.zeros(1))
+    path = save(tmp_path / "mine.npz")
     for name in (path, str(path)):
         data = load(name, validation_fraction=0.25)
         assert (data.name, data.num_classes, data.image_shape) == ("mine", 3, (4, 4, 1))
@@ -100,6 +102,136 @@ def test_npz_goes_through_the_checks_of_all_arrays(tmp_path):
     path = save(tmp_path / "x.npz", x_train=np.zeros((12, 3, 16, 16), np.uint8))
     with pytest.raises(ValueError, match="transpose"):
         load(path)
+
+
+@pytest.mark.parametrize("names", [("x_validation", "y_validation"), ("x_val", "y_val")])
+def test_npz_with_a_validation_split_and_names_of_classes(tmp_path, names):
+    x, y = np.full((2, 4, 4, 1), 9, np.uint8), np.array([2, 0])
+    own = dict(zip(names, (x, y), strict=True))
+    data = load(save(tmp_path / "x.npz", class_names=np.array(["c", "a", "b"]), **own))
+    assert data.class_names == ("c", "a", "b")
+    assert (len(data.train), len(data.validation)) == (12, 2)
+    np.testing.assert_array_equal(data.validation.images, x)
+    np.testing.assert_array_equal(data.validation.labels, y)
+    assert data.origin.split == {}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"x_val": np.zeros((2, 4, 4, 1), np.uint8)}, "expected both or neither"),
+        (
+            {name: np.zeros(2) for name in ("x_val", "y_val", "x_validation", "y_validation")},
+            "one validation split",
+        ),
+        ({"class_names": np.arange(3)}, "class_names: expected texts; got int64"),
+        ({"class_names": np.array(["a", "b"])}, r"labels in \[0, 2\)"),
+        ({"layout": np.array("CHW")}, "layout: expected one of NCHW, NHWC; got 'CHW'"),
+        ({"layout": np.array(3)}, "layout: expected texts"),
+    ],
+)
+def test_npz_with_members_that_do_not_fit_is_refused(tmp_path, changed, message):
+    with pytest.raises(ValueError, match=message):
+        load(save(tmp_path / "x.npz", **changed))
+
+
+def test_npz_with_its_channels_first_says_so(tmp_path):
+    x = np.arange(12 * 2 * 25, dtype=np.uint8).reshape(12, 2, 5, 5)
+    path = save(tmp_path / "x.npz", x_train=x, x_test=x[:3], layout=np.array("NCHW"))
+    assert load(path).image_shape == (5, 5, 2)
+
+
+def test_members_that_are_not_used_are_named(tmp_path):
+    path = save(tmp_path / "x.npz", x_valid=np.zeros(1), ids=np.array([{}], object))
+    with pytest.warns(
+        UserWarning, match=r"x\.npz: not used: 'x_valid', 'ids'; the members that are used are x_"
+    ):
+        load(path)
+
+
+def test_labels_of_an_npz_may_be_names(tmp_path):
+    names = np.array(["cat", "ape", "bee"])
+    data = load(save(tmp_path / "x.npz", y_train=names[np.arange(12) % 3], y_test=names))
+    assert (data.class_names, data.test.labels.tolist()) == (("ape", "bee", "cat"), [2, 0, 1])
+
+
+# Names and paths are told apart by their form, whatever lies in the directory.
+
+
+def test_a_built_in_name_never_opens_a_file_nor_a_path_a_built_in_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mine = save(tmp_path / "digits.npz")
+    (tmp_path / "digits").mkdir()
+    assert load("digits").origin.kind == "built-in"
+    for name in ("digits.npz", "./digits.npz", mine, pathlib.Path("digits.npz")):
+        data = load(name)
+        assert (data.origin.kind, data.origin.name) == ("file", "digits.npz")
+        assert data.num_classes == 3
+    shutil.copy(mine, tmp_path / "MINE.NPZ")
+    assert load("MINE.NPZ").origin.kind == "file"
+    for path in ("./digits", "digits/", pathlib.Path("digits")):
+        with pytest.raises(ValueError, match="got the folder digits"):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("digits", False),
+        ("mnist", False),
+        ("mnist:3.0.1", False),
+        ("emnist/balanced", False),
+        ("./mnist", True),
+        ("~/mnist", True),
+        ("/data/mnist", True),
+        ("mnist/", True),
+        ("data/mnist.npz", True),
+        ("mnist.NPZ", True),
+        ("mnist.h5", True),
+        ("my data/mnist", True),
+    ],
+)
+def test_what_is_a_path(name, expected):
+    assert sources.is_path(name) == expected
+
+
+@pytest.mark.parametrize("name", ["../mnist", "arrays.npy", "my data/x", "data/none"])
+def test_a_path_at_which_nothing_is(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"expected the path of an \.npz file.*np\.savez"):
+        load(name, data_dir=tmp_path)
+
+
+def test_a_folder_is_refused_and_the_remedy_works(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    for k, name in enumerate(["ape", "bee"]):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(np.full((5, 6), 20 * i + k, np.uint8)).save(f"images/{name}/{i}.png")
+    with pytest.raises(
+        ValueError, match=r"folder images\. Read its pictures into arrays of one size"
+    ) as raised:
+        load("./images")
+    files = sorted((tmp_path / "images").rglob("*.png"))
+    x = np.stack([np.asarray(Image.open(file)) for file in files])
+    y = np.array([file.parent.name for file in files])
+    remedy = re.search(r"np\.savez\(.*\)", str(raised.value))
+    assert remedy is not None
+    values = iter([x, y, x, y])
+    exec(re.sub(r"=\.\.\.", "=next(values)", remedy[0]), {"np": np, "next": next, "values": values})
+    data = load("data.npz")
+    assert (data.class_names, data.image_shape) == (("ape", "bee"), (5, 6, 1))
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npy", ".zip", ".csv", ".xyz", ""])
+def test_a_file_of_another_kind_is_refused_by_its_kind(tmp_path, suffix):
+    (tmp_path / f"x{suffix}").write_bytes(b"anything")
+    with pytest.raises(
+        ValueError, match=rf"{suffix or 'without a suffix'}.*and write np\.savez\('data\.npz'"
+    ):
+        load(str(tmp_path / f"x{suffix}"))
 
 
 # TFDS sets written by the tests ------------------------------------------------------------------------
@@ -191,6 +323,8 @@ def test_a_missing_set_names_the_directory_and_the_command(tmp_path, name):
     with pytest.raises(FileNotFoundError) as raised:
         load(name, data_dir=tmp_path / "my data")
     assert f"expected it prepared in {tmp_path / 'my data'}" in str(raised.value)
+    assert "in a copy of ddjax's repository: python scripts" in str(raised.value)
+    assert f"tfds.builder({name!r}, data_dir=" in str(raised.value)
     assert f"python scripts/prepare_data.py --dataset={name} --data_dir='{tmp_path}/my data'" in str(
         raised.value
     )
@@ -210,7 +344,7 @@ def test_an_unknown_name_gets_the_nearest(tmp_path, name, hint):
         load(name, data_dir=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["", "../mnist", "no such set at all", "arrays.npy"])
+@pytest.mark.parametrize("name", ["", "no such set at all", "cifar-10-python"])
 def test_what_is_no_name_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"expected digits, the path of an \.npz file"):
         load(name, data_dir=tmp_path)

@@ -10,15 +10,9 @@ import numpy as np
 import pytest
 
 from ddjax import data
-
-pytestmark = pytest.mark.slow
+from scripts import split_anew as script
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "split_anew.py"
-
-
-def split_anew(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def whole_of(dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -29,12 +23,11 @@ def whole_of(dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return rows[np.lexsort(rows.T)], np.bincount(labels)
 
 
-def test_every_image_is_in_one_split_and_each_class_keeps_its_share(tmp_path):
+def test_every_image_is_in_one_split_and_each_class_keeps_its_share(tmp_path, capsys):
     paths = [tmp_path / name for name in ("one.npz", "two.npz", "other.npz")]
     for path, seed in zip(paths, (0, 0, 1), strict=True):
-        done = split_anew("--dataset=digits", "--num_test=450", f"--output={path}", f"--seed={seed}")
-        assert done.returncode == 0, done.stderr
-        assert "1347 training and 450 test images" in done.stdout
+        assert script.main(["--dataset=digits", "--num_test=450", f"--output={path}", f"--seed={seed}"]) == 0
+        assert "1347 training and 450 test images" in capsys.readouterr().out
     divided, original = data.load(paths[0]), data.load("digits")
     assert len(divided.test) == 450
     for ours, theirs in zip(whole_of(divided), whole_of(original), strict=True):
@@ -51,8 +44,29 @@ def test_every_image_is_in_one_split_and_each_class_keeps_its_share(tmp_path):
         (("--dataset=absent.npz", "--num_test=9"), "dataset: expected an .npz file; found none"),
     ],
 )
-def test_what_cannot_be_divided_is_refused(tmp_path, arguments, message):
-    done = split_anew(*arguments, f"--output={tmp_path / 'out.npz'}")
-    assert done.returncode == 2
-    assert message in done.stderr
+def test_what_cannot_be_divided_is_refused(tmp_path, capsys, arguments, message):
+    assert script.main([*arguments, f"--output={tmp_path / 'out.npz'}"]) == 2
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_names_and_layout_are_kept(tmp_path, rng):
+    x = rng.integers(0, 256, (40, 6, 5, 2), np.uint8)
+    names = np.array(["cat", "ape"])
+    y = names[np.arange(40) % 2]
+    source = tmp_path / "mine.npz"
+    np.savez(source, x_train=x, y_train=y, x_test=x[:8], y_test=y[:8], class_names=names, layout="NHWC")
+    arguments = [f"--dataset={source}", "--num_test=10", f"--output={tmp_path / 'out.npz'}"]
+    assert script.main(arguments) == 0
+    divided = data.load(tmp_path / "out.npz")
+    assert divided.class_names == ("cat", "ape")
+    assert divided.image_shape == (6, 5, 2)
+
+
+@pytest.mark.slow
+def test_the_command_tells_what_is_wrong(tmp_path):
+    arguments = ("--dataset=absent.npz", "--num_test=9", f"--output={tmp_path / 'out.npz'}")
+    command = [sys.executable, str(SCRIPT), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("split_anew.py: dataset: expected an .npz file")

@@ -54,8 +54,15 @@ def test_what_cannot_be_whitened_is_refused(recorded):
         zca(split_of(images), penalty=0.0)
     with pytest.raises(ValueError, match="number of images: expected"):
         zca(split_of(images[:1]))
+    with pytest.raises(ValueError, match="expected images that differ"):
+        zca(split_of(np.full((3, 2, 2, 1), 7, np.uint8)))
 
 
-def test_constant_pixels_stay_finite():
-    found = zca(split_of(np.full((3, 2, 2, 1), 7, np.uint8)), standardised=True, penalty=0.1)
+@pytest.mark.parametrize("standardised", [True, False])
+def test_constant_pixels_stay_finite(standardised, rng):
+    images = rng.integers(0, 255, (5, 2, 2, 2), np.uint8)
+    images[:, 0] = 7  # two pixels
+    images[..., 1] = 9  # a channel
+    found = zca(split_of(images), standardised=standardised)
     assert all(np.isfinite(part).all() for part in (found.mean, found.matrix, found.inverse))
+    np.testing.assert_allclose(found.decode(found.encode(images)), images / 255, atol=1e-4)

@@ -19,7 +19,7 @@ from problems import CLASSES, write_npz
 
 from ddjax import artifact, inits, pool
 from ddjax.data import load, resize
-from ddjax.evaluate import evaluate
+from ddjax.judge import evaluate
 from ddjax.launch import EXIT_PREEMPTED, build_network, results
 from ddjax.launch.distillation import prepare
 from experiments import adapt, attack, pretrain

@@ -15,8 +15,6 @@ from ddjax.ranking import agreement
 from experiments import architecture_search, coreset
 from experiments.architecture_search import SPACE, Config
 
-pytestmark = pytest.mark.slow
-
 SMALL = ("mlp:widths=2x", "mlp:widths=8x")
 
 
@@ -38,6 +36,7 @@ def asked(tmp_path, rng) -> Config:
     )
 
 
+@pytest.mark.slow
 def test_networks_are_chosen_on_validation_and_judged_on_test(asked, tmp_path, monkeypatch, capsys):
     splits = []
     measure = architecture_search.cross_architecture.measure

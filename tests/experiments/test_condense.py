@@ -20,8 +20,6 @@ from ddjax.methods.gradient_matching import PUBLISHED_LOOPS
 from experiments import condense_table, coreset
 from experiments.condense_table import Config
 
-pytestmark = pytest.mark.slow
-
 SELECTED: dict[str, Any] = {
     "select": "random,k_center",
     "features": "pixels",
@@ -116,7 +114,7 @@ def test_the_full_budget_is_the_published_one():
     for run in (dc, dsa, dm, by_name["dc-old-seed0"]):
         assert (run["num_eval_inits"], run["batch_size"], run["train_epochs"]) == (20, 256, 1000)
         assert run["validate_every"] == run["num_outer_steps"]
-    assert dc["eval_augment"] == by_name["coreset-seed0"]["eval_augment"] == "dc_crop_scale_rotate"
+    assert dc["eval_augment"] == by_name["coreset-seed0"]["eval_augment"] == "dc"
     assert "augment" not in dc
     assert dsa["augment"] == dsa["eval_augment"] == dm["augment"] == dm["eval_augment"] == "dsa"
     assert (dc["initial_images"], dsa["initial_images"], dm["initial_images"]) == ("noise", "real", "real")
@@ -157,6 +155,7 @@ def test_a_dry_run_tells_the_commands_and_runs_nothing(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_block_is_run_written_and_found_again(tmp_path, rng, monkeypatch, capsys):
     dataset = write_npz(tmp_path / "spots.npz", rng)
     asked = []

@@ -15,8 +15,6 @@ from experiments import continual, coreset
 from experiments.baselines import Scores
 from experiments.continual import Config
 
-pytestmark = pytest.mark.slow
-
 FOUR = 4
 
 
@@ -48,6 +46,7 @@ def tiny(dataset: Path, workdir: Path, **settings: Any) -> Config:
     return Config(**(small | settings))
 
 
+@pytest.mark.slow
 def test_memories_grow_task_by_task_and_are_kept_and_found(dataset, tmp_path, capsys):
     settings = tiny(dataset, tmp_path / "run")
     result = continual.run(settings)
@@ -62,6 +61,7 @@ def test_memories_grow_task_by_task_and_are_kept_and_found(dataset, tmp_path, ca
     assert "is finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_memory_holds_images_of_its_task_alone(dataset, tmp_path):
     settings = tiny(dataset, tmp_path / "run", memory="random", shuffled=True, seed=3)
     result = continual.run(settings)
@@ -77,6 +77,7 @@ def test_a_memory_holds_images_of_its_task_alone(dataset, tmp_path):
             assert there.min() < 1e-5
 
 
+@pytest.mark.slow
 def test_a_stopped_run_continues_and_takes_memories_from_their_files(dataset, tmp_path, monkeypatch):
     add, select, selected = Scores.add, coreset.coreset, []
 

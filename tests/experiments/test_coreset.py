@@ -18,8 +18,6 @@ from ddjax.launch import directory, load_data, parse
 from ddjax.recipes import Train
 from experiments import coreset
 
-pytestmark = pytest.mark.slow
-
 TINY: dict[str, Any] = {
     "network": "mlp",
     "images_per_class": 2,
@@ -41,6 +39,7 @@ def tiny(dataset: Path, workdir: Path, **settings: Any) -> coreset.Config:
     return coreset.Config(**(TINY | places | settings))
 
 
+@pytest.mark.slow
 def test_all_selections_are_measured_kept_and_found(dataset, tmp_path, capsys):
     settings = tiny(dataset, tmp_path / "run", select=ALL)
     result = coreset.run(settings)
@@ -62,7 +61,7 @@ def test_all_selections_are_measured_kept_and_found(dataset, tmp_path, capsys):
 
     saved = artifact.load(tmp_path / "run" / "k_center.npz")
     assert saved.schedule.inputs.shape == (1, 2 * CLASSES, *SHAPE)
-    assert saved.recipe == Train(epochs=20)
+    assert saved.recipe == Train(epochs=20, protocol="condensation")
     assert (saved.metadata["method"], saved.metadata["network"]) == ("k_center", "mlp")
     np.testing.assert_array_equal(saved.schedule.labels[0].argmax(-1), [0, 0, 1, 1, 2, 2])
     real = train.encoded().reshape(len(train), -1)
@@ -70,6 +69,7 @@ def test_all_selections_are_measured_kept_and_found(dataset, tmp_path, capsys):
         assert np.abs(real - image).max(1).min() < 1e-6
 
 
+@pytest.mark.slow
 def test_a_stopped_run_continues_with_what_is_missing(dataset, tmp_path, monkeypatch):
     settings = tiny(dataset, tmp_path / "run", select="class_mean,random", images_per_class=1)
     score, scored = coreset.score, []
@@ -89,6 +89,7 @@ def test_a_stopped_run_continues_with_what_is_missing(dataset, tmp_path, monkeyp
     assert list(result["baselines"]) == ["class_mean", "random"]
 
 
+@pytest.mark.slow
 def test_runs_take_turns_with_random_sets_and_pixels_need_no_training(dataset, tmp_path, monkeypatch):
     settings = tiny(dataset, tmp_path / "run", select="random,herding,k_center", features="pixels")
     task = coreset.task_of(settings, load_data(settings))
@@ -105,6 +106,7 @@ def test_runs_take_turns_with_random_sets_and_pixels_need_no_training(dataset, t
     np.testing.assert_array_equal(herded.sets[0], coresets.images_at(train, rows))
 
 
+@pytest.mark.slow
 def test_another_network_gives_the_features_and_a_batch_norm_is_calibrated(dataset, tmp_path):
     settings = tiny(dataset, tmp_path / "run", feature_network="convnet", feature_width=4)
     task = coreset.task_of(settings, load_data(settings))
@@ -120,6 +122,7 @@ def test_another_network_gives_the_features_and_a_batch_norm_is_calibrated(datas
     np.testing.assert_allclose(learned.points[:1], alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["k_means", "craig"])
 def test_the_score_is_that_of_evaluate(dataset, tmp_path, name):
     """CRAIG's weights are in the artifact too."""
@@ -164,5 +167,5 @@ def test_the_flags_of_the_docstring_are_flags():
     command = coreset.__doc__.partition("experiments.coreset ")[2].partition("\n\n")[0]
     command = command.replace("\\", " ").split()
     config = parse(coreset.Config, ["coreset", *command], flags.FlagValues())
-    assert config.eval_augment == "dc_crop_scale_rotate"
+    assert config.eval_augment == "dc"
     assert directory.describe_settings(config, experiment="coreset")["feature_width"] == 32

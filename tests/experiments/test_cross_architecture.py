@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -145,9 +146,9 @@ def test_a_stopped_matrix_continues_and_refuses_artifacts_that_have_changed(
         ({"train_epochs": 7}, Recipe(), Recipe()),
         ({"protocol": "train"}, Recipe("train", lr=0.3, epochs=9), Recipe("train")),
         (
-            {"protocol": "train", "eval_augment": "dsa"},
+            {"protocol": "condensation", "eval_augment": "dsa"},
             Recipe(),
-            Recipe("train", augmentation="color_crop_cutout_flip_scale_rotate"),
+            Recipe("train", augmentation="color_crop_cutout_scale_rotate", protocol="condensation"),
         ),
     ],
 )
@@ -188,9 +189,21 @@ def test_settings_of_a_training_need_an_artifact_that_is_trained_on(asked, artif
 def test_artifacts_of_different_data_are_refused(asked, artifacts, monkeypatch):
     spots = cross_architecture.prepare(Config(**asked)).data
 
-    def named(path: str, *_: Any, **__: Any) -> tuple[Distilled, Any]:
-        return artifact.load(path), type(spots)(**{**vars(spots), "name": Path(path).stem})
+    def named(path: str, *_: Any, **__: Any) -> tuple[Distilled, Any, tuple[str, ...]]:
+        return artifact.load(path), dataclasses.replace(spots, name=Path(path).stem), ()
 
     monkeypatch.setattr("ddjax.launch.artifacts.opened", named)
     with pytest.raises(ValueError, match=r"trained\.npz: dataset: expected replayed; got trained\. Compare"):
+        cross_architecture.prepare(Config(**asked))
+
+
+def test_artifacts_of_other_images_under_one_name_are_refused(asked, monkeypatch):
+    spots = cross_architecture.prepare(Config(**asked)).data
+    tests = iter([spots.test, dataclasses.replace(spots.test, raw=spots.test.raw ^ 1)])
+
+    def other(path: str, *_: Any, **__: Any) -> tuple[Distilled, Any, tuple[str, ...]]:
+        return artifact.load(path), dataclasses.replace(spots, test=next(tests)), ()
+
+    monkeypatch.setattr("ddjax.launch.artifacts.opened", other)
+    with pytest.raises(ValueError, match=r"trained\.npz: expected the test images of .*replayed\.npz"):
         cross_architecture.prepare(Config(**asked))

@@ -22,8 +22,6 @@ from ddjax.launch.tables import Cell, Published, Run, Table
 from ddjax.pool import Pool
 from experiments import baselines, finetune, fixed_init, linear_bound, paper, sweep
 
-pytestmark = pytest.mark.slow
-
 QUICK: dict[str, Any] = {
     "network": "mlp",
     "inner_steps": 2,
@@ -51,6 +49,7 @@ def quick(dataset: Path, workdir: Path, **settings: Any) -> baselines.Config:
 # Baselines.
 
 
+@pytest.mark.slow
 def test_all_baselines_are_measured_kept_and_found(dataset, tmp_path, capsys):
     settings = quick(dataset, tmp_path / "run")
     result = baselines.run(settings)
@@ -69,6 +68,7 @@ def test_all_baselines_are_measured_kept_and_found(dataset, tmp_path, capsys):
     assert "is finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_stopped_measurement_continues_with_what_is_missing(dataset, tmp_path, monkeypatch):
     wanted = ("class mean", "k-NN, class mean", "k-NN, k-means")
     settings = {"baselines": "; ".join(wanted)}
@@ -94,6 +94,7 @@ def test_a_stopped_measurement_continues_with_what_is_missing(dataset, tmp_path,
     assert continued == whole
 
 
+@pytest.mark.slow
 def test_the_fixed_theta_is_that_of_fixed_init(dataset, tmp_path):
     settings = quick(dataset, tmp_path / "run", theta="fixed", seed=3)
     data = load_data(settings)
@@ -104,6 +105,7 @@ def test_the_fixed_theta_is_that_of_fixed_init(dataset, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, setting.inits.sample(key), theirs.sample(key))
 
 
+@pytest.mark.slow
 def test_a_pool_s_held_out_members_are_scored(dataset, tmp_path):
     data = baselines.load_data(quick(dataset, tmp_path / "run"))
     network = networks.mlp(data.image_shape, CLASSES, widths=(6,))
@@ -149,6 +151,7 @@ def swept(dataset: Path, workdir: Path, **settings: Any) -> sweep.Config:
     return sweep.Config(**(TINY | places | settings))
 
 
+@pytest.mark.slow
 def test_a_sweep_s_plot_comes_from_the_records_of_its_runs(dataset, tmp_path):
     settings = swept(dataset, tmp_path / "sweep", axis="images", values="1,2", seeds="0,1", of="fixed_init")
     result = sweep.run(settings)
@@ -163,6 +166,7 @@ def test_a_sweep_s_plot_comes_from_the_records_of_its_runs(dataset, tmp_path):
     assert (tmp_path / "again.png").read_bytes() == picture
 
 
+@pytest.mark.slow
 def test_a_sweep_continues_after_its_finished_runs(dataset, tmp_path, monkeypatch):
     settings = swept(dataset, tmp_path / "sweep", axis="init", values="xavier_normal,orthogonal")
     first = sweep.run(settings)
@@ -215,16 +219,17 @@ def test_bad_sweeps_are_refused(dataset, tmp_path, settings, message):
 # Fine-tuning.
 
 
-@pytest.fixture
-def large_images(tmp_path, rng) -> Path:
-    return write_npz(tmp_path / "large.npz", rng, shape=(64, 64, 3))
+@pytest.fixture(scope="module")
+def large_images(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("large") / "large.npz"
+    return write_npz(path, np.random.default_rng(0), shape=(64, 64, 3))
 
 
-@pytest.fixture
-def alexnet_file(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def alexnet_file(tmp_path_factory) -> Path:
     """Weights made here, of a narrow AlexNet with four classes."""
-    network = networks.alexnet((64, 64, 3), 4, width=2)
-    params = inits.random(network).sample(jax.random.key(0))
+    network, tmp_path = networks.alexnet((64, 64, 3), 4, width=2), tmp_path_factory.mktemp("weights")
+    params = jax.jit(inits.random(network).sample)(jax.random.key(0))
     leaves = jax.tree_util.tree_leaves_with_path(params)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     np.savez(tmp_path / "narrow.npz", **dict(zip(names, (leaf for _, leaf in leaves), strict=True)))
@@ -246,6 +251,7 @@ def tuned(large_images: Path, alexnet_file: Path, workdir: Path, **settings: Any
     return finetune.Config(**(TINY | own | settings))
 
 
+@pytest.mark.slow
 def test_alexnet_is_fine_tuned_from_a_file_with_a_fresh_last_layer(large_images, alexnet_file, tmp_path):
     settings = tuned(large_images, alexnet_file, tmp_path / "run")
     result = finetune.LAUNCHER.run(settings)
@@ -256,17 +262,18 @@ def test_alexnet_is_fine_tuned_from_a_file_with_a_fresh_last_layer(large_images,
         assert file["images"].shape == (1, CLASSES, 64, 64, 3)
         assert file["mean"].tolist() == pytest.approx([0.485, 0.456, 0.406])
     parts = distillation.prepare("finetune", settings, finetune.build).parts
-    params = parts.inits.sample(jax.random.key(0))
+    params = jax.jit(parts.inits.sample)(jax.random.key(0))
     with np.load(alexnet_file) as file:
         np.testing.assert_array_equal(params["fc2"]["kernel"], file["fc2.kernel"])
     assert params["fc3"]["kernel"].shape == (128, CLASSES)
 
 
+@pytest.mark.slow
 def test_memory_of_a_fine_tuning_is_known_beforehand_and_what_lessens_it(
     large_images, alexnet_file, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setenv("DDJAX_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(planning, "BUDGET_SECONDS", 15.0)
+    monkeypatch.setattr(planning, "BUDGET_SECONDS", 0.1)  # for one other strategy
     settings = tuned(large_images, alexnet_file, tmp_path / "run", dry_run=True, memory="reverse")
     assert finetune.LAUNCHER.run(settings) == {}
     told = capsys.readouterr().out
@@ -285,6 +292,7 @@ def test_memory_of_a_fine_tuning_is_known_beforehand_and_what_lessens_it(
     assert re.search(r"--(memory|batch_size|inner_epochs)=\S+: [\d.]+ MiB in all", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -306,6 +314,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(
 # The linear analysis.
 
 
+@pytest.mark.slow
 def test_the_linear_analysis_is_measured_and_drawn(tmp_path, capsys):
     settings = linear_bound.Config(
         workdir=str(tmp_path / "run"),
@@ -431,6 +440,7 @@ def made_up(*_: Any) -> Table:
     )
 
 
+@pytest.mark.slow
 def test_a_table_is_run_written_and_found_again(dataset, tmp_path, monkeypatch, capsys):
     made_up.dataset = str(dataset)
     monkeypatch.setattr(paper, "table_of", made_up)

@@ -9,8 +9,6 @@ from refusals import Cases, Good, Refuses, contents
 from ddjax.launch import distillation, process
 from experiments import random_init
 
-pytestmark = pytest.mark.slow
-
 REFUSED: Cases = {
     "no artifact to evaluate": (lambda g: g.assess(artifact=""), "expected a distilled.npz", "--artifact="),
     "an artifact of no data": (lambda g: g.assess(), "expected the name of a data set; got ''", "--dataset="),
@@ -99,6 +97,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DAMAGED)
 def test_a_damaged_work_directory_is_refused_and_left_alone(tmp_path, capsys, case):
     name, text, message = DAMAGED[case]

@@ -22,8 +22,6 @@ from ddjax.launch import distillation, parse, planning, process
 from ddjax.plan import Plan, Site
 from experiments import distribution_matching, random_init
 
-pytestmark = pytest.mark.slow
-
 TINY: dict[str, Any] = {
     "network": "mlp",
     "num_outer_steps": 2,
@@ -75,6 +73,7 @@ def settled(dataset: Path, workdir: Path, **settings: Any) -> dict[str, Any]:
     return json.loads((workdir / "plan.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_defaults_are_resolved_once_and_the_question_is_recorded(dataset, tmp_path, capsys):
     workdir = tmp_path / "run"
     random_init.LAUNCHER.run(tiny(dataset, workdir, **CONVNET))
@@ -89,7 +88,8 @@ def test_the_defaults_are_resolved_once_and_the_question_is_recorded(dataset, tm
     asked = json.loads((workdir / "config.json").read_text())
     assert (asked["conv_form"], asked["memory"], asked["slots_per_chunk"]) == ("auto", "auto", None)
     assert not {"tune", "dry_run", "memory_limit"} & set(asked)
-    assert artifact.load(workdir / "distilled.npz").metadata["network_settings"] == {"width": 4, "depth": 1}
+    settings = artifact.load(workdir / "distilled.npz").metadata["network_settings"]
+    assert {name: settings[name] for name in ("width", "depth")} == {"width": 4, "depth": 1}
     assert "plan: conv_form auto (default), memory recompute (default), " in capsys.readouterr().out
 
 
@@ -100,6 +100,7 @@ def test_flags_are_never_overridden(dataset, tmp_path, no_trials):
     assert resolved["chosen"] == dict.fromkeys(plan.CHOICES, "flag")
 
 
+@pytest.mark.slow
 def test_tuning_takes_the_fastest_of_its_trials_and_remembers(dataset, tmp_path, cache, capsys, monkeypatch):
     asked = CONVNET | {"tune": True, "memory": "reverse"}
     first = settled(dataset, tmp_path / "first", **asked)
@@ -124,15 +125,16 @@ def test_tuning_takes_the_fastest_of_its_trials_and_remembers(dataset, tmp_path,
         settled(dataset, tmp_path / "other", **asked, batch_size=8)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_never_tunes_again(dataset, tmp_path, cache, monkeypatch):
     workdir = tmp_path / "run"
-    before = settled(dataset, workdir, tune=True)
+    before = settled(dataset, workdir, tune=True, memory="reverse")  # one trial
     (cache / plan.FILE_NAME).unlink()
 
     for name in ("tune", "recall", "trial"):
         monkeypatch.setattr(plan, name, refuse)
     for tune in (True, False):
-        random_init.LAUNCHER.run(tiny(dataset, workdir, tune=tune))
+        random_init.LAUNCHER.run(tiny(dataset, workdir, tune=tune, memory="reverse"))
         (workdir / "result.json").unlink()
     assert json.loads((workdir / "plan.json").read_text()) == before
 
@@ -168,12 +170,14 @@ def test_a_damaged_memory_of_choices_is_a_warning(dataset, tmp_path, cache):
     assert resolved["chosen"]["memory"] == "default"
 
 
+@pytest.mark.slow
 def test_tuning_refuses_what_fits_nowhere(dataset, tmp_path):
     with pytest.raises(ValueError, match="tune: expected a plan that fits this machine; none of"):
         settled(dataset, tmp_path / "run", tune=True, memory="mixed", memory_limit=SMALL)
     assert not (tmp_path / "run" / "plan.json").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_tune(dataset, tmp_path, cache):
     with two(*launcher(dataset, tmp_path, num_outer_steps=2, tune=True), cache=cache) as processes:
         codes, _, errors = finish(processes)
@@ -181,6 +185,7 @@ def test_two_processes_do_not_tune(dataset, tmp_path, cache):
     assert any("tune: expected one process; got 2" in error for error in errors)
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_the_compiled_program_takes_and_leaves_nothing(dataset, tmp_path, capsys):
     workdir = tmp_path / "runs" / "run"
     settings = tiny(dataset, workdir, dry_run=True)
@@ -198,6 +203,7 @@ def test_a_dry_run_says_what_the_compiled_program_takes_and_leaves_nothing(datas
     assert told.rstrip().endswith("it fits")
 
 
+@pytest.mark.slow
 def test_a_dry_run_that_does_not_fit_says_what_would(dataset, tmp_path, capsys):
     sizes = {"batch_size": 128, "inner_steps": 8}
     wanted = distillation.prepare("random_init", tiny(dataset, tmp_path / "run", **sizes), random_init.build)
@@ -225,10 +231,11 @@ def test_a_dry_run_that_does_not_fit_says_what_would(dataset, tmp_path, capsys):
         assert needed < sum(now[1:]), change
 
 
+@pytest.mark.slow
 def test_no_unroll_no_strategy(dataset, tmp_path, capsys):
     workdir = tmp_path / "run"
     places: dict[str, Any] = {"dataset": str(dataset), "workdir": str(workdir)}
-    sizes: dict[str, Any] = {"depth": 1, "width": 4, "batch_size": 8, "num_inits": 8, "slots_per_chunk": 2}
+    sizes: dict[str, Any] = {"depth": 1, "width": 4, "batch_size": 2, "num_inits": 8, "slots_per_chunk": 2}
     settings = distribution_matching.Config(**places, **sizes)
     wanted = distillation.prepare("distribution_matching", settings, distribution_matching.build)
     distillation.claim(wanted)
@@ -249,6 +256,7 @@ def test_no_unroll_no_strategy(dataset, tmp_path, capsys):
         parse(distribution_matching.Config, ["program", "--memory=mixed"], flags.FlagValues())
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_a_begun_run_reads_its_plan(dataset, tmp_path, capsys, no_trials):
     workdir = tmp_path / "run"
     settled(dataset, workdir, memory="mixed")
@@ -265,6 +273,7 @@ def dry(settings: random_init.Config, capsys: pytest.CaptureFixture) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_may_not_fit_is_warned_of(dataset, tmp_path, capsys):
     settings = tiny(dataset, tmp_path / "run", memory_limit=SMALL, tune=False)
     assert random_init.LAUNCHER.run(settings)["num_outer_steps"] == 2
@@ -300,6 +309,7 @@ def test_a_choice_that_there_is_not_is_refused(argument, message):
         parse(random_init.Config, ["program", argument], flags.FlagValues())
 
 
+@pytest.mark.slow
 def test_a_process_that_only_rehearses(dataset, tmp_path):
     """With one real image of a class and one θ0 there is nothing left to give up."""
     sizes = ("--depth=1", "--width=4", "--batch_size=1", f"--memory_limit={SMALL}")

@@ -15,14 +15,12 @@ from ddjax import augment, inits
 from ddjax.data import Dataset, from_arrays, to_device
 from ddjax.types import Form, Method
 
-pytestmark = pytest.mark.slow
-
 CELLS = [(method, kind, thing) for kind, things in THINGS.items() for thing in things for method in METHODS]
 # What takes longest to compile is computed with one method alone, and traced, derivatives and shapes, with
 # the others: the deep networks with the one that differentiates them twice; the strategies, whose operations
 # have cells of their own, with the one that differentiates them once.
 COMPUTED_WITH = {
-    **dict.fromkeys(("alexnet", "alexnet32", "resnet18", "vgg11"), "gradient matching"),
+    **dict.fromkeys(("alexcifar", "alexnet", "alexnet32", "resnet18", "vgg11"), "gradient matching"),
     **dict.fromkeys(("one at random (DSA)", "several in turn", *augment.STRATEGIES), "distribution matching"),
 }
 
@@ -48,6 +46,7 @@ def start(method: str, kind: str, thing: str) -> None:
     ddjax.distill(data, built, key=jax.random.key(0), num_outer_steps=1, form=form)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "kind", "thing"), CELLS)
 def test_it_is_differentiable_or_refused(method, kind, thing):
     if (method, thing) in REFUSED:

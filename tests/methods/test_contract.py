@@ -23,8 +23,6 @@ from ddjax.testing import METHOD_CHECKS, MethodCase
 from ddjax.testing.report import distance, double
 from ddjax.types import Form, InitDistribution, Method, Network, Outer
 
-pytestmark = pytest.mark.slow
-
 Build = Callable[[Network, InitDistribution], Method]
 SHORT = Train(lr=0.1, epochs=60)
 
@@ -50,6 +48,9 @@ TABLE: dict[str, Build] = {
     "gradient_matching, augmented": lambda net, p: methods.gradient_matching(
         net, p, batch_size=32, recipe=SHORT, augmentation=augment.by_name("cutout", SHAPE)
     ),
+    "kernel_inducing_points": lambda net, p: methods.kernel_inducing_points(
+        net, p, batch_size=32, penalty=1e-2, networks=2
+    ),
     "moment_matching": lambda net, p: moment_matching(net, p, batch_size=32, recipe=SHORT),
 }
 """`(network, p(θ0)) -> method`: a row is all that a method adds."""
@@ -67,7 +68,7 @@ def built(name: str) -> Method:
 
 def kinkless(name: str) -> Method:
     """A row with a network whose gradient finite differences can find."""
-    net = networks.convnet(SHAPE, CLASSES, depth=1, width=4, activation="tanh")
+    net = networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="none", activation="tanh")
     return TABLE[name](net, inits.random(net))
 
 
@@ -98,6 +99,7 @@ PLAIN = [name for name in TABLE if "augmented" not in name]
 DEAR = ("is_the_same_in_batches_of_slots", "resumes_bit_for_bit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "check"),
     [(row, check) for row in TABLE for check in METHOD_CHECKS if row in PLAIN or check not in DEAR],
@@ -106,6 +108,7 @@ def test_a_method_keeps_its_contract(row, check):
     METHOD_CHECKS[check](case(row))
 
 
+@pytest.mark.slow
 def test_all_slots_vmapped_at_once_equal_slots_one_by_one():
     one = case("unrolled")
     with double():
@@ -113,6 +116,7 @@ def test_all_slots_vmapped_at_once_equal_slots_one_by_one():
         assert distance(all_four, one.scanned) < 1e-12
 
 
+@pytest.mark.slow
 def test_learns_a_toy_problem(name, toy):
     net = mlp()
     distribution = inits.random(net)
@@ -138,6 +142,7 @@ def test_learns_a_toy_problem(name, toy):
     assert scores[0].mean < 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plain", PLAIN)
 def test_accepts_every_form(plain, toy):
     method = case(plain).method
@@ -147,15 +152,12 @@ def test_accepts_every_form(plain, toy):
     # Not of zeros, at which relu units without a bias have no derivative.
     from_images = small_form(initial_images=np.ones(start.inputs.shape, np.float32), **settings)
 
-    def images_after(steps, form):
-        run = ddjax.distill(toy, method, key=jax.random.key(0), num_outer_steps=steps, form=form)
-        return np.asarray(run.distilled.schedule.inputs)
-
-    for form in (from_images, forms.constant(start)):
-        before = np.asarray(form.unfold(form.init(jax.random.key(0))).inputs)
-        assert not np.array_equal(images_after(2, form), before)
-    # Noise is drawn from a key that only the run knows.
-    assert not np.array_equal(images_after(2, pixels), images_after(1, pixels))
+    given = forms.constant(start)
+    run = ddjax.distill(toy, method, key=jax.random.key(0), num_outer_steps=1, form=given)
+    assert not np.array_equal(run.distilled.schedule.inputs, start.inputs)
+    # That a run moves noise is what the contract's other checks see.
+    loss, params = dataclasses.replace(case(plain), form=from_images).loss(method)
+    assert np.any(jax.jit(jax.grad(lambda p: loss(p)[0]))(params).images)
 
 
 # A user's own, by the same suite.
@@ -178,10 +180,12 @@ def towards_zero(**changed) -> Method:
     return Method(**(parts | changed))
 
 
+@pytest.mark.slow
 def test_a_user_s_method_passes():
     testing.check_method(MethodCase(towards_zero, small_form(inner_lr=None), three_digits()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
@@ -219,6 +223,7 @@ def test_a_broken_method_fails_and_says_why(broken, message):
         testing.check_method(broken_case)
 
 
+@pytest.mark.slow
 def test_advance_sees_the_batch_and_the_slot_s_own_diagnostics(toy):
     """A network that restarts by its own error: what each slot drew reaches its own next state."""
 

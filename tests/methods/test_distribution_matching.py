@@ -13,9 +13,7 @@ from problems import CLASSES, SHAPE, relative
 from ddjax import augment, inits, methods, networks
 from ddjax.types import InitDistribution, Network, Schedule
 
-pytestmark = pytest.mark.slow
-
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.usefixtures("x64")]
 
 
 def real_batch(size: int = 5) -> jax.Array:
@@ -43,6 +41,7 @@ def gradient(network: Network, schedule: Schedule, **settings: Any) -> Any:
     return jax.jit(jax.value_and_grad(loss, has_aux=True))(schedule)
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_squared_distance_of_class_means():
     network = networks.mlp(SHAPE, CLASSES, widths=(6,))
     params = jax.tree.map(lambda leaf: leaf.astype(float), network.init(jax.random.key(0)))
@@ -63,6 +62,7 @@ def test_the_loss_is_the_squared_distance_of_class_means():
     assert float(value) == pytest.approx(sum(expected), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 def test_images_that_are_the_real_ones_are_at_no_distance(norm):
     """Under batch norm too, whose statistics are those of all classes on both sides."""
@@ -77,6 +77,7 @@ def test_images_that_are_the_real_ones_are_at_no_distance(norm):
     assert float(value) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"examples_per_chunk": 2}, {"classes_per_chunk": 2}])
 def test_chunks_change_neither_distances_nor_gradient(settings):
     network, augmentation = convnet("instance"), augment.by_name("color_crop", SHAPE)

@@ -20,8 +20,6 @@ from ddjax.types import InitDistribution, Method, Network, Schedule
 from ddjax.unroll import cross_entropy
 from experiments import gradient_matching as launcher
 
-pytestmark = pytest.mark.slow
-
 LAYERS = {f"conv{i}": (f"features.{4 * i - 4}", "kernel") for i in (1, 2, 3)}
 LAYERS |= {f"norm{i}": (f"features.{4 * i - 3}", "scale") for i in (1, 2, 3)}
 LAYERS |= {"classifier": ("classifier", "kernel")}
@@ -57,6 +55,7 @@ class Recorded:
         return jnp.asarray(self.values[name], jnp.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_method_replays_the_original_implementation(reference):
     """The recorded class among nine others, which have the same images under other labels."""
@@ -76,6 +75,7 @@ def test_the_method_replays_the_original_implementation(reference):
     assert relative(found, recorded.values["grad_layerwise"]) < 1e-8
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_all_distances_replay_the_original_implementation(reference):
     recorded = Recorded(reference)
@@ -107,6 +107,7 @@ def test_all_distances_replay_the_original_implementation(reference):
 # Distances.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", ["layerwise", "cosine"])
 def test_dead_units_leave_the_gradient_finite(distance):
     """Where a row of a gradient is zero its norm has no derivative."""
@@ -143,6 +144,7 @@ def distances_to_themselves(network: Network, **settings: Any) -> np.ndarray:
     return np.asarray(jax.jit(method.loss)(schedule, state, batch, jax.random.key(2))[1].class_distances)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [None, "color+crop+cutout"])
 @pytest.mark.usefixtures("x64")
 def test_the_same_images_have_no_distance(strategy):
@@ -153,6 +155,7 @@ def test_the_same_images_have_no_distance(strategy):
     assert found.max() < 1e-25
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_batch_norms_take_their_statistics_from_real_images_whatever_the_chunks():
     network = networks.convnet(SHAPE, CLASSES, depth=1, width=2, norm="batch")
@@ -161,6 +164,7 @@ def test_batch_norms_take_their_statistics_from_real_images_whatever_the_chunks(
     assert whole.max() < 1e-4  # ε in the cosine's denominator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes_per_chunk", [2, 3])
 @pytest.mark.usefixtures("x64")
 def test_classes_together_or_one_after_the_other_have_the_same_gradient(classes_per_chunk):
@@ -197,6 +201,7 @@ def descend(network: Network, params: Any, inputs: jax.Array, labels: jax.Array,
     return jax.tree.map(lambda p, g: p - lr * g, params, grads)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_network_is_trained_on_phi_between_matches_and_then_drawn_anew():
     network, schedule = linear(), phi()
@@ -218,6 +223,7 @@ def test_a_network_is_trained_on_phi_between_matches_and_then_drawn_anew():
     assert [int(state.matches) for state in (first, second, third, fourth)] == [0, 1, 2, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_an_epoch_is_made_of_minibatches_of_which_the_last_may_be_smaller():
     """Six images in a four and a two: the result is that of one of the fifteen ways to choose."""
@@ -241,6 +247,7 @@ def test_an_epoch_is_made_of_minibatches_of_which_the_last_may_be_smaller():
     assert errors[1] > 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_training_on_phi_augments_each_image():
     network, schedule = linear(), phi()

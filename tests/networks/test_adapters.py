@@ -9,8 +9,6 @@ from flax import nnx
 
 from ddjax import networks
 
-pytestmark = pytest.mark.slow
-
 SHAPE = (4, 4, 1)
 
 
@@ -60,6 +58,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_adapted_networks_are_pure_jittable_and_differentiable(kind):
     network = NETWORKS[kind]()
@@ -84,6 +83,7 @@ def test_names_and_embeddings_are_the_modules():
     assert networks.from_linen(Linen(), SHAPE, 3, name="mine").name == "mine"
 
 
+@pytest.mark.slow
 def test_an_nnx_factory_draws_and_a_built_module_keeps_its_weights():
     def first_weights(kind):
         init = NETWORKS[kind]().init
@@ -136,6 +136,7 @@ def convolutions(network) -> int:
     return str(jax.make_jaxpr(network.apply)(params, jnp.zeros((2, *SHAPE)))).count("conv_general_dilated[")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_linen_module_s_convolutions_are_computed_in_the_chosen_form():
     forms = {
@@ -149,6 +150,7 @@ def test_a_linen_module_s_convolutions_are_computed_in_the_chosen_form():
     )
 
 
+@pytest.mark.slow
 def test_a_convolution_of_the_module_s_own_is_left_alone():
     assert convolutions(networks.from_linen(Convolutional(own=True), SHAPE, 3, conv_form="im2col")) == 1
 

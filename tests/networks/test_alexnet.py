@@ -11,13 +11,12 @@ from jax import lax
 from ddjax import networks, weights
 from ddjax.networks.alexnet import GRID, average_to_grid, from_torch
 
-pytestmark = pytest.mark.slow
-
 
 def shapes(network):
     return jax.eval_shape(network.init, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_it_is_the_published_network():
     network = networks.alexnet((224, 224, 3), 1000)
     tree = shapes(network)
@@ -94,6 +93,7 @@ def channels_first(weights: dict[str, np.ndarray], images: np.ndarray) -> np.nda
     return np.asarray(x)
 
 
+@pytest.mark.slow
 def test_pytorch_s_weights_give_pytorch_s_logits(x64, rng):
     arrays = in_torch_s_layout(rng, 2, 5)
     network = networks.alexnet((224, 224, 3), 5, width=2)
@@ -112,6 +112,7 @@ def test_names_that_are_not_torchvision_s_stay():
     assert from_torch("classifier.1.weight", np.zeros((4, 7)))[1].shape == (7, 4)
 
 
+@pytest.mark.slow
 def test_small_images_are_refused_and_the_next_larger_ones_work():
     with pytest.raises(ValueError, match="alexnet: expected images of at least 63x63; got 62x80"):
         networks.alexnet((62, 80, 3), 5)

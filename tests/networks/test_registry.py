@@ -11,8 +11,6 @@ import pytest
 from ddjax import networks
 from ddjax.testing.report import double
 
-pytestmark = pytest.mark.slow
-
 NO_CHANNELS: Any = (28, 28)
 SMALL = {
     "lenet": ((12, 16, 1), {}),
@@ -58,6 +56,7 @@ def test_parameter_counts_are_the_references(build, image_shape, count):
     assert _count(build(image_shape, 10)) == count
 
 
+@pytest.mark.slow
 def test_convnet_gives_the_reference_logits(x64, reference):
     with np.load(reference / "dc_convnet28.npz") as file:
         values = {key: jnp.asarray(file[key], float) for key in file.files}
@@ -78,6 +77,7 @@ def test_convnet_gives_the_reference_logits(x64, reference):
     np.testing.assert_allclose(logits, values["logits_real"], rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_embed_is_what_the_last_dense_layer_sees(name):
     shape, settings = SMALL[name]
@@ -97,6 +97,7 @@ def test_embed_is_what_the_last_dense_layer_sees(name):
     assert (network.image_shape, network.num_classes) == (shape, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_networks_follow_the_dtype_of_weights_and_images(name):
     shape, settings = SMALL[name]

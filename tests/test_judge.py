@@ -12,8 +12,9 @@ import pytest
 from problems import CLASSES, SHAPE, small_run, three_digits
 
 import ddjax
-from ddjax import Recipe, augment, inits, networks, pool
-from ddjax.evaluate import Evaluation, Judge, _accuracies, chunks
+from ddjax import Recipe, augment, forms, inits, networks, pool
+from ddjax.judge import Evaluation, Judge, Outcomes, _accuracies, chunks
+from ddjax.launch.distillation import validated
 from ddjax.networks import norms
 from ddjax.recipes import Train
 from ddjax.types import InitDistribution
@@ -183,7 +184,7 @@ def test_a_judge_starts_from_the_same_theta_every_time(data, distilled, network)
 
 
 def test_std_is_that_of_the_population():
-    assert Evaluation.of(np.array([1.0, 3.0])) == (2.0, 1.0, pytest.approx([1.0, 3.0]))
+    assert Evaluation.of(np.array([1.0, 3.0])) == (2.0, 1.0, pytest.approx([1.0, 3.0]), 0)
 
 
 @pytest.mark.parametrize(
@@ -268,3 +269,74 @@ def test_a_pool_is_an_argument_of_the_compiled_evaluation_not_a_constant(data, d
         runs_per_chunk=1,
     )
     assert len(lowered.as_text()) < size / 5
+
+
+# Networks that are not finite.
+
+
+def steep(distilled, rate: float):
+    """φ with one learning rate for all steps."""
+    schedule = distilled.schedule
+    schedule = schedule._replace(lrs=jnp.full_like(schedule.lrs, rate))
+    return dataclasses.replace(distilled, params=schedule, form=forms.constant(schedule))
+
+
+def one_sided(data):
+    """A test split of which four fifths are of class 0, the answer of a network whose scores are NaN."""
+    labels = data.test.labels
+    rows = np.concatenate([np.flatnonzero(labels == 0)[:16], np.flatnonzero(labels == 1)[:4]])
+    return data.test.at(rows)
+
+
+def test_a_network_that_is_not_finite_scores_0_and_is_counted(data, distilled, network):
+    distribution, key = inits.random(network), jax.random.key(0)
+    diverging, split = steep(distilled, 1e30), one_sided(data)
+    score = ddjax.evaluate(diverging, network, distribution, split, key=key, num_inits=3)
+    assert score.values.tolist() == [0, 0, 0]
+    assert (score.mean, score.diverged, score.as_dict()["diverged"]) == (0, 3, 3)
+    assert ddjax.evaluate(distilled, network, distribution, data.test, key=key, num_inits=2).diverged == 0
+
+
+def test_one_diverged_network_of_several_is_counted_and_not_the_others(data, network):
+    """One of two schedules diverges; among untrained networks one has a weight that is infinite."""
+    judge = Judge(network, inits.random(network), Recipe("schedule"), one_sided(data))
+    form = forms.pixels(SHAPE, CLASSES, inner_steps=1, inner_epochs=1, inner_lr=0.1)
+    schedule = form.unfold(form.init(jax.random.key(0)))
+    both = [schedule, schedule._replace(lrs=jnp.full((1, 1), jnp.inf))]
+    found = judge.outcomes(both, jnp.array([0, 1, 0], jnp.int32), jax.random.split(jax.random.key(1), 3))
+    assert found.finite.tolist() == [True, False, True]
+    assert found.percent[1] == 0
+    pooled = Evaluation.pooled([Evaluation.of(found).as_dict()] * 2)
+    assert (len(pooled.values), pooled.diverged) == (6, 2)
+    params = jax.vmap(network.init)(jax.random.split(jax.random.key(2), 2))
+    broken = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.inf), params)
+    assert judge.untrained(broken).diverged == 1
+
+
+def test_distilled_data_on_which_every_network_diverges_are_not_chosen(data, distilled, network, capsys):
+    judge = Judge(network, inits.random(network), Recipe("schedule"), one_sided(data))
+    score = validated(judge, key=jax.random.key(0), num_inits=2)
+    assert np.isnan(score(steep(distilled, 1e30).schedule))
+    assert "2 of 2 networks diverged" in capsys.readouterr().out
+    assert 0 <= score(distilled.schedule) <= 100
+
+
+def test_accuracies_that_are_not_finite_are_never_averaged_in_silence():
+    score = Evaluation.of(np.array([60.0, np.nan, np.inf]))
+    assert (score.mean, score.diverged) == (20, 2)
+    assert score.values.tolist() == [60, 0, 0]
+    assert Evaluation.of(Outcomes(np.zeros(2), np.zeros(2, bool))).all_diverged
+
+
+@pytest.mark.parametrize("runs_per_chunk", [1, 2, 3])
+@pytest.mark.parametrize("size", [7, 60])
+def test_accuracies_are_counts_over_counts(data, distilled, network, runs_per_chunk, size):
+    """Exact in float64, however runs and examples are cut: 100 k / n with a whole number k."""
+    distribution, key, split = inits.random(network), jax.random.key(4), data.test.at(np.arange(60))
+    judge = Judge(network, distribution, distilled.recipe, split, runs_per_chunk)
+    judge.__dict__["pieces"] = chunks(split, size=size)
+    values = judge.score(distilled.schedule, key=key, num_inits=4)
+    assert values.dtype == np.float64
+    assert values.tolist() == [100 * round(value * 60 / 100) / 60 for value in values]
+    alone = ddjax.evaluate(distilled, network, distribution, split, key=key, num_inits=4)
+    assert values.tolist() == alone.values.tolist()

@@ -26,31 +26,56 @@ OTHER_TEST_CHUNK = 1000
 """The number of images that a network classifies at once, on other backends."""
 
 
+class Outcomes(NamedTuple):
+    """The outcomes of trained and tested networks.
+
+    Attributes:
+        percent: `[R]` float64, the accuracy of each network: 100 · (examples classified correctly) /
+            (examples), rounded once; 0 for a network that is not finite.
+        finite: `[R]` bool, whether all weights of the network and all its scores on the examples are finite.
+    """
+
+    percent: np.ndarray
+    finite: np.ndarray
+
+
 class Evaluation(NamedTuple):
     """Accuracy over a number of initial weights.
 
     Attributes:
         mean: the mean accuracy, in percent.
         std: the standard deviation of the population (the sum of squares is divided by n), in percent.
-        values: `[num_inits]` float64, the accuracy for each initial weights, in percent.
+        values: `[num_inits]` float64, the accuracy for each initial weights, in percent; 0 where the trained
+            network is not finite.
+        diverged: the number of networks that are not finite.
     """
 
     mean: float
     std: float
     values: np.ndarray
+    diverged: int = 0
 
     @classmethod
-    def of(cls, values: np.ndarray | jax.Array) -> Evaluation:
+    def of(cls, values: Outcomes | np.ndarray | jax.Array) -> Evaluation:
         """Mean and population standard deviation of some accuracies.
 
         Args:
-            values: `[n]`, the accuracies in percent.
+            values: the outcomes of networks, or `[n]`, their accuracies in percent, which count as those of
+                diverged networks where they are not finite.
 
         Returns:
             The evaluation that holds them.
         """
-        values = np.asarray(values, np.float64)
-        return cls(float(values.mean()), float(values.std()), values)
+        if not isinstance(values, Outcomes):
+            percent = np.asarray(values, np.float64)
+            values = Outcomes(np.where(np.isfinite(percent), percent, 0.0), np.isfinite(percent))
+        percent, finite = values
+        return cls(float(percent.mean()), float(percent.std()), percent, int(np.sum(~finite)))
+
+    @property
+    def all_diverged(self) -> bool:
+        """Whether no network is finite, so that the score says nothing and must choose nothing."""
+        return self.diverged == len(self.values)
 
     @classmethod
     def pooled(cls, scores: Sequence[Mapping[str, Any]]) -> Evaluation:
@@ -62,11 +87,13 @@ class Evaluation(NamedTuple):
         Returns:
             The score over all their values.
         """
-        return cls.of(np.concatenate([score["values"] for score in scores]))
+        whole = cls.of(np.concatenate([score["values"] for score in scores]))
+        return whole._replace(diverged=sum(score.get("diverged", 0) for score in scores))
 
     def as_dict(self) -> dict[str, object]:
-        """The evaluation as a dictionary for JSON, with the keys mean, std, n and values."""
-        return {"mean": self.mean, "std": self.std, "n": len(self.values), "values": self.values.tolist()}
+        """The evaluation as a dictionary for JSON, with the keys mean, std, n, values and diverged."""
+        score = {"mean": self.mean, "std": self.std, "n": len(self.values), "values": self.values.tolist()}
+        return {**score, "diverged": self.diverged}
 
 
 class Chunks(NamedTuple):
@@ -109,15 +136,37 @@ def chunks(split: Split, *, size: int | None = None) -> Chunks:
     )
 
 
-def _accuracy(predict: Callable[[jax.Array], jax.Array], data: Chunks) -> jax.Array:
-    """The percentage of examples whose largest score is that of the true class."""
+class _Tested(NamedTuple):
+    """What the test of a network finds: `[]` int32, the examples classified correctly; `[]` bool."""
 
-    def correct(piece: tuple[jax.Array, jax.Array]) -> jax.Array:
-        raw, labels = piece
-        return jnp.sum(jnp.argmax(predict(data.encoding.encode(raw)), -1) == labels)
+    correct: jax.Array
+    finite: jax.Array
 
-    total = jnp.sum(jax.lax.map(correct, (data.raw, data.labels)))
-    return 100.0 * total.astype(float) / data.size.astype(float)
+
+def _tested(params: Params, predict: Callable[[jax.Array], jax.Array], data: Chunks) -> _Tested:
+    """The number of examples whose largest score is that of the true class, and whether all is finite.
+
+    Of scores that are NaN the first is the largest: without the second answer, a diverged network would be as
+    good as the share of class 0.
+    """
+
+    def piece(part: tuple[jax.Array, jax.Array]) -> _Tested:
+        raw, labels = part
+        scores = predict(data.encoding.encode(raw))
+        is_finite = jnp.isfinite(scores).all(-1) | (labels < 0)
+        return _Tested(
+            jnp.sum(jnp.argmax(scores, -1).astype(labels.dtype) == labels, dtype=jnp.int32), is_finite.all()
+        )
+
+    correct, finite = jax.lax.map(piece, (data.raw, data.labels))
+    sound = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]
+    return _Tested(jnp.sum(correct, dtype=jnp.int32), jnp.stack([finite.all(), *sound]).all())
+
+
+def _outcomes(tested: _Tested, data: Chunks) -> Outcomes:
+    """The outcomes of networks from their counts, which are exact however they were computed."""
+    correct, finite = np.asarray(tested.correct, np.float64), np.asarray(tested.finite)
+    return Outcomes(np.where(finite, 100.0 * correct / int(data.size), 0.0), finite)
 
 
 @functools.partial(jax.jit, static_argnames=("network", "inits", "recipe", "runs_per_chunk"))
@@ -131,26 +180,26 @@ def _accuracies(
     inits: InitDistribution,
     recipe: Recipe,
     runs_per_chunk: int,
-) -> jax.Array:
-    """`Judge.accuracies`, compiled; the pool is an argument, so as not to be a constant of the program."""
+) -> _Tested:
+    """The tests of `Judge.outcomes`, compiled; the pool is an argument, so as not to be a constant of it."""
 
     def start(key: jax.Array, member: jax.Array | None) -> Params:
         if pool is None:
             return inits.sample(key)
         return draw(pool, key) if member is None else jax.tree.map(lambda leaf: leaf[member], pool)
 
-    def one(index: jax.Array, key: jax.Array, member: jax.Array | None) -> jax.Array:
+    def one(index: jax.Array, key: jax.Array, member: jax.Array | None) -> _Tested:
         schedule = jax.tree.map(lambda leaf: leaf[index], schedules)
         init_key, train_key = jax.random.split(key)
         fitted = recipe.fit(network, start(init_key, member), schedule, train_key)
-        return _accuracy(fitted.predict, data)
+        return _tested(fitted.params, fitted.predict, data)
 
     return map_in_chunks(lambda run: one(*run), runs, runs_per_chunk)
 
 
 @functools.partial(jax.jit, static_argnames="network")
-def _untrained(params: Params, data: Chunks, *, network: Network) -> jax.Array:
-    return jax.lax.map(lambda one: _accuracy(lambda x: network.apply(one, x), data), params)
+def _untrained(params: Params, data: Chunks, *, network: Network) -> _Tested:
+    return jax.lax.map(lambda one: _tested(one, lambda x: network.apply(one, x), data), params)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -186,14 +235,14 @@ class Judge:
         """The split on the device, in pieces."""
         return chunks(self.split)
 
-    def accuracies(
+    def outcomes(
         self,
         schedules: Sequence[Schedule],
         which: jax.Array,
         keys: jax.Array,
         *,
         members: jax.Array | None = None,
-    ) -> jax.Array:
+    ) -> Outcomes:
         """Many trainings and tests in one compiled call.
 
         Args:
@@ -204,9 +253,9 @@ class Judge:
                 has a pool; by default each run draws a member.
 
         Returns:
-            `[R]`, the accuracies in percent.
+            The outcomes of the R runs.
         """
-        return _accuracies(
+        tested = _accuracies(
             jax.tree.map(lambda *leaves: jnp.stack(leaves), *schedules),
             (which, keys, None if self.inits.pool is None else members),
             self.pieces,
@@ -216,8 +265,47 @@ class Judge:
             recipe=self.recipe,
             runs_per_chunk=self.runs_per_chunk,
         )
+        return _outcomes(tested, self.pieces)
 
-    def score(self, schedule: Schedule, *, key: jax.Array, num_inits: int) -> jax.Array:
+    def accuracies(
+        self,
+        schedules: Sequence[Schedule],
+        which: jax.Array,
+        keys: jax.Array,
+        *,
+        members: jax.Array | None = None,
+    ) -> np.ndarray:
+        """The accuracies alone of `outcomes`.
+
+        Args:
+            schedules: see `outcomes`.
+            which: see `outcomes`.
+            keys: see `outcomes`. Consumed.
+            members: see `outcomes`.
+
+        Returns:
+            `[R]` float64, the accuracies in percent; 0 for networks that are not finite.
+        """
+        return self.outcomes(schedules, which, keys, members=members).percent
+
+    def score(self, schedule: Schedule, *, key: jax.Array, num_inits: int) -> np.ndarray:
+        """The accuracies alone of `evaluation`.
+
+        Args:
+            schedule: see `evaluation`.
+            key: see `evaluation`. Consumed.
+            num_inits: see `evaluation`.
+
+        Returns:
+            `[num_inits]` float64, or fewer where p(θ0) has fewer: the accuracies in percent; 0 for networks
+            that are not finite.
+
+        Raises:
+            ValueError: see `evaluation`.
+        """
+        return self.evaluation(schedule, key=key, num_inits=num_inits).values
+
+    def evaluation(self, schedule: Schedule, *, key: jax.Array, num_inits: int) -> Evaluation:
         """The accuracies of networks trained on one schedule; the same key is the same θ0s.
 
         Args:
@@ -227,7 +315,7 @@ class Judge:
                 only one, and a pool has only its members; each member comes once, in the order of the pool.
 
         Returns:
-            `[num_inits]`, or fewer where p(θ0) has fewer: the accuracies in percent.
+            The evaluation, over `num_inits` networks or fewer where p(θ0) has fewer.
 
         Raises:
             ValueError: `key` is no single key, or a count is below one.
@@ -238,18 +326,19 @@ class Judge:
         count = min(num_inits, different or num_inits)
         members = jnp.arange(count, dtype=jnp.int32) % (self.inits.size or count)
         which = jnp.zeros(count, jnp.int32)
-        return self.accuracies([schedule], which, jax.random.split(key, count), members=members)
+        keys = jax.random.split(key, count)
+        return Evaluation.of(self.outcomes([schedule], which, keys, members=members))
 
-    def untrained(self, params: Params) -> jax.Array:
+    def untrained(self, params: Params) -> Evaluation:
         """The accuracies of networks as they are, without any training.
 
         Args:
             params: the weights of n networks, each leaf `[n, ...]`.
 
         Returns:
-            `[n]`, the accuracies in percent.
+            The evaluation of the n networks.
         """
-        return _untrained(params, self.pieces, network=self.network)
+        return Evaluation.of(_outcomes(_untrained(params, self.pieces, network=self.network), self.pieces))
 
 
 def check_fits(distilled: Distilled, network: Network) -> None:
@@ -304,6 +393,7 @@ def _check_draws(inits: InitDistribution, key: jax.Array) -> None:
     checks.prng_key("key", key)
 
 
+@checks.entry
 def train(distilled: Distilled, network: Network, inits: InitDistribution, *, key: jax.Array) -> Params:
     """Train one network on φ.
 
@@ -331,6 +421,7 @@ def train(distilled: Distilled, network: Network, inits: InitDistribution, *, ke
     return run(distilled.schedule, key)
 
 
+@checks.entry
 def evaluate(
     distilled: Distilled,
     network: Network,
@@ -355,7 +446,8 @@ def evaluate(
         runs_per_chunk: the number of trainings that are vmapped.
 
     Returns:
-        Mean, population standard deviation and every value, in percent.
+        Mean, population standard deviation and every value, in percent, and the number of networks that
+        diverged, which score 0.
 
     Raises:
         ValueError: the network does not fit φ or the split, an argument is of another type, or a count is
@@ -366,4 +458,4 @@ def evaluate(
     checks.kind("split", split, Split, remedy="Give data.test or data.validation.")
     own = dataclasses.replace(split, encoding=jax.tree.map(np.asarray, distilled.encoding))
     judge = Judge(network, inits, distilled.recipe, own, runs_per_chunk)
-    return Evaluation.of(judge.score(distilled.schedule, key=key, num_inits=num_inits))
+    return judge.evaluation(distilled.schedule, key=key, num_inits=num_inits)

@@ -10,7 +10,7 @@ from refusals import PLAIN, Cases, Refuses, small_net, without_lrs
 
 import ddjax
 from ddjax import baselines, coresets, data
-from ddjax.evaluate import Judge
+from ddjax.judge import Judge
 
 REFUSED: Cases = {
     "a function as network": (lambda g: g.train(network=abs), "network: expected", "ddjax.networks"),

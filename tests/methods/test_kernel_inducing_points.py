@@ -1,0 +1,117 @@
+"""Tests of kernel inducing points: against scikit-learn, and on the embedded digits."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import CLASSES, SHAPE
+from sklearn.kernel_ridge import KernelRidge
+
+import ddjax
+from ddjax import forms, inits, methods, networks
+from ddjax.types import Network, Schedule
+
+
+def free(labels: np.ndarray, **settings) -> ddjax.Form:
+    """One step of images with free labels that start centred, `[B, K]`."""
+    return forms.pixels(
+        SHAPE,
+        labels.shape[1],
+        inner_steps=1,
+        inner_lr=None,
+        initial_labels=labels[None],
+        label_form="free",
+        **settings,
+    )
+
+
+def matrix(network: Network, x: np.ndarray, z: np.ndarray) -> np.ndarray:
+    assert network.kernel is not None
+    return np.asarray(network.kernel((), jnp.asarray(x), jnp.asarray(z)))
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_loss_is_scikit_learn_s_kernel_ridge(rng):
+    """Two real examples of each of three classes, three distilled images with labels of any sign."""
+    network = networks.infinite_mlp(SHAPE, CLASSES)
+    x, y = rng.normal(size=(3, *SHAPE)), rng.normal(size=(3, CLASSES))
+    real = rng.normal(size=(CLASSES, 2, *SHAPE))
+    method = methods.kernel_inducing_points(network, inits.random(network), batch_size=2, penalty=0.3)
+    schedule = Schedule(jnp.asarray(x)[None], jnp.asarray(y)[None], None)
+    value, info = method.loss(schedule, (), jnp.asarray(real), jax.random.key(0))
+
+    flat, classes = real.reshape(-1, *SHAPE), np.repeat(np.arange(CLASSES), 2)
+    gram = matrix(network, x, x)
+    ridge = KernelRidge(alpha=0.3 * np.trace(gram) / 3, kernel="precomputed").fit(gram, y)
+    found = ridge.predict(matrix(network, flat, x))
+    wanted = np.eye(CLASSES)[classes] - 1 / CLASSES
+    assert float(value) == pytest.approx(0.5 * np.mean((found - wanted) ** 2), rel=1e-7)
+    assert float(info.accuracy) == pytest.approx(100 * np.mean(found.argmax(1) == classes))
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_kernel_is_the_mean_over_random_networks(rng):
+    network = networks.mlp(SHAPE, CLASSES, widths=(5,))
+    p = inits.random(network)
+    x, y = rng.normal(size=(2, *SHAPE)), rng.normal(size=(2, CLASSES))
+    real = jnp.asarray(rng.normal(size=(CLASSES, 1, *SHAPE)))
+    schedule = Schedule(jnp.asarray(x)[None], jnp.asarray(y)[None], None)
+    key = jax.random.key(3)
+    method = methods.kernel_inducing_points(network, p, networks=3, penalty=0.1)
+    value, _ = method.loss(schedule, (), real, key)
+
+    features = []
+    for one in jax.random.split(key, 3):
+        params = p.sample(one)
+        assert network.embed is not None
+        features.append([np.asarray(network.embed(params, z)) for z in (jnp.asarray(x), real[:, 0])])
+    gram = np.mean([a @ a.T for a, _ in features], 0)
+    cross = np.mean([b @ a.T for a, b in features], 0)
+    weights = np.linalg.solve(gram + 0.1 * np.trace(gram) / 2 * np.eye(2), y)
+    wanted = np.eye(CLASSES) - 1 / CLASSES
+    assert float(value) == pytest.approx(0.5 * np.mean((cross @ weights - wanted) ** 2), rel=1e-9)
+
+
+@pytest.mark.slow
+def test_one_image_of_each_digit_predicts_nearly_all(digits):
+    """Real images predict about 70 percent: both images and labels are learned."""
+    network = networks.infinite_mlp(SHAPE, 10)
+    distribution = inits.random(network)
+    method = methods.kernel_inducing_points(network, distribution, batch_size=50)
+    run = ddjax.distill(
+        digits,
+        method,
+        key=jax.random.key(0),
+        num_outer_steps=150,
+        form=free(np.eye(10) - 0.1),
+    )
+    score = ddjax.evaluate(
+        run.distilled, network, distribution, digits.test, key=jax.random.key(1), num_inits=1
+    )
+    assert score.mean > 93
+    assert run.distilled.recipe.kind == "ridge"
+    assert np.asarray(run.distilled.schedule.labels).min() < 0
+
+
+def _with_batch_norm() -> Network:
+    return networks.convnet(SHAPE, CLASSES, depth=1, width=2, norm="batch")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda net, p: methods.kernel_inducing_points(_with_batch_norm(), p),
+            "expected a network without batch norm",
+        ),
+        (lambda net, p: methods.kernel_inducing_points(net, p, penalty=0.0), "penalty: expected"),
+        (lambda net, p: methods.kernel_inducing_points(net, p, networks=0), "networks: expected"),
+        (lambda net, p: methods.kernel_inducing_points(net, p, batch_size=0), "batch_size: expected"),
+    ],
+)
+def test_bad_settings_are_refused(make, message):
+    net = networks.infinite_mlp(SHAPE, CLASSES)
+    with pytest.raises(ValueError, match=message):
+        make(net, inits.random(net))
