@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jax.extend import core
 
-from ddjax import facts, forms, platforms
+from ddjax import facts, forms, platforms, updates
 from ddjax.engine import Problem
 from ddjax.types import PyTree, RealData, Schedule
 
@@ -94,18 +94,16 @@ def optimizer(problem: Problem, moving: optax.GradientTransformation, key: jax.A
     Returns:
         The digest.
     """
-    whole = optax.with_extra_args_support(moving)
 
-    def value(params: PyTree, **extra: Any) -> jax.Array:
+    def value_and_grad(params: PyTree) -> tuple[jax.Array, PyTree]:
         """A loss for optimisers that ask for one; others leave it aside."""
-        del extra
-        return jnp.asarray(optax.tree.sum(params))
+        return jnp.asarray(optax.tree.sum(params)), params
 
     def move(params: PyTree, grads: PyTree) -> PyTree:
         # From the first state on: its values, such as the rate at the start, count too.
-        asked = {"value": value(params), "grad": grads, "value_fn": value}
-        updates, _ = whole.update(grads, whole.init(params), params, **asked)
-        moved = optax.apply_updates(params, updates)
+        asked = updates.Loss(value_and_grad(params)[0], grads, value_and_grad)
+        moves, _ = updates.update(moving, grads, updates.init(moving, params), params, loss=asked)
+        moved = optax.apply_updates(params, moves)
         return moved if problem.form.project is None else problem.form.project(moved)
 
     params = jax.eval_shape(problem.form.init, key)

@@ -30,6 +30,7 @@ def test_a_network_keeps_its_contract(name):
         check(case)
 
 
+@pytest.mark.slow
 def test_a_network_that_looks_at_its_neighbours_fails():
     crowd = networks.from_functions(
         lambda key: {"kernel": jax.random.normal(key, (64, CLASSES))},

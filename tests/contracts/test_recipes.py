@@ -64,11 +64,13 @@ class Lucky(Recipe):
         del network
 
 
+@pytest.mark.slow
 def test_a_recipe_that_draws_in_silence_fails():
     with pytest.raises(testing.ContractError, match="Set is_random = True"):
         testing.check_recipe(RecipeCase(Lucky(), MLP, SCHEDULE))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_ridge_is_the_closed_form(rng):
     features = rng.normal(size=(6, 8, 8, 1))
@@ -89,6 +91,7 @@ def test_ridge_is_the_closed_form(rng):
     assert relative(fitted.predict(jnp.asarray(new)), new.reshape(5, -1) @ weights) < 1e-10
 
 
+@pytest.mark.slow
 def test_a_kernel_is_judged_by_ridge_alone(digits):
     kept = digits.train.at(digits.train.labels < CLASSES)
     split = dataclasses.replace(kept, num_classes=CLASSES)

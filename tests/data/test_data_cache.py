@@ -58,6 +58,7 @@ def test_the_file_holds_plain_arrays(cache_dir):
         np.testing.assert_array_equal(file["x_train"], RAW.x_train)
 
 
+@pytest.mark.slow
 def test_a_damaged_byte_is_harmless_wherever_it_is(cache_dir):
     """Flip every fifth byte of the file in turn: the arrays are right in any case."""
     cache.cached("toy", Decoder())

@@ -46,6 +46,7 @@ def test_normalise_is_the_formula_of_the_vocabulary():
     assert got.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_float64_statistics_give_float64_minibatches():
     with double():
         data = to_device(split())
@@ -55,6 +56,7 @@ def test_float64_statistics_give_float64_minibatches():
         assert class_minibatch(data, key, size=2).dtype == jnp.float64
 
 
+@pytest.mark.slow
 def test_minibatch_pairs_images_with_their_labels_and_is_pure():
     data, key = to_device(split()), jax.random.key(3)
     batch = jax.jit(minibatch, static_argnames="size")(data, key, size=50)
@@ -86,11 +88,13 @@ def test_class_minibatch_is_uniform_over_each_class():
         assert chi_square(counts[members]) < 16.3  # at most 3 degrees of freedom, p = 0.001
 
 
+@pytest.mark.slow
 def test_classes_draw_independently():
     first, _, last = position(class_minibatch(to_device(split()), jax.random.key(0), size=4000))
     assert abs(np.corrcoef(first == 1, last < 3)[0, 1]) < 0.06
 
 
+@pytest.mark.slow
 def test_a_class_without_images_gives_nan_and_leaves_the_others_alone():
     inputs = class_minibatch(to_device(split(LABELS, num_classes=4)), jax.random.key(0), size=3)
     assert np.isnan(inputs[3]).all()

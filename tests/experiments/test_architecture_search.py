@@ -73,6 +73,7 @@ def asked_data(config: Config) -> coreset.Config:
     return coreset.Config(dataset=str(config.dataset))
 
 
+@pytest.mark.slow
 def test_the_space_fits_small_images_and_holds_each_network_once(asked):
     data = load_data(asked_data(asked))
     built = [networks.by_text(title, data.image_shape, data.num_classes) for title in SPACE]

@@ -153,13 +153,13 @@ def swept(dataset: Path, workdir: Path, **settings: Any) -> sweep.Config:
 
 @pytest.mark.slow
 def test_a_sweep_s_plot_comes_from_the_records_of_its_runs(dataset, tmp_path):
-    settings = swept(dataset, tmp_path / "sweep", axis="images", values="1,2", seeds="0,1", of="fixed_init")
+    settings = swept(dataset, tmp_path / "sweep", axis="images", values="2", seeds="0,1", of="fixed_init")
     result = sweep.run(settings)
-    assert [(point["value"], point["images"]) for point in result["points"]] == [(1, 3), (2, 6)]
+    assert [(point["value"], point["images"]) for point in result["points"]] == [(2, 6)]
     own = [json.loads((tmp_path / "sweep" / f"2-seed{seed}" / "result.json").read_text()) for seed in (0, 1)]
     values = [one["test_accuracy"]["values"][0] for one in own]
-    assert result["points"][1]["test_accuracy"]["values"] == values
-    assert result["points"][1]["test_accuracy"]["n"] == 2
+    assert result["points"][0]["test_accuracy"]["values"] == values
+    assert result["points"][0]["test_accuracy"]["n"] == 2
     picture = (tmp_path / "sweep" / "sweep.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     sweep.draw(tmp_path / "again.png", json.loads((tmp_path / "sweep" / "result.json").read_text()))

@@ -40,6 +40,7 @@ def test_pixels_can_start_from_images():
     assert schedule.lrs is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_learned_labels_start_with_their_confidence_and_learn():
     form = forms.pixels((4, 4, 1), 5, inner_steps=2, images_per_class_per_step=2, label_confidence=0.8)

@@ -21,6 +21,7 @@ def build(digits, **flags) -> Parts:
     return unrolled_parts(Unrolled(**flags), digits, Plan(), inits.random)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["real", "k_means"])
 def test_images_start_from_the_training_set(digits, start):
     chosen = build(digits, initial_images=start, inner_steps=2, images_per_class_per_step=3, seed=5)

@@ -51,6 +51,7 @@ def test_what_is_no_distillation_has_no_parts(digits):
         sweep.LAUNCHER.parts(sweep.Config(), digits)
 
 
+@pytest.mark.slow
 def test_a_command_is_carried_out_as_the_shell_would(tmp_path, rng):
     dataset = write_npz(tmp_path / "spots.npz", rng)
     given = TINY | {"dataset": str(dataset), "baselines": False}
@@ -96,6 +97,7 @@ def test_a_family_says_itself_what_it_differentiates():
     assert Unrolled(inner_steps=4, inner_epochs=5, window=3).differentiated_steps() == 3
 
 
+@pytest.mark.slow
 def test_importing_the_machinery_touches_no_device():
     code = (
         "import ddjax, sys\n"

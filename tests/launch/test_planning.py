@@ -139,6 +139,7 @@ def test_a_resumed_run_never_tunes_again(dataset, tmp_path, cache, monkeypatch):
     assert json.loads((workdir / "plan.json").read_text()) == before
 
 
+@pytest.mark.slow
 def test_the_plan_is_what_runs(dataset, tmp_path):
     workdir = tmp_path / "run"
     wanted = distillation.prepare(
