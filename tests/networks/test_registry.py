@@ -13,9 +13,9 @@ from ddjax.testing.report import double
 
 NO_CHANNELS: Any = (28, 28)
 SMALL = {
-    "lenet": ((12, 16, 1), {}),
-    "alexcifar": ((8, 9, 3), {}),
-    "alexnet": ((63, 64, 3), {"width": 1}),
+    "lenet": ((12, 16, 1), {"conv_form": "lax"}),
+    "alexcifar": ((8, 9, 3), {"conv_form": "lax"}),
+    "alexnet": ((63, 64, 3), {"width": 1, "conv_form": "lax"}),
     "convnet": ((8, 8, 1), {"depth": 2, "width": 8}),
     "mlp": ((8, 8, 1), {"widths": (16, 12)}),
     "alexnet32": ((8, 9, 1), {"norm": "layer", "conv_form": "lax"}),
