@@ -33,9 +33,9 @@ from typing import Any
 
 from ddjax import baselines, checks, figures, report
 from ddjax.launch import Keys, Launcher, Scores, flag, flag_like, inputs_of, once, results, runs_at_once
+from ddjax.launch import matrix as matrices
+from ddjax.launch.matrix import Matrix, MatrixChoice
 from ddjax.ranking import agreement
-from experiments import cross_architecture
-from experiments.cross_architecture import Matrix
 
 SPACE = tuple(
     f"convnet:depth={depth}:width={width}:norm={norm}:pooling={pooling}"
@@ -49,12 +49,12 @@ WHOLE = "whole training set"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(cross_architecture.Config):
+class Config(MatrixChoice):
     """The settings of a comparison."""
 
     networks: str = flag(",".join(SPACE), "the space, each network as in experiments.cross_architecture")
     num_nets: int = flag_like(
-        cross_architecture.Config,
+        MatrixChoice,
         "num_nets",
         default=3,
         help="unseen initial weights behind each score on an artifact",
@@ -63,7 +63,7 @@ class Config(cross_architecture.Config):
     whole_lr: float = flag(0.01, "learning rate of that training", positive=True)
     num_whole_nets: int = flag(1, "initial weights behind each score of it", low=1)
     workdir: str | None = flag_like(
-        cross_architecture.Config,
+        MatrixChoice,
         "workdir",
         help="directory of the scores; runs/architecture_search-DATASET by default",
     )
@@ -122,7 +122,7 @@ def measure(config: Config, matrix: Matrix, workdir: Path) -> dict[str, Any]:
     began, scores = time.monotonic(), Scores(workdir)
     # A network is chosen by these scores, so they must not be those of the test split.
     held_out = dataclasses.replace(matrix.data, test=matrix.data.validation)
-    result = cross_architecture.measure(config, matrix._replace(data=held_out), scores)
+    result = matrices.measure(config, matrix._replace(data=held_out), scores)
     measure_whole(config, matrix, scores)
     whole = {title: scores.known[whole_name(title)] for title in matrix.columns}
     proxies = {
@@ -197,16 +197,16 @@ def run(config: Config) -> dict[str, Any]:
         The content of `result.json`.
 
     Raises:
-        ValueError: see `experiments.cross_architecture.prepare`; or the space has fewer than two networks, or
+        ValueError: see `ddjax.launch.matrix.prepare`; or the space has fewer than two networks, or
             the directory belongs to other settings.
         FileNotFoundError: there is no such artifact, or no such data.
     """
     checks.positive("whole_lr", config.whole_lr)
-    matrix = cross_architecture.prepare(config)
+    matrix = matrices.prepare(config)
     remedy = "There is nothing to order: give --networks=..., with commas between them."
     checks.at_least("networks of the space", len(matrix.columns), 2, remedy=remedy)
     workdir = Path(config.workdir or f"runs/architecture_search-{Path(matrix.data.name).stem}")
-    cross_architecture.check_unchanged(matrix, workdir, config, experiment="architecture_search")
+    matrices.check_unchanged(matrix, workdir, config, experiment="architecture_search")
     return once(
         workdir,
         config,

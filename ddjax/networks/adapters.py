@@ -167,12 +167,13 @@ def from_linen(
             features: Any = module.apply({"params": params}, inputs, method="embed")
             return features
 
-    _check_linen_is_pure(module, dummy, label)
+    of_layers = _roles_of_pure_linen(module, dummy, label)
+    _check_linen_draws_nothing(apply, jax.eval_shape(init, jax.random.key(0)), dummy, label)
     has_embed = callable(getattr(module, "embed", None))
     network = from_functions(
         init, apply, input_shape, num_classes, embed=embed if has_embed else None, name=label
     )
-    return _with_roles(network, roles_of.of_linen(module, dummy))
+    return _with_roles(network, of_layers)
 
 
 def _with_roles(network: Network, of_layers: Mapping[str, Role]) -> Network:
@@ -249,11 +250,25 @@ def from_nnx(
     return _with_roles(network, roles_of.of_nnx(abstract))
 
 
-def _check_linen_is_pure(module: nn.Module, inputs: jax.ShapeDtypeStruct, label: str) -> None:
-    variables = _traced(label, inputs, module.init, jax.random.key(0), inputs)
+def _roles_of_pure_linen(module: nn.Module, inputs: jax.ShapeDtypeStruct, label: str) -> dict[str, Role]:
+    """The roles of the kernels of a module whose only state is its weights; any other module is refused."""
+
+    # A function of its own: JAX would not look at the layers again for one that it has traced before.
+    def start(key: jax.Array, x: jax.Array) -> Any:
+        return module.init(key, x)
+
+    with roles_of.of_linen() as of_layers:
+        variables = _traced(label, inputs, start, jax.random.key(0), inputs)
     _refuse_state(label, sorted(set(variables) - {"params"}))
+    return of_layers
+
+
+def _check_linen_draws_nothing(
+    apply: Callable[..., jax.Array], params: Params, inputs: jax.ShapeDtypeStruct, label: str
+) -> None:
     try:
-        jax.eval_shape(module.apply, variables, inputs)
+        # JAX remembers the shapes that a function leads to: `from_functions` asks for them for nothing.
+        jax.eval_shape(apply, params, inputs)
     except flax.errors.InvalidRngError as error:
         raise ValueError(
             f"{label}: expected a module that needs no random numbers when it is applied; it asks for some. "

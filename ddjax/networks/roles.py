@@ -7,11 +7,11 @@ axes too, and the kernels of an attention have three.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 from flax import nnx
 
 from ddjax.types import Kernel, Role
@@ -59,15 +59,13 @@ def _named(name: str, shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ..
     return _ATTENTION[called] if len(shape) == 3 and called in _ATTENTION and all(beside) else Kernel()
 
 
-def of_linen(module: nn.Module, inputs: jax.ShapeDtypeStruct) -> dict[str, Role]:
-    """The roles of the kernels of a linen module's layers, from the layers themselves.
-
-    Args:
-        module: the module.
-        inputs: the shape and dtype of inputs.
+@contextlib.contextmanager
+def of_linen() -> Iterator[dict[str, Role]]:
+    """The roles of the kernels of all linen layers that are applied inside, from the layers themselves.
 
     Returns:
-        The roles, by the names of the weights; layers that are not Flax's own are left out.
+        A context, whose value fills with the roles by the names of the weights; layers that are not Flax's
+        own are left out.
     """
     found: dict[str, Role] = {}
 
@@ -78,8 +76,7 @@ def of_linen(module: nn.Module, inputs: jax.ShapeDtypeStruct) -> dict[str, Role]
         return call(*args, **kwargs)
 
     with nn.intercept_methods(look):
-        jax.eval_shape(module.init, jax.random.key(0), inputs)
-    return found
+        yield found
 
 
 def _of_linen_layer(layer: nn.Module) -> Role | None:

@@ -59,7 +59,7 @@ def is_pure(case: RecipeCase) -> None:
     """`fit` leads to the same scores with and without jit and vmap, for the same key."""
     plain = case.scores(jax.random.key(1))
     jitted = jax.jit(case.scores)(jax.random.key(1))
-    many = jax.vmap(case.scores)(jnp.stack([jax.random.key(1), jax.random.key(2)]))
+    many = jax.jit(jax.vmap(case.scores))(jnp.stack([jax.random.key(1), jax.random.key(2)]))
     for name, found in (("jit", distance(jitted, plain)), ("vmap", distance(many[0], plain))):
         remedy = "fit must be a pure function: no state, no branch on values, nothing drawn but from the key."
         require(
@@ -71,7 +71,8 @@ def says_whether_it_draws(case: RecipeCase) -> None:
     """A recipe whose `is_random` is False gives the same scores for another key."""
     if case.recipe.is_random:
         return
-    found = distance(case.scores(jax.random.key(2)), case.scores(jax.random.key(1)))
+    scores = jax.jit(case.scores)
+    found = distance(scores(jax.random.key(2)), scores(jax.random.key(1)))
     remedy = "Set is_random = True for a recipe that draws."
     require(found == 0, "the same scores from another key", found="others", remedy=remedy)
 

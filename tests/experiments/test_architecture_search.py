@@ -39,13 +39,13 @@ def asked(tmp_path, rng) -> Config:
 @pytest.mark.slow
 def test_networks_are_chosen_on_validation_and_judged_on_test(asked, tmp_path, monkeypatch, capsys):
     splits = []
-    measure = architecture_search.cross_architecture.measure
+    measure = architecture_search.matrices.measure
 
     def watched(config, matrix, scores):
         splits.append(matrix.data.test)
         return measure(config, matrix, scores)
 
-    monkeypatch.setattr(architecture_search.cross_architecture, "measure", watched)
+    monkeypatch.setattr(architecture_search.matrices, "measure", watched)
     trained_on_all, all_data = [], baselines.all_data
     monkeypatch.setattr(
         baselines, "all_data", lambda data, *a, **k: trained_on_all.append(data) or all_data(data, *a, **k)

@@ -16,7 +16,8 @@ from problems import CLASSES, SHAPE, write_npz
 import ddjax
 from ddjax import Recipe, artifact, forms, inits, networks, recipes, types
 from ddjax.encodings import Channels
-from ddjax.launch import Keys
+from ddjax.launch import Keys, matrix
+from ddjax.launch.matrix import recipe_of
 from ddjax.types import Distilled, Schedule
 from experiments import cross_architecture
 from experiments.baselines import Scores
@@ -154,7 +155,7 @@ def test_a_stopped_matrix_continues_and_refuses_artifacts_that_have_changed(
 )
 def test_an_artifact_s_own_recipe_is_followed_unless_the_flags_say_otherwise(asked, settings, own, expected):
     data = cross_architecture.prepare(Config(**asked)).data
-    assert cross_architecture.recipe_of(Config(**settings), own, data) == expected
+    assert recipe_of(Config(**settings), own, data) == expected
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_an_artifact_s_own_recipe_is_followed_unless_the_flags_say_otherwise(ask
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_compiles(asked, settings, message, monkeypatch):
-    monkeypatch.setattr(cross_architecture, "evaluate", None)
+    monkeypatch.setattr(matrix, "evaluate", None)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         cross_architecture.run(Config(**asked | settings))
     assert not Path(asked["workdir"]).exists()

@@ -17,6 +17,7 @@ from problems import write_npz
 from ddjax import data, pool, report
 from ddjax.launch import Launcher, directory, find, flags, inputs_of, results
 from ddjax.launch.flags import EXTENDS, JUDGES, WATCHES
+from ddjax.recipes import Replay
 from experiments import baselines, continual, coreset, linear_bound, pretrain, random_init
 
 DISTILLATIONS = (
@@ -270,7 +271,9 @@ def test_the_seconds_of_a_record_are_those_of_the_work_directory():
     launch = types.SimpleNamespace(
         experiment="one",
         data=part,
-        parts=types.SimpleNamespace(network=part, judged_inits=part),
+        parts=types.SimpleNamespace(
+            network=part, judged_inits=part, method=types.SimpleNamespace(recipe=Replay())
+        ),
         config=types.SimpleNamespace(seed=0),
     )
     now = results.time.monotonic()

@@ -40,13 +40,15 @@ def _all_orders(convolve, x, kernel):
     """Value, gradients, and the gradients of a gradient step's loss, as the unroll takes them."""
 
     def loss(x, kernel):
-        return jnp.mean(jnp.sin(convolve(x, kernel)))
+        value = convolve(x, kernel)
+        return jnp.mean(jnp.sin(value)), value
 
     def stepped(x, kernel):
-        return loss(jnp.cos(x), kernel - jax.grad(loss, 1)(x, kernel))
+        first, value = jax.grad(loss, (0, 1), has_aux=True)(x, kernel)
+        return loss(jnp.cos(x), kernel - first[1])[0], (value, first)
 
-    first = jax.grad(loss, (0, 1))(x, kernel)
-    return convolve(x, kernel), first, jax.grad(stepped, (0, 1))(x, kernel)
+    second, (value, first) = jax.grad(stepped, (0, 1), has_aux=True)(x, kernel)
+    return value, first, second
 
 
 @pytest.mark.slow
@@ -76,6 +78,7 @@ def test_forms_equal_lax_in_value_and_two_derivatives(x64, case):
 def test_minimal_filtering_rounds_as_little_as_it_says(x64, side, rounding):
     x, k = _normal(0, (8, 16, 16, 64)), _normal(1, (side, side, 64, 16))
 
+    @functools.partial(jax.jit, static_argnums=2)
     def convolve(x, kernel, form):
         return ops.conv(x, kernel, (1, 1), "SAME", dimension_numbers=NHWC, form=form)
 
@@ -128,7 +131,7 @@ def test_of_equal_outputs_in_a_block_the_first_has_the_gradient(x64):
 
     want = np.zeros((4, 4))
     want[::2, ::2] = 1
-    np.testing.assert_array_equal(jax.grad(pooled)(x)[0, :, :, 0], want)
+    np.testing.assert_array_equal(jax.jit(jax.grad(pooled))(x)[0, :, :, 0], want)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -221,7 +224,7 @@ def test_pools_equal_reduce_window(x64, side, window, stride, padding):
 
 def test_max_pool_gives_the_gradient_of_a_tie_to_the_first_in_row_major_order():
     x = jnp.array([[0.0, 1.0], [1.0, 1.0]]).reshape(1, 2, 2, 1)
-    gradient = jax.grad(lambda x: ops.max_pool(x, 2).sum())(x)
+    gradient = jax.jit(jax.grad(lambda x: ops.max_pool(x, 2).sum()))(x)
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[0, 1], [0, 0]])
 
 
@@ -239,7 +242,8 @@ def test_max_pool_pads_with_less_than_any_number():
 @pytest.mark.parametrize("pool", [ops.max_pool, ops.avg_pool])
 def test_pools_agree_with_finite_differences_twice(x64, pool):
     x = _normal(3, (1, 5, 5, 2))
-    check_grads(lambda x: jnp.sin(pool(x, 3, stride=2, padding=1)), (x,), order=2, modes=["rev"])
+    pooled = jax.jit(lambda x: jnp.sin(pool(x, 3, stride=2, padding=1)))
+    check_grads(pooled, (x,), order=2, modes=["rev"])
 
 
 @pytest.mark.slow
@@ -249,7 +253,6 @@ def test_local_response_norm_is_the_formula(x64):
     for c in range(7):
         neighbours = x[..., max(0, c - 2) : c + 2]
         want[..., c] = x[..., c] / (1 + 0.001 / 9 * np.sum(neighbours**2, -1) / 4) ** 0.75
-    np.testing.assert_allclose(ops.local_response_norm(jnp.asarray(x)), want, rtol=1e-13)
-    check_grads(
-        lambda x: ops.local_response_norm(x, alpha=0.5), (jnp.asarray(x[:1]),), order=2, modes=["rev"]
-    )
+    np.testing.assert_allclose(jax.jit(ops.local_response_norm)(x), want, rtol=1e-13)
+    normed = jax.jit(functools.partial(ops.local_response_norm, alpha=0.5))
+    check_grads(normed, (jnp.asarray(x[:1]),), order=2, modes=["rev"])
