@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -29,11 +28,10 @@ import jax
 import numpy as np
 import pytest
 
-# Tracing makes many small objects that stay: looking through them for cycles is a tenth of the suite's time.
-gc.set_threshold(50_000, 20, 100)
 # Kinds of numbers too.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+# The project after the settings above, which its modules are to be imported under.
 from problems import three_digits  # noqa: E402
 from refusals import Good, Refuses, check_refused  # noqa: E402
 

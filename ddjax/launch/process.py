@@ -73,7 +73,7 @@ class Surviving(io.TextIOBase):
         self._is_open = True
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override] (typeshed has a plain attribute here)
         """The encoding of the stream."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
@@ -125,6 +125,7 @@ class Surviving(io.TextIOBase):
 def surviving_messages() -> Iterator[None]:
     """Let messages survive any encoding of the terminal, and a reader that goes away."""
     streams = sys.stdout, sys.stderr
+    # A program without a console has None for its streams, which the type checker does not know.
     sys.stdout, sys.stderr = (stream and Surviving(stream) for stream in streams)  # type: ignore[assignment]
     try:
         yield

@@ -170,4 +170,4 @@ def test_a_record_without_a_protocol_is_plain():
     with pytest.raises(ValueError, match="the recipe's protocol: expected one of condensation, plain"):
         recipes.from_dict({**plain, "protocol": "condensed"}, SHAPE, where="file")
     with pytest.raises(ValueError, match="recipe: protocol"):
-        Judge(MLP, random(MLP), Train(protocol="other"), None)  # type: ignore[arg-type]
+        Judge(MLP, random(MLP), Train(protocol="other"), None)  # type: ignore[arg-type] (the recipe is refused first)

@@ -97,11 +97,11 @@ def _write_records(path, images, labels):
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.proto import tf_example_pb2
 
-    # Protobuf makes its classes when it is imported, so that a type checker sees none of them.
     writer = ArrayRecordWriter(str(path), "group_size:1")
     for image, label in zip(images, labels, strict=True):
         png = io.BytesIO()
         Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(png, "PNG")
+        # Protobuf makes its classes when it is imported, so that a type checker sees none of them.
         example = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue]
         example.features.feature["image"].bytes_list.value.append(png.getvalue())
         example.features.feature["label"].int64_list.value.append(int(label))
