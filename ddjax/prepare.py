@@ -38,6 +38,46 @@ class BadInputError(Exception):
     """The request cannot be carried out; the message says why and what to do."""
 
 
+def parser() -> argparse.ArgumentParser:
+    """The reader of command lines.
+
+    Returns:
+        The parser.
+    """
+    reader = argparse.ArgumentParser(
+        prog="ddjax prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    reader.add_argument("--dataset", required=True, help="TFDS name, e.g. mnist or emnist/balanced")
+    reader.add_argument(
+        "--data_dir",
+        type=_path,
+        default=os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets",
+        help="where the set goes (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
+    )
+    reader.add_argument(
+        "--downloads_dir", type=_path, help="where downloads are kept (default: DATA_DIR/downloads)"
+    )
+    reader.add_argument(
+        "--manual_dir",
+        type=_path,
+        help="directory of original files you already have, under their original names: nothing is "
+        "downloaded that lies there, and checksums are verified all the same",
+    )
+    reader.add_argument(
+        "--python_env",
+        type=_path,
+        help="an environment with TensorFlow and TFDS to use; nothing is installed",
+    )
+    reader.add_argument(
+        "--keep_env", action="store_true", help="keep the environment, and print the flag that reuses it"
+    )
+    reader.add_argument("--inside_env", action="store_true", help=argparse.SUPPRESS)
+    return reader
+
+
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The settings of a command line, with every path made absolute.
 
@@ -47,38 +87,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     Returns:
         The settings.
     """
-    parser = argparse.ArgumentParser(
-        prog="ddjax prepare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--dataset", required=True, help="TFDS name, e.g. mnist or emnist/balanced")
-    parser.add_argument(
-        "--data_dir",
-        type=_path,
-        default=os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets",
-        help="where the set goes (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
-    )
-    parser.add_argument(
-        "--downloads_dir", type=_path, help="where downloads are kept (default: DATA_DIR/downloads)"
-    )
-    parser.add_argument(
-        "--manual_dir",
-        type=_path,
-        help="directory of original files you already have, under their original names: nothing is "
-        "downloaded that lies there, and checksums are verified all the same",
-    )
-    parser.add_argument(
-        "--python_env",
-        type=_path,
-        help="an environment with TensorFlow and TFDS to use; nothing is installed",
-    )
-    parser.add_argument(
-        "--keep_env", action="store_true", help="keep the environment, and print the flag that reuses it"
-    )
-    parser.add_argument("--inside_env", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    return parser().parse_args(arguments)
 
 
 def check(settings: argparse.Namespace) -> None:

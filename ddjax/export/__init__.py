@@ -230,6 +230,24 @@ def write(output: Path, content: bytes | dict[str, bytes]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The reader of command lines.
+
+    Returns:
+        The parser.
+    """
+    reader = argparse.ArgumentParser(
+        prog="ddjax export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    reader.add_argument("--artifact", required=True, type=path_at_home, help="the distilled.npz")
+    reader.add_argument("--format", required=True, choices=sorted(FORMATS), help="see above")
+    reader.add_argument("--output", required=True, type=path_at_home, help="the file or folder to make")
+    return reader
+
+
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The settings of a command line.
 
@@ -239,16 +257,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     Returns:
         The settings.
     """
-    parser = argparse.ArgumentParser(
-        prog="ddjax export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--artifact", required=True, type=path_at_home, help="the distilled.npz")
-    parser.add_argument("--format", required=True, choices=sorted(FORMATS), help="see above")
-    parser.add_argument("--output", required=True, type=path_at_home, help="the file or folder to make")
-    return parser.parse_args(arguments)
+    return parser().parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
