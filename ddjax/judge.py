@@ -318,10 +318,12 @@ class Judge:
             The evaluation, over `num_inits` networks or fewer where p(θ0) has fewer.
 
         Raises:
-            ValueError: `key` is no single key, or a count is below one.
+            ValueError: `key` is no single key, a count is below one, or the recipe cannot train on the
+                labels.
         """
         checks.prng_key("key", key)
         checks.at_least("num_inits", num_inits, 1)
+        self.recipe.check_labels(np.asarray(schedule.labels))
         different = None if self.recipe.is_random else self.inits.size
         count = min(num_inits, different or num_inits)
         members = jnp.arange(count, dtype=jnp.int32) % (self.inits.size or count)
@@ -367,6 +369,7 @@ def check_fits(distilled: Distilled, network: Network) -> None:
             "recipe: expected learning rates for a schedule; φ has none. Give recipe=Recipe('train')."
         )
     distilled.recipe.check(network)
+    distilled.recipe.check_labels(np.asarray(distilled.schedule.labels))
 
 
 def check_split(split: Split, network: Network) -> None:

@@ -1,6 +1,7 @@
 """The methods, which define the loss that φ minimises; one file for each family."""
 
 from ddjax.methods.distribution_matching import MatchingInfo, distribution_matching
+from ddjax.methods.feature_regression import FeatureInfo, PoolState, feature_regression
 from ddjax.methods.gradient_matching import (
     DISTANCES,
     GradientMatchingInfo,
@@ -13,15 +14,18 @@ from ddjax.methods.unrolled import Objective, UnrolledInfo, cross_entropy, relab
 
 __all__ = [
     "DISTANCES",
+    "FeatureInfo",
     "GradientMatchingInfo",
     "InducingInfo",
     "Loops",
     "MatchingInfo",
     "Objective",
+    "PoolState",
     "UnrolledInfo",
     "centred",
     "cross_entropy",
     "distribution_matching",
+    "feature_regression",
     "gradient_matching",
     "kernel_inducing_points",
     "relabelled",

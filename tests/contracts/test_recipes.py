@@ -14,7 +14,7 @@ from ddjax import artifact, forms, networks, recipes, testing
 from ddjax.encodings import Channels
 from ddjax.inits import random
 from ddjax.judge import Judge
-from ddjax.recipes import Replay, Ridge, Train
+from ddjax.recipes import Regress, Replay, Ridge, Train
 from ddjax.testing import RECIPE_CHECKS, RecipeCase
 from ddjax.types import Distilled, Fitted, Network, Recipe, Schedule
 
@@ -37,6 +37,11 @@ TABLE: dict[str, tuple[Recipe, Network]] = {
     "train, batch norm": (
         Train(lr=0.1, epochs=2),
         networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="batch"),
+    ),
+    "regress": (Regress(lr=0.01, steps=7, warmup=2, batch_size=4), MLP),
+    "regress, centred, augmented": (
+        Regress(lr=0.01, steps=3, label_scale=4.0, centre=True, augmentation="flip"),
+        MLP,
     ),
     "ridge on features": (Ridge(1e-2), MLP),
     "ridge in a kernel": (Ridge(1e-4), KERNEL),

@@ -18,13 +18,14 @@ from ddjax.data import Dataset, to_device
 from ddjax.engine import Problem, build_dispatch, init_state
 from ddjax.methods.moment_matching import moment_matching
 from ddjax.pool import Pool
-from ddjax.recipes import Train
+from ddjax.recipes import Regress, Train
 from ddjax.testing import METHOD_CHECKS, MethodCase
 from ddjax.testing.report import distance, double
 from ddjax.types import Form, InitDistribution, Method, Network, Outer
 
 Build = Callable[[Network, InitDistribution], Method]
 SHORT = Train(lr=0.1, epochs=60)
+BY_SQUARES = Regress(lr=0.02, steps=60, warmup=10)
 
 
 def from_a_pool(p: InitDistribution) -> InitDistribution:
@@ -50,6 +51,9 @@ TABLE: dict[str, Build] = {
     ),
     "kernel_inducing_points": lambda net, p: methods.kernel_inducing_points(
         net, p, batch_size=32, penalty=1e-2, networks=2
+    ),
+    "feature_regression": lambda net, p: methods.feature_regression(
+        net, p, batch_size=32, pool=2, reset=3, penalty=1e-2, online_lr=0.01, recipe=BY_SQUARES
     ),
     "moment_matching": lambda net, p: moment_matching(net, p, batch_size=32, recipe=SHORT),
 }
@@ -119,7 +123,7 @@ def test_all_slots_vmapped_at_once_equal_slots_one_by_one():
 @pytest.mark.slow
 def test_learns_a_toy_problem(name, toy):
     # For ridge regression on random features sixteen of them are too few, of any image.
-    is_ridge = name == "kernel_inducing_points"
+    is_ridge = name in ("kernel_inducing_points", "feature_regression")
     net = networks.mlp(SHAPE, CLASSES, widths=(128,)) if is_ridge else mlp()
     distribution = inits.random(net)
     method = TABLE[name](net, distribution)
