@@ -212,6 +212,27 @@ def lamb_outer(num_outer_steps: int, *, lr: float | None = None, lr_of_labels: f
     return Outer({"labels": lamb(lr_of_labels), "rest": lamb(lr)}, None, facts)
 
 
+def adabelief_outer(num_outer_steps: int, *, lr: float | None = None) -> Outer:
+    """The outer optimiser of implicit regression: AdaBelief at a constant rate, no bound on the gradient.
+
+    Args:
+        num_outer_steps: the number of outer steps, which changes nothing.
+        lr: the rate of images and labels; the published 3e-3 by default.
+
+    Returns:
+        An `Outer` with one optimiser for all groups.
+
+    Raises:
+        ValueError: a rate that is not positive.
+
+    References:
+        Zhuang et al. 2020, arXiv 2010.07468. Loo et al. 2023, arXiv 2302.06755.
+    """
+    del num_outer_steps
+    rate = _rate(lr, 3e-3)
+    return Outer(optax.adabelief(rate), None, {"outer_optimizer": "adabelief", "outer_lr": rate})
+
+
 def _rate(given: float | None, published: float) -> float:
     """The rate at the start, by the name that users know it by.
 

@@ -206,10 +206,10 @@ class Made:
     defaults: Mapping[str, Any]
 
 
-FROM_ELSEWHERE = ("name", "image_shape", "input_shape", "num_classes", "conv_form")
+FROM_ELSEWHERE = ("name", "image_shape", "input_shape", "num_classes", "conv_form", "chunk")
 """The arguments of a network that are no settings of its own.
 
-The first four follow from the data, and the last does not change what the network is.
+The first four follow from the data, and the last two do not change what the network is.
 """
 
 

@@ -1,7 +1,7 @@
 """The methods, which define the loss that φ minimises; one file for each family."""
 
 from ddjax.methods.distribution_matching import MatchingInfo, distribution_matching
-from ddjax.methods.feature_regression import FeatureInfo, PoolState, feature_regression
+from ddjax.methods.feature_regression import FeatureInfo, feature_regression
 from ddjax.methods.gradient_matching import (
     DISTANCES,
     GradientMatchingInfo,
@@ -10,6 +10,7 @@ from ddjax.methods.gradient_matching import (
     schedule_for,
 )
 from ddjax.methods.kernel_inducing_points import InducingInfo, centred, kernel_inducing_points
+from ddjax.methods.online_pool import PoolState
 from ddjax.methods.unrolled import Objective, UnrolledInfo, cross_entropy, relabelled, unrolled
 
 __all__ = [

@@ -3,59 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from ddjax import augment, checks, platforms, ridge, updates
+from ddjax import checks, platforms, ridge
 from ddjax.augment import Augmentation
-from ddjax.chunks import map_in_chunks
 from ddjax.data import minibatch
 from ddjax.facts import noted
 from ddjax.methods.kernel_inducing_points import centred
 from ddjax.methods.matching import EXAMPLES_PER_CHUNK
-from ddjax.methods.starts import WithPool, assets_of, parted, theta, with_pool
-from ddjax.networks import norms
-from ddjax.networks.norms import Statistics
+from ddjax.methods.online_pool import OnlinePool, PoolState, flat, mirrored
+from ddjax.methods.starts import WithPool, assets_of, parted, with_pool
 from ddjax.optimizers import lamb_outer
-from ddjax.recipes import Regress, squared_error
+from ddjax.recipes import Regress
 from ddjax.types import (
     Batch,
     InitDistribution,
     Method,
     Network,
     Params,
-    PyTree,
     RealData,
     Recipe,
     Schedule,
     start_of,
 )
-
-MOMENTUM = 0.1
-"""The share of a batch norm's old statistics that is kept when a network takes a step."""
-
-
-class PoolState(NamedTuple):
-    """The state of a slot: a pool of P networks, one of which is used in an outer step.
-
-    Attributes:
-        params: the weights, each leaf `[P, ...]`.
-        statistics: the mean and variance `[P, C]` of each batch norm, by which features are normalised;
-            nothing for networks without batch norm.
-        opt_state: the states of the networks' optimisers, each leaf `[P, ...]`.
-        ages: `[P]` int32, the number of steps that each network has taken; they start staggered, so that the
-            networks are not replaced together.
-        turn: `[]` int32, the position of the network of the next outer step.
-    """
-
-    params: Params
-    statistics: Statistics
-    opt_state: PyTree
-    ages: jax.Array
-    turn: jax.Array
 
 
 class FeatureInfo(NamedTuple):
@@ -72,19 +46,6 @@ class FeatureInfo(NamedTuple):
     margin: jax.Array
     accuracy: jax.Array
     age: jax.Array
-
-
-def mirrored(inputs: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Images and their mirror images, left and right exchanged, with the same labels.
-
-    Args:
-        inputs: the images, `[n, H, W, C]`.
-        labels: the labels, `[n, K]`.
-
-    Returns:
-        `[2n, H, W, C]` and `[2n, K]`.
-    """
-    return jnp.concatenate([inputs, inputs[:, :, ::-1]]), jnp.concatenate([labels, labels])
 
 
 def regression_loss(predictions: jax.Array, targets: jax.Array) -> jax.Array:
@@ -115,90 +76,41 @@ def label_margin(labels: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class _FeatureRegression:
-    """See `feature_regression`; its callables are those of a `Method`."""
+    """See `feature_regression`; its callables are those of a `Method`.
 
-    network: Network
-    inits: InitDistribution
+    Attributes:
+        networks: the pool of networks.
+        embed: the embedding of the network, `(params, inputs [n, ...]) -> [n, F]`.
+        batch_size: N, the number of real examples of a step.
+        penalty: the relative weight of the penalty.
+        flip: whether the regression sees mirror images too.
+        margin_weight: the weight of the labels' margin.
+        examples_per_chunk: the number of real examples that are embedded at once; None for the number that is
+            fastest on this backend.
+    """
+
+    networks: OnlinePool
+    embed: Callable[[Params, jax.Array], jax.Array]
     batch_size: int
     penalty: float
-    pool: int
-    reset: int
-    online_lr: float
-    online_batch: int
     flip: bool
     margin_weight: float
-    augmentation: Augmentation | None
     examples_per_chunk: int | None
 
     def __post_init__(self) -> None:
-        checks.network_and_inits(self.network, self.inits)
-        if self.network.embed is None:
-            raise ValueError(
-                f"feature_regression: expected a network with features; {self.network.name!r} has no "
-                "embedding. Give its adapter `embed=`, or its module a method `embed`."
-            )
-        for name in ("batch_size", "pool", "reset", "online_batch", "examples_per_chunk"):
+        for name in ("batch_size", "examples_per_chunk"):
             if getattr(self, name) is not None:
                 checks.at_least(name, getattr(self, name), 1)
-        for name in ("penalty", "online_lr"):
-            checks.positive(name, getattr(self, name))
+        checks.positive("penalty", self.penalty)
         checks.at_least("margin_weight", self.margin_weight, 0, integer=False)
-        checks.at_least("number of classes", self.network.num_classes, 2)
-        augment.check(self.augmentation)
+        checks.at_least("number of classes", self.networks.network.num_classes, 2)
         if self.flip:
-            _ = self.network.image_shape
-
-    @property
-    def optimizer(self) -> optax.GradientTransformation:
-        """The optimiser of the networks of the pool."""
-        return optax.adam(self.online_lr)
+            _ = self.networks.network.image_shape
 
     def sample(self, data: RealData, key: jax.Array) -> Batch | WithPool:
         """The real examples of a step, drawn uniformly. Consumes the key."""
-        checks.network_fits(self.network, data)
-        return with_pool(self.inits, data, minibatch(data, key, size=self.batch_size))
-
-    def _new(self, key: jax.Array, pool: Params | None = None) -> tuple[Params, Statistics, PyTree]:
-        """A network of age 0: its weights, statistics and optimiser. Consumes the key."""
-        params = theta(self.inits, pool, key)
-        inputs = jax.ShapeDtypeStruct((2, *self.network.input_shape), jnp.zeros(()).dtype)
-        shapes = jax.eval_shape(lambda *args: norms.statistics(self.network, *args), params, inputs)
-        # What batch norms of other libraries start with: they change nothing.
-        start = {
-            name: {"mean": jnp.zeros_like(of["mean"]), "var": jnp.ones_like(of["var"])}
-            for name, of in shapes.items()
-        }
-        return params, start, updates.init(self.optimizer, params)
-
-    def init(self, key: jax.Array) -> PoolState:
-        """A pool of networks of staggered ages. Consumes the key."""
-        turn_key, key = jax.random.split(key)
-        networks = map_in_chunks(self._new, jax.random.split(key, self.pool), 1)
-        ages = self.reset // self.pool * jnp.arange(self.pool, dtype=jnp.int32)
-        return PoolState(*networks, ages, self._turn(turn_key))
-
-    def _turn(self, key: jax.Array) -> jax.Array:
-        return jax.random.randint(key, (), 0, self.pool, jnp.int32)
-
-    def _distilled(self, schedule: Schedule) -> tuple[jax.Array, jax.Array]:
-        inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
-        return inputs, schedule.labels.reshape(len(inputs), -1)
-
-    def _real_features(self, params: Params, inputs: jax.Array) -> jax.Array:
-        """The features of real examples, a chunk at a time; nothing is differentiated."""
-        embed = self.network.embed
-        assert embed is not None
-        whole = len(inputs)
-        size = self.examples_per_chunk or (EXAMPLES_PER_CHUNK if platforms.current() == "cpu" else whole)
-        count = whole // size
-        full = jax.lax.map(
-            lambda some: embed(params, some),
-            inputs[: count * size].reshape(count, size, *inputs.shape[1:]),
-        )
-        parts = [full.reshape(count * size, -1)]
-        if count * size < whole:
-            parts.append(embed(params, inputs[count * size :]))
-        return jax.lax.stop_gradient(jnp.concatenate(parts))
+        checks.network_fits(self.networks.network, data)
+        return with_pool(self.networks.inits, data, minibatch(data, key, size=self.batch_size))
 
     def loss(
         self, schedule: Schedule, state: PoolState, batch: Batch | WithPool, key: jax.Array
@@ -206,60 +118,78 @@ class _FeatureRegression:
         """The error of the regression less the margin of the labels, `[]`, and the diagnostics."""
         del key
         real, _ = parted(batch)
-        embed = self.network.embed
-        assert embed is not None
-        params, measured = jax.tree.map(lambda leaf: leaf[state.turn], (state.params, state.statistics))
-        params = norms.with_statistics(params, measured)
-        inputs, labels = self._distilled(schedule)
-        found = self._predictions(
-            params, real, *(mirrored(inputs, labels) if self.flip else (inputs, labels))
-        )
+        params = self.networks.current(state)
+        inputs, labels = flat(schedule)
+        margin = label_margin(labels)
+        if self.flip:
+            inputs, labels = mirrored(inputs, labels)
+        own = self.embed(params, inputs)
+        theirs = real_features(self.embed, params, real.inputs, size=self.examples_per_chunk)
+        weights = ridge.solve(own @ own.T, labels, penalty=self.penalty)
+        found = ridge.predict(theirs @ own.T, weights)
         targets = centred(real.labels, labels.shape[1]).astype(found.dtype)
-        value, margin = regression_loss(found, targets), label_margin(labels)
+        value = regression_loss(found, targets)
         accuracy = 100 * jnp.mean(found.argmax(-1) == real.labels, dtype=found.dtype)
         age = state.ages[state.turn].astype(found.dtype)
         return value - self.margin_weight * margin, FeatureInfo(value, margin, accuracy, age)
-
-    def _predictions(self, params: Params, real: Batch, inputs: jax.Array, labels: jax.Array) -> jax.Array:
-        """The predictions of ridge regression for the real examples, `[N, K]`."""
-        embed = self.network.embed
-        assert embed is not None
-        own, theirs = embed(params, inputs), self._real_features(params, real.inputs)
-        weights = ridge.solve(own @ own.T, labels, penalty=self.penalty)
-        return ridge.predict(theirs @ own.T, weights)
 
     def advance(
         self, schedule: Schedule, state: PoolState, batch: Any, info: FeatureInfo, key: jax.Array
     ) -> PoolState:
         """The pool after the network in use took a step on φ, or was replaced. Consumes the key."""
         del info
-        _, pool = parted(batch)
-        turn_key, key = jax.random.split(key)
-        own = jax.tree.map(lambda leaf: leaf[state.turn], state[:4])
-        after = jax.lax.cond(
-            own[3] > self.reset,
-            lambda: (*self._new(key, pool), jnp.zeros((), jnp.int32)),
-            lambda: self._stepped(schedule, own, key),
-        )
-        whole = jax.tree.map(lambda leaf, new: leaf.at[state.turn].set(new), state[:4], after)
-        return PoolState(*whole, self._turn(turn_key))
+        return self.networks.advance(schedule, state, key, pool=parted(batch)[1])
 
-    def _stepped(self, schedule: Schedule, own: tuple[Any, ...], key: jax.Array) -> tuple[Any, ...]:
-        """A network after one step on φ, on all examples or on some that are drawn. Consumes the key."""
-        params, measured, opt_state, age = own
-        inputs, labels = self._distilled(schedule)
-        rows_key, draw_key = jax.random.split(key)
-        if len(inputs) > self.online_batch:
-            rows = jax.random.choice(rows_key, len(inputs), (self.online_batch,), replace=False)
-            inputs, labels = inputs[rows], labels[rows]
-        ones = jnp.ones(len(inputs), inputs.dtype)
-        if self.augmentation is not None:
-            inputs = self.augmentation.of_minibatch(draw_key, inputs, ones)
-        fresh = norms.statistics(self.network, params, inputs)
-        measured = jax.tree.map(lambda old, new: (1 - MOMENTUM) * new + MOMENTUM * old, measured, fresh)
-        grads, _ = jax.grad(squared_error(self.network), has_aux=True)(params, (inputs, labels, ones))
-        moves, opt_state = updates.update(self.optimizer, grads, opt_state, params)
-        return optax.apply_updates(params, moves), measured, opt_state, age + 1
+
+def real_features(
+    embed: Callable[[Params, jax.Array], jax.Array],
+    params: Params,
+    inputs: jax.Array,
+    *,
+    size: int | None = None,
+) -> jax.Array:
+    """The features of real examples, some at a time; nothing is differentiated.
+
+    Args:
+        embed: the embedding, `(params, inputs [n, ...]) -> [n, F]`.
+        params: the weights.
+        inputs: the examples, `[N, *input_shape]`.
+        size: the number of examples at once; None for the number that is fastest on this backend.
+
+    Returns:
+        `[N, F]`, without a gradient.
+    """
+    whole = len(inputs)
+    size = size or (EXAMPLES_PER_CHUNK if platforms.current() == "cpu" else whole)
+    params, inputs = jax.lax.stop_gradient((params, inputs))
+    count = whole // size
+    many = inputs[: count * size].reshape(count, size, *inputs.shape[1:])
+    full = jax.lax.map(lambda some: embed(params, some), many)
+    parts = [full.reshape(count * size, -1)] if count else []
+    if count * size < whole:
+        parts.append(embed(params, inputs[count * size :]))
+    return jnp.concatenate(parts)
+
+
+def embedding_of(network: Network, method: str) -> Callable[[Params, jax.Array], jax.Array]:
+    """The embedding of a network.
+
+    Args:
+        network: the network.
+        method: the name of the method that needs it, for the message.
+
+    Returns:
+        `(params, inputs [n, ...]) -> [n, F]`.
+
+    Raises:
+        ValueError: the network has no embedding.
+    """
+    if network.embed is None:
+        raise ValueError(
+            f"{method}: expected a network with features; {network.name!r} has no embedding. Give its "
+            "adapter `embed=`, or its module a method `embed`."
+        )
+    return network.embed
 
 
 @noted
@@ -324,18 +254,23 @@ def feature_regression(
         Zhou, Nezhadarya, Ba 2022, Dataset Distillation using Neural Feature Regression, arXiv 2206.00719,
         equations 3 to 5 and algorithm 1.
     """
-    own = _FeatureRegression(
+    checks.network_and_inits(network, inits)
+    networks = OnlinePool(
         network=network,
         inits=inits,
+        size=pool,
+        reset=reset,
+        lr=online_lr,
+        batch_size=online_batch,
+        augmentation=augmentation,
+    )
+    own = _FeatureRegression(
+        networks=networks,
+        embed=embedding_of(network, "feature_regression"),
         batch_size=batch_size,
         penalty=penalty,
-        pool=pool,
-        reset=reset,
-        online_lr=online_lr,
-        online_batch=online_batch,
         flip=flip,
         margin_weight=margin_weight,
-        augmentation=augmentation,
         examples_per_chunk=examples_per_chunk,
     )
     after = recipe or Regress()
@@ -348,6 +283,6 @@ def feature_regression(
         outer=lamb_outer,
         assets=assets_of(inits),
         facts=start_of(network, inits),
-        init=own.init,
+        init=networks.init,
         advance=own.advance,
     )

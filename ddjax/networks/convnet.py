@@ -17,9 +17,13 @@ from ddjax.networks import norms, ops
 from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
 
+_SHARPNESS = 60
+"""How many times sharper than softplus the activation is that stands for a ReLU with a second derivative."""
+
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "leaky_relu": nn.leaky_relu,
+    "sharp_softplus": lambda x: nn.softplus(_SHARPNESS * x) / _SHARPNESS,
     "sigmoid": nn.sigmoid,
     "softplus": nn.softplus,
     "swish": nn.swish,
@@ -121,8 +125,8 @@ def convnet(
         width: the number of channels of the first convolution, and of every convolution without growth.
         norm: the normalisation, `"instance"`, `"batch"`, `"group"`, `"layer"` or `"none"`; see
             `ddjax.networks.norms`.
-        activation: the activation, `"relu"`, `"leaky_relu"` (slope 0.01), `"sigmoid"`, `"softplus"`,
-            `"swish"` or `"tanh"`.
+        activation: the activation, `"relu"`, `"leaky_relu"` (slope 0.01), `"sharp_softplus"` (softplus(60 x)
+            / 60, a ReLU with a second derivative), `"sigmoid"`, `"softplus"`, `"swish"` or `"tanh"`.
         pooling: the pool at the end of each block, `"avg"`, `"max"` or `"none"`.
         growth: the factor from the number of channels of a block to that of the next.
         norm_place: the place of the norm, `"after"` the convolution, or `"before"` every convolution but the
