@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import forms, inits, methods, networks, optimizers, ridge
+from ddjax import inits, methods, networks, optimizers, ridge
 from ddjax.data import Dataset, to_device
 from ddjax.judge import Judge, evaluate
 from ddjax.launch import (
@@ -31,6 +31,7 @@ from ddjax.launch import (
     Layout,
     Parts,
     Plan,
+    centred_pixels,
     flag,
     flag_like,
 )
@@ -40,7 +41,7 @@ from ddjax.launch.settings import Unrolled
 from ddjax.methods import centred
 from ddjax.networks import NAMES
 from ddjax.recipes import Regress, Ridge, kernel_of
-from ddjax.types import Form, Outer, Schedule
+from ddjax.types import Outer, Schedule
 
 LABEL_SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """The factors on the labels that a finite network is tried with."""
@@ -80,35 +81,6 @@ class Config(Common):
     num_eval_inits: int = flag_like(Common, "num_eval_inits", default=5)
     num_val_inits: int = flag_like(Common, "num_val_inits", default=1)
     validate_every: int = flag_like(Common, "validate_every", default=250)
-
-
-def form_of(config: Config, data: Dataset) -> Form:
-    """The form of φ: images in one step, with centred labels that are learned or not.
-
-    Args:
-        config: the settings.
-        data: the real data.
-
-    Returns:
-        The form.
-
-    Raises:
-        ValueError: a class has too few images.
-    """
-    count = config.images_per_class
-    images = chosen.initial_images(
-        config.initial_images, data, steps=1, per_class_per_step=count, seed=config.seed
-    )
-    labels = np.repeat(np.eye(data.num_classes) - 1 / data.num_classes, count, axis=0)
-    return forms.pixels(
-        data.image_shape,
-        data.num_classes,
-        inner_steps=1,
-        inner_lr=None,
-        initial_images=images,
-        initial_labels=labels[None],
-        label_form="free" if config.learn_labels else "hard",
-    )
 
 
 def outer_of(config: Config, steps: int) -> Outer:
@@ -159,7 +131,8 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     steps = config.num_outer_steps or 1000
     outer = chosen.bounded(outer_of(config, steps), config.clip_norm)
     facts = Facts(Layout(1, 1, config.images_per_class), dict(outer.facts), network.settings)
-    form, hooks = form_of(config, data), Hooks(measure=measure)
+    form = centred_pixels(config, data, learned=config.learn_labels)
+    hooks = Hooks(measure=measure)
     return Parts(network, distribution, method, form, outer, steps, facts, hooks=hooks)
 
 

@@ -9,6 +9,7 @@ from ddjax.methods.gradient_matching import (
     gradient_matching,
     schedule_for,
 )
+from ddjax.methods.implicit_regression import ImplicitInfo, ImplicitState, implicit_regression
 from ddjax.methods.kernel_inducing_points import InducingInfo, centred, kernel_inducing_points
 from ddjax.methods.online_pool import PoolState
 from ddjax.methods.unrolled import Objective, UnrolledInfo, cross_entropy, relabelled, unrolled
@@ -17,6 +18,8 @@ __all__ = [
     "DISTANCES",
     "FeatureInfo",
     "GradientMatchingInfo",
+    "ImplicitInfo",
+    "ImplicitState",
     "InducingInfo",
     "Loops",
     "MatchingInfo",
@@ -28,6 +31,7 @@ __all__ = [
     "distribution_matching",
     "feature_regression",
     "gradient_matching",
+    "implicit_regression",
     "kernel_inducing_points",
     "relabelled",
     "schedule_for",
