@@ -290,7 +290,8 @@ def _initial(inits: InitDistribution) -> list[str]:
         return []
     words = {"drawn": "drawn", "zero": "zero", "own": "as the network draws them"}
     parts = (f"{words[kind]}: {_some(names)}" for kind, names in inits.treatment().items() if names)
-    return [f"initial weights: {'; '.join(parts)}"]
+    text = "; ".join(parts)
+    return [f"initial weights: {text}"] if text else []  # a kernel has none
 
 
 def _some(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ddjax.augment import FLIPPED
 from ddjax.coresets import INITIAL_IMAGES
+from ddjax.data.whitening import WHITENINGS
 from ddjax.inits import SCHEMES
 from ddjax.launch.flags import DATASET, EXTENDS, JUDGES, WATCHES, flag, flag_like
 from ddjax.methods.unrolled import HORIZONS
@@ -106,6 +107,12 @@ class DataChoice(NetworkChoice):
     channels: int | None = flag(None, "channels that grey images are repeated to", low=1)
     pixels: str | None = flag(
         None, "whose pixels' mean and std normalise; by default the data's own", choices=("imagenet",)
+    )
+    whiten: str | None = flag(
+        None,
+        "whitening of all pixels together, fitted on the training images: zca as in trajectory matching, "
+        "zca_standardised as in FRePo and RFAD",
+        choices=tuple(WHITENINGS),
     )
 
 
