@@ -341,6 +341,40 @@ class Judge:
         return Evaluation.of(_outcomes(_untrained(params, self.pieces, network=self.network), self.pieces))
 
 
+def choose_steps(
+    judge: Judge, schedule: Schedule, choices: Sequence[int], *, key: jax.Array, num_inits: int = 3
+) -> tuple[int, dict[int, Evaluation]]:
+    """The number of training steps that scores best, for a recipe that counts steps.
+
+    Args:
+        judge: the judge, on the validation split, whose recipe has `steps`.
+        schedule: φ as a schedule.
+        choices: the numbers of steps to choose from.
+        key: the source of the initial weights, which are the same for every choice. Consumed.
+        num_inits: the number of initial weights behind each score.
+
+    Returns:
+        The choice with the best mean accuracy, the smallest of equals, where a diverged network counts 0; and
+        the score of each choice.
+
+    Raises:
+        ValueError: the recipe counts no steps, there is no choice, or a choice is below one.
+    """
+    if not hasattr(judge.recipe, "steps"):
+        raise ValueError(
+            f"recipe: expected one that counts steps; {judge.recipe.kind!r} does not. Give "
+            "ddjax.Recipe('train', protocol='constant', steps=300)."
+        )
+    if not choices:
+        raise ValueError("choices: expected one or more numbers of steps; got none. Give e.g. (100, 300).")
+    scores = {}
+    for steps in sorted(set(choices)):
+        recipe = dataclasses.replace(judge.recipe, steps=steps)  # type: ignore[call-arg] (checked above)
+        one = dataclasses.replace(judge, recipe=recipe)
+        scores[steps] = one.evaluation(schedule, key=key, num_inits=num_inits)
+    return max(scores, key=lambda steps: scores[steps].mean), scores
+
+
 def check_fits(distilled: Distilled, network: Network) -> None:
     """Refuse a network that cannot be trained on φ.
 

@@ -9,12 +9,14 @@ from ddjax.methods.gradient_matching import (
     schedule_for,
 )
 from ddjax.methods.kernel_inducing_points import InducingInfo, centred, kernel_inducing_points
+from ddjax.methods.label_distillation import LabelInfo, label_distillation, ridge_label_distillation
 from ddjax.methods.unrolled import Objective, UnrolledInfo, cross_entropy, relabelled, unrolled
 
 __all__ = [
     "DISTANCES",
     "GradientMatchingInfo",
     "InducingInfo",
+    "LabelInfo",
     "Loops",
     "MatchingInfo",
     "Objective",
@@ -24,7 +26,9 @@ __all__ = [
     "distribution_matching",
     "gradient_matching",
     "kernel_inducing_points",
+    "label_distillation",
     "relabelled",
+    "ridge_label_distillation",
     "schedule_for",
     "unrolled",
 ]
