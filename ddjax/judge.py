@@ -347,7 +347,7 @@ def choose_steps(
     """The number of training steps that scores best, for a recipe that counts steps.
 
     Args:
-        judge: the judge, on the validation split, whose recipe has `steps`.
+        judge: the judge, on the validation split, whose recipe has `steps` and `stepwise`.
         schedule: φ as a schedule.
         choices: the numbers of steps to choose from.
         key: the source of the initial weights, which are the same for every choice. Consumed.
@@ -358,21 +358,67 @@ def choose_steps(
         the score of each choice.
 
     Raises:
-        ValueError: the recipe counts no steps, there is no choice, or a choice is below one.
+        ValueError: the recipe counts no steps, there is no choice, or a choice or `num_inits` is below one.
     """
-    if not hasattr(judge.recipe, "steps"):
+    if not hasattr(judge.recipe, "stepwise"):
         raise ValueError(
             f"recipe: expected one that counts steps; {judge.recipe.kind!r} does not. Give "
             "ddjax.Recipe('train', protocol='constant', steps=300)."
         )
     if not choices:
         raise ValueError("choices: expected one or more numbers of steps; got none. Give e.g. (100, 300).")
-    scores = {}
-    for steps in sorted(set(choices)):
-        recipe = dataclasses.replace(judge.recipe, steps=steps)  # type: ignore[call-arg] (checked above)
-        one = dataclasses.replace(judge, recipe=recipe)
-        scores[steps] = one.evaluation(schedule, key=key, num_inits=num_inits)
+    checks.at_least("choices", min(choices), 1)
+    checks.at_least("num_inits", num_inits, 1)
+    checks.prng_key("key", key)
+    stops = sorted(set(choices))
+    tested = _along(
+        schedule,
+        jax.random.split(key, num_inits),
+        jnp.array([0, *stops], jnp.int32),
+        judge.pieces,
+        judge.inits.pool,
+        network=judge.network,
+        inits=judge.inits,
+        recipe=judge.recipe,
+    )
+    percent, finite = _outcomes(tested, judge.pieces)
+    scores = {
+        steps: Evaluation.of(Outcomes(percent[:, place], finite[:, place]))
+        for place, steps in enumerate(stops)
+    }
     return max(scores, key=lambda steps: scores[steps].mean), scores
+
+
+@functools.partial(jax.jit, static_argnames=("network", "inits", "recipe"))
+def _along(
+    schedule: Schedule,
+    keys: jax.Array,
+    stops: jax.Array,
+    data: Chunks,
+    pool: Params | None,
+    *,
+    network: Network,
+    inits: InitDistribution,
+    recipe: Any,
+) -> _Tested:
+    """The tests of trainings at several numbers of steps, `[R, G]`; `stops` begins with zero.
+
+    Each network is trained once, and the numbers are arguments: one program for any of them.
+    """
+
+    def one(key: jax.Array) -> _Tested:
+        init_key, train_key = jax.random.split(key)
+        params = inits.sample(init_key) if pool is None else draw(pool, init_key)
+        training = recipe.stepwise(network, params, schedule)
+
+        def stretch(state: Any, ends: tuple[jax.Array, jax.Array]) -> tuple[Any, _Tested]:
+            state = training.between(state, train_key, *ends)
+            fitted = training.fitted(state)
+            return state, _tested(fitted.params, fitted.predict, data)
+
+        return jax.lax.scan(stretch, training.start, (stops[:-1], stops[1:]))[1]
+
+    return jax.lax.map(one, keys)
 
 
 def check_fits(distilled: Distilled, network: Network) -> None:

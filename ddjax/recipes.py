@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ddjax import augment, checks, ridge, ridge_head
+from ddjax import augment, checks, ridge, ridge_head, updates
 from ddjax.networks import norms
 from ddjax.ridge_head import RidgeHead
 from ddjax.training import Examples, fit, steps_of_epoch, weighted_loss
-from ddjax.types import Fitted, Network, Params, Recipe, Schedule, as_image_shape
+from ddjax.types import Fitted, Network, Params, PyTree, Recipe, Schedule, as_image_shape
 from ddjax.unroll import OPTIMIZERS, cross_entropy, unroll
 
 PROTOCOLS = ("plain", "condensation", "constant")
@@ -28,6 +28,53 @@ TRAINERS = ("sgd", "adam")
 
 MOST_EPOCHS = 1_000_000
 """The most epochs that the recipe of a file may have, so that no file keeps a machine busy."""
+
+
+class Stepwise(NamedTuple):
+    """A training step by step, whose number of steps is still open.
+
+    Attributes:
+        start: the state before the first step.
+        step: `(state, key) -> state`, one step. Consumes the key.
+        fitted: `state -> Fitted`, what a state predicts.
+    """
+
+    start: PyTree
+    step: Callable[[PyTree, jax.Array], PyTree]
+    fitted: Callable[[PyTree], Fitted]
+
+    def between(self, state: PyTree, key: jax.Array, first: Any, last: Any) -> PyTree:
+        """The state after some steps; the numbers of the steps may be traced.
+
+        Args:
+            state: the state before step `first`.
+            key: the key of the whole training, from which the key of each step is folded.
+            first: the number of steps done.
+            last: the number of steps done after.
+
+        Returns:
+            The state before step `last`.
+        """
+        return jax.lax.fori_loop(
+            first, last, lambda i, state: self.step(state, jax.random.fold_in(key, i)), state
+        )
+
+    def run(self, key: jax.Array, steps: int) -> Fitted:
+        """The whole training.
+
+        Args:
+            key: the source of the random draws. Consumed.
+            steps: the number of steps.
+
+        Returns:
+            The trained weights and the function that predicts with them.
+        """
+        return self.fitted(self.between(self.start, key, 0, steps))
+
+
+def _drawn(examples: Examples, key: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """Some examples without replacement, or all where there are no more. Consumes the key."""
+    return examples.take(jax.random.permutation(key, examples.count)[: min(size, examples.count)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,21 +175,47 @@ class Train(Recipe):
         Returns:
             The weights after all epochs, and the function that predicts with them.
         """
+        if self.steps is not None:
+            return self.stepwise(network, params, schedule).run(key, self.steps)
         steps = steps_of_epoch(schedule.labels.shape[0] * schedule.labels.shape[1], self.batch_size)
         is_published = self.protocol == "condensation"
-        epochs = self.epochs if self.steps is None else -(-self.steps // steps)
         trained, _ = fit(
             weighted_loss(network),
             params,
             key,
             examples=Examples.of_schedule(schedule),
             optimizer=self._optimizer(steps),
-            epochs=epochs + is_published,
+            epochs=self.epochs + is_published,
             batch_size=self.batch_size,
             augmentation=self._augmentation(network),
-            stop=self.steps,
         )
         return _fitted(network, trained, schedule)
+
+    def stepwise(self, network: Network, params: Params, schedule: Schedule) -> Stepwise:
+        """The same training step by step, for a recipe that counts steps.
+
+        Args:
+            network: the network to train.
+            params: the initial weights θ0.
+            schedule: φ as a schedule; the learning rates are not used.
+
+        Returns:
+            The training. Each step draws its examples anew, without replacement.
+        """
+        examples, optimizer = Examples.of_schedule(schedule), self._optimizer(1)
+        augmentation, loss = self._augmentation(network), cross_entropy(network.apply)
+
+        def step(state: tuple[Params, Any], key: jax.Array) -> tuple[Params, Any]:
+            own_key, draw_key = jax.random.split(key)
+            inputs, labels = _drawn(examples, own_key, self.batch_size)
+            if augmentation is not None:
+                inputs = augmentation.apply(augmentation.sample(draw_key, len(inputs)), inputs)
+            grads = jax.grad(loss)(state[0], inputs, labels)
+            moves, after = updates.update(optimizer, grads, state[1], state[0])
+            return optax.apply_updates(state[0], moves), after
+
+        start = params, updates.init(optimizer, params)
+        return Stepwise(start, step, lambda state: _fitted(network, state[0], schedule))
 
     def _optimizer(self, steps: int) -> optax.GradientTransformation:
         """The optimiser under the protocol, where an epoch has so many steps."""
@@ -293,21 +366,33 @@ class TrainHead(Recipe):
         Returns:
             The weights after all steps, and the function that predicts with the averaged last layer.
         """
+        return self.stepwise(network, params, schedule).run(key, self.steps)
+
+    def stepwise(self, network: Network, params: Params, schedule: Schedule) -> Stepwise:
+        """The same training step by step.
+
+        Args:
+            network: the network to train, with features.
+            params: the initial weights θ0.
+            schedule: φ as a schedule; the learning rates are not used.
+
+        Returns:
+            The training. Each step draws its examples anew, without replacement.
+        """
         examples, settings = Examples.of_schedule(schedule), self._settings
-        size = min(self.batch_size, examples.count)
-
-        def step(head: ridge_head.Head, key: jax.Array) -> tuple[ridge_head.Head, None]:
-            inputs, labels = examples.take(jax.random.permutation(key, examples.count)[:size])
-            return settings.step(network, head, inputs, labels, labels)[0], None
-
-        start = settings.init(network, params)
-        head, _ = jax.lax.scan(step, start, jax.random.split(key, self.steps))
         embed = ridge_head.embedding(network)
 
-        def predict(inputs: jax.Array) -> jax.Array:
-            return ridge_head.with_one(embed(head.params, inputs)) @ head.classifier
+        def step(head: ridge_head.Head, key: jax.Array) -> ridge_head.Head:
+            inputs, labels = _drawn(examples, key, self.batch_size)
+            return settings.step(network, head, inputs, labels, labels)[0]
 
-        return Fitted(head.params, predict)
+        def fitted(head: ridge_head.Head) -> Fitted:
+            def predict(inputs: jax.Array) -> jax.Array:
+                return ridge_head.with_one(embed(head.params, inputs)) @ head.classifier
+
+            return Fitted(head.params, predict)
+
+        return Stepwise(settings.init(network, params), step, fitted)
 
     def check(self, network: Network) -> None:
         """Refuse a network without features of each example; see `ddjax.types.Recipe.check`.

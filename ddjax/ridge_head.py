@@ -1,4 +1,4 @@
-"""A network whose last layer is a running average of ridge regressions on small batches (LD's second version).
+"""A network whose last layer is a running average of ridge regressions on small batches.
 
     h(x) = features of the network,   X = [h(x̃), 1]  [n, F + 1]
     w_l = Xᵀ (X Xᵀ + λ I)⁻¹ ỹ,   w ← (1 - μ) sg(w) + μ w_l,   logits = [h(x), 1] (s w)

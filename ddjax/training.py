@@ -139,7 +139,6 @@ def fit(
     batch_size: int,
     augmentation: Augmentation | None = None,
     drops_rest: bool = False,
-    stop: int | None = None,
     watch: Watch | None = None,
 ) -> tuple[Params, PyTree]:
     """The weights after a number of passes over all examples, each pass in an order of its own; pure.
@@ -157,7 +156,6 @@ def fit(
             the images as they are.
         drops_rest: whether examples left over after the last full minibatch of an epoch are left out of that
             epoch; else the last minibatch is filled up with examples of weight zero.
-        stop: the number of steps after which training ends inside the last epoch; None ends with the epoch.
         watch: the observer of every step; None keeps no record.
 
     Returns:
@@ -180,21 +178,17 @@ def fit(
         moves, state = updates.update(optimizer, grads, state, params)
         return (optax.apply_updates(params, moves), state, record), None
 
-    def epoch(carry: tuple, key: jax.Array, length: int = steps) -> tuple[tuple, None]:
+    def epoch(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
         keys = None
         if augmentation is not None:
             key, draw_key = jax.random.split(key)
             keys = jax.random.split(draw_key, steps)
         order = jnp.resize(jax.random.permutation(key, count), (steps, size))
-        return jax.lax.scan(step, carry, jax.tree.map(lambda leaf: leaf[:length], (order, weights, keys)))
+        return jax.lax.scan(step, carry, (order, weights, keys))
 
     weights = _weights(examples, steps, size)
     start = (params, updates.init(optimizer, params), watch.init)
-    whole = epochs if stop is None else min(epochs, stop // steps)
-    carry, _ = jax.lax.scan(epoch, start, jax.random.split(key, epochs)[:whole])
-    if stop is not None and whole < epochs and stop % steps:
-        carry, _ = epoch(carry, jax.random.split(key, epochs)[whole], stop % steps)
-    params, _, record = carry
+    (params, _, record), _ = jax.lax.scan(epoch, start, jax.random.split(key, epochs))
     return params, record
 
 

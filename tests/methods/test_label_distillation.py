@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from problems import CLASSES, SHAPE, relative
+from problems import relative
 
 from ddjax import forms, inits, methods, networks
 from ddjax.methods import restarts
 from ddjax.methods.label_distillation import LearnerState
-from ddjax.methods.restarts import observe, start
-from ddjax.ridge_head import Head, RidgeHead
-from ddjax.types import Batch, Method, Network, Schedule
+from ddjax.ridge_head import RidgeHead
+from ddjax.types import Batch, Network, Schedule
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")
 
