@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from problems import relative
+from problems import CLASSES, SHAPE, relative
 
+import ddjax
 from ddjax import forms, inits, methods, networks
 from ddjax.methods import restarts
 from ddjax.methods.label_distillation import LearnerState
+from ddjax.methods.restarts import observe, start
 from ddjax.ridge_head import RidgeHead
 from ddjax.types import Batch, Network, Schedule
 
@@ -144,3 +146,104 @@ def test_replays_a_ridge_step_of_the_original(reference):
     assert relative(after.scale[None], golden["scale_after"]) < 1e-9
     wanted = golden.params("model_after")
     assert relative(some_of(after.params, wanted), wanted) < 1e-9
+
+
+def as_the_original_counts(errors: np.ndarray, window: int) -> list[int]:
+    """The steps after which the published loop takes a new network, in its own words."""
+    ends, last, least, patience = [], [], None, 0
+    for step, error in enumerate(errors):
+        last = [*last, error][-window:]
+        if len(last) < window:
+            continue
+        if least is None or sum(last) < least:
+            least, patience = sum(last), 0
+        elif patience < window:
+            patience += 1
+        else:
+            ends.append(step)
+            last, least, patience = [], None, 0
+    return ends
+
+
+def test_restarts_are_those_of_the_original_loop(rng):
+    errors = np.round(np.abs(np.sin(np.arange(400) / 29)) * 40 + rng.normal(0, 5, 400))
+    state, ends = start(6), []
+    step = jax.jit(observe)
+    for index, error in enumerate(errors):
+        state, is_over = step(state, jnp.float32(error))
+        if is_over:
+            ends.append(index)
+            state = start(6)
+    assert ends == as_the_original_counts(errors, 6)
+    assert len(ends) > 5
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_the_gradient_is_one_forward_mode_product(rng):
+    """The note's formula beside reverse mode through the step, and finite differences in the labels."""
+    network = networks.mlp(SHAPE, CLASSES, widths=(7,))
+    method = methods.label_distillation(network, inits.random(network), inner_batch=6, inner_lr=0.3)
+    state = method.init(jax.random.key(0))
+    labels = jnp.asarray(rng.dirichlet(np.ones(CLASSES), (1, 6)))
+    inputs = jnp.asarray(rng.normal(size=(1, 6, *SHAPE)))
+    real = Batch(jnp.asarray(rng.normal(size=(5, *SHAPE))), jnp.arange(5) % CLASSES)
+
+    def loss(labels):
+        return method.loss(Schedule(inputs, labels, None), state, real, jax.random.key(0))[0]
+
+    def inner(params):
+        log = jax.nn.log_softmax(network.apply(params, inputs[0]))
+        return -(labels[0] * log).sum(-1).mean()
+
+    def outer(params):
+        log = jax.nn.log_softmax(network.apply(params, real.inputs))
+        return -log[jnp.arange(5), real.labels].mean()
+
+    def log_softmax(params):
+        return jax.nn.log_softmax(network.apply(params, inputs[0]))
+
+    params = state.learner.params
+    ahead = jax.tree.map(lambda p, g: p - 0.3 * g, params, jax.grad(inner)(params))
+    _, product = jax.jvp(log_softmax, (params,), (jax.grad(outer)(ahead),))
+    grads = jax.jit(jax.grad(loss))(labels)
+    assert relative(grads[0], 0.3 / 6 * product) < 1e-12
+    way, size = jnp.asarray(rng.normal(size=labels.shape)), 1e-6
+    value = jax.jit(loss)
+    slope = (value(labels + size * way) - value(labels - size * way)) / (2 * size)
+    assert float((grads * way).sum()) == pytest.approx(float(slope), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda net, p: methods.label_distillation(net, p, inner_batch=0), "inner_batch: expected"),
+        (lambda net, p: methods.label_distillation(net, p, window=0), "window: expected"),
+        (lambda net, p: methods.label_distillation(net, p, inner_lr=0.0), "inner_lr: expected"),
+        (lambda net, p: methods.ridge_label_distillation(net, p, momentum=1.5), "share of at most 1"),
+        (lambda net, p: methods.ridge_label_distillation(net, p, penalty=0.0), "penalty: expected"),
+        (
+            lambda net, p: methods.ridge_label_distillation(
+                dataclasses.replace(net, embed=None), inits.random(net)
+            ),
+            "expected a network with features",
+        ),
+    ],
+)
+def test_bad_settings_are_refused(make, message):
+    net = networks.mlp(SHAPE, CLASSES, widths=(4,))
+    with pytest.raises(ValueError, match=message):
+        make(net, inits.random(net))
+
+
+@pytest.mark.parametrize("labels", [np.full((1, 3, CLASSES), 0.5), np.array([[[1.5, -0.5, 0.0]] * 3])])
+def test_labels_off_the_simplex_are_refused(labels, few_digits):
+    network = networks.mlp(SHAPE, CLASSES, widths=(4,))
+    form = forms.pixels(
+        SHAPE, CLASSES, inner_steps=1, inner_lr=None, initial_labels=labels, label_form="free"
+    )
+    method = methods.label_distillation(network, inits.random(network), batch_size=8)
+    with pytest.raises(ValueError, match="expected probabilities, at least 0 and with a sum of 1"):
+        ddjax.distill(few_digits, method, key=jax.random.key(0), num_outer_steps=1, form=form)
+    with pytest.raises(ValueError, match="initial_labels: expected probabilities"):
+        forms.labels(np.zeros((1, 3, *SHAPE), np.float32), CLASSES, initial_labels=labels)
