@@ -63,7 +63,7 @@ def pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
     Returns:
         The form.
     """
-    if layout.per_step is not None or config.label_form in ("hard", "free"):
+    if layout.per_step is not None or config.label_form == "free":
         return _soft_pixels(config, data, layout)
     steps, epochs, per_class, _ = layout
     return forms.pixels(
@@ -78,6 +78,7 @@ def pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
             config.initial_images, data, steps=steps, per_class_per_step=per_class, seed=config.seed
         ),
         label_confidence=config.label_confidence,
+        label_form=config.label_form,
     )
 
 

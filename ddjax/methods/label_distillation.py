@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ddjax import checks, platforms, ridge_head, updates
+from ddjax import augment, checks, platforms, ridge_head, updates
+from ddjax.augment import Augmentation
 from ddjax.chunks import mean_and_rest, mean_over_chunks
-from ddjax.data import minibatch
 from ddjax.facts import noted
 from ddjax.methods import restarts
 from ddjax.methods.restarts import Restarts
-from ddjax.methods.starts import WithPool, assets_of, parted, theta, with_pool
+from ddjax.methods.starts import WithPool, assets_of, parted, real_minibatch, theta, with_pool
 from ddjax.optimizers import adam_outer
 from ddjax.recipes import Train, TrainHead
 from ddjax.ridge_head import Head, RidgeHead
@@ -89,6 +89,7 @@ class _Online(abc.ABC):
         inner_batch: the number of base examples in an outer step.
         window: the number of steps that the rule of restarts looks back.
         examples_per_chunk: the number of real examples that pass through the network at once.
+        augmentation: the augmentation of each real example; None for none.
     """
 
     network: Network
@@ -97,6 +98,7 @@ class _Online(abc.ABC):
     inner_batch: int
     window: int
     examples_per_chunk: int | None
+    augmentation: Augmentation | None
 
     def __post_init__(self) -> None:
         checks.network_and_inits(self.network, self.inits)
@@ -104,6 +106,7 @@ class _Online(abc.ABC):
             checks.at_least(name, getattr(self, name), 1)
         if self.examples_per_chunk is not None:
             checks.at_least("examples_per_chunk", self.examples_per_chunk, 1)
+        augment.check(self.augmentation)
 
     @abc.abstractmethod
     def fresh(self, params: Params) -> PyTree:
@@ -121,7 +124,8 @@ class _Online(abc.ABC):
     def sample(self, data: RealData, key: jax.Array) -> Batch | WithPool:
         """The real examples of a step, with the pool where p(θ0) has one. Consumes the key."""
         checks.network_fits(self.network, data)
-        return with_pool(self.inits, data, minibatch(data, key, size=self.batch_size))
+        real = real_minibatch(data, key, size=self.batch_size, augmentation=self.augmentation)
+        return with_pool(self.inits, data, real)
 
     def draw(self, key: jax.Array, pool: Params | None = None) -> LearnerState:
         """A slot with a network that was just drawn. Consumes the key."""
@@ -263,6 +267,7 @@ def label_distillation(
     lr: float = 1e-3,
     window: int = 50,
     examples_per_chunk: int | None = None,
+    augmentation: Augmentation | None = None,
     recipe: Recipe | None = None,
 ) -> Method:
     """The loss on real data after one gradient step on base examples, of a network that trains on them (LD).
@@ -291,6 +296,8 @@ def label_distillation(
             than 100 base examples.
         examples_per_chunk: the number of the N examples that pass through the network at once; the result
             stays the same. By default 64 on CPU, and all elsewhere.
+        augmentation: the augmentation of the real minibatch, with a draw for each example; None, the default,
+            is no augmentation. Base examples are not augmented.
         recipe: the training on the result; by default 300 steps of Adam in batches of `inner_batch`.
             `ddjax.judge.choose_steps` finds a better number.
 
@@ -311,6 +318,7 @@ def label_distillation(
         inner_batch=inner_batch,
         window=window,
         examples_per_chunk=examples_per_chunk,
+        augmentation=augmentation,
         inner_lr=inner_lr,
         lr=lr,
     )
@@ -377,6 +385,7 @@ def ridge_label_distillation(
     lr_of_scale: float = 0.01,
     window: int = 50,
     examples_per_chunk: int | None = None,
+    augmentation: Augmentation | None = None,
     recipe: Recipe | None = None,
 ) -> Method:
     """The loss on real data of a last layer that is solved from the labels, on features in training (LD RR).
@@ -400,6 +409,8 @@ def ridge_label_distillation(
         window: the number of steps that the rule of restarts looks back.
         examples_per_chunk: the number of the N examples that pass through the network at once; the result
             stays the same. By default 64 on CPU, and all elsewhere.
+        augmentation: the augmentation of the real minibatch, with a draw for each example; None, the default,
+            is no augmentation. Base examples are not augmented.
         recipe: the training on the result; by default 300 steps of the same training, `TrainHead`.
 
     Returns:
@@ -419,6 +430,7 @@ def ridge_label_distillation(
         inner_batch=inner_batch,
         window=window,
         examples_per_chunk=examples_per_chunk,
+        augmentation=augmentation,
         head=RidgeHead(penalty, momentum, lr, lr_of_scale),
     )
     default = TrainHead(penalty, momentum, lr, lr_of_scale, batch_size=inner_batch)

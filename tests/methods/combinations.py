@@ -36,6 +36,9 @@ METHODS: Mapping[str, Build] = {
     "gradient matching": lambda network, p, a: methods.gradient_matching(
         network, p, batch_size=2, augmentation=a
     ),
+    "label distillation": lambda network, p, a: methods.label_distillation(
+        network, p, batch_size=4, inner_batch=2, augmentation=a
+    ),
 }
 
 
@@ -170,6 +173,7 @@ REFUSED: Mapping[tuple[str, str], Refusal] = {
     ("unrolled", "pixels, without"): Refusal("expected learning rates", "no: its steps need them"),
     ("distribution matching", "pixels, with learning rates"): _NO_RATES,
     ("gradient matching", "pixels, with learning rates"): _NO_RATES,
+    ("label distillation", "pixels, with learning rates"): _NO_RATES,
     ("gradient matching", "the same, not in the order of the classes"): Refusal(
         "expected images ordered by class", "no: it matches class by class"
     ),
