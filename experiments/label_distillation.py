@@ -58,7 +58,7 @@ STARTS = ("uniform", "smoothed", "true")
 SMOOTHING = 0.1
 """The share of a smoothed label that is spread evenly over all classes, as published."""
 
-STEPS = (50, 100, 150, 200, 300, 500, 800, 1200)
+STEPS = (50, 100, 200, 300, 400)
 """The numbers of training steps that are tried on the validation split."""
 
 

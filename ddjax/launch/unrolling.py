@@ -66,6 +66,7 @@ def pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
     if layout.per_step is not None or config.label_form == "free":
         return _soft_pixels(config, data, layout)
     steps, epochs, per_class, _ = layout
+    kind: Any = config.label_form  # one of the choices of the flag
     return forms.pixels(
         data.image_shape,
         data.num_classes,
@@ -78,7 +79,7 @@ def pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
             config.initial_images, data, steps=steps, per_class_per_step=per_class, seed=config.seed
         ),
         label_confidence=config.label_confidence,
-        label_form=config.label_form,
+        label_form=kind,
     )
 
 
@@ -97,7 +98,7 @@ def _soft_pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
     )
     start = np.zeros((num_classes * per_class, 1)) if found is None else found[0]
     images, labels = forms.mixtures(start.reshape(num_classes, per_class, *start.shape[1:]), steps, size)
-    kind = config.label_form or ("hard" if config.label_confidence is None else "softmax")
+    kind: Any = config.label_form or ("hard" if config.label_confidence is None else "softmax")
     if kind == "softmax":
         confidence = 0.9 if config.label_confidence is None else config.label_confidence
         checks.fraction("label_confidence", confidence)
