@@ -48,7 +48,10 @@ def label_form(**settings: Any) -> Form:
         settings: the arguments of `ddjax.forms.labels` that differ.
     """
     images = coresets.real_images(three_digits().train, per_class=4, num_classes=CLASSES, seed=0)
-    return forms.labels(forms.by_step(images, 2).astype(np.float64), CLASSES, **settings)
+    # Not uniform labels, under which a solved last layer has equal logits and the answer is rounding's.
+    labels = np.random.default_rng(0).dirichlet(np.ones(CLASSES), (2, 2 * CLASSES))
+    inputs = forms.by_step(images, 2).astype(np.float64)
+    return forms.labels(inputs, CLASSES, **({"initial_labels": labels} | settings))
 
 
 def small_run(data: Dataset, **settings: Any) -> Run:

@@ -98,7 +98,7 @@ def labels(
 
     def init(key: jax.Array) -> LabelParams:
         del key
-        raw, inputs = None, jnp.asarray(fixed)
+        raw, inputs = None, jnp.asarray(fixed, jax.dtypes.canonicalize_dtype(fixed.dtype))
         if inner_lr is not None:
             raw = jnp.full((inner_epochs, steps), inverse_softplus(inner_lr), inputs.dtype)
         first = np.log(start) if is_softmax else start
