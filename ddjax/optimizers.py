@@ -96,6 +96,7 @@ def unrolled_outer(
     *,
     lr: float | None = None,
     lr_of_lrs: float = LR_OF_LRS,
+    lr_of_labels: float | None = None,
     clip_norm: float | None = CLIP_NORM,
 ) -> Outer:
     """The outer optimiser of methods that differentiate through training: Adam on a cosine, bounded gradient.
@@ -104,22 +105,29 @@ def unrolled_outer(
 
     Args:
         num_outer_steps: the outer step where the rates reach zero.
-        lr: the rate of images and labels at the start; `LR` by default.
+        lr: the rate of images at the start; `LR` by default.
         lr_of_lrs: the rate of the learned learning rates at the start; 0 keeps them as they start.
+        lr_of_labels: the rate of learned labels at the start; by default that of the images.
         clip_norm: the bound on the gradient's norm; None for no bound.
 
     Returns:
-        The optimisers of the groups "lrs" and "rest", and the bound.
+        The optimisers of the groups "lrs" and "rest", and of "labels" where they have a rate of their own;
+        the bound.
 
     Raises:
-        ValueError: fewer steps than one, `lr` not positive, or `lr_of_lrs` negative.
+        ValueError: fewer steps than one, `lr` or `lr_of_labels` not positive, or `lr_of_lrs` negative.
     """
     lr = _rate(lr, LR)
     checks.at_least("num_outer_steps", num_outer_steps, 1)
     checks.at_least("lr_of_lrs", lr_of_lrs, 0, integer=False)
     of_lrs = optax.adam(optax.cosine_decay_schedule(lr_of_lrs, num_outer_steps))
     facts = {"outer_optimizer": "adam, cosine to 0", "outer_lr": lr, "outer_lr_of_lrs": lr_of_lrs}
-    return Outer({"lrs": of_lrs, "rest": adam_cosine(num_outer_steps, lr=lr)}, clip_norm, facts)
+    each = {"lrs": of_lrs, "rest": adam_cosine(num_outer_steps, lr=lr)}
+    if lr_of_labels is not None:
+        checks.positive("lr_of_labels", lr_of_labels)
+        each["labels"] = adam_cosine(num_outer_steps, lr=lr_of_labels)
+        facts["outer_lr_of_labels"] = lr_of_labels
+    return Outer(each, clip_norm, facts)
 
 
 @checks.entry

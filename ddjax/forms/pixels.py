@@ -57,6 +57,7 @@ def pixels(
     inner_epochs: int = 3,
     images_per_class_per_step: int = 1,
     inner_lr: float | None = 0.02,
+    max_lr: float | None = None,
     initial_images: np.ndarray | None = None,
     label_confidence: float | None = None,
     initial_labels: np.ndarray | None = None,
@@ -81,6 +82,8 @@ def pixels(
             `initial_labels`.
         inner_lr: the learning rate η at the start; None for a form without learning rates, for methods that
             learn none.
+        max_lr: the largest learning rate, to which larger ones are set after every update of φ; None for no
+            bound. A long training by ever larger rates is chaotic, and its gradient useless.
         initial_images: `[S, B, *input_shape]`, the encoded images to start from; None starts from noise.
         label_confidence: the probability p in (1 / K, 1) of an image's own class, at the start of softmax
             labels; None for other labels, or with `initial_labels`.
@@ -108,6 +111,8 @@ def pixels(
     checks.at_least("images_per_class_per_step", images_per_class_per_step, 1)
     if inner_lr is not None:
         checks.positive("inner_lr", inner_lr)
+    if max_lr is not None:
+        checks.at_least("max_lr", max_lr, inner_lr or 0, integer=False, remedy="Start below the bound.")
     kind = _label_form(label_form, label_confidence, initial_labels, num_classes)
     if initial_labels is None:
         one_step = np.eye(num_classes)[np.repeat(np.arange(num_classes), images_per_class_per_step)]
@@ -135,7 +140,14 @@ def pixels(
         lrs = None if params.raw_lrs is None else jax.nn.softplus(params.raw_lrs)
         return Schedule(params.images, targets, lrs)
 
-    return Form(init, unfold, "pixels" if kind == "hard" else "pixels_and_labels", groups=_groups)
+    def project(params: PixelParams) -> PixelParams:
+        if params.raw_lrs is None or max_lr is None:
+            return params
+        bound = jnp.asarray(inverse_softplus(max_lr), params.raw_lrs.dtype)
+        return params._replace(raw_lrs=jnp.minimum(params.raw_lrs, bound))
+
+    name = "pixels" if kind == "hard" else "pixels_and_labels"
+    return Form(init, unfold, name, groups=_groups, project=None if max_lr is None else project)
 
 
 def _groups(params: PixelParams) -> PixelParams:

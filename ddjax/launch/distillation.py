@@ -93,8 +93,9 @@ def prepare(experiment: str, config: Common, build: Build) -> Launch:
     case = case_of(config, data, build)
     parts = case.parts(case.start)
     if config.baselines:  # they take as many real images
-        steps, _, per_class = parts.facts.layout
-        coresets.check_enough(data.train, steps * per_class, data.num_classes)
+        layout = parts.facts.layout
+        per_class = layout.inner_steps * layout.per_class_per_step
+        coresets.check_enough(data.train, per_class, data.num_classes)
     inputs = inputs_of(config, data)
     launch = Launch(experiment, case, case.start, parts, config.directory(experiment), inputs)
     check_end(launch)
@@ -385,10 +386,10 @@ def show(progress: report.Progress, record: Mapping[str, Any]) -> None:
 
 
 def draw(workdir: Path, distilled: Distilled, class_names: Sequence[str]) -> tuple[str, ...]:
-    """Draw the pictures of a run, `distilled.png` and `curves.png`, as far as they can be drawn.
+    """Draw the pictures of a run, as far as they can be drawn.
 
-    Nothing that a picture raises takes the numbers of a run with it; a picture that fails is named in a
-    warning on stderr.
+    They are `distilled.png`, `curves.png` and, where labels were learned, `labels.png`. Nothing that a
+    picture raises takes the numbers of a run with it; a picture that fails is named in a warning on stderr.
 
     Args:
         workdir: the directory of the run, with `metrics.jsonl`.
@@ -408,7 +409,15 @@ def draw(workdir: Path, distilled: Distilled, class_names: Sequence[str]) -> tup
     def curves(path: Path) -> None:
         figures.curves(path, report.read_metrics(workdir / "metrics.jsonl"))
 
-    return results.drawn(workdir, {"distilled.png": grid, "curves.png": curves})
+    def bars(path: Path) -> None:
+        schedule, encoding = jax.device_get((distilled.schedule, distilled.encoding))
+        names = class_names
+        figures.label_bars(path, schedule.inputs, schedule.labels, encoding=encoding, class_names=names)
+
+    pictures = {"distilled.png": grid, "curves.png": curves}
+    if "labels" in jax.tree.leaves(forms.groups_of(distilled.form, distilled.params)):
+        pictures["labels.png"] = bars
+    return results.drawn(workdir, pictures)
 
 
 def run(experiment: str, config: Common, build: Build) -> dict[str, Any]:
@@ -466,6 +475,8 @@ def carry_out(launch: Launch, began: float) -> dict[str, Any]:
     if not parallel.is_lead():
         return {}
     note_length(launch.workdir / "plan.json", outcome.num_outer_steps)
+    if launch.parts.hooks.settle is not None:
+        outcome = launch.parts.hooks.settle(launch, outcome)
     artifact.save(launch.workdir / "distilled.npz", outcome.distilled)
     measure = launch.parts.hooks.measure or results.measure
     result = measure(Finished(launch, outcome, began))

@@ -220,6 +220,20 @@ class Unrolled(Common):
         None, "learn the labels too; the probability of its own class that an image's label starts with"
     )
     inner_lr: float = flag(0.02, "the learned learning rates' start", positive=True, same_step=True)
+    images_per_step: int | None = flag(
+        None, "all distilled images in one step, fewer than classes too; by default as many of each", low=1
+    )
+    label_form: str | None = flag(
+        None,
+        "hard, softmax or free (any numbers) labels; by default hard, softmax with --label_confidence",
+        choices=("hard", "softmax", "free"),
+    )
+    max_inner_lr: float | None = flag(
+        None, "bound on the learned learning rates; by default none", positive=True, same_step=True
+    )
+    outer_lr_of_labels: float | None = flag(
+        None, "learning rate of learned labels; by default that of the images", positive=True, same_step=True
+    )
     outer_lr_of_lrs: float = flag(
         LR_OF_LRS,
         "learning rate of the learned learning rates; not used by --original",
@@ -250,7 +264,12 @@ class Unrolled(Common):
             The reasons, by the names of the flags.
         """
         found = super().idle()
+        if self.images_per_step is not None:
+            found["images_per_class_per_step"] = "--images_per_step says how many"
+        if self.label_form in ("hard", None) and self.label_confidence is None:
+            found["outer_lr_of_labels"] = "hard labels are not learned"
         if self.original:
+            found["outer_lr_of_labels"] = "--original moves everything by one optimiser"
             found["outer_lr_of_lrs"] = "--original moves images and learning rates by one optimiser"
         if self.window is not None and self.window >= self.inner_steps * self.inner_epochs:
             found["window"] = "all inner steps are differentiated anyway"

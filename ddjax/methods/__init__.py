@@ -11,6 +11,7 @@ from ddjax.methods.gradient_matching import (
 )
 from ddjax.methods.implicit_regression import ImplicitInfo, ImplicitState, implicit_regression
 from ddjax.methods.kernel_inducing_points import InducingInfo, centred, kernel_inducing_points
+from ddjax.methods.label_distillation import LabelInfo, label_distillation, ridge_label_distillation
 from ddjax.methods.online_pool import PoolState
 from ddjax.methods.unrolled import Objective, UnrolledInfo, cross_entropy, relabelled, unrolled
 
@@ -21,6 +22,7 @@ __all__ = [
     "ImplicitInfo",
     "ImplicitState",
     "InducingInfo",
+    "LabelInfo",
     "Loops",
     "MatchingInfo",
     "Objective",
@@ -33,7 +35,9 @@ __all__ = [
     "gradient_matching",
     "implicit_regression",
     "kernel_inducing_points",
+    "label_distillation",
     "relabelled",
+    "ridge_label_distillation",
     "schedule_for",
     "unrolled",
 ]

@@ -13,8 +13,8 @@ from problems import CLASSES, SHAPE, relative, small_form
 from ddjax import artifact, forms, networks, recipes, testing
 from ddjax.encodings import Channels
 from ddjax.inits import random
-from ddjax.judge import Judge, check_fits
-from ddjax.recipes import Regress, Replay, Ridge, Train
+from ddjax.judge import Judge, check_fits, choose_steps
+from ddjax.recipes import Regress, Replay, Ridge, Train, TrainHead
 from ddjax.testing import RECIPE_CHECKS, RecipeCase
 from ddjax.types import Distilled, Fitted, Network, Recipe, Schedule
 
@@ -43,6 +43,11 @@ TABLE: dict[str, tuple[Recipe, Network]] = {
         Regress(lr=0.01, steps=3, label_scale=4.0, centre=True, augmentation="flip"),
         MLP,
     ),
+    "train in steps, adam": (
+        Train(lr=0.01, batch_size=4, protocol="constant", optimizer="adam", steps=5),
+        MLP,
+    ),
+    "train a ridge head": (TrainHead(momentum=0.1, steps=5, batch_size=4), MLP),
     "ridge on features": (Ridge(1e-2), MLP),
     "ridge in a kernel": (Ridge(1e-4), KERNEL),
 }
@@ -167,12 +172,12 @@ def test_the_rate_falls_where_the_protocol_says(protocol, epochs, batch_size, bo
 
 def test_a_record_without_a_protocol_is_plain():
     """As every file of earlier versions; the published one is said, so that those do not read it as plain."""
-    plain, published = (recipes.as_dict(Train(protocol=one)) for one in recipes.PROTOCOLS)
+    plain, published = (recipes.as_dict(Train(protocol=one)) for one in ("plain", "condensation"))
     assert "protocol" not in plain
     assert published == {**plain, "protocol": "condensation"}
     for record in (plain, published):
         assert recipes.as_dict(recipes.from_dict(record, SHAPE, where="file")) == record
-    with pytest.raises(ValueError, match="the recipe's protocol: expected one of condensation, plain"):
+    with pytest.raises(ValueError, match="the recipe's protocol: expected one of condensation, constant"):
         recipes.from_dict({**plain, "protocol": "condensed"}, SHAPE, where="file")
     with pytest.raises(ValueError, match="recipe: protocol"):
         Judge(MLP, random(MLP), Train(protocol="other"), None)  # type: ignore[arg-type] (the recipe is refused first)
@@ -231,3 +236,41 @@ def test_a_regression_reaches_the_scaled_labels_from_centred_outputs():
         return recipe.fit(wide, wide.init(key), schedule, key).predict(schedule.inputs[0])
 
     np.testing.assert_allclose(predicted(jax.random.key(0)), 3 * labels, atol=1e-3)
+
+
+def test_steps_and_epochs_do_not_mix(tmp_path):
+    with pytest.raises(ValueError, match="steps: expected none under the protocol 'plain'"):
+        Train(steps=3).check(MLP)
+    with pytest.raises(ValueError, match="recipe: optimizer: expected one of"):
+        Train(optimizer="adamm").check(MLP)
+    record = recipes.as_dict(Train(protocol="constant", optimizer="adam", steps=3))
+    assert recipes.from_dict(record, SHAPE, where="file").steps == 3  # type: ignore[attr-defined] (a Train)
+    for wrong, message in (({"steps": 0}, "steps"), ({"steps": 10**9}, "at most"), ({"optimizer": "x"}, "x")):
+        with pytest.raises(ValueError, match=message):
+            recipes.from_dict({**record, **wrong}, SHAPE, where="file")
+    assert {"optimizer", "steps"}.isdisjoint(recipes.as_dict(Train()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train in steps, adam", "train a ridge head"])
+def test_steps_are_chosen_along_one_training(name, few_digits):
+    """The scores on the way are those of trainings that end there."""
+    recipe, network = TABLE[name]
+    judge = Judge(network, random(network), recipe, few_digits.validation)
+    chosen, scores = choose_steps(judge, SCHEDULE, (7, 2, 7), key=jax.random.key(0), num_inits=2)
+    assert list(scores) == [2, 7]
+    assert scores[chosen].mean == max(score.mean for score in scores.values())
+    for steps, score in scores.items():
+        whole = dataclasses.replace(judge, recipe=dataclasses.replace(recipe, steps=steps))  # type: ignore[call-arg] (both count)
+        alone = whole.evaluation(SCHEDULE, key=jax.random.key(0), num_inits=2)
+        np.testing.assert_allclose(score.values, alone.values, atol=0.5)
+
+
+def test_a_choice_of_steps_refuses_what_counts_none(few_digits):
+    judge = Judge(MLP, random(MLP), Ridge(1e-2), few_digits.validation)
+    with pytest.raises(ValueError, match="recipe: expected one that counts steps; 'ridge' does not"):
+        choose_steps(judge, SCHEDULE, (1,), key=jax.random.key(0))
+    counting = dataclasses.replace(judge, recipe=TABLE["train in steps, adam"][0])
+    for choices, message in (((), "choices: expected one or more"), ((0, 3), "choices: expected")):
+        with pytest.raises(ValueError, match=message):
+            choose_steps(counting, SCHEDULE, choices, key=jax.random.key(0))

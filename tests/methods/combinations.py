@@ -39,6 +39,9 @@ METHODS: Mapping[str, Build] = {
     "feature regression": lambda network, p, a: methods.feature_regression(
         network, p, batch_size=2, pool=2, augmentation=a
     ),
+    "label distillation": lambda network, p, a: methods.label_distillation(
+        network, p, batch_size=4, inner_batch=2, augmentation=a
+    ),
 }
 
 
@@ -177,6 +180,7 @@ REFUSED: Mapping[tuple[str, str], Refusal] = {
     ("feature regression", "your functions, without `embed`"): Refusal(
         "expected a network with features", "no: it regresses on features"
     ),
+    ("label distillation", "pixels, with learning rates"): _NO_RATES,
     ("gradient matching", "the same, not in the order of the classes"): Refusal(
         "expected images ordered by class", "no: it matches class by class"
     ),

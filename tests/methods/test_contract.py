@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import CLASSES, SHAPE, small_form, three_digits
+from problems import CLASSES, SHAPE, label_form, small_form, three_digits
 
 import ddjax
 from ddjax import augment, forms, inits, methods, networks, parallel, testing
@@ -66,6 +66,12 @@ TABLE: dict[str, Build] = {
     "feature_regression": lambda net, p: methods.feature_regression(
         net, p, batch_size=32, pool=2, reset=3, penalty=1e-2, online_lr=1e-3, recipe=Ridge(1e-2)
     ),
+    "label_distillation": lambda net, p: methods.label_distillation(
+        net, p, batch_size=64, inner_batch=6, lr=0.01
+    ),
+    "ridge_label_distillation": lambda net, p: methods.ridge_label_distillation(
+        net, p, batch_size=64, inner_batch=6, lr=0.01, momentum=0.1
+    ),
     "moment_matching": lambda net, p: moment_matching(net, p, batch_size=32, recipe=SHORT),
 }
 """`(network, p(θ0)) -> method`: a row is all that a method adds."""
@@ -88,6 +94,8 @@ def kinkless(name: str) -> Method:
 
 
 def form_for(method: Method) -> Form:
+    if "label" in method.name:
+        return label_form()
     return small_form(inner_lr=0.1 if method.needs_lrs else None)
 
 
@@ -164,7 +172,7 @@ def test_learns_a_toy_problem(name, toy):
 @pytest.mark.parametrize("plain", PLAIN)
 def test_accepts_every_form(plain, toy):
     method = case(plain).method
-    pixels = form_for(method)
+    pixels = small_form(inner_lr=0.1 if method.needs_lrs else None)
     start = pixels.unfold(pixels.init(jax.random.key(0)))
     settings = {"inner_lr": 0.1 if method.needs_lrs else None}
     # Not of zeros, at which relu units without a bias have no derivative.
