@@ -66,8 +66,8 @@ def images(what: str, value: Any, *, layout: str | None = None) -> np.ndarray:
     array = _as_array(what, value)
     if array.dtype.kind in "US":
         raise ValueError(
-            f"{what}: expected images; got texts, dtype {array.dtype}. Give texts to ddjax.data.from_texts, and "
-            "pixels here, as uint8 or floats in [0, 1]."
+            f"{what}: expected images; got texts, dtype {array.dtype}. Give texts to ddjax.data.from_texts, "
+            "and pixels here, as uint8 or floats in [0, 1]."
         )
     if array.ndim not in (3, 4):
         raise ValueError(

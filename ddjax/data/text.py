@@ -282,10 +282,11 @@ def random_table(vocabulary: int, dim: int) -> np.ndarray:
 def cooccurrence_table(numbers: np.ndarray, vocabulary: int, dim: int) -> np.ndarray:
     """Word vectors from the words that stand together: the largest singular vectors of their information.
 
-        M_vw = max(0, log(n_vw n / (n_v n_w))),    M ≈ U S Vᵀ,    table = U S, scaled
+        M_vw = max(0, log(n_vw n / (n_v n_w))),    M ≈ U S Vᵀ,    table_v = √F / 2 · (U S)_v / ‖(U S)_v‖
 
     n_vw counts the places at which v has w at most two words away, n_v = Σ_w n_vw, n = Σ_v n_v; places
-    of `<unk>` and `<pad>` are not counted. Computed by scikit-learn's `TruncatedSVD`.
+    of `<unk>` and `<pad>` are not counted. Computed by scikit-learn's `TruncatedSVD`. All words have vectors
+    of one length: without that, frequent words would have the longest by far.
 
     Args:
         numbers: `[n, L]`, the numbers of the words of the training texts.
@@ -293,8 +294,8 @@ def cooccurrence_table(numbers: np.ndarray, vocabulary: int, dim: int) -> np.nda
         dim: the number F of numbers in a vector, below the number of words.
 
     Returns:
-        `[V, F]` float32, whose numbers have a root mean square of a half; the rows of `<unk>` and `<pad>`,
-        and of words that never stand beside another, are zero.
+        `[V, F]` float32, whose numbers have a root mean square of a half in each row; the rows of `<unk>` and
+        `<pad>`, and of words that tell nothing of their neighbours, are zero.
 
     Raises:
         ValueError: there are not more words than numbers in a vector, or no words stand together.
@@ -330,7 +331,11 @@ def cooccurrence_table(numbers: np.ndarray, vocabulary: int, dim: int) -> np.nda
     information = np.maximum(np.log(counts.data / expected), 0)
     matrix = coo_matrix((information, (counts.row, counts.col)), counts.shape).tocsr()
     table = TruncatedSVD(dim, random_state=0).fit_transform(matrix)
-    return (table * (SCALE / np.sqrt(np.mean(table[len(SPECIAL) :] ** 2)))).astype(np.float32)
+    lengths = np.linalg.norm(table, axis=1, keepdims=True)
+    is_zero = lengths < 1e-9 * lengths.max()
+    return np.where(is_zero, 0, SCALE * np.sqrt(dim) * table / np.where(is_zero, 1, lengths)).astype(
+        np.float32
+    )
 
 
 def glove_table(path: StrPath, words: Sequence[str], *, dim: int | None = None) -> np.ndarray:
