@@ -220,7 +220,7 @@ def image_shape(value: Any) -> tuple[int, int, int]:
         raise ValueError(
             "image_shape: expected (height, width, channels), three whole numbers >= 1; "
             f"got {_short(value)}. Grey images have one channel, e.g. (28, 28, 1)"
-            f"{'; texts need a network for texts, e.g. textconv' if len(shape) == 2 else ''}."
+            f"{'; for texts give a network for texts, e.g. textconv' if len(shape) == 2 else ''}."
         )
     height, width, channels = (int(size) for size in shape)
     return height, width, channels

@@ -40,6 +40,7 @@ from ddjax.launch.settings import (
     DataChoice,
     Matching,
     NetworkChoice,
+    TextChoice,
     Unrolled,
     Where,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "Parts",
     "Plan",
     "Scores",
+    "TextChoice",
     "Unrolled",
     "Where",
     "augmentation",

@@ -14,6 +14,7 @@ import numpy as np
 
 from ddjax import artifact, coresets, figures, files, forms, networks, parallel, platforms, report
 from ddjax.data import Dataset
+from ddjax.encodings import Tokens
 from ddjax.engine import Cost
 from ddjax.facts import Facts
 from ddjax.judge import Judge
@@ -269,15 +270,16 @@ def describe(launch: Launch) -> str:
     schedule = jax.eval_shape(lambda key: parts.form.unfold(parts.form.init(key)), jax.random.key(0))
     steps, images = schedule.inputs.shape[:2]
     size = networks.num_weights(parts.network)
+    kind = "texts" if isinstance(data.encoding, Tokens) else "images"
     epochs = "" if schedule.lrs is None else f", {len(schedule.lrs)} epoch(s), learned learning rates"
     lines = (
-        f"{parts.method.name} on {data.name}: {data.num_classes} classes, {len(data.train)} training images, "
+        f"{parts.method.name} on {data.name}: {data.num_classes} classes, {len(data.train)} training {kind}, "
         f"{len(data.validation)} for validation",
-        f"distilled: {steps * images} images, {steps} step(s) of {images}{epochs}",
+        f"distilled: {steps * images} {kind}, {steps} step(s) of {images}{epochs}",
         f"network: {parts.network.name}, {size:,} weights from {parts.inits.name}, "
         f"{config.num_inits} at a time",
         *_initial(parts.inits),
-        f"outer loop: {parts.num_outer_steps} steps of {config.batch_size} real images, "
+        f"outer loop: {parts.num_outer_steps} steps of {config.batch_size} real {kind}, "
         f"on {platforms.current()}",
         f"work directory: {launch.workdir}",
     )
@@ -386,6 +388,9 @@ def show(progress: report.Progress, record: Mapping[str, Any]) -> None:
 def draw(workdir: Path, distilled: Distilled, class_names: Sequence[str]) -> tuple[str, ...]:
     """Draw the pictures of a run, `distilled.png` and `curves.png`, as far as they can be drawn.
 
+    For texts `distilled.txt` has the nearest word at each place, and `distilled.png` the same in the colours
+    of the classes.
+
     Nothing that a picture raises takes the numbers of a run with it; a picture that fails is named in a
     warning on stderr.
 
@@ -402,12 +407,21 @@ def draw(workdir: Path, distilled: Distilled, class_names: Sequence[str]) -> tup
         schedule = jax.device_get(distilled.schedule)
         encoding = jax.device_get(distilled.encoding)
         names = class_names
-        figures.image_grid(path, schedule.inputs, schedule.labels, encoding=encoding, class_names=names)
+        draw_phi = figures.word_grid if isinstance(encoding, Tokens) else figures.image_grid
+        draw_phi(path, schedule.inputs, schedule.labels, encoding=encoding, class_names=names)
+
+    def words(path: Path) -> None:
+        schedule, encoding = jax.device_get((distilled.schedule, distilled.encoding))
+        text = figures.word_table(
+            schedule.inputs, schedule.labels, encoding=encoding, class_names=class_names
+        )
+        files.write_atomic(path, (text + "\n").encode())
 
     def curves(path: Path) -> None:
         figures.curves(path, report.read_metrics(workdir / "metrics.jsonl"))
 
-    return results.drawn(workdir, {"distilled.png": grid, "curves.png": curves})
+    texts = {"distilled.txt": words} if isinstance(distilled.encoding, Tokens) else {}
+    return results.drawn(workdir, {**texts, "distilled.png": grid, "curves.png": curves})
 
 
 def run(experiment: str, config: Common, build: Build) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
     """
     steps, epochs, per_class = layout
     return forms.pixels(
-        data.image_shape,
+        data.input_shape,
         data.num_classes,
         inner_steps=steps,
         inner_epochs=epochs,

@@ -148,7 +148,7 @@ def test_the_transformer_knows_the_order_of_words():
         (lambda: networks.transformer((28, 28, 1), 10), "transformer: expected texts"),
         (
             lambda: networks.lenet((30, 100), 10),
-            "image_shape: .*texts need a network for texts, e.g. textconv",
+            "image_shape: .*for texts give a network for texts, e.g. textconv",
         ),  # type: ignore
         (lambda: networks.textconv((4, 3), 2), "windows of at most 4 words.*greater length"),
         (lambda: networks.textconv((9, 3), 2, windows=(3, 3)), "each once"),
