@@ -129,8 +129,8 @@ def _members(distilled: Distilled) -> dict[str, np.ndarray]:
     }
     if version == 3:
         metadata["encoding"] = distilled.encoding.kind
-    if isinstance(distilled.encoding, Tokens) and distilled.encoding.tokenizer is not None:
-        metadata["tokenizer"] = distilled.encoding.tokenizer.json
+    if (tokenizer := encodings.tokenizer_of(distilled.encoding)) is not None:
+        metadata["tokenizer"] = tokenizer
     members: dict[str, np.ndarray] = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
     for name, array in members.items():
         npz.check_finite("artifact", name, array, remedy=_REMEDY)

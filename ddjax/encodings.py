@@ -309,6 +309,19 @@ def members(encoding: Encoding) -> dict[str, Any]:
     return {name: getattr(encoding, name) for name in _array_fields(encoding.kind)}
 
 
+def tokenizer_of(encoding: Encoding) -> str | None:
+    """The tokenizer of an encoding, for an artifact.
+
+    Args:
+        encoding: the encoding.
+
+    Returns:
+        The JSON; None for an encoding that has none.
+    """
+    tokenizer = encoding.tokenizer if isinstance(encoding, Tokens) else None
+    return None if tokenizer is None else tokenizer.json
+
+
 def from_members(kind: str, arrays: Mapping[str, Any], *, tokenizer: str | None = None) -> Encoding:
     """The encoding of an artifact.
 
@@ -339,6 +352,28 @@ def from_members(kind: str, arrays: Mapping[str, Any], *, tokenizer: str | None 
 
 def _array_fields(kind: str) -> list[str]:
     return [field.name for field in dataclasses.fields(KINDS[kind]) if not field.metadata.get("static")]
+
+
+def check_words(what: str, encoding: Encoding, own: Encoding) -> None:
+    """Refuse texts whose numbers stand for other words than those of an encoding that is to replace theirs.
+
+    Args:
+        what: the name of the texts, for the message.
+        encoding: the encoding that the texts were loaded with.
+        own: the encoding that is to be used.
+
+    Raises:
+        ValueError: both have a tokenizer, and the two differ.
+    """
+    both = isinstance(encoding, Tokens) and isinstance(own, Tokens)
+    if not both or encoding.tokenizer is None or own.tokenizer is None:
+        return
+    if encoding.tokenizer != own.tokenizer:
+        raise ValueError(
+            f"{what}: expected texts under φ's {own.tokenizer}; got {encoding.tokenizer}, whose numbers "
+            "stand for other words. Load the data with "
+            "text=ddjax.data.TextSettings(encoding=distilled.encoding)."
+        )
 
 
 def channels_of(encoding: Encoding) -> Channels:

@@ -123,6 +123,11 @@ def choose_network(
         return name, {**own, **chosen}
     if config.network != "convnet":
         return str(config.network), chosen
+    if isinstance(data.encoding, Tokens):
+        raise ValueError(
+            f"network: expected one for texts, which {data.name} has; got convnet. Give --network=textconv, "
+            "bilstm or transformer."
+        )
     # A ConvNet-3, or as deep as smaller images allow.
     return "convnet", {"depth": min(3, min(data.image_shape[:2]).bit_length() - 2)} | chosen
 
