@@ -53,7 +53,8 @@ class TextSettings:
         vocabulary: the most words with a vector, `<unk>` and `<pad>` included.
         embedding: the table of word vectors: `"random"` (normal numbers), `"cooccurrence"` (from the words
             that stand together in the training texts), or the path of a file of GloVe vectors.
-        dim: the numbers of a word's vector; None for those of a file, else 100.
+        dim: the numbers of a word's vector; None for those of a file, else 100, or as many as the words
+            allow.
         label: the name of the label, where a set has several; None for the only or the usual one.
         encoding: an encoding to take in the place of all these but `label`, such as that of an artifact.
     """
@@ -251,7 +252,7 @@ def encoding_of(texts: Sequence[str], settings: TextSettings) -> Tokens:
         checks.at_least("dim", settings.dim, 1)
     checks.text("embedding", settings.embedding, remedy="Give random, cooccurrence or the path of a file.")
     tokenizer = trained(texts, vocabulary=settings.vocabulary, length=settings.length)
-    dim = settings.dim or DIM
+    dim = settings.dim or min(DIM, len(tokenizer) - 1)
     if settings.embedding == "random":
         table = random_table(len(tokenizer), dim)
     elif settings.embedding == "cooccurrence":

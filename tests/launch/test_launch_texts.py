@@ -91,7 +91,7 @@ def test_a_run_writes_words(table, tmp_path, capsys):
     assert lines[0].split() == ["step", "label", "nearest", "words"]
     assert [line.split()[1] for line in lines[2:]] == ["answer", "question"]
     assert (tmp_path / "run" / "distilled.png").stat().st_size > 0
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["length"] == 5
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["length"] == 5
 
     path = str(tmp_path / "run" / "distilled.npz")
     loaded = artifact.load(path)
@@ -110,7 +110,7 @@ def test_an_artifact_of_images_is_not_tested_on_texts(table, tmp_path):
     encoding = Channels(np.zeros(1, np.float32), np.ones(1, np.float32))
     phi = ddjax.Distilled(schedule, ddjax.forms.constant(schedule), encoding, ddjax.Recipe("train"))
     path = artifact.save(tmp_path / "phi.npz", phi)
-    with pytest.raises(ValueError, match=r"artifact's input shape: expected \(30, .*Test on the data it was"):
+    with pytest.raises(ValueError, match=r"input shape: expected \(30, 8\); got .*Test on the data"):
         artifacts.opened(str(path), DataChoice(), dataset=table, data_dir=None)
 
 
