@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import checks, platforms
+from ddjax import checks, encodings, platforms
 from ddjax.chunks import map_in_chunks
 from ddjax.data import Split
 from ddjax.data.device import ahead
@@ -541,6 +541,7 @@ def evaluate(
     check_fits(distilled, network)
     _check_draws(inits, key)
     checks.kind("split", split, Split, remedy="Give data.test or data.validation.")
+    encodings.check_words("the split", split.encoding, distilled.encoding)
     own = dataclasses.replace(split, encoding=jax.tree.map(np.asarray, distilled.encoding))
     judge = Judge(network, inits, distilled.recipe, own, runs_per_chunk)
     return judge.evaluation(distilled.schedule, key=key, num_inits=num_inits)

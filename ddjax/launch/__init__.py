@@ -41,6 +41,7 @@ from ddjax.launch.settings import (
     DataChoice,
     Matching,
     NetworkChoice,
+    TextChoice,
     Unrolled,
     Where,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "Regressed",
     "Regression",
     "Scores",
+    "TextChoice",
     "Unrolled",
     "Where",
     "augmentation",

@@ -69,7 +69,11 @@ REFUSED: Cases = {
         "expected labels in [0, 3)",
         "Number the classes 0 to 2",
     ),
-    "text as images": (lambda g: g.from_arrays(x_train=np.full((6, 8, 8), "a")), "got dtype <U1", "uint8"),
+    "text as images": (
+        lambda g: g.from_arrays(x_train=np.full((6, 8, 8), "a")),
+        "got texts, dtype <U1",
+        "uint8",
+    ),
     "complex images": (lambda g: g.from_arrays(x_test=np.zeros((6, 8, 8), complex)), "complex128", "uint8"),
     "no images": (lambda g: g.from_arrays(x_train=np.zeros((0, 8, 8))), "at least one image", "Give images"),
     "a number as class names": (lambda g: g.from_arrays(class_names=3), "got 3", "leave it out"),
