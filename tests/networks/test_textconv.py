@@ -147,7 +147,7 @@ def test_the_transformer_knows_the_order_of_words():
         (lambda: networks.bilstm((28, 28, 1), 10), "bilstm: expected texts"),
         (lambda: networks.transformer((28, 28, 1), 10), "transformer: expected texts"),
         (
-            lambda: networks.lenet((30, 100), 10),
+            lambda: networks.lenet((30, 100), 10),  # type: ignore[arg-type] (what is refused)
             "image_shape: .*for texts give a network for texts, e.g. textconv",
         ),  # type: ignore
         (lambda: networks.textconv((4, 3), 2), "windows of at most 4 words.*greater length"),
