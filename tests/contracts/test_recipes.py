@@ -231,3 +231,10 @@ def test_a_regression_reaches_the_scaled_labels_from_centred_outputs():
         return recipe.fit(wide, wide.init(key), schedule, key).predict(schedule.inputs[0])
 
     np.testing.assert_allclose(predicted(jax.random.key(0)), 3 * labels, atol=1e-3)
+
+
+@pytest.mark.parametrize("recipe", [Ridge(), Regress()])
+def test_a_regression_needs_labels_of_two_classes(recipe):
+    with pytest.raises(ValueError, match=r"got class 1 alone. Give examples of each class"):
+        recipe.check_labels(np.eye(3)[[[1, 1]]] - 1 / 3)
+    recipe.check_labels(np.eye(3)[[[1, 2]]] - 1 / 3)
