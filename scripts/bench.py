@@ -96,8 +96,9 @@ class Item:
 
     Attributes:
         method: the name of the method.
-        network: the name of the network.
+        network: the name of the network, with settings as command lines have them.
         dataset: the name of the data set, one of `SHAPES`.
+        images_per_class: the distilled images of each class, of the methods that regress.
         inner_steps: S, the number of inner steps that have images of their own.
         inner_epochs: E, the number of passes over these steps.
         inner_lr: the learned learning rates at the start.
@@ -117,7 +118,10 @@ class Item:
     num_inits: int = 1
     batch_size: int = 1024
     num_devices: int = 1
+    images_per_class: int = 1
 
+
+_FREPO = "convnet:width=32:norm=none:growth=2:norm_place=before"
 
 ITEMS: dict[str, Item] = {
     "W1": Item(),
@@ -130,6 +134,15 @@ ITEMS: dict[str, Item] = {
     **{f"M{M}": Item(fixed=False, num_inits=M) for M in (1, 4, 16, 64)},
     **{f"D{D}": Item(fixed=False, num_inits=4, num_devices=D) for D in (1, 2, 4)},
     "convnet3": Item(network="convnet", inner_steps=2, inner_epochs=1, batch_size=32),
+    **{
+        f"KIP{count}": Item(
+            "kernel_inducing_points", "infinite_mlp", fixed=False, batch_size=500, images_per_class=count
+        )
+        for count in (1, 10)
+    },
+    "KIPconv": Item("kernel_inducing_points", "infinite_convnet:pooling=0", fixed=False, batch_size=20),
+    "FREPO": Item("feature_regression", _FREPO, fixed=False, batch_size=256),
+    "RCIG": Item("implicit_regression", f"{_FREPO}:activation=sharp_softplus", fixed=False, batch_size=256),
 }
 SHAPES = {"mnist": (60_000, 28, 28, 1), "cifar10": (50_000, 32, 32, 3)}
 
@@ -291,9 +304,15 @@ def problem_of(item: Item, plan: Plan) -> engine.Problem:
         The problem.
     """
     shape, num_classes = SHAPES[item.dataset][1:], 10
-    network = networks.by_name(item.network, shape, num_classes, conv_form=plan.conv_form)
+    name, *settings = item.network.split(":")
+    if settings:
+        network = networks.by_text(item.network, shape, num_classes)
+    else:
+        network = networks.by_name(name, shape, num_classes, conv_form=plan.conv_form)
     distribution = inits.fixed(network, jax.random.key(0)) if item.fixed else inits.random(network)
-    build = unrolled_parts if item.method == "unrolled" else matching_parts
+    build = {"unrolled": unrolled_parts, **dict.fromkeys(REGRESSIONS, regression_parts)}.get(
+        item.method, matching_parts
+    )
     method, form, optimizer, clip_norm = build(item, plan, network, distribution)
     return engine.Problem(method, form, optimizer, item.num_inits, clip_norm, plan.slots_per_chunk)
 
@@ -338,6 +357,39 @@ def outer_of(method: Method, form: Form) -> tuple[optax.GradientTransformation, 
     """
     outer = method.outer(HORIZON)
     return forms.optimizer_for(form, outer), outer.clip_norm
+
+
+REGRESSIONS = {
+    "feature_regression": methods.feature_regression,
+    "implicit_regression": methods.implicit_regression,
+    "kernel_inducing_points": methods.kernel_inducing_points,
+}
+"""The methods that solve a regression on φ, by name."""
+
+
+def regression_parts(item: Item, plan: Plan, network: Network, distribution: InitDistribution) -> ItemParts:
+    """The parts of an item that regresses, with the published settings but for the size of the minibatch.
+
+    Args:
+        item: the item.
+        plan: the plan, which these parts do not depend on.
+        network: the network whose features or kernel are used.
+        distribution: p(θ0).
+
+    Returns:
+        The parts.
+    """
+    del plan
+    method = REGRESSIONS[item.method](network, distribution, batch_size=item.batch_size)
+    form = forms.pixels(
+        network.image_shape,
+        network.num_classes,
+        inner_steps=1,
+        images_per_class_per_step=item.images_per_class,
+        inner_lr=None,
+        label_form="centred",
+    )
+    return method, form, *outer_of(method, form)
 
 
 def matching_parts(item: Item, plan: Plan, network: Network, distribution: InitDistribution) -> ItemParts:
