@@ -45,6 +45,7 @@ _KINDS: dict[str, type] = {
     "class_names": list,
     "recipe": dict,
     "encoding": str,
+    "tokenizer": str,
     "init": str,
     "init_settings": dict,
     "data": dict,
@@ -69,8 +70,9 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     float32, absent where the recipe has its own optimiser; `mean [C]`, `std [C]` float32 with
     x = (pixel / 255 - mean) / std; `metadata`, a JSON string. Inputs that are no images under such a
     normalisation, and other recipes, make version 3: `inputs [S, B, *input_shape]` in the place of images,
-    and the arrays of the encoding that `metadata` names, `encoding.NAME`, in the place of mean and std. The
-    same φ gives the same bytes.
+    and the arrays of the encoding that `metadata` names, `encoding.NAME`, in the place of mean and std; for
+    texts these are the table of word vectors, and `metadata` has the JSON of the tokenizer. The same φ gives
+    the same bytes.
 
     Of the metadata, evaluations read `dataset`, `class_names` and `data` (see `ddjax.data.provenance.facts`),
     `network`, `network_settings`, `init` and `init_settings` (see `ddjax.types.start_of`), where there are
@@ -90,6 +92,22 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     """
     checks.path("path", path, remedy="Give the file to write, e.g. distilled.npz.")
     return npz.write(path, _members(distilled))
+
+
+@checks.entry
+def content(distilled: Distilled) -> bytes:
+    """The bytes of the file that `save` would write.
+
+    Args:
+        distilled: the distilled data φ.
+
+    Returns:
+        The content of the `.npz`.
+
+    Raises:
+        ValueError: see `save`.
+    """
+    return npz.content(_members(distilled))
 
 
 @checks.entry
@@ -127,6 +145,8 @@ def _members(distilled: Distilled) -> dict[str, np.ndarray]:
     }
     if version == 3:
         metadata["encoding"] = distilled.encoding.kind
+    if (tokenizer := encodings.tokenizer_of(distilled.encoding)) is not None:
+        metadata["tokenizer"] = tokenizer
     members: dict[str, np.ndarray] = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
     for name, array in members.items():
         npz.check_finite("artifact", name, array, remedy=_REMEDY)
@@ -207,7 +227,8 @@ def _parsed(where: object, members: dict[str, np.ndarray]) -> Distilled:
         )
     encoding = _encoding(where, metadata, members, inputs)
     schedule = Schedule(jnp.asarray(inputs), jnp.asarray(labels), None if lrs is None else jnp.asarray(lrs))
-    rest = {name: value for name, value in metadata.items() if name not in ("recipe", "encoding")}
+    own = ("recipe", "encoding", "tokenizer")
+    rest = {name: value for name, value in metadata.items() if name not in own}
     return Distilled(schedule, forms.constant(schedule), encoding, recipe, rest)
 
 
@@ -269,7 +290,9 @@ def _encoding(
         name.removeprefix(_ENCODING): array for name, array in members.items() if name.startswith(_ENCODING)
     }
     try:
-        encoding = encodings.from_members(metadata.get("encoding", ""), parts)
+        encoding = encodings.from_members(
+            metadata.get("encoding", ""), parts, tokenizer=metadata.get("tokenizer")
+        )
         raw_shape = inputs.shape[2:3] if isinstance(encoding, Tokens) else inputs.shape[2:]
         dtype = np.int32 if isinstance(encoding, Tokens) else np.uint8
         encoding.check(np.zeros((1, *raw_shape), dtype))

@@ -219,7 +219,8 @@ def image_shape(value: Any) -> tuple[int, int, int]:
     if len(shape) != 3 or not all(_is_whole(size) and size >= 1 for size in shape):
         raise ValueError(
             "image_shape: expected (height, width, channels), three whole numbers >= 1; "
-            f"got {_short(value)}. Grey images have one channel, e.g. (28, 28, 1)."
+            f"got {_short(value)}. Grey images have one channel, e.g. (28, 28, 1)"
+            f"{'; for texts give a network for texts, e.g. textconv' if len(shape) == 2 else ''}."
         )
     height, width, channels = (int(size) for size in shape)
     return height, width, channels
@@ -244,6 +245,29 @@ def input_shape(value: Any) -> tuple[int, ...]:
             f">= 1; got {_short(value)}. Grey images have one channel, e.g. (28, 28, 1)."
         )
     return tuple(int(size) for size in shape)
+
+
+def text_shape(what: str, value: Any) -> tuple[int, int]:
+    """The shape of an embedded text as two positive whole numbers.
+
+    Args:
+        what: the name of the network that reads the text, for the message.
+        value: a tuple, list or array `(L, F)`.
+
+    Returns:
+        The number of words, and the number of numbers in a word's vector.
+
+    Raises:
+        ValueError: `value` is not two positive whole numbers.
+    """
+    shape = _sizes(value)
+    if len(shape) != 2 or not all(_is_whole(size) and size >= 1 for size in shape):
+        raise ValueError(
+            f"{what}: expected texts (words, numbers in a word's vector), two whole numbers >= 1; got "
+            f"{_short(value)}. Give texts, or a network for images, e.g. convnet."
+        )
+    words, features = (int(size) for size in shape)
+    return words, features
 
 
 def network_and_inits(network: Any, inits: Any) -> None:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddjax.tokenizer import PAD, UNKNOWN, Tokenizer
 from ddjax.types import Encoding
 
 
@@ -182,11 +183,14 @@ class Tokens(Encoding):
 
     Attributes:
         table: `[V, F]` float, the vector of each of V tokens.
+        tokenizer: the words of the tokens, and the rules by which texts are cut into them; None for tokens
+            that have no words.
     """
 
     kind = "tokens"
 
     table: Any
+    tokenizer: Tokenizer | None = dataclasses.field(default=None, metadata={"static": True})
 
     def encode(self, raw: Any) -> Any:
         """The word vectors `[..., L, F]` of texts; see `ddjax.types.Encoding.encode`.
@@ -244,6 +248,88 @@ class Tokens(Encoding):
             raise ValueError(
                 "split: expected a finite table of word vectors; got NaN or infinity. Repair it."
             )
+        if self.tokenizer is not None and len(self.tokenizer) != len(table):
+            raise ValueError(
+                f"split: expected a vector for each word of the tokenizer; it has {len(self.tokenizer)} "
+                f"words, the table {len(table)} rows. Give the table that was made with this tokenizer."
+            )
+
+    def words(self, inputs: Any) -> np.ndarray:
+        """The word whose vector is nearest at each place, for people to read.
+
+        Args:
+            inputs: `[..., L, F]` float, the vectors.
+
+        Returns:
+            `[..., L]`, the words as texts, or the numbers of the tokens as texts where they have no words;
+            `<pad>` where `<pad>` and `<unk>` have the same vector.
+        """
+        tokens = np.asarray(self.decode(inputs))
+        if self.tokenizer is None:
+            return tokens.astype(str)
+        # Both are zero in the tables that are made here, and a text that ends is no unknown word.
+        if np.array_equal(self.table[UNKNOWN], self.table[PAD]):
+            tokens = np.where(tokens == UNKNOWN, PAD, tokens)
+        return np.array(self.tokenizer.words)[tokens]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Encoded(Encoding):
+    """Examples that were encoded ahead, in the place of raw ones: nothing is left to do.
+
+    For examples on the device whose own encoding would cost more than what a network does with them
+    (`ddjax.data.device.ahead`). No artifact has this encoding.
+    """
+
+    kind = "encoded"
+
+    def encode(self, raw: Any) -> Any:
+        """The examples themselves; see `ddjax.types.Encoding.encode`.
+
+        Args:
+            raw: `[..., *input_shape]` float, examples that were encoded ahead.
+
+        Returns:
+            The same array.
+        """
+        return raw
+
+    def decode(self, inputs: Any) -> Any:
+        """The examples themselves; see `ddjax.types.Encoding.decode`.
+
+        Args:
+            inputs: `[..., *input_shape]` float, the encoded examples.
+
+        Returns:
+            The same array.
+        """
+        return inputs
+
+    def input_shape(self, raw_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of an example.
+
+        Args:
+            raw_shape: the shape of an example.
+
+        Returns:
+            The same shape.
+        """
+        return raw_shape
+
+    def check(self, raw: np.ndarray) -> None:
+        """Refuse examples that are no finite floats.
+
+        Args:
+            raw: `[n, *input_shape]` float, the examples.
+
+        Raises:
+            ValueError: `raw` is no such array.
+        """
+        if not np.issubdtype(np.asarray(raw).dtype, np.floating) or not _is_finite(raw):
+            raise ValueError(
+                f"split: expected finite floats, encoded ahead; got {_described(raw)}. Encode them first."
+            )
 
 
 def _check_images(raw: Any) -> None:
@@ -269,7 +355,7 @@ def members(encoding: Encoding) -> dict[str, Any]:
         encoding: the encoding, an object of one of `KINDS`.
 
     Returns:
-        The fields of the dataclass, by name.
+        The fields of the dataclass that are arrays, by name.
 
     Raises:
         ValueError: the encoding is of another kind, which a reader of the artifact would not know.
@@ -279,29 +365,74 @@ def members(encoding: Encoding) -> dict[str, Any]:
             f"encoding: expected one of {', '.join(KINDS)}; got {type(encoding).__name__}. Encode the data "
             "by one of ddjax.encodings."
         )
-    assert dataclasses.is_dataclass(encoding)
-    return {field.name: getattr(encoding, field.name) for field in dataclasses.fields(encoding)}
+    return {name: getattr(encoding, name) for name in _array_fields(encoding.kind)}
 
 
-def from_members(kind: str, arrays: Mapping[str, Any]) -> Encoding:
+def tokenizer_of(encoding: Encoding) -> str | None:
+    """The tokenizer of an encoding, for an artifact.
+
+    Args:
+        encoding: the encoding.
+
+    Returns:
+        The JSON; None for an encoding that has none.
+    """
+    tokenizer = encoding.tokenizer if isinstance(encoding, Tokens) else None
+    return None if tokenizer is None else tokenizer.json
+
+
+def from_members(kind: str, arrays: Mapping[str, Any], *, tokenizer: str | None = None) -> Encoding:
     """The encoding of an artifact.
 
     Args:
         kind: the name of the kind in `KINDS`.
-        arrays: the fields of the encoding, by name.
+        arrays: the arrays of the encoding, by name.
+        tokenizer: the JSON of the tokenizer of an encoding of tokens; None where there is none.
 
     Returns:
         The encoding, with its arrays on JAX's default device.
 
     Raises:
-        ValueError: an unknown kind, or fields other than those of the kind.
+        ValueError: an unknown kind, arrays other than those of the kind, or a tokenizer that is none, or
+            that belongs to an encoding of another kind.
     """
     if kind not in KINDS:
         raise ValueError(f"encoding: expected one of {', '.join(KINDS)}; got {kind!r}.")
-    names = {field.name for field in dataclasses.fields(KINDS[kind])}
-    if names != set(arrays):
+    names = _array_fields(kind)
+    if set(names) != set(arrays):
         raise ValueError(f"encoding: expected {sorted(names)} of {kind}; got {sorted(arrays)}.")
-    return KINDS[kind](**{name: jnp.asarray(array) for name, array in arrays.items()})
+    parts: dict[str, Any] = {name: jnp.asarray(array) for name, array in arrays.items()}
+    if tokenizer is not None:
+        if kind != Tokens.kind:
+            raise ValueError(f"encoding: expected no tokenizer beside {kind}; got one. Leave it out.")
+        parts["tokenizer"] = Tokenizer(tokenizer)
+    return KINDS[kind](**parts)
+
+
+def _array_fields(kind: str) -> list[str]:
+    return [field.name for field in dataclasses.fields(KINDS[kind]) if not field.metadata.get("static")]
+
+
+def check_words(what: str, encoding: Encoding, own: Encoding) -> None:
+    """Refuse texts whose numbers stand for other words than those of an encoding that is to replace theirs.
+
+    Args:
+        what: the name of the texts, for the message.
+        encoding: the encoding that the texts were loaded with.
+        own: the encoding that is to be used.
+
+    Raises:
+        ValueError: both have a tokenizer, and the two differ.
+    """
+    both = isinstance(encoding, Tokens) and isinstance(own, Tokens)
+    if not both or encoding.tokenizer is None or own.tokenizer is None:
+        return
+    if encoding.tokenizer != own.tokenizer:
+        raise ValueError(
+            f"{what}: expected texts under φ's {own.tokenizer}; got {encoding.tokenizer}, whose numbers "
+            "stand for other words. Load the data with "
+            "text=ddjax.data.TextSettings(encoding=distilled.encoding)."
+        )
 
 
 def channels_of(encoding: Encoding) -> Channels:

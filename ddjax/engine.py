@@ -424,7 +424,8 @@ def check_problem(problem: Problem, key: jax.Array, data: RealData) -> None:
             f"{list(schedule.lrs.shape)} of them. Build it with inner_lr=None."
         )
     updates.check(problem.optimizer, params)
+    # Under jit, which does not compute the images.
+    labels = np.asarray(jax.jit(lambda key: problem.form.unfold(problem.form.init(key)).labels)(key))
     if problem.method.check_labels is not None:
-        # Under jit, which does not compute the images.
-        labels = jax.jit(lambda key: problem.form.unfold(problem.form.init(key)).labels)(key)
-        problem.method.check_labels(np.asarray(labels))
+        problem.method.check_labels(labels)
+    problem.method.recipe.check_labels(labels)

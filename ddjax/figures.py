@@ -1,4 +1,4 @@
-"""Figures: the distilled images as a labelled grid, the curves of a run, lines over a varied quantity.
+"""Figures: distilled images as a labelled grid, distilled texts as words, curves of runs, other lines.
 
 Matplotlib is imported when something is drawn, and never through pyplot, whose state is global.
 """
@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ddjax import checks
+from ddjax import checks, report
+from ddjax.encodings import Tokens
 from ddjax.files import StrPath, write_atomic
+from ddjax.tokenizer import PAD, SPECIAL
 from ddjax.types import Encoding
 
 _DPI = 100
@@ -75,6 +77,90 @@ def image_grid(
     names = [f"step {row // rows + 1}" if row % rows == 0 else "" for row in range(len(texts))]
     side = int(np.clip(1600 // pixels.shape[1], 32, 96))
     _draw_grid(path, _resize(pixels, side), texts.tolist(), names, title)
+
+
+def word_table(
+    inputs: np.ndarray, labels: np.ndarray, *, encoding: Tokens, class_names: Sequence[str] | None = None
+) -> str:
+    """Distilled texts for people to read: the label of each, and the nearest word at each place.
+
+    Args:
+        inputs: `[S, B, L, F]` float, the embedded texts.
+        labels: `[S, B, K]` float, the labels, named as by `image_grid`.
+        encoding: the encoding of the texts, whose vectors are compared.
+        class_names: the names of the K classes; None writes the numbers of the classes.
+
+    Returns:
+        The lines of a table, joined by newlines.
+
+    Raises:
+        ValueError: `inputs` and `labels` are not of these shapes, or the number of class names is not K.
+    """
+    words, names = _words(inputs, labels, encoding, class_names)
+    rows = [
+        (step + 1, names[step][index], " ".join(words[step, index]))
+        for step, index in np.ndindex(words.shape[:2])
+    ]
+    return report.table(rows, ("step", "label", "nearest words"))
+
+
+def word_grid(
+    path: StrPath,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    *,
+    encoding: Tokens,
+    class_names: Sequence[str] | None = None,
+) -> None:
+    """Write a PNG of distilled texts: the nearest word at each place, in the colour of the likeliest class.
+
+    Args:
+        path: the PNG to write.
+        inputs: `[S, B, L, F]` float, the embedded texts.
+        labels: `[S, B, K]` float, the labels, named as by `image_grid`.
+        encoding: the encoding of the texts, whose vectors are compared.
+        class_names: the names of the K classes; None writes the numbers of the classes.
+
+    Raises:
+        ValueError: see `word_table`.
+    """
+    from matplotlib.figure import Figure
+
+    words, names = _words(inputs, labels, encoding, class_names)
+    cells = [[_shorten(word, 90, 10) for word in row] for row in words.reshape(-1, words.shape[2]).tolist()]
+    titles = [name for step in names for name in step]
+    kinds = np.nan_to_num(labels).argmax(-1).ravel()
+    columns = [max(map(len, column)) + 1.5 for column in (titles, *zip(*cells, strict=True))]
+    size = (6.2 * sum(columns) + 20, 16.0 * len(cells) + 20)
+    figure = Figure(figsize=(size[0] / _DPI, size[1] / _DPI), dpi=_DPI, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, size[0]), ylim=(size[1], 0))
+    axes.set_axis_off()
+    style: dict[str, Any] = {"fontsize": 7, "family": "monospace", "va": "center", **_PLAIN_TEXT}
+    places = 10 + 6.2 * np.cumsum([0.0, *columns])
+    for row, (title, line, kind) in enumerate(zip(titles, cells, kinds, strict=True)):
+        colour = _COLOURS[kind % len(_COLOURS)]
+        axes.text(places[0], 18 + 16 * row, title, color=colour, weight="bold", **style)
+        for x, word in zip(places[1:], line, strict=False):
+            shade = _FAINT if word == SPECIAL[PAD] else colour
+            axes.text(x, 18 + 16 * row, word, color=shade, **style)
+    _save(path, figure)
+
+
+def _words(
+    inputs: np.ndarray, labels: np.ndarray, encoding: Tokens, class_names: Sequence[str] | None
+) -> tuple[np.ndarray, list[list[str]]]:
+    """The nearest words `[S, B, L]` and the texts of the labels `[S][B]`."""
+    inputs, labels = np.asarray(inputs), np.asarray(labels)
+    if inputs.ndim != 4 or labels.ndim != 3 or inputs.shape[:2] != labels.shape[:2] or not inputs.size:
+        raise ValueError(
+            f"words: expected embedded texts [S, B, L, F] and labels [S, B, K]; got {inputs.shape} and "
+            f"{labels.shape}. Give both the same two leading axes."
+        )
+    if class_names is not None:
+        checks.equal(
+            "words: number of class names", len(class_names), labels.shape[-1], remedy="Name each class."
+        )
+    return encoding.words(inputs), _label_texts(labels, class_names)
 
 
 def _wrapped(array: np.ndarray, rows: int, *, blank: Any) -> np.ndarray:
@@ -439,4 +525,4 @@ def _log_if_wide(axes: Any, values: np.ndarray) -> None:
         axes.set_yscale("log")
 
 
-__all__ = ["Line", "curves", "image_grid", "label_bars", "lines", "to_pixels"]
+__all__ = ["Line", "curves", "image_grid", "label_bars", "lines", "to_pixels", "word_grid", "word_table"]

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import checks, platforms
+from ddjax import checks, encodings, platforms
 from ddjax.chunks import map_in_chunks
 from ddjax.data import Split
+from ddjax.data.device import ahead
 from ddjax.inits import draw
 from ddjax.types import Distilled, Encoding, InitDistribution, Network, Params, Recipe, Schedule
 
@@ -120,19 +121,20 @@ def chunks(split: Split, *, size: int | None = None) -> Chunks:
         size: the most examples of a piece; by default the fastest number on the backend.
 
     Returns:
-        The pieces, with the split's encoding.
+        The pieces, with the split's encoding, see `ddjax.data.device.ahead`.
     """
     size = size or TEST_CHUNKS.get(platforms.current(), OTHER_TEST_CHUNK)
     count = -(-len(split) // size)
     length = -(-len(split) // count)
     padding = count * length - len(split)
-    raw = np.concatenate([split.raw, np.zeros((padding, *split.raw.shape[1:]), split.raw.dtype)])
+    whole, encoding = ahead(split)
+    raw = np.concatenate([whole, np.zeros((padding, *whole.shape[1:]), whole.dtype)])
     labels = np.concatenate([split.labels, np.full(padding, -1, np.int32)])
     return Chunks(
         jnp.asarray(raw.reshape(count, length, *raw.shape[1:])),
         jnp.asarray(labels.reshape(count, length)),
         jnp.int32(len(split)),
-        jax.tree.map(jnp.asarray, split.encoding),
+        jax.tree.map(jnp.asarray, encoding),
     )
 
 
@@ -318,10 +320,12 @@ class Judge:
             The evaluation, over `num_inits` networks or fewer where p(θ0) has fewer.
 
         Raises:
-            ValueError: `key` is no single key, or a count is below one.
+            ValueError: `key` is no single key, a count is below one, or the recipe cannot train on the
+                labels.
         """
         checks.prng_key("key", key)
         checks.at_least("num_inits", num_inits, 1)
+        self.recipe.check_labels(np.asarray(schedule.labels))
         different = None if self.recipe.is_random else self.inits.size
         count = min(num_inits, different or num_inits)
         members = jnp.arange(count, dtype=jnp.int32) % (self.inits.size or count)
@@ -447,6 +451,7 @@ def check_fits(distilled: Distilled, network: Network) -> None:
             "recipe: expected learning rates for a schedule; φ has none. Give recipe=Recipe('train')."
         )
     distilled.recipe.check(network)
+    distilled.recipe.check_labels(np.asarray(distilled.schedule.labels))
 
 
 def check_split(split: Split, network: Network) -> None:
@@ -536,6 +541,7 @@ def evaluate(
     check_fits(distilled, network)
     _check_draws(inits, key)
     checks.kind("split", split, Split, remedy="Give data.test or data.validation.")
+    encodings.check_words("the split", split.encoding, distilled.encoding)
     own = dataclasses.replace(split, encoding=jax.tree.map(np.asarray, distilled.encoding))
     judge = Judge(network, inits, distilled.recipe, own, runs_per_chunk)
     return judge.evaluation(distilled.schedule, key=key, num_inits=num_inits)

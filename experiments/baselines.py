@@ -28,7 +28,7 @@ from ddjax.data import Dataset
 from ddjax.launch import Keys, Launcher, Layout, Scores, inputs_of, once, results
 from ddjax.launch.choices import build_network, choose_network, load_data, load_pool, network_of, runs_at_once
 from ddjax.launch.flags import FILE, flag, flag_like, numbers
-from ddjax.launch.settings import DataChoice, Where
+from ddjax.launch.settings import DataChoice, TextChoice, Where
 from ddjax.types import InitDistribution, Network
 from ddjax.unroll import OPTIMIZERS
 
@@ -37,7 +37,7 @@ CHOICES = (*baselines.ALL, ALL_DATA)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Where, DataChoice):
+class Config(Where, DataChoice, TextChoice):
     """The settings of a comparison."""
 
     workdir: str | None = flag_like(

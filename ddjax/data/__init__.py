@@ -7,16 +7,19 @@ from ddjax.data.digest import digest, digests
 from ddjax.data.resize import repeat_channels, resize
 from ddjax.data.sources import known_names, load
 from ddjax.data.tasks import Stream, in_tasks
+from ddjax.data.text import TextSettings, from_texts
 from ddjax.data.whitening import zca
 
 __all__ = [
     "Dataset",
     "Split",
     "Stream",
+    "TextSettings",
     "class_minibatch",
     "digest",
     "digests",
     "from_arrays",
+    "from_texts",
     "in_tasks",
     "known_names",
     "load",

@@ -25,10 +25,11 @@ class RawArrays(NamedTuple):
     """The arrays of a source, before the validation split.
 
     Attributes:
-        x_train: the training images, `[n, H, W, C]` uint8.
-        y_train: the labels of the training images, `[n]` int32.
-        x_test: the test images, `[m, H, W, C]` uint8.
-        y_test: the labels of the test images, `[m]` int32.
+        x_train: the training images, `[n, H, W, C]` uint8, or the training texts as `ddjax.data.text.packed`
+            makes them, `[bytes]` uint8.
+        y_train: the labels of the training examples, `[n]` int32.
+        x_test: the test images or texts, in the same format.
+        y_test: the labels of the test examples, `[m]` int32.
         class_names: the names of the K classes; empty if the source has no names.
     """
 
@@ -37,6 +38,11 @@ class RawArrays(NamedTuple):
     x_test: np.ndarray
     y_test: np.ndarray
     class_names: tuple[str, ...]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the examples are texts."""
+        return self.x_train.ndim == 1
 
 
 def images(what: str, value: Any, *, layout: str | None = None) -> np.ndarray:
@@ -58,6 +64,11 @@ def images(what: str, value: Any, *, layout: str | None = None) -> np.ndarray:
             [0, 1], NaN.
     """
     array = _as_array(what, value)
+    if array.dtype.kind in "US":
+        raise ValueError(
+            f"{what}: expected images; got texts, dtype {array.dtype}. Give texts to ddjax.data.from_texts, "
+            "and pixels here, as uint8 or floats in [0, 1]."
+        )
     if array.ndim not in (3, 4):
         raise ValueError(
             f"{what}: expected images of shape [n, H, W, C] or [n, H, W]; got shape {array.shape}. "

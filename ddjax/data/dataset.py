@@ -116,9 +116,11 @@ class Origin:
             where the source has a validation split of its own.
         form: the conversions of the examples since, in their order, each a dictionary of one name:
             `{"resize": [H, W]}`, `{"channels": C}` (to which grey images were repeated), `{"pixels": name}`
-            (whose statistics normalise), `{"classes": [...]}` (the numbers of the classes that were kept).
+            (whose statistics normalise), `{"whiten": name}` (one of `ddjax.data.whitening.WHITENINGS`),
+            `{"classes": [...]}` (the numbers of the classes that were kept).
         digests: the digests of the three splits before the first conversion (`ddjax.data.digests`); empty
             where nothing was converted.
+        text: how texts were made examples of, by the names of `ddjax.data.TextSettings`; empty for images.
     """
 
     kind: str = "arrays"
@@ -126,6 +128,7 @@ class Origin:
     split: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     form: tuple[Mapping[str, Any], ...] = ()
     digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    text: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -302,37 +305,87 @@ def make_dataset(
     Raises:
         ValueError: an argument that `from_arrays` refuses.
     """
-    checks.text("name", name, remedy="Give how artifacts and records shall call the data.")
     x_train = arrays.images("x_train", x_train, layout=layout)
+
+    def others(which: str, x: Any) -> np.ndarray:
+        x = arrays.images(f"x_{which}", x, layout=layout)
+        arrays.same_shape(f"x_{which}", x, x_train)
+        return x
+
+    raw = {"train": x_train, "test": others("test", x_test)}
+    labels = {"train": y_train, "test": y_test}
+    if validation is not None:
+        raw["validation"], labels["validation"] = others("validation", validation[0]), validation[1]
+    return divided(
+        raw,
+        labels,
+        Channels(*(statistics or channel_statistics(x_train))),
+        name=name,
+        class_names=class_names,
+        validation_fraction=validation_fraction,
+        seed=seed,
+        source=source,
+    )
+
+
+def divided(
+    raw: Mapping[str, np.ndarray],
+    labels: Mapping[str, Any],
+    encoding: Encoding,
+    *,
+    name: str,
+    class_names: Sequence[str] | None,
+    validation_fraction: float,
+    seed: int,
+    source: tuple[str, str],
+) -> Dataset:
+    """Check labels, number the classes and take the validation split: what examples of all kinds go through.
+
+    Args:
+        raw: the raw examples of `train` and `test`, and of `validation` where the source has some; each
+            `[n, *raw_shape]`.
+        labels: the labels of the same parts, in a format that `from_arrays` accepts.
+        encoding: the encoding of the examples.
+        name: the name of the data in artifacts and records.
+        class_names: the names of the K classes; None for those of the labels.
+        validation_fraction: the share of each training class that is taken, in (0, 1), where there are no
+            examples for validation.
+        seed: the seed that decides which examples are taken.
+        source: the kind and the name of the source, as in `Origin`.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: labels that `from_arrays` refuses.
+    """
+    checks.text("name", name, remedy="Give how artifacts and records shall call the data.")
     names = None if class_names is None else arrays.class_names(class_names)
-    called = arrays.texts("y_train", y_train)
+    y_train, called = labels["train"], arrays.texts("y_train", labels["train"])
     if called is not None:
         names = names or tuple(np.unique(called).tolist())
         y_train = arrays.numbered("y_train", called, names)
     y_train = arrays.labels(
-        "y_train", y_train, length=len(x_train), num_classes=len(names) if names else None
+        "y_train", y_train, length=len(raw["train"]), num_classes=len(names) if names else None
     )
     num_classes = len(names) if names else int(y_train.max()) + 1
     arrays.every_class_present("y_train", y_train, num_classes)
-    encoding = Channels(*(statistics or channel_statistics(x_train)))
 
-    def part(which: str, x: Any, y: Any) -> Split:
-        x = arrays.images(f"x_{which}", x, layout=layout)
-        arrays.same_shape(f"x_{which}", x, x_train)
-        texts = arrays.texts(f"y_{which}", y)
+    def part(which: str) -> Split:
+        y, texts = labels[which], arrays.texts(f"y_{which}", labels[which])
         if texts is not None:
             y = arrays.numbered(f"y_{which}", texts, names or [str(k) for k in range(num_classes)])
-        y = arrays.labels(f"y_{which}", y, length=len(x), num_classes=num_classes)
-        return Split(x, y, encoding, num_classes)
+        y = arrays.labels(f"y_{which}", y, length=len(raw[which]), num_classes=num_classes)
+        return Split(raw[which], y, encoding, num_classes)
 
-    test = part("test", x_test, y_test)
-    if validation is not None:
-        kept, held_out = slice(None), part("validation", *validation)
+    test = part("test")
+    if "validation" in raw:
+        kept, held_out = slice(None), part("validation")
     else:
         kept, taken = stratified_split(y_train, fraction=validation_fraction, seed=seed)
-        held_out = Split(x_train[taken], y_train[taken], encoding, num_classes)
-    train = Split(x_train[kept], y_train[kept], encoding, num_classes)
-    origin = Origin(*source, {} if validation else {"seed": seed, "fraction": validation_fraction})
+        held_out = Split(raw["train"][taken], y_train[taken], encoding, num_classes)
+    train = Split(raw["train"][kept], y_train[kept], encoding, num_classes)
+    origin = Origin(*source, {} if "validation" in raw else {"seed": seed, "fraction": validation_fraction})
     return Dataset(name, train, held_out, test, names or tuple(str(k) for k in range(num_classes)), origin)
 
 

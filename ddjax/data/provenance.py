@@ -17,7 +17,7 @@ KINDS = ("built-in", "file", "arrays")
 
 SPLITS = ("train", "validation", "test")
 
-STEPS = ("resize", "channels", "pixels", "classes")
+STEPS = ("resize", "channels", "pixels", "whiten", "classes")
 """The conversions that a form may have."""
 
 LARGEST = 2**20
@@ -37,6 +37,7 @@ class Recorded(NamedTuple):
         form: the conversions of the examples, in their order.
         digests: the digests of the splits before the first conversion, by name; empty where not recorded.
         class_names: the names of the classes in the order of the labels; empty where not recorded.
+        text: how texts were made examples of, of which only the `label` is used; empty for images.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Recorded(NamedTuple):
     form: tuple[Mapping[str, Any], ...]
     digests: Mapping[str, str]
     class_names: tuple[str, ...]
+    text: Mapping[str, Any]
 
 
 def facts(data: Dataset) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def facts(data: Dataset) -> dict[str, Any]:
     Returns:
         `dataset`, the name; `class_names`, in the order of the labels; and `data` with `source` (one of
         `KINDS`), `name`, `split`, `form`, `digests` (of the splits before the first conversion) and
-        `input_shape`, as JSON can hold them.
+        `input_shape`, as JSON can hold them; of texts also `text`, the settings that made examples of them.
     """
     origin = data.origin
     described = {
@@ -67,6 +69,8 @@ def facts(data: Dataset) -> dict[str, Any]:
         "digests": dict(origin.digests or digests(data)),
         "input_shape": list(data.input_shape),
     }
+    if origin.text:
+        described["text"] = dict(origin.text)
     return {"dataset": data.name, "class_names": list(data.class_names), "data": described}
 
 
@@ -94,7 +98,12 @@ def recorded(metadata: Mapping[str, Any], *, where: object) -> Recorded:
     if own:
         checks.choice(f"{where}: metadata: data: source", kind, KINDS, remedy=_REMEDY)
         checks.kind(f"{where}: metadata: data: name", own.get("name", ""), str, remedy=_REMEDY)
-    for field, expected in (("split", Mapping), ("digests", Mapping), ("form", list)):
+    for field, expected in (
+        ("split", Mapping),
+        ("digests", Mapping),
+        ("form", list),
+        ("text", Mapping),
+    ):
         parts[field] = own.get(field, expected() if expected is list else {})
         checks.kind(f"{where}: metadata: data: {field}", parts[field], expected, remedy=_REMEDY)
     _check_split(where, parts["split"])
@@ -107,7 +116,14 @@ def recorded(metadata: Mapping[str, Any], *, where: object) -> Recorded:
             )
     for step in parts["form"]:
         _check_step(where, step)
-    return Recorded(kind, called, parts["split"], tuple(parts["form"]), parts["digests"], tuple(names))
+    label = parts["text"].get("label")
+    if label is not None and not isinstance(label, str):
+        raise ValueError(
+            f"{where}: metadata: data: text: expected a text or none as the label; got {str(label)[:80]}. "
+            f"{_REMEDY}"
+        )
+    form, own_text = tuple(parts["form"]), parts["text"]
+    return Recorded(kind, called, parts["split"], form, parts["digests"], tuple(names), own_text)
 
 
 def _check_split(where: object, split: Mapping[str, Any]) -> None:
@@ -125,8 +141,8 @@ def _check_step(where: object, step: Any) -> None:
     checks.equal(f"{what}: conversions in a step", len(step), 1, remedy=_REMEDY)
     ((name, value),) = step.items()
     checks.choice(what, name, STEPS, remedy=_REMEDY)
-    if name == "pixels":
-        checks.text(f"{what}: pixels", value, remedy=_REMEDY)
+    if name in ("pixels", "whiten"):
+        checks.text(f"{what}: {name}", value, remedy=_REMEDY)
         return
     numbers = [value] if name == "channels" else value
     checks.kind(f"{what}: {name}", numbers, list, remedy=_REMEDY)

@@ -1,10 +1,11 @@
 """Where data sets come from: `load` by name or by path.
 
 - `digits`: scikit-learn's 1,797 handwritten digits of 8 by 8 pixels, embedded, no download.
-- An image-classification set of TFDS, by its TFDS name, prepared as array_record files; read without
+- A set of images or texts of TFDS, by its TFDS name, prepared as array_record files; read without
   TensorFlow, decoded once and then kept in `ddjax.data.cache`.
 - A file, by its path: an `.npz` with `x_train`, `y_train`, `x_test`, `y_test` and, where there are any,
-  `x_validation`, `y_validation` (or `x_val`, `y_val`), `class_names` and `layout`.
+  `x_validation`, `y_validation` (or `x_val`, `y_val`), `class_names` and `layout`; or a `.csv` or `.tsv` of
+  texts with the columns `text`, `label` and `split`.
 
 Names and paths are told apart by their form, whatever lies in the directory: `digits` and `mnist` are always
 the built-in sets, `./digits` and `digits.npz` always files.
@@ -22,8 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from ddjax import checks, npz
-from ddjax.data import arrays, cache, tfds_files
+from ddjax.data import arrays, cache, text, tfds_files
 from ddjax.data.dataset import Dataset, make_dataset, pair, stratified_split
+from ddjax.data.text import TextSettings
 
 _DIGITS = "digits"
 _DIGITS_TEST_FRACTION = 0.2
@@ -36,7 +38,6 @@ _MEMBERS = (*_ARRAYS, *_VALIDATION[0], *_VALIDATION[1], "class_names", "layout")
 
 _WRITE = "np.savez('data.npz', x_train=..., y_train=..., x_test=..., y_test=...)"
 _FILES = {
-    ".csv": "Read its columns into arrays",
     ".h5": "Read its arrays with h5py, each as file['NAME'][:]",
     ".hdf5": "Read its arrays with h5py, each as file['NAME'][:]",
     ".mat": "Read its arrays with scipy.io.loadmat",
@@ -48,6 +49,9 @@ _FILES = {
     ".zip": "Unpack it, read the pictures into arrays of one size",
 }
 """What to do with a file of another kind than `.npz`, by its suffix, before `_WRITE`."""
+
+_TEXTS = (".csv", ".tsv")
+"""The suffixes of files of texts."""
 
 _STATISTICS = {
     "mnist": ((0.1307,), (0.3081,)),
@@ -70,38 +74,53 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     validation_fraction: float = 0.1,
     seed: int = 0,
+    text: TextSettings | None = None,
 ) -> Dataset:
     """Load a data set by its name or path.
 
     Args:
         name: the data set, as `digits`, a TFDS name (`mnist`, `cifar10`, `emnist/balanced`, `mnist:3.0.1`; of
-            several versions on disk the newest is read), or the path of an `.npz`. A text without a
-            separator and without the suffix of a file is a name; a `pathlib.Path` is always a path.
+            several versions on disk the newest is read), or the path of an `.npz`, `.csv` or `.tsv`. A string
+            without a separator and without the suffix of a file is a name; a `pathlib.Path` is always a path.
         data_dir: the directory of TFDS sets; by default `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
         validation_fraction: the share of each training class that becomes the validation split, where the
             source has none.
-        seed: the seed that decides which images become the validation split.
+        seed: the seed that decides which examples become the validation split.
+        text: how texts become examples; None for the defaults. Refused for images.
 
     Returns:
-        The data set, with uint8 images.
+        The data set, with uint8 images, or texts as numbers of words.
 
     Warns:
         UserWarning: an `.npz` has members that are not used.
 
     Raises:
-        ValueError: an unknown name, a file of another kind, or data that are not images with one class label
-            each.
-        FileNotFoundError: the set is not prepared in `data_dir`, or there is no such `.npz`.
+        ValueError: an unknown name, a file of another kind, data that are neither images nor texts with one
+            class label each, or settings of texts for images.
+        FileNotFoundError: the set is not prepared in `data_dir`, or there is no such file.
+        ImportError: texts, and the package `tokenizers` is not installed.
     """
     if name != "":  # the empty name gets the error that lists the available sets
         checks.path("dataset", name, remedy="Give digits, the path of an .npz, or a TFDS name such as mnist.")
     if data_dir is not None:
         checks.path("data_dir", data_dir, remedy="Give the directory that holds TFDS sets, or leave it out.")
+    if text is not None:
+        checks.kind("text", text, TextSettings, remedy="Give ddjax.data.TextSettings(...), or leave it out.")
+    split = {"validation_fraction": validation_fraction, "seed": seed}
     if isinstance(name, os.PathLike) or is_path(name):
-        return _file(Path(name).expanduser(), validation_fraction, seed)
+        return _file(Path(name).expanduser(), text, **split)
     if name == _DIGITS:
-        return _digits(validation_fraction, seed)
-    return _tfds(name, tfds_files.data_directory(data_dir), validation_fraction, seed)
+        _refuse_settings_of_texts(name, text)
+        return _digits(**split)
+    return _tfds(name, tfds_files.data_directory(data_dir), text, **split)
+
+
+def _refuse_settings_of_texts(name: str, text: TextSettings | None) -> None:
+    if text is not None:
+        raise ValueError(
+            f"text: expected a data set of texts for length, vocabulary, embedding, dim or label; {name} has "
+            "images. Leave these settings out, or give texts, e.g. trec."
+        )
 
 
 def is_path(name: str) -> bool:
@@ -116,15 +135,18 @@ def is_path(name: str) -> bool:
     """
     if name.startswith((".", "~", os.sep)) or name.endswith(os.sep):
         return True
-    if Path(name).suffix.lower() in {".npz", *_FILES}:
+    if Path(name).suffix.lower() in {".npz", *_TEXTS, *_FILES}:
         return True
     return os.sep in name and not tfds_files.is_name(name)
 
 
-def _file(path: Path, validation_fraction: float, seed: int) -> Dataset:
-    """The data of a file; refuses what is no `.npz` and says how to make one of it."""
+def _file(path: Path, settings: TextSettings | None, *, validation_fraction: float, seed: int) -> Dataset:
+    """The data of a file; refuses what is no `.npz` or table of texts, and says how to make one."""
     suffix = path.suffix.lower()
+    if suffix in _TEXTS:
+        return _texts_of_file(path, settings or TextSettings(), validation_fraction, seed)
     if suffix == ".npz":
+        _refuse_settings_of_texts(path.name, settings)
         return _npz(path, validation_fraction, seed)
     then = f"and write {_WRITE}."
     if path.is_dir():
@@ -162,6 +184,19 @@ def _digits(validation_fraction: float, seed: int) -> Dataset:
         seed=seed,
         layout="NHWC",
         source=("built-in", _DIGITS),
+    )
+
+
+def _texts_of_file(path: Path, settings: TextSettings, validation_fraction: float, seed: int) -> Dataset:
+    found = text.read_file(path, label=settings.label)
+    return text.dataset_of(
+        found.texts,
+        {part: np.array(labels) for part, labels in found.labels.items()},
+        settings,
+        name=path.stem,
+        validation_fraction=validation_fraction,
+        seed=seed,
+        source=("file", path.name),
     )
 
 
@@ -224,11 +259,27 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     return members
 
 
-def _tfds(name: str, data_dir: Path, validation_fraction: float, seed: int) -> Dataset:
+def _tfds(
+    name: str, data_dir: Path, settings: TextSettings | None, *, validation_fraction: float, seed: int
+) -> Dataset:
     source = tfds_files.find(name, data_dir) if tfds_files.is_name(name) else None
     if source is None:
         raise _missing(name, data_dir)
-    raw = cache.cached(tfds_files.identity(name, source), lambda: tfds_files.decode(source))
+    label = None if settings is None else settings.label
+    key = tfds_files.identity(name, source) + (f"-{label}" if label else "")
+    raw = cache.cached(key, lambda: tfds_files.decode(source, label=label))
+    if raw.is_text:
+        return text.dataset_of(
+            {"train": text.unpacked(raw.x_train), "test": text.unpacked(raw.x_test)},
+            {"train": raw.y_train, "test": raw.y_test},
+            settings or TextSettings(),
+            name=name,
+            class_names=raw.class_names,
+            validation_fraction=validation_fraction,
+            seed=seed,
+            source=("built-in", name),
+        )
+    _refuse_settings_of_texts(name, settings)
     return make_dataset(
         *raw[:4],
         name=name,
@@ -255,7 +306,7 @@ def _missing(name: str, data_dir: Path) -> Exception:
     if tfds_files.is_name(name) and builder in known:
         return FileNotFoundError(
             f"dataset {name!r}: expected it prepared in {data_dir}; found nothing there. Download and "
-            f"prepare it, in a copy of ddjax's repository: python scripts/prepare_data.py --dataset={name} "
+            f"prepare it: ddjax prepare --dataset={name} "
             f"--data_dir={shlex.quote(str(data_dir))}; or with TensorFlow installed: "
             f"tfds.builder({name!r}, data_dir={str(data_dir)!r}, file_format='array_record')"
             f".download_and_prepare()"
@@ -268,6 +319,6 @@ def _missing(name: str, data_dir: Path) -> Exception:
     near = difflib.get_close_matches(builder, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return ValueError(
-        f"dataset: expected {_DIGITS}, the path of an .npz file, or the TFDS name of an image-classification "
-        f"set (mnist, fashion_mnist, cifar10, ...); got {name!r}.{hint}"
+        f"dataset: expected {_DIGITS}, the path of an .npz file, or the TFDS name of a set of images or "
+        f"texts (mnist, fashion_mnist, cifar10, trec, ...); got {name!r}.{hint}"
     )

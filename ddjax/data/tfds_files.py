@@ -14,9 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from ddjax import checks
 from ddjax.data.arrays import RawArrays
+from ddjax.data.text import packed
 
 _BATCH = 2048  # records fetched in one call
+_USUAL_LABELS = {"trec": "label-coarse"}
+"""The label that is meant where none is named, of sets with several."""
+
 _NAME = re.compile(r"(?P<builder>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
@@ -105,58 +110,78 @@ def identity(name: str, source: Path) -> str:
     return f"{bare}-{source.name}-{digest.hexdigest()[:16]}"
 
 
-def decode(source: Path) -> RawArrays:
-    """Read and decode the training and test parts of a set.
+def decode(source: Path, *, label: str | None = None) -> RawArrays:
+    """Read and decode the training and test parts of a set of images or texts.
+
+    The test part of a set whose own has no labels, as in GLUE, is its validation part.
 
     Args:
         source: the directory of the set, as returned by `find`.
+        label: the name of the label, for a set that has several; None for the only or the usual one.
 
     Returns:
         The arrays, in the order of the records.
 
     Raises:
-        ValueError: the files are not array_record files, the examples are not images of one size with one
-            label each, or the training or test part is missing.
+        ValueError: the files are not array_record files, the examples are not images of one size or texts
+            with one label each, there is no such label, or the training or test part is missing.
     """
     import tensorflow_datasets as tfds
 
     # Not tfds.builder: a set's own code may need TensorFlow; the description on disk does not.
     builder: Any = tfds.builder_from_directory(source)
-    image_key, label_key = _keys(builder)
+    keys = _keys(builder, label)
     _require_splits(builder)
     _require_array_record(builder)
-    x_train, y_train = _read_split(builder, "train", image_key, label_key)
-    x_test, y_test = _read_split(builder, "test", image_key, label_key)
-    return RawArrays(x_train, y_train, x_test, y_test, tuple(builder.info.features[label_key].names))
+    is_text = isinstance(builder.info.features[keys[0]], tfds.features.Text)
+    read = _read_texts if is_text else _read_split
+    x_train, y_train = read(builder, "train", *keys)
+    x_test, y_test = read(builder, "test", *keys)
+    if is_text and (y_test < 0).all() and "validation" in builder.info.splits:
+        x_test, y_test = read(builder, "validation", *keys)
+    return RawArrays(x_train, y_train, x_test, y_test, tuple(builder.info.features[keys[1]].names))
 
 
 def _subdirectories(path: Path) -> list[Path]:
     return [child for child in path.iterdir() if child.is_dir()] if path.is_dir() else []
 
 
-def _keys(builder: Any) -> tuple[str, str]:
-    """The names of the image and the label among the features of a set."""
+def _keys(builder: Any, label: str | None) -> tuple[str, str]:
+    """The names of the image or text and of the label among the features of a set."""
     import tensorflow_datasets as tfds
 
     features: dict[str, Any] = dict(builder.info.features)
     supervised: Any = builder.info.supervised_keys or ()
     plain = len(supervised) == 2 and all(isinstance(key, str) for key in supervised)
-    image_key, label_key = supervised if plain else ("image", "label")
-    is_image = isinstance(features.get(image_key), tfds.features.Image)
-    if not is_image or not isinstance(features.get(label_key), tfds.features.ClassLabel):
+    input_key, label_key = supervised if plain else ("image", "label")
+    texts = [key for key, feature in features.items() if isinstance(feature, tfds.features.Text)]
+    if input_key not in features and len(texts) == 1:
+        (input_key,) = texts
+    classes = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    if label is not None:
+        checks.choice(f"label of {builder.info.full_name}", label, classes)
+    label_key = label or _USUAL_LABELS.get(builder.info.name, label_key)
+    is_image = isinstance(features.get(input_key), tfds.features.Image)
+    if not (is_image or input_key in texts) or label_key not in classes:
         listed = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in sorted(features.items()))
         raise ValueError(
-            f"dataset: expected images with one class label each; got {builder.info.full_name} with "
-            f"{listed}. Choose an image-classification set, or give arrays to ddjax.data.from_arrays."
+            f"dataset: expected images or texts with one class label each; got {builder.info.full_name} with "
+            f"{listed}. Choose a set for classification (of several labels with label=...), or give arrays "
+            "to ddjax.data.from_arrays, strings to ddjax.data.from_texts."
         )
-    shape, dtype = features[image_key].shape, np.dtype(features[image_key].np_dtype)
+    if is_image:
+        _require_images(builder, features[input_key])
+    return input_key, label_key
+
+
+def _require_images(builder: Any, feature: Any) -> None:
+    shape, dtype = feature.shape, np.dtype(feature.np_dtype)
     if None in shape or dtype != np.uint8:
         raise ValueError(
             f"dataset: expected uint8 images of one size; got {builder.info.full_name} with images of shape "
             f"{shape} and dtype {dtype}. Resize them and give the arrays to "
             "ddjax.data.from_arrays."
         )
-    return image_key, label_key
 
 
 def _require_splits(builder: Any) -> None:
@@ -175,7 +200,7 @@ def _require_array_record(builder: Any) -> None:
         name = file_format.value if file_format else "an unknown format"
         raise ValueError(
             f"dataset: expected array_record files; got {name} in {builder.data_path}. Prepare the set in "
-            "another --data_dir as array_record, which scripts/prepare_data.py of ddjax's repository writes."
+            "another --data_dir as array_record, which the command `ddjax prepare` writes."
         )
 
 
@@ -190,3 +215,15 @@ def _read_split(builder: Any, split: str, image_key: str, label_key: str) -> tup
             images[position] = record[image_key]
             labels[position] = record[label_key]
     return images, labels
+
+
+def _read_texts(builder: Any, split: str, text_key: str, label_key: str) -> tuple[np.ndarray, np.ndarray]:
+    """All texts, packed, and labels `[n]` of a split."""
+    records = builder.as_data_source(split)
+    texts, labels = [], np.empty(len(records), np.int32)
+    for start in range(0, len(records), _BATCH):
+        positions = range(start, min(start + _BATCH, len(records)))
+        for position, record in zip(positions, records.__getitems__(list(positions)), strict=True):
+            texts.append(bytes(record[text_key]).decode("utf-8", errors="replace"))
+            labels[position] = record[label_key]
+    return packed(texts), labels

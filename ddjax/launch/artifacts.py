@@ -10,14 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+
 from ddjax import artifact, checks, coresets, files, inits, networks, recorded_inits
 from ddjax import pool as pools
-from ddjax.data import Dataset, digest, load, provenance, with_classes
+from ddjax.data import Dataset, TextSettings, digest, load, provenance, with_classes
 from ddjax.data.sources import is_path
+from ddjax.data.whitening import WHITENINGS
+from ddjax.encodings import Tokens
 from ddjax.launch.choices import STATISTICS, converted_by
 from ddjax.launch.settings import DataChoice
 from ddjax.networks.settings import plain
-from ddjax.types import FROM_ELSEWHERE, Distilled, InitDistribution, Network
+from ddjax.types import FROM_ELSEWHERE, Distilled, Encoding, InitDistribution, Network
 
 LARGEST = 65_536
 """The most units of a layer that the metadata of an artifact may ask for."""
@@ -64,12 +69,12 @@ def opened(
         )
     distilled = artifact.load(path)
     own = provenance.recorded(distilled.metadata, where=path)
-    loaded = data_of(path, own, dataset=dataset, data_dir=data_dir)
+    loaded = data_of(path, own, dataset=dataset, data_dir=data_dir, encoding=distilled.encoding)
     notes = [*compared(path, distilled, own, loaded, is_asked=bool(dataset))]
     data, changed = in_form_of(own, loaded, form)
     schedule = distilled.schedule
     for what, got, expected in (
-        ("the artifact's image shape (H, W, C)", schedule.inputs.shape[2:], data.image_shape),
+        (f"the artifact's {_shape_name(data)}", schedule.inputs.shape[2:], data.input_shape),
         ("the artifact's number of classes", schedule.labels.shape[2], data.num_classes),
     ):
         checks.equal(what, got, expected, remedy=_remedy_for(schedule.inputs.shape[2:], data))
@@ -80,18 +85,31 @@ def opened(
     return Opened(distilled, data, tuple(note for note in notes if note))
 
 
+def _shape_name(data: Dataset) -> str:
+    return "image shape (H, W, C)" if len(data.input_shape) == 3 else "input shape"
+
+
 def _remedy_for(shape: Sequence[int], data: Dataset) -> str:
     """What to do where images of an artifact and of the data differ in shape, or the classes in number."""
     flags = []
-    if len(shape) == 3 and shape[2] != data.image_shape[2] == 1:
+    if len(shape) != 3 or len(data.input_shape) != 3:
+        return f"Test on the data it was distilled from, not {data.name}."
+    if shape[2] != data.image_shape[2] == 1:
         flags.append(f"--channels={shape[2]}")
-    if len(shape) == 3 and shape[0] == shape[1] and tuple(shape[:2]) != data.image_shape[:2]:
+    if shape[0] == shape[1] and tuple(shape[:2]) != data.image_shape[:2]:
         flags.append(f"--resize={shape[0]}")
     instead = f"Test on the data it was distilled from, not {data.name}"
     return f"{instead}; or bring these to its form: {' '.join(flags)}." if flags else f"{instead}."
 
 
-def data_of(path: str, own: provenance.Recorded, *, dataset: str | None, data_dir: str | None) -> Dataset:
+def data_of(
+    path: str,
+    own: provenance.Recorded,
+    *,
+    dataset: str | None,
+    data_dir: str | None,
+    encoding: Encoding | None = None,
+) -> Dataset:
     """The data that the flags name, or else the artifact, as they are before any conversion.
 
     Args:
@@ -99,6 +117,7 @@ def data_of(path: str, own: provenance.Recorded, *, dataset: str | None, data_di
         own: the data that the artifact names.
         dataset: the data that the flags name; None for the artifact's own.
         data_dir: the directory of TFDS data; None for that of the environment.
+        encoding: the encoding of the artifact; texts are cut into its words.
 
     Returns:
         The data, with the validation split of the distillation where the artifact names one.
@@ -108,7 +127,11 @@ def data_of(path: str, own: provenance.Recorded, *, dataset: str | None, data_di
         ValueError: neither the flags nor the artifact name data that `ddjax.data.load` knows. A file is
             never opened because an artifact names one.
     """
-    split = {"seed": own.split.get("seed", 0), "validation_fraction": own.split.get("fraction", 0.1)}
+    split: dict[str, Any] = {
+        "seed": own.split.get("seed", 0),
+        "validation_fraction": own.split.get("fraction", 0.1),
+        "text": text_settings(own, encoding),
+    }
     if dataset:
         return load(dataset, data_dir=data_dir, **split)
     if own.kind in ("file", "arrays"):
@@ -125,6 +148,21 @@ def data_of(path: str, own: provenance.Recorded, *, dataset: str | None, data_di
         return load(own.name, data_dir=data_dir, **split)
     except ValueError as error:
         raise ValueError(f"{error} The name is the artifact's. {remedy}") from error
+
+
+def text_settings(own: provenance.Recorded, encoding: Encoding | None) -> TextSettings | None:
+    """How texts become examples for an artifact: by the words and vectors that the artifact carries.
+
+    Args:
+        own: the data that the artifact names.
+        encoding: the encoding of the artifact.
+
+    Returns:
+        The settings; None for an artifact of images, or of tokens without words.
+    """
+    if not isinstance(encoding, Tokens) or encoding.tokenizer is None:
+        return None
+    return TextSettings(label=own.text.get("label"), encoding=jax.tree.map(np.asarray, encoding))
 
 
 def compared(
@@ -193,7 +231,8 @@ def in_form_of(own: provenance.Recorded, data: Dataset, form: DataChoice) -> tup
     Raises:
         ValueError: the images cannot be converted to that form.
     """
-    given: dict[str, Any] = {"channels": form.channels, "resize": form.resize, "pixels": form.pixels}
+    flags = ("channels", "resize", "pixels", "whiten")
+    given: dict[str, Any] = {name: getattr(form, name) for name in flags}
     asked = {name: value for name, value in given.items() if value is not None}
     if "resize" in asked:
         asked["resize"] = [form.resize, form.resize]
@@ -209,7 +248,7 @@ def in_form_of(own: provenance.Recorded, data: Dataset, form: DataChoice) -> tup
             steps[at[-1]] = {name: value}
         else:
             steps.append({name: value})
-    order = ("classes", "channels", "resize", "pixels")
+    order = ("classes", *flags)
     if asked:  # as launchers convert
         steps.sort(key=lambda step: order.index(next(iter(step))))
     for step in steps:
@@ -218,6 +257,8 @@ def in_form_of(own: provenance.Recorded, data: Dataset, form: DataChoice) -> tup
             continue  # data that have these classes alone, in this order
         if name == "pixels":
             checks.choice("the artifact's pixels", value, STATISTICS, remedy="Install a newer ddjax.")
+        if name == "whiten":
+            checks.choice("the artifact's whitening", value, WHITENINGS, remedy="Install a newer ddjax.")
         data = with_classes(data, value) if name == "classes" else converted_by(data, name, value)
     return data, notes
 
@@ -265,10 +306,13 @@ def network_of(
     checks.choice(f"{path}: network", name, networks.NAMES, remedy=remedy)
     for setting, value in own.items():
         listed = value if isinstance(value, list) else [value]
-        is_plain = all(isinstance(one, str) or (type(one) is int and 0 < one <= LARGEST) for one in listed)
+        is_plain = all(
+            isinstance(one, str) or (type(one) in (bool, float, int) and 0 <= one <= LARGEST)
+            for one in listed
+        )
         if setting in FROM_ELSEWHERE or len(listed) > LARGEST or not is_plain:
             raise ValueError(
-                f"{path}: network_settings: expected the network's own, names or numbers from 1 to "
+                f"{path}: network_settings: expected the network's own, names or numbers from 0 to "
                 f"{LARGEST:,}; got {setting[:80]!r}: {str(value)[:80]}. {remedy}"
             )
     return name, own

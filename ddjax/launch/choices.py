@@ -13,8 +13,9 @@ from ddjax import pool as pools
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset, load, repeat_channels, resize
 from ddjax.data.digest import converted
-from ddjax.encodings import Channels
-from ddjax.launch.settings import DataChoice, NetworkChoice
+from ddjax.data.whitening import fitted
+from ddjax.encodings import Channels, Tokens
+from ddjax.launch.settings import DataChoice, NetworkChoice, TextChoice
 from ddjax.pool import Pool
 from ddjax.recipes import MOST_EPOCHS, Train
 from ddjax.types import Network, Outer
@@ -27,7 +28,8 @@ def load_data(config: Any) -> Dataset:
     """The data set that the flags name, in the form that the flags ask for.
 
     Args:
-        config: settings that are both a `Where` and a `DataChoice`.
+        config: settings that are both a `Where` and a `DataChoice`, with those of `TextChoice` where the
+            launcher has them.
 
     Returns:
         The data set.
@@ -36,7 +38,8 @@ def load_data(config: Any) -> Dataset:
         ValueError: the name is unknown, or the data cannot be converted to that form.
         FileNotFoundError: the data are missing.
     """
-    data = load(config.dataset, data_dir=config.data_dir, seed=config.seed)
+    text = config.text_settings() if isinstance(config, TextChoice) else None
+    data = load(config.dataset, data_dir=config.data_dir, seed=config.seed, text=text)
     return in_form(data, config)
 
 
@@ -53,7 +56,7 @@ def in_form(data: Dataset, config: DataChoice) -> Dataset:
     Raises:
         ValueError: the images cannot be converted to that form.
     """
-    for name in ("channels", "resize", "pixels"):
+    for name in ("channels", "resize", "pixels", "whiten"):
         if getattr(config, name) is not None:
             data = converted_by(data, name, getattr(config, name))
     return data
@@ -64,9 +67,9 @@ def converted_by(data: Dataset, name: str, value: Any) -> Dataset:
 
     Args:
         data: the data set to convert.
-        name: the name of the conversion: `"channels"`, `"resize"` or `"pixels"`.
+        name: the name of the conversion: `"channels"`, `"resize"`, `"pixels"` or `"whiten"`.
         value: the setting of the conversion: a number of channels, a side or a height and width, or a choice
-            of `--pixels`.
+            of `--pixels` or `--whiten`.
 
     Returns:
         The converted data set, whose `origin` names the conversion.
@@ -78,6 +81,8 @@ def converted_by(data: Dataset, name: str, value: Any) -> Dataset:
         return repeat_channels(data, value)
     if name == "resize":
         return resize(data, tuple(value) if isinstance(value, list) else value)
+    if name == "whiten":
+        return converted(data, data.encoded_by(fitted(data.train, value)), whiten=value)
     return converted(data, normalised_as(data, *STATISTICS[value]), pixels=value)
 
 
@@ -107,21 +112,27 @@ def choose_network(
 
     Args:
         config: the settings.
-        data: the data set whose images the network must fit.
+        data: the data set whose examples the network must fit.
         otherwise: the name and settings of the network to take where the flags name none; by default the
-            network that fits the images.
+            network that fits the examples.
 
     Returns:
         The name and the settings, to be given to `ddjax.networks.by_name`.
     """
-    name, own = otherwise or networks.default_for(data.image_shape)
+    name, own = otherwise or networks.default_for(data.input_shape)
     given = {"width": config.width, "depth": config.depth, "norm": config.norm}
     chosen = {key: value for key, value in given.items() if value is not None}
     if config.network in (None, name):
         return name, {**own, **chosen}
+    if config.network != "convnet":
+        return str(config.network), chosen
+    if isinstance(data.encoding, Tokens):
+        raise ValueError(
+            f"network: expected one for texts, which {data.name} has; got convnet. Give --network=textconv, "
+            "bilstm or transformer."
+        )
     # A ConvNet-3, or as deep as smaller images allow.
-    fitting = {"depth": min(3, min(data.image_shape[:2]).bit_length() - 2)}
-    return str(config.network), (fitting if config.network == "convnet" else {}) | chosen
+    return "convnet", {"depth": min(3, min(data.image_shape[:2]).bit_length() - 2)} | chosen
 
 
 def other_network(
@@ -179,21 +190,21 @@ def network_of(pool: Pool) -> tuple[str, dict[str, Any]] | None:
 def build_network(
     choice: tuple[str, Mapping[str, Any]], data: Dataset, *, conv_form: str = "auto"
 ) -> Network:
-    """The chosen network, built for the images and classes of a data set.
+    """The chosen network, built for the examples and classes of a data set.
 
     Args:
         choice: the name and settings of the network.
-        data: the data set whose images and classes the network must fit.
+        data: the data set whose examples and classes the network must fit.
         conv_form: the form in which convolutions are computed. The form changes the speed, not the network.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: the network is unknown, does not fit the images, or has no such setting.
+        ValueError: the network is unknown, does not fit the examples, or has no such setting.
     """
     name, own = choice
-    return networks.by_name(name, data.image_shape, data.num_classes, conv_form=conv_form, **own)
+    return networks.by_name(name, data.input_shape, data.num_classes, conv_form=conv_form, **own)
 
 
 def strategy(name: str | None, data: Dataset) -> str:
@@ -220,9 +231,14 @@ def augmentation(name: str | None, data: Dataset) -> Augmentation | None:
         The augmentation; None for none.
 
     Raises:
-        ValueError: the name is unknown, or the images are too small for the augmentation.
+        ValueError: the name is unknown, the images are too small for the augmentation, or the data are texts.
     """
     chosen = strategy(name, data)
+    if chosen and isinstance(data.encoding, Tokens):
+        raise ValueError(
+            f"augmentation: expected images to augment; got {chosen!r} for the texts of {data.name}. "
+            "Leave it out."
+        )
     return augment.by_name(chosen, data.image_shape) if chosen else None
 
 

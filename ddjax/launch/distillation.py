@@ -14,6 +14,7 @@ import numpy as np
 
 from ddjax import artifact, coresets, figures, files, forms, networks, parallel, platforms, report
 from ddjax.data import Dataset
+from ddjax.encodings import Tokens
 from ddjax.engine import Cost
 from ddjax.facts import Facts
 from ddjax.judge import Judge
@@ -270,15 +271,16 @@ def describe(launch: Launch) -> str:
     schedule = jax.eval_shape(lambda key: parts.form.unfold(parts.form.init(key)), jax.random.key(0))
     steps, images = schedule.inputs.shape[:2]
     size = networks.num_weights(parts.network)
+    kind = "texts" if isinstance(data.encoding, Tokens) else "images"
     epochs = "" if schedule.lrs is None else f", {len(schedule.lrs)} epoch(s), learned learning rates"
     lines = (
-        f"{parts.method.name} on {data.name}: {data.num_classes} classes, {len(data.train)} training images, "
+        f"{parts.method.name} on {data.name}: {data.num_classes} classes, {len(data.train)} training {kind}, "
         f"{len(data.validation)} for validation",
-        f"distilled: {steps * images} images, {steps} step(s) of {images}{epochs}",
+        f"distilled: {steps * images} {kind}, {steps} step(s) of {images}{epochs}",
         f"network: {parts.network.name}, {size:,} weights from {parts.inits.name}, "
         f"{config.num_inits} at a time",
         *_initial(parts.inits),
-        f"outer loop: {parts.num_outer_steps} steps of {config.batch_size} real images, "
+        f"outer loop: {parts.num_outer_steps} steps of {config.batch_size} real {kind}, "
         f"on {platforms.current()}",
         f"work directory: {launch.workdir}",
     )
@@ -291,7 +293,8 @@ def _initial(inits: InitDistribution) -> list[str]:
         return []
     words = {"drawn": "drawn", "zero": "zero", "own": "as the network draws them"}
     parts = (f"{words[kind]}: {_some(names)}" for kind, names in inits.treatment().items() if names)
-    return [f"initial weights: {'; '.join(parts)}"]
+    text = "; ".join(parts)
+    return [f"initial weights: {text}"] if text else []  # a kernel has none
 
 
 def _some(names: Sequence[str]) -> str:
@@ -387,8 +390,10 @@ def show(progress: report.Progress, record: Mapping[str, Any]) -> None:
 def draw(workdir: Path, distilled: Distilled, class_names: Sequence[str]) -> tuple[str, ...]:
     """Draw the pictures of a run, as far as they can be drawn.
 
-    They are `distilled.png`, `curves.png` and, where labels were learned, `labels.png`. Nothing that a
-    picture raises takes the numbers of a run with it; a picture that fails is named in a warning on stderr.
+    They are `distilled.png`, `curves.png` and, where labels were learned, `labels.png`. For texts
+    `distilled.txt` has the nearest word at each place, and `distilled.png` the same in the colours of the
+    classes. Nothing that a picture raises takes the numbers of a run with it; a picture that fails is named
+    in a warning on stderr.
 
     Args:
         workdir: the directory of the run, with `metrics.jsonl`.
@@ -403,7 +408,15 @@ def draw(workdir: Path, distilled: Distilled, class_names: Sequence[str]) -> tup
         schedule = jax.device_get(distilled.schedule)
         encoding = jax.device_get(distilled.encoding)
         names = class_names
-        figures.image_grid(path, schedule.inputs, schedule.labels, encoding=encoding, class_names=names)
+        draw_phi = figures.word_grid if isinstance(encoding, Tokens) else figures.image_grid
+        draw_phi(path, schedule.inputs, schedule.labels, encoding=encoding, class_names=names)
+
+    def words(path: Path) -> None:
+        schedule, encoding = jax.device_get((distilled.schedule, distilled.encoding))
+        text = figures.word_table(
+            schedule.inputs, schedule.labels, encoding=encoding, class_names=class_names
+        )
+        files.write_atomic(path, (text + "\n").encode())
 
     def curves(path: Path) -> None:
         figures.curves(path, report.read_metrics(workdir / "metrics.jsonl"))
@@ -413,8 +426,9 @@ def draw(workdir: Path, distilled: Distilled, class_names: Sequence[str]) -> tup
         names = class_names
         figures.label_bars(path, schedule.inputs, schedule.labels, encoding=encoding, class_names=names)
 
-    pictures = {"distilled.png": grid, "curves.png": curves}
-    if "labels" in jax.tree.leaves(forms.groups_of(distilled.form, distilled.params)):
+    is_text = isinstance(distilled.encoding, Tokens)
+    pictures = {**({"distilled.txt": words} if is_text else {}), "distilled.png": grid, "curves.png": curves}
+    if not is_text and "labels" in jax.tree.leaves(forms.groups_of(distilled.form, distilled.params)):
         pictures["labels.png"] = bars
     return results.drawn(workdir, pictures)
 

@@ -51,7 +51,7 @@ def pixels(config: Matching, data: Dataset) -> Form:
     """
     count = config.images_per_class
     return forms.pixels(
-        data.image_shape,
+        data.input_shape,
         data.num_classes,
         inner_steps=1,
         images_per_class_per_step=count,

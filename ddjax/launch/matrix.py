@@ -264,7 +264,7 @@ def prepare(config: MatrixChoice) -> Matrix:
             "replayed as they are. Leave it out, or give --protocol=condensation."
         )
     columns = {
-        title: networks.by_text(title, data.image_shape, data.num_classes)
+        title: networks.by_text(title, data.input_shape, data.num_classes)
         for title in (full_title(one, rows) for one in titles)
     }
     for network in columns.values():

@@ -161,7 +161,7 @@ def facts(case: Case) -> dict[str, Any]:
     if case.config.memory_limit is not None:
         kept["memory_limit"] = case.config.memory_limit
     data = case.data
-    return kept | {"images": [len(data.train), *data.image_shape, data.num_classes]}
+    return kept | {"images": [len(data.train), *data.input_shape, data.num_classes]}
 
 
 def tune(case: Case, start: Plan, free: Sequence[str]) -> list[Trial]:

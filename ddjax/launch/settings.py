@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ddjax.augment import FLIPPED
 from ddjax.coresets import INITIAL_IMAGES
+from ddjax.data import TextSettings
+from ddjax.data.whitening import WHITENINGS
 from ddjax.inits import SCHEMES
 from ddjax.launch.flags import DATASET, EXTENDS, JUDGES, WATCHES, flag, flag_like
 from ddjax.methods.unrolled import HORIZONS
@@ -16,6 +18,7 @@ from ddjax.networks import NAMES, norms
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.optimizers import LR_OF_LRS
 from ddjax.recipes import MOST_EPOCHS, PROTOCOLS
+from ddjax.tokenizer import SMALLEST
 from ddjax.unroll import OPTIMIZERS, STRATEGIES
 
 AUGMENTATIONS = (
@@ -48,7 +51,10 @@ class Where:
     """Which data, which directory and which seed: the flags that nearly all launchers have."""
 
     dataset: str = flag(
-        "digits", "digits, a TFDS name such as mnist, or the path of an .npz", path=True, role=DATASET
+        "digits",
+        "digits, a TFDS name such as mnist or trec, or the path of an .npz, .csv or .tsv",
+        path=True,
+        role=DATASET,
     )
     data_dir: str | None = flag(
         None, "where TFDS data lie; $TFDS_DATA_DIR by default", path=True, same_step=True, role=WATCHES
@@ -88,8 +94,10 @@ class Where:
 class NetworkChoice:
     """Which network is trained, and from which initial weights."""
 
-    network: str | None = flag(None, f"{', '.join(NAMES)}; by default what fits the images")
-    width: int | None = flag(None, "channels of a convnet's layers; by default the network's own", low=1)
+    network: str | None = flag(None, f"{', '.join(NAMES)}; by default what fits the data")
+    width: int | None = flag(
+        None, "channels or units of a network's layers; by default the network's own", low=1
+    )
     depth: int | None = flag(None, "blocks of a convnet; by default what fits the images", low=1)
     norm: str | None = flag(
         None, "of a convnet, vgg11 or resnet18; by default the network's own", choices=norms.NORMS
@@ -107,10 +115,50 @@ class DataChoice(NetworkChoice):
     pixels: str | None = flag(
         None, "whose pixels' mean and std normalise; by default the data's own", choices=("imagenet",)
     )
+    whiten: str | None = flag(
+        None,
+        "whitening of all pixels together, fitted on the training images: zca as in trajectory matching, "
+        "zca_standardised as in FRePo and RFAD",
+        choices=tuple(WHITENINGS),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class Common(Where, DataChoice):
+class TextChoice:
+    """How texts become examples; images have none of these settings."""
+
+    length: int | None = flag(None, "words that every text is cut or filled up to; by default 30", low=1)
+    vocabulary: int | None = flag(None, "most words with a vector; by default 8000", low=SMALLEST)
+    embedding: str | None = flag(
+        None,
+        "vectors of words: random, cooccurrence (of the training texts, the default), or a file of GloVe's",
+        path=True,
+        role=DATASET,
+    )
+    embedding_dim: int | None = flag(
+        None, "numbers of a word's vector; by default those of the file, else 100", low=1
+    )
+    label: str | None = flag(None, "which label, of texts with several; by default the usual one")
+
+    def text_settings(self) -> TextSettings | None:
+        """How the flags ask for texts to become examples.
+
+        Returns:
+            The settings, with their own defaults for flags that are not given; None where none is given.
+        """
+        given = {
+            "length": self.length,
+            "vocabulary": self.vocabulary,
+            "embedding": self.embedding,
+            "dim": self.embedding_dim,
+            "label": self.label,
+        }
+        asked = {name: value for name, value in given.items() if value is not None}
+        return TextSettings(**asked) if asked else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Common(Where, DataChoice, TextChoice):
     """The settings that every distillation has."""
 
     num_outer_steps: int | None = flag(

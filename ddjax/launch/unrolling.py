@@ -68,7 +68,7 @@ def pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
     steps, epochs, per_class, _ = layout
     kind: Any = config.label_form  # one of the choices of the flag
     return forms.pixels(
-        data.image_shape,
+        data.input_shape,
         data.num_classes,
         inner_steps=steps,
         inner_epochs=epochs,

@@ -1,4 +1,4 @@
-"""Networks: LeNet, AlexCifarNet, AlexNet, ConvNet, VGG-11, ResNet-18, MLP, and adapters for anyone's own."""
+"""Networks: LeNet, AlexCifarNet, AlexNet, ConvNet, VGG-11, ResNet-18, MLP, three for texts, adapters."""
 
 from ddjax.networks.adapters import from_functions, from_kernel, from_linen, from_nnx
 from ddjax.networks.alexcifar import alexcifar
@@ -19,6 +19,9 @@ from ddjax.networks.registry import (
     num_weights,
 )
 from ddjax.networks.resnet import resnet18
+from ddjax.networks.textconv import textconv
+from ddjax.networks.textrnn import bilstm
+from ddjax.networks.transformer import transformer
 from ddjax.networks.vgg import vgg11
 from ddjax.types import Kernel
 
@@ -29,6 +32,7 @@ __all__ = [
     "alexnet",
     "alexnet32",
     "as_text",
+    "bilstm",
     "by_name",
     "by_text",
     "calibrate",
@@ -46,5 +50,7 @@ __all__ = [
     "myrtle",
     "num_weights",
     "resnet18",
+    "textconv",
+    "transformer",
     "vgg11",
 ]

@@ -81,7 +81,8 @@ def survives_an_artifact(case: EncodingCase) -> None:
     """An encoding of a kind that artifacts know is the same after it was saved and loaded."""
     if case.encoding.kind not in encodings.KINDS:
         return
-    back = encodings.from_members(case.encoding.kind, encodings.members(case.encoding))
+    parts, tokenizer = encodings.members(case.encoding), encodings.tokenizer_of(case.encoding)
+    back = encodings.from_members(case.encoding.kind, parts, tokenizer=tokenizer)
     found = distance(back, case.encoding)
     require(found < 1e-6, "the same arrays", found=f"a distance of {found:.1e}", remedy="Keep them float32.")
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import ddjax
-from ddjax import artifact, inits, methods, networks, testing
+from ddjax import artifact, encodings, inits, methods, networks, testing
 from ddjax.data import Dataset, Split
 from ddjax.encodings import Channels, Tokens, Whitened
 from ddjax.testing import ENCODING_CHECKS, EncodingCase
+from ddjax.tokenizer import Tokenizer, trained
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (20, 4, 3, 2), np.uint8)
@@ -25,11 +28,14 @@ def whitened() -> Whitened:
     return Whitened(*(np.asarray(part, np.float32) for part in parts))
 
 
+WORDS = trained(["a b c d e f g"], vocabulary=9, length=5)
+
 TABLE = {
     "channels": EncodingCase(
         Channels(np.array([0.4, 0.5], np.float32), np.array([0.2, 0.3], np.float32)), IMAGES
     ),
     "whitened": EncodingCase(whitened(), IMAGES),
+    "words": EncodingCase(Tokens(RNG.normal(size=(9, 6)).astype(np.float32), WORDS), TEXTS, scale=1.0),
     "tokens": EncodingCase(Tokens(RNG.normal(size=(9, 6)).astype(np.float32)), TEXTS, scale=1.0),
 }
 
@@ -126,4 +132,44 @@ def test_an_encoding_survives_its_artifact(name, tmp_path):
     assert type(loaded.encoding) is type(case.encoding)
     np.testing.assert_allclose(
         loaded.encoding.encode(jnp.asarray(case.raw)), case.encoding.encode(jnp.asarray(case.raw)), rtol=1e-6
+    )
+    assert getattr(loaded.encoding, "tokenizer", None) == getattr(case.encoding, "tokenizer", None)
+    assert "tokenizer" not in loaded.metadata
+
+
+def test_words_are_those_of_the_nearest_vectors():
+    table = np.concatenate([np.zeros((2, 6)), np.eye(7, 6)]).astype(np.float32)
+    inputs = np.stack([table[2], 0.9 * table[4] + 0.1, 0.1 * table[2]])
+    assert Tokens(table, WORDS).words(inputs).tolist() == ["a", "c", "<pad>"]
+    assert Tokens(table).words(inputs).tolist() == ["2", "4", "0"]
+
+
+def phi(encoding: Tokens) -> ddjax.Distilled:
+    schedule = ddjax.Schedule(jnp.ones((1, 2, 5, 6)), jnp.eye(2)[None], None)
+    return ddjax.Distilled(schedule, ddjax.forms.constant(schedule), encoding, ddjax.Recipe("train"))
+
+
+def test_an_artifact_refuses_what_is_no_tokenizer_of_its_table(tmp_path):
+    nine, other = TABLE["words"].encoding, trained(["a b c"], vocabulary=9, length=5)
+    with pytest.raises(ValueError, match="a vector for each word of the tokenizer; it has 5 words"):
+        artifact.save(tmp_path / "phi.npz", phi(Tokens(nine.table, other)))
+    assert list(tmp_path.iterdir()) == []
+    members = encodings.members(nine)
+    with pytest.raises(ValueError, match="expected the JSON of a Hugging Face tokenizer"):
+        encodings.from_members("tokens", members, tokenizer="{}")
+    with pytest.raises(ValueError, match="expected no tokenizer beside channels"):
+        encodings.from_members("channels", encodings.members(TABLE["channels"].encoding), tokenizer="{}")
+
+
+def test_texts_of_another_tokenizer_are_refused():
+    """Its numbers would stand for other words."""
+    encoding = TABLE["words"].encoding
+    other = dataclasses.replace(encoding, tokenizer=trained(["g g f e d c b a"], vocabulary=9, length=5))
+    network = networks.textconv((5, 6), 2, width=2, windows=(2,))
+    split = Split(TEXTS, np.arange(20, dtype=np.int32) % 2, other)
+    with pytest.raises(ValueError, match=r"the split: expected texts under φ's .*TextSettings\(encoding="):
+        ddjax.evaluate(phi(encoding), network, inits.random(network), split, key=jax.random.key(0))
+    encodings.check_words("the split", encoding, dataclasses.replace(encoding, tokenizer=None))
+    encodings.check_words(
+        "the split", encoding, dataclasses.replace(encoding, tokenizer=Tokenizer(WORDS.json))
     )

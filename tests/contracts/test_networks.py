@@ -19,6 +19,9 @@ TABLE = {
         f"convnet, {norm}": lambda norm=norm: networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm=norm)
         for norm in NORMS
     },
+    "textconv": lambda: networks.textconv((5, 3), CLASSES, width=4, windows=(2, 3)),
+    "bilstm": lambda: networks.bilstm((4, 3), CLASSES, width=3, depth=1),
+    "transformer": lambda: networks.transformer((4, 3), CLASSES, width=4, depth=1, heads=2),
 }
 
 

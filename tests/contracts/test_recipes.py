@@ -13,8 +13,8 @@ from problems import CLASSES, SHAPE, relative, small_form
 from ddjax import artifact, forms, networks, recipes, testing
 from ddjax.encodings import Channels
 from ddjax.inits import random
-from ddjax.judge import Judge, choose_steps
-from ddjax.recipes import Replay, Ridge, Train, TrainHead
+from ddjax.judge import Judge, check_fits, choose_steps
+from ddjax.recipes import Regress, Replay, Ridge, Train, TrainHead
 from ddjax.testing import RECIPE_CHECKS, RecipeCase
 from ddjax.types import Distilled, Fitted, Network, Recipe, Schedule
 
@@ -37,6 +37,11 @@ TABLE: dict[str, tuple[Recipe, Network]] = {
     "train, batch norm": (
         Train(lr=0.1, epochs=2),
         networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="batch"),
+    ),
+    "regress": (Regress(lr=0.01, steps=7, warmup=2, batch_size=4), MLP),
+    "regress, centred, augmented": (
+        Regress(lr=0.01, steps=3, label_scale=4.0, centre=True, augmentation="flip"),
+        MLP,
     ),
     "train in steps, adam": (
         Train(lr=0.01, batch_size=4, protocol="constant", optimizer="adam", steps=5),
@@ -176,6 +181,61 @@ def test_a_record_without_a_protocol_is_plain():
         recipes.from_dict({**plain, "protocol": "condensed"}, SHAPE, where="file")
     with pytest.raises(ValueError, match="recipe: protocol"):
         Judge(MLP, random(MLP), Train(protocol="other"), None)  # type: ignore[arg-type] (the recipe is refused first)
+
+
+@pytest.mark.parametrize("recipe", [Train(), Replay(), Regress()])
+def test_a_recipe_that_trains_refuses_a_kernel(recipe):
+    with pytest.raises(ValueError, match=r"a kernel has none to train. Give ddjax.Recipe\('ridge'\)"):
+        recipe.check(KERNEL)
+
+
+@pytest.mark.parametrize("recipe", [Train(epochs=1), Replay()])
+def test_cross_entropy_refuses_centred_labels_and_says_what_to_do(recipe):
+    """Users of the originals trained on such labels by cross-entropy, which trains nothing."""
+    centred = SCHEDULE._replace(labels=SCHEDULE.labels - 1 / CLASSES)
+    encoding = Channels(jnp.full(1, 0.5), jnp.full(1, 0.25))
+    phi = Distilled(centred, forms.constant(centred), encoding, recipe)
+    with pytest.raises(ValueError, match=r"got centred labels.*recipe=ddjax.Recipe\('regress'\)"):
+        check_fits(phi, MLP)
+    check_fits(dataclasses.replace(phi, recipe=Regress()), MLP)
+    # A learned label that leaves the simplex a little, and weights of examples, are none of those.
+    recipe.check_labels(np.array([[[1.1, -0.05, 0.0], [0.0, 3.0, 0.0]]]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": 0.0}, "recipe: lr: expected"),
+        ({"label_scale": -1.0}, "recipe: label_scale: expected"),
+        ({"steps": 0}, "recipe: steps: expected"),
+        ({"augmentation": "spin"}, "augmentation: expected"),
+    ],
+)
+def test_settings_of_a_regression_are_checked(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Regress(**settings).check(MLP)
+
+
+def test_centred_outputs_need_a_network_without_batch_norm():
+    network = networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="batch")
+    with pytest.raises(ValueError, match="centre: expected a network without batch norm"):
+        Regress(centre=True).check(network)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_a_regression_reaches_the_scaled_labels_from_centred_outputs():
+    """Trained to the end, a network says s times the labels of its own images."""
+    labels = jnp.asarray([[0.7, -0.5, -0.2], [-0.4, 0.9, -0.5]])
+    schedule = Schedule(jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, *SHAPE))), labels[None], None)
+    wide = networks.mlp(SHAPE, CLASSES, widths=(32,))
+    recipe = Regress(lr=0.01, steps=400, warmup=20, label_scale=3.0, centre=True)
+
+    @jax.jit
+    def predicted(key):
+        return recipe.fit(wide, wide.init(key), schedule, key).predict(schedule.inputs[0])
+
+    np.testing.assert_allclose(predicted(jax.random.key(0)), 3 * labels, atol=1e-3)
 
 
 def test_steps_and_epochs_do_not_mix(tmp_path):

@@ -46,7 +46,9 @@ def _write_tfds(
     splits=None,
     shape=(6, 5, 1),
     dtype="uint8",
-    text=False,
+    numbers=False,
+    texts=False,
+    unlabelled="",
     form="array_record",
 ):
     rng = np.random.RandomState(0)
@@ -55,10 +57,10 @@ def _write_tfds(
     arrays, described = {}, []
     for split, count in (splits or {"train": 30, "test": 9}).items():
         images = rng.randint(0, 256, (count, *[size or 4 for size in shape])).astype(np.uint8)
-        labels = np.arange(count) % 3
+        labels = np.arange(count) % 3 if split != unlabelled else np.full(count, -1)
         arrays[split] = (images, labels.astype(np.int32))
         builder = name.split("/")[0]
-        _write_records(directory / f"{builder}-{split}.{form}-00000-of-00001", images, labels)
+        _write_records(directory / f"{builder}-{split}.{form}-00000-of-00001", images, labels, texts=texts)
         described.append(
             {
                 "name": split,
@@ -69,19 +71,22 @@ def _write_tfds(
         )
     info = {"name": name.split("/")[0], "version": version, "fileFormat": form, "splits": described}
     (directory / "dataset_info.json").write_text(json.dumps(info))
-    (directory / "features.json").write_text(json.dumps(_features(shape, dtype, text)))
+    (directory / "features.json").write_text(json.dumps(_features(shape, dtype, numbers, texts)))
     (directory / "label.labels.txt").write_text("ape\nbee\ncat\n")
     return data_dir, arrays
 
 
-def _features(shape, dtype, text):
+def _features(shape, dtype, numbers, texts):
     package = "tensorflow_datasets.core.features"
     dimensions = ["-1" if size is None else str(size) for size in shape]
     image = {
         "pythonClassName": f"{package}.image_feature.Image",
         "image": {"shape": {"dimensions": dimensions}, "dtype": dtype},
     }
-    if text:
+    if numbers:
+        tensor = {"shape": {"dimensions": ["3"]}, "dtype": "float32", "encoding": "none"}
+        image = {"pythonClassName": f"{package}.tensor_feature.Tensor", "tensor": tensor}
+    if texts:
         image = {"pythonClassName": f"{package}.text_feature.Text", "text": {}}
     label = {
         "pythonClassName": f"{package}.class_label_feature.ClassLabel",
@@ -93,7 +98,7 @@ def _features(shape, dtype, text):
     }
 
 
-def _write_records(path, images, labels):
+def _write_records(path, images, labels, *, texts=False):
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -103,7 +108,8 @@ def _write_records(path, images, labels):
         Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(png, "PNG")
         # Protobuf makes its classes when it is imported, so that a type checker sees none of them.
         example = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue]
-        example.features.feature["image"].bytes_list.value.append(png.getvalue())
+        sentence = f"word {('ape', 'bee', 'cat')[label]} {'ape' if label == 1 else ''}".encode()
+        example.features.feature["image"].bytes_list.value.append(sentence if texts else png.getvalue())
         example.features.feature["label"].int64_list.value.append(int(label))
         writer.write(example.SerializeToString())
     writer.close()

@@ -16,7 +16,7 @@ REFUSED: Cases = {
     "a data set that is not prepared": (
         lambda g: data.load("mnist", data_dir=g.folder),
         "found nothing there",
-        "python scripts/prepare_data.py --dataset=mnist",
+        "ddjax prepare --dataset=mnist",
     ),
     "an .npz that is not there": (lambda g: data.load("nowhere.npz"), "none at nowhere.npz", "np.savez"),
     "an .npz that is none": (lambda g: data.load(g.file("a.npz", b"x")), "a.npz (", "np.savez"),
@@ -69,7 +69,11 @@ REFUSED: Cases = {
         "expected labels in [0, 3)",
         "Number the classes 0 to 2",
     ),
-    "text as images": (lambda g: g.from_arrays(x_train=np.full((6, 8, 8), "a")), "got dtype <U1", "uint8"),
+    "text as images": (
+        lambda g: g.from_arrays(x_train=np.full((6, 8, 8), "a")),
+        "got texts, dtype <U1",
+        "uint8",
+    ),
     "complex images": (lambda g: g.from_arrays(x_test=np.zeros((6, 8, 8), complex)), "complex128", "uint8"),
     "no images": (lambda g: g.from_arrays(x_train=np.zeros((0, 8, 8))), "at least one image", "Give images"),
     "a number as class names": (lambda g: g.from_arrays(class_names=3), "got 3", "leave it out"),

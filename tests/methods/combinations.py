@@ -36,6 +36,9 @@ METHODS: Mapping[str, Build] = {
     "gradient matching": lambda network, p, a: methods.gradient_matching(
         network, p, batch_size=2, augmentation=a
     ),
+    "feature regression": lambda network, p, a: methods.feature_regression(
+        network, p, batch_size=2, pool=2, augmentation=a
+    ),
     "label distillation": lambda network, p, a: methods.label_distillation(
         network, p, batch_size=4, inner_batch=2, augmentation=a
     ),
@@ -99,6 +102,9 @@ NETWORKS: Mapping[str, Callable[[], Network]] = {
     },
     "vgg11": lambda: networks.vgg11((28, 28, 1), CLASSES, width=2, norm="none"),
     "resnet18": lambda: networks.resnet18((8, 8, 1), CLASSES, width=2, norm="none"),
+    "textconv (texts)": lambda: networks.textconv((5, 4), CLASSES, width=4, windows=(2, 3)),
+    "bilstm (texts)": lambda: networks.bilstm((4, 3), CLASSES, width=3, depth=1),
+    "transformer (texts)": lambda: networks.transformer((4, 3), CLASSES, width=4, depth=1, heads=2),
     "your Linen module": lambda: networks.from_linen(Linen(), (8, 8, 1), CLASSES),
     "your NNX module": lambda: networks.from_nnx(Nnx, (8, 8, 1), CLASSES),
     "your functions": lambda: _functions(with_embed=True),
@@ -106,18 +112,18 @@ NETWORKS: Mapping[str, Callable[[], Network]] = {
 }
 
 
-def _pixels(shape: tuple[int, int, int], lr: float | None, **settings: Any) -> Form:
+def _pixels(shape: tuple[int, ...], lr: float | None, **settings: Any) -> Form:
     return forms.pixels(shape, CLASSES, inner_steps=1, inner_epochs=2, inner_lr=lr, **settings)
 
 
-def _constant(shape: tuple[int, int, int], lr: float | None, *, is_sorted: bool) -> Form:
+def _constant(shape: tuple[int, ...], lr: float | None, *, is_sorted: bool) -> Form:
     form = _pixels(shape, lr)
     schedule = form.unfold(form.init(jax.random.key(0)))
     labels = schedule.labels if is_sorted else schedule.labels[:, ::-1]
     return forms.constant(Schedule(schedule.inputs, labels, schedule.lrs))
 
 
-FORMS: Mapping[str, Callable[[tuple[int, int, int], float | None], Form]] = {
+FORMS: Mapping[str, Callable[[tuple[int, ...], float | None], Form]] = {
     "pixels, with learning rates": lambda shape, lr: _pixels(shape, 0.1),
     "pixels, without": lambda shape, lr: _pixels(shape, None),
     "started from given images": lambda shape, lr: _pixels(
@@ -127,7 +133,7 @@ FORMS: Mapping[str, Callable[[tuple[int, int, int], float | None], Form]] = {
     "any schedule of yours": lambda shape, lr: _constant(shape, lr, is_sorted=True),
     "the same, not in the order of the classes": lambda shape, lr: _constant(shape, lr, is_sorted=False),
 }
-"""`(image shape, learning rate where the method needs one) -> form`."""
+"""`(input shape, learning rate where the method needs one) -> form`."""
 
 
 def _pool(network: Network) -> InitDistribution:
@@ -173,6 +179,10 @@ REFUSED: Mapping[tuple[str, str], Refusal] = {
     ("unrolled", "pixels, without"): Refusal("expected learning rates", "no: its steps need them"),
     ("distribution matching", "pixels, with learning rates"): _NO_RATES,
     ("gradient matching", "pixels, with learning rates"): _NO_RATES,
+    ("feature regression", "pixels, with learning rates"): _NO_RATES,
+    ("feature regression", "your functions, without `embed`"): Refusal(
+        "expected a network with features", "no: it regresses on features"
+    ),
     ("label distillation", "pixels, with learning rates"): _NO_RATES,
     ("gradient matching", "the same, not in the order of the classes"): Refusal(
         "expected images ordered by class", "no: it matches class by class"

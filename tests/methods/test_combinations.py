@@ -12,7 +12,8 @@ from combinations import CLASSES, FORMS, INITS, METHODS, NETWORKS, REFUSED, THIN
 
 import ddjax
 from ddjax import augment, inits
-from ddjax.data import Dataset, from_arrays, to_device
+from ddjax.data import Dataset, Split, from_arrays, to_device
+from ddjax.encodings import Tokens
 from ddjax.types import Form, Method
 
 CELLS = [(method, kind, thing) for kind, things in THINGS.items() for thing in things for method in METHODS]
@@ -21,6 +22,7 @@ CELLS = [(method, kind, thing) for kind, things in THINGS.items() for thing in t
 # have cells of their own, with the one that differentiates them once.
 COMPUTED_WITH = {
     **dict.fromkeys(("alexcifar", "alexnet", "alexnet32", "resnet18", "vgg11"), "gradient matching"),
+    **dict.fromkeys([name for name in NETWORKS if "(texts)" in name], "gradient matching"),
     **dict.fromkeys(("one at random (DSA)", "several in turn", *augment.STRATEGIES), "distribution matching"),
 }
 
@@ -34,11 +36,19 @@ def parts(method: str, kind: str, thing: str) -> tuple[Method, Form, Dataset]:
     built = METHODS[method](network, distribution, augmentation)
     lr = 0.1 if built.needs_lrs else None
     plain = "pixels, with learning rates" if built.needs_lrs else "pixels, without"
-    form = FORMS[thing if kind == "form of φ" else plain](network.image_shape, lr)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (12, *network.image_shape)).astype(np.uint8)
-    labels = np.arange(12) % CLASSES
-    return built, form, from_arrays(images, labels, images, labels)
+    form = FORMS[thing if kind == "form of φ" else plain](network.input_shape, lr)
+    return built, form, data_for(network.input_shape)
+
+
+def data_for(shape: tuple[int, ...]) -> Dataset:
+    """Twelve images of random pixels, or twelve texts of random words."""
+    rng, labels = np.random.default_rng(0), (np.arange(12) % CLASSES).astype(np.int32)
+    if len(shape) == 3:
+        images = rng.integers(0, 256, (12, *shape)).astype(np.uint8)
+        return from_arrays(images, labels, images, labels)
+    encoding = Tokens(rng.normal(size=(9, shape[1])).astype(np.float32))
+    split = Split(rng.integers(0, 9, (12, shape[0]), np.int32), labels, encoding, CLASSES)
+    return Dataset("texts", split, split, split, ("a", "b"))
 
 
 def start(method: str, kind: str, thing: str) -> None:
