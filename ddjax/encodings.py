@@ -365,10 +365,9 @@ def check_words(what: str, encoding: Encoding, own: Encoding) -> None:
     Raises:
         ValueError: both have a tokenizer, and the two differ.
     """
-    both = isinstance(encoding, Tokens) and isinstance(own, Tokens)
-    if not both or encoding.tokenizer is None or own.tokenizer is None:
+    if not isinstance(encoding, Tokens) or not isinstance(own, Tokens):
         return
-    if encoding.tokenizer != own.tokenizer:
+    if None not in (encoding.tokenizer, own.tokenizer) and encoding.tokenizer != own.tokenizer:
         raise ValueError(
             f"{what}: expected texts under φ's {own.tokenizer}; got {encoding.tokenizer}, whose numbers "
             "stand for other words. Load the data with "
