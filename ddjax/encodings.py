@@ -426,9 +426,7 @@ def check_words(what: str, encoding: Encoding, own: Encoding) -> None:
     """
     if not isinstance(encoding, Tokens) or not isinstance(own, Tokens):
         return
-    if encoding.tokenizer is None or own.tokenizer is None:
-        return
-    if encoding.tokenizer != own.tokenizer:
+    if None not in (encoding.tokenizer, own.tokenizer) and encoding.tokenizer != own.tokenizer:
         raise ValueError(
             f"{what}: expected texts under φ's {own.tokenizer}; got {encoding.tokenizer}, whose numbers "
             "stand for other words. Load the data with "

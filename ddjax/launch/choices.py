@@ -38,8 +38,8 @@ def load_data(config: Any) -> Dataset:
         ValueError: the name is unknown, or the data cannot be converted to that form.
         FileNotFoundError: the data are missing.
     """
-    given: object = config
-    text = given.text_settings() if isinstance(given, TextChoice) else None
+    flags: Any = config  # to the type checker, no `TextChoice` alone
+    text = flags.text_settings() if isinstance(flags, TextChoice) else None
     data = load(config.dataset, data_dir=config.data_dir, seed=config.seed, text=text)
     return in_form(data, config)
 

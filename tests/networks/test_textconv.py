@@ -147,9 +147,9 @@ def test_the_transformer_knows_the_order_of_words():
         (lambda: networks.bilstm((28, 28, 1), 10), "bilstm: expected texts"),
         (lambda: networks.transformer((28, 28, 1), 10), "transformer: expected texts"),
         (
-            lambda: networks.lenet((30, 100), 10),  # type: ignore[arg-type] (what is refused)
+            lambda: networks.by_name("lenet", (30, 100), 10),
             "image_shape: .*for texts give a network for texts, e.g. textconv",
-        ),  # type: ignore
+        ),
         (lambda: networks.textconv((4, 3), 2), "windows of at most 4 words.*greater length"),
         (lambda: networks.textconv((9, 3), 2, windows=(3, 3)), "each once"),
         (lambda: networks.textconv((9, 3), 2, windows=()), "windows: expected whole numbers"),
