@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from problems import write_npz
@@ -12,7 +13,7 @@ from ddjax.launch import abroad, distillation
 from ddjax.launch.abroad import Line, scaled
 from experiments import random_init
 
-TINY = {
+TINY: dict[str, Any] = {
     "network": "mlp",
     "num_inits": 2,
     "inner_steps": 2,
