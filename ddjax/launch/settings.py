@@ -175,6 +175,13 @@ class Common(Where, DataChoice, TextChoice):
     dry_run: bool = flag(
         False, "print the plan and its memory, and what would make it fit; run nothing", recorded=False
     )
+    target: str | None = flag(
+        None,
+        "with --dry_run: other devices to compile for, such as h100x8 or v5e:2x4, or a .json that describes "
+        "some (see ddjax.targets)",
+        path=True,
+        recorded=False,
+    )
     memory_limit: float | None = flag(
         None, "GiB that one device has; by default what it says", low=0, recorded=False
     )
