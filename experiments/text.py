@@ -2,7 +2,6 @@
 
 Claim: none: the records of texts are runs of fixed_init and random_init with these defaults.
 Cost: not recorded
-Records: none
 
     python -m experiments.text --theta=fixed
     python -m experiments.text --theta=random --num_eval_inits=20
