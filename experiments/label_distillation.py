@@ -28,7 +28,7 @@ import numpy as np
 
 from ddjax import checks, coresets, forms, inits, methods, optimizers
 from ddjax.data import Dataset, Split, load, resize
-from ddjax.judge import Evaluation, Judge, choose_steps, evaluate
+from ddjax.judge import Evaluation, Judge, choose_steps, evaluate, scores_along
 from ddjax.launch import (
     Common,
     DataChoice,
@@ -467,16 +467,16 @@ def scored(launch: Launch, phi: Distilled) -> Evaluation:
     Returns:
         The evaluation.
     """
-    config, parts = launch.config, launch.parts
-    return evaluate(
-        phi,
-        parts.network,
-        parts.judged_inits,
-        launch.data.test,
-        key=launch.keys.test,
-        num_inits=config.num_eval_inits,
-        runs_per_chunk=runs_at_once(config.num_eval_inits),
-    )
+    config, parts, key = launch.config, launch.parts, launch.keys.test
+    count, at_once = config.num_eval_inits, runs_at_once(config.num_eval_inits)
+    steps = getattr(phi.recipe, "steps", None)
+    if steps is None:
+        test = launch.data.test
+        return evaluate(
+            phi, parts.network, parts.judged_inits, test, key=key, num_inits=count, runs_per_chunk=at_once
+        )
+    judge = Judge(parts.network, parts.judged_inits, phi.recipe, launch.data.test, at_once)
+    return scores_along(judge, phi.schedule, (steps,), key=key, num_inits=count)[steps]
 
 
 def measure(finished: Finished) -> dict[str, Any]:
