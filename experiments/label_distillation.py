@@ -7,11 +7,14 @@ not looked at. The training on the result is Adam at a constant rate; its number
 validation split. Beside the result stand the images with their true labels, hard and smoothed, or for images
 from elsewhere the labels of the nearest training images.
 
-Claim: none: records follow.
-Cost: not recorded.
+Claim: MNIST, LeNet, ten real images, over 20 unseen initial weights: 56.9 ± 3.0 after 2,000 outer steps;
+smoothed true labels 47.0 ± 2.0, true labels 45.3 ± 2.3.
+Cost: two CPU cores beside many other runs: 301 s of distillation, 780 s for the scores.
+Records: results/labels-mnist-10.json
 
-    python -m experiments.label_distillation --dataset=mnist --num_images=100
-    python -m experiments.label_distillation --dataset=mnist --num_images=10 --method=ridge
+    python -m experiments.label_distillation --dataset=mnist --num_images=10 --num_outer_steps=2000 \
+        --batch_size=256 --start=smoothed --num_val_inits=2
+    python -m experiments.label_distillation --dataset=mnist --num_images=100 --method=ridge
     python -m experiments.label_distillation --dataset=mnist --num_images=100 --base=fashion_mnist
 """
 
