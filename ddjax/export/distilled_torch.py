@@ -307,23 +307,37 @@ def _minibatches(count: int, size: int, epochs: int, generator: torch.Generator)
         yield from torch.randperm(count, generator=generator).split(size)
 
 
+def _draws(count: int, size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """The positions of the images of each step, drawn anew without replacement."""
+    for _ in range(steps):
+        yield torch.randperm(count, generator=generator)[:size]
+
+
 def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> None:
-    """SGD in epochs; the protocol says how many, and when the rate falls to a tenth."""
+    """SGD or Adam in epochs or steps; the protocol says how many, and when the rate falls to a tenth."""
     recipe = distilled.recipe
     images, labels = distilled.images.flatten(0, 1), distilled.labels.flatten(0, 1)
     size = min(recipe["batch_size"], len(images))
     steps, epochs = -(-len(images) // size), recipe["epochs"]
     published = recipe.get("protocol", "plain") == "condensation"
     boundary = steps * (epochs // 2 + 2) if published else -(-steps * epochs // 2)
+    if recipe.get("protocol") == "constant":
+        boundary = None
+    if recipe.get("steps") is None:
+        all_rows = _minibatches(len(images), size, epochs + published, generator)
+    else:
+        all_rows = _draws(len(images), size, recipe["steps"], generator)
 
     def fresh(lr: float) -> torch.optim.Optimizer:
         decay = recipe["weight_decay"]
+        if recipe.get("optimizer", "sgd") == "adam":
+            return torch.optim.Adam(network.parameters(), lr, weight_decay=decay)
         return torch.optim.SGD(network.parameters(), lr, momentum=recipe["momentum"], weight_decay=decay)
 
     name = recipe.get("augmentation", "")
     augmentation = augmentation_by_name(name, tuple(images.shape[-2:])) if name else None
     optimizer = fresh(recipe["lr"])
-    for step, rows in enumerate(_minibatches(len(images), size, epochs + published, generator)):
+    for step, rows in enumerate(all_rows):
         if step == boundary and published:
             optimizer = fresh(recipe["lr"] / 10)
         elif step == boundary:

@@ -59,6 +59,8 @@ def some_pixels(count: int = 5) -> np.ndarray:
         Recipe("schedule", optimizer="adam"),
         Recipe("train", epochs=7, lr=0.1),
         Recipe("train", epochs=8, lr=0.1, protocol="condensation"),
+        Recipe("train", epochs=7, lr=0.1, protocol="constant"),
+        Recipe("train", steps=9, lr=0.01, protocol="constant", optimizer="adam", weight_decay=1e-2),
         Recipe("ridge", penalty=1e-2),
     ],
     ids=lambda recipe: f"{recipe.kind}-{getattr(recipe, 'optimizer', getattr(recipe, 'protocol', ''))}",
