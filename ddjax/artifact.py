@@ -95,6 +95,22 @@ def save(path: StrPath, distilled: Distilled) -> Path:
 
 
 @checks.entry
+def content(distilled: Distilled) -> bytes:
+    """The bytes of the file that `save` would write.
+
+    Args:
+        distilled: the distilled data φ.
+
+    Returns:
+        The content of the `.npz`.
+
+    Raises:
+        ValueError: see `save`.
+    """
+    return npz.content(_members(distilled))
+
+
+@checks.entry
 def check(distilled: Distilled) -> None:
     """Refuse what `save` would refuse to write; nothing is written.
 

@@ -273,6 +273,65 @@ class Tokens(Encoding):
         return np.array(self.tokenizer.words)[tokens]
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Encoded(Encoding):
+    """Examples that were encoded ahead, in the place of raw ones: nothing is left to do.
+
+    For examples on the device whose own encoding would cost more than what a network does with them
+    (`ddjax.data.device.ahead`). No artifact has this encoding.
+    """
+
+    kind = "encoded"
+
+    def encode(self, raw: Any) -> Any:
+        """The examples themselves; see `ddjax.types.Encoding.encode`.
+
+        Args:
+            raw: `[..., *input_shape]` float, examples that were encoded ahead.
+
+        Returns:
+            The same array.
+        """
+        return raw
+
+    def decode(self, inputs: Any) -> Any:
+        """The examples themselves; see `ddjax.types.Encoding.decode`.
+
+        Args:
+            inputs: `[..., *input_shape]` float, the encoded examples.
+
+        Returns:
+            The same array.
+        """
+        return inputs
+
+    def input_shape(self, raw_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of an example.
+
+        Args:
+            raw_shape: the shape of an example.
+
+        Returns:
+            The same shape.
+        """
+        return raw_shape
+
+    def check(self, raw: np.ndarray) -> None:
+        """Refuse examples that are no finite floats.
+
+        Args:
+            raw: `[n, *input_shape]` float, the examples.
+
+        Raises:
+            ValueError: `raw` is no such array.
+        """
+        if not np.issubdtype(np.asarray(raw).dtype, np.floating) or not _is_finite(raw):
+            raise ValueError(
+                f"split: expected finite floats, encoded ahead; got {_described(raw)}. Encode them first."
+            )
+
+
 def _check_images(raw: Any) -> None:
     if not isinstance(raw, np.ndarray) or raw.ndim != 4 or raw.dtype != np.uint8:
         raise ValueError(

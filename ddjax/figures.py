@@ -276,6 +276,82 @@ def _save(path: StrPath, figure: Any) -> None:
     write_atomic(path, lambda file: figure.savefig(file, format="png"))
 
 
+_MOST_BARS = 60  # the most images in a picture with bars
+
+
+def label_bars(
+    path: StrPath,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    encoding: Encoding,
+    class_names: Sequence[str] | None = None,
+    title: str | None = None,
+) -> None:
+    """Write a PNG of images, each with its label as a bar for each class beside it.
+
+    All bars have one scale, from the least label (or zero) to the largest; a line marks zero where labels are
+    negative. Of many images the first of each step are shown, 60 in all.
+
+    Args:
+        path: the PNG to write.
+        images: `[S, B, H, W, C]` float, encoded.
+        labels: `[S, B, K]` float, probabilities or any numbers.
+        encoding: the encoding that the images are in.
+        class_names: the names of the K classes; None writes the numbers of the classes.
+        title: the line above the images; None leaves the line out.
+
+    Raises:
+        ValueError: `images` and `labels` are not of these shapes.
+    """
+    from matplotlib.figure import Figure
+
+    images, labels = np.asarray(images), np.nan_to_num(np.asarray(labels, np.float64))
+    if images.ndim != 5 or labels.ndim != 3 or images.shape[:2] != labels.shape[:2] or not images.size:
+        raise ValueError(
+            "label_bars: expected images [S, B, H, W, C] and labels [S, B, K]; "
+            f"got {images.shape} and {labels.shape}. Give both the same two leading axes."
+        )
+    each = max(1, _MOST_BARS // len(images))
+    pixels = to_pixels(images[:, :each], encoding).reshape(-1, *images.shape[2:4], 3)[:_MOST_BARS]
+    shown = labels[:, :each].reshape(-1, labels.shape[2])[:_MOST_BARS]
+    across = min(5, len(pixels))
+    down = math.ceil(len(pixels) / across)
+    names = [str(name) for name in class_names or range(shown.shape[1])]
+    figure = Figure(figsize=(2.6 * across, 1.35 * down + 0.3), dpi=_DPI, facecolor="white")
+    grid = figure.add_gridspec(down, 2 * across, wspace=0.3, hspace=0.25, left=0.02, right=0.98)
+    limits = min(0.0, shown.min()), max(shown.max(), 1e-6)
+    for index, (picture, label) in enumerate(zip(pixels, shown, strict=True)):
+        row, column = divmod(index, across)
+        axes = figure.add_subplot(grid[row, 2 * column])
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_axis_off()
+        _draw_label(figure.add_subplot(grid[row, 2 * column + 1]), label, names, limits)
+    if title:
+        figure.suptitle(title, fontsize=11, weight="bold", color=_INK, **_PLAIN_TEXT)
+    _save(path, figure)
+
+
+def _draw_label(axes: Any, label: np.ndarray, names: Sequence[str], limits: tuple[float, float]) -> None:
+    """Draw one label as horizontal bars, the first class on top and the largest in another colour."""
+    places = np.arange(len(label))
+    colours = [_COLOURS[1] if place == label.argmax() else _COLOURS[0] for place in places]
+    axes.barh(places, label, height=0.8, color=colours)
+    axes.set_xlim(*limits)
+    axes.set_ylim(len(label) - 0.5, -0.5)
+    if limits[0] < 0:
+        axes.axvline(0, color=_INK, linewidth=0.6)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.spines["left"].set_color(_FAINT)
+    axes.tick_params(length=0, labelsize=5.5, colors=_INK, pad=1)
+    axes.set_xticks([])
+    axes.set_yticks(
+        places if len(label) <= 20 else [],
+        [name[:10] for name in names][: len(label)] if len(label) <= 20 else [],
+        **_PLAIN_TEXT,
+    )
+
+
 # Curves.
 
 
@@ -449,4 +525,4 @@ def _log_if_wide(axes: Any, values: np.ndarray) -> None:
         axes.set_yscale("log")
 
 
-__all__ = ["Line", "curves", "image_grid", "lines", "to_pixels", "word_grid", "word_table"]
+__all__ = ["Line", "curves", "image_grid", "label_bars", "lines", "to_pixels", "word_grid", "word_table"]

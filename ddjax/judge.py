@@ -14,6 +14,7 @@ import numpy as np
 from ddjax import checks, encodings, platforms
 from ddjax.chunks import map_in_chunks
 from ddjax.data import Split
+from ddjax.data.device import ahead
 from ddjax.inits import draw
 from ddjax.types import Distilled, Encoding, InitDistribution, Network, Params, Recipe, Schedule
 
@@ -120,19 +121,20 @@ def chunks(split: Split, *, size: int | None = None) -> Chunks:
         size: the most examples of a piece; by default the fastest number on the backend.
 
     Returns:
-        The pieces, with the split's encoding.
+        The pieces, with the split's encoding, see `ddjax.data.device.ahead`.
     """
     size = size or TEST_CHUNKS.get(platforms.current(), OTHER_TEST_CHUNK)
     count = -(-len(split) // size)
     length = -(-len(split) // count)
     padding = count * length - len(split)
-    raw = np.concatenate([split.raw, np.zeros((padding, *split.raw.shape[1:]), split.raw.dtype)])
+    whole, encoding = ahead(split)
+    raw = np.concatenate([whole, np.zeros((padding, *whole.shape[1:]), whole.dtype)])
     labels = np.concatenate([split.labels, np.full(padding, -1, np.int32)])
     return Chunks(
         jnp.asarray(raw.reshape(count, length, *raw.shape[1:])),
         jnp.asarray(labels.reshape(count, length)),
         jnp.int32(len(split)),
-        jax.tree.map(jnp.asarray, split.encoding),
+        jax.tree.map(jnp.asarray, encoding),
     )
 
 
@@ -318,10 +320,12 @@ class Judge:
             The evaluation, over `num_inits` networks or fewer where p(θ0) has fewer.
 
         Raises:
-            ValueError: `key` is no single key, or a count is below one.
+            ValueError: `key` is no single key, a count is below one, or the recipe cannot train on the
+                labels.
         """
         checks.prng_key("key", key)
         checks.at_least("num_inits", num_inits, 1)
+        self.recipe.check_labels(np.asarray(schedule.labels))
         different = None if self.recipe.is_random else self.inits.size
         count = min(num_inits, different or num_inits)
         members = jnp.arange(count, dtype=jnp.int32) % (self.inits.size or count)
@@ -339,6 +343,86 @@ class Judge:
             The evaluation of the n networks.
         """
         return Evaluation.of(_outcomes(_untrained(params, self.pieces, network=self.network), self.pieces))
+
+
+def choose_steps(
+    judge: Judge, schedule: Schedule, choices: Sequence[int], *, key: jax.Array, num_inits: int = 3
+) -> tuple[int, dict[int, Evaluation]]:
+    """The number of training steps that scores best, for a recipe that counts steps.
+
+    Args:
+        judge: the judge, on the validation split, whose recipe has `steps` and `stepwise`.
+        schedule: φ as a schedule.
+        choices: the numbers of steps to choose from.
+        key: the source of the initial weights, which are the same for every choice. Consumed.
+        num_inits: the number of initial weights behind each score.
+
+    Returns:
+        The choice with the best mean accuracy, the smallest of equals, where a diverged network counts 0; and
+        the score of each choice.
+
+    Raises:
+        ValueError: the recipe counts no steps, there is no choice, or a choice or `num_inits` is below one.
+    """
+    if not hasattr(judge.recipe, "stepwise"):
+        raise ValueError(
+            f"recipe: expected one that counts steps; {judge.recipe.kind!r} does not. Give "
+            "ddjax.Recipe('train', protocol='constant', steps=300)."
+        )
+    if not choices:
+        raise ValueError("choices: expected one or more numbers of steps; got none. Give e.g. (100, 300).")
+    checks.at_least("choices", min(choices), 1)
+    checks.at_least("num_inits", num_inits, 1)
+    checks.prng_key("key", key)
+    stops = sorted(set(choices))
+    tested = _along(
+        schedule,
+        jax.random.split(key, num_inits),
+        jnp.array([0, *stops], jnp.int32),
+        judge.pieces,
+        judge.inits.pool,
+        network=judge.network,
+        inits=judge.inits,
+        recipe=judge.recipe,
+    )
+    percent, finite = _outcomes(tested, judge.pieces)
+    scores = {
+        steps: Evaluation.of(Outcomes(percent[:, place], finite[:, place]))
+        for place, steps in enumerate(stops)
+    }
+    return max(scores, key=lambda steps: scores[steps].mean), scores
+
+
+@functools.partial(jax.jit, static_argnames=("network", "inits", "recipe"))
+def _along(
+    schedule: Schedule,
+    keys: jax.Array,
+    stops: jax.Array,
+    data: Chunks,
+    pool: Params | None,
+    *,
+    network: Network,
+    inits: InitDistribution,
+    recipe: Any,
+) -> _Tested:
+    """The tests of trainings at several numbers of steps, `[R, G]`; `stops` begins with zero.
+
+    Each network is trained once, and the numbers are arguments: one program for any of them.
+    """
+
+    def one(key: jax.Array) -> _Tested:
+        init_key, train_key = jax.random.split(key)
+        params = inits.sample(init_key) if pool is None else draw(pool, init_key)
+        training = recipe.stepwise(network, params, schedule)
+
+        def stretch(state: Any, ends: tuple[jax.Array, jax.Array]) -> tuple[Any, _Tested]:
+            state = training.between(state, train_key, *ends)
+            fitted = training.fitted(state)
+            return state, _tested(fitted.params, fitted.predict, data)
+
+        return jax.lax.scan(stretch, training.start, (stops[:-1], stops[1:]))[1]
+
+    return jax.lax.map(one, keys)
 
 
 def check_fits(distilled: Distilled, network: Network) -> None:
@@ -367,6 +451,7 @@ def check_fits(distilled: Distilled, network: Network) -> None:
             "recipe: expected learning rates for a schedule; φ has none. Give recipe=Recipe('train')."
         )
     distilled.recipe.check(network)
+    distilled.recipe.check_labels(np.asarray(distilled.schedule.labels))
 
 
 def check_split(split: Split, network: Network) -> None:

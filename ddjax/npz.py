@@ -47,11 +47,23 @@ def write(path: StrPath, members: Mapping[str, np.ndarray]) -> Path:
     Raises:
         OSError: the file could not be written; what was there is untouched.
     """
+    path = Path(path)
+    write_atomic(path, content(members))
+    return path
+
+
+def content(members: Mapping[str, np.ndarray]) -> bytes:
+    """The content of an `.npz` of arrays; the same arrays give the same bytes.
+
+    Args:
+        members: the arrays by name.
+
+    Returns:
+        The content of the file.
+    """
     stream = io.BytesIO()
     np.savez(stream, allow_pickle=False, **members)
-    path = Path(path)
-    write_atomic(path, stream.getvalue())
-    return path
+    return stream.getvalue()
 
 
 def check_finite(where: object, name: str, array: np.ndarray, *, remedy: str) -> None:

@@ -96,6 +96,7 @@ def unrolled_outer(
     *,
     lr: float | None = None,
     lr_of_lrs: float = LR_OF_LRS,
+    lr_of_labels: float | None = None,
     clip_norm: float | None = CLIP_NORM,
 ) -> Outer:
     """The outer optimiser of methods that differentiate through training: Adam on a cosine, bounded gradient.
@@ -104,22 +105,29 @@ def unrolled_outer(
 
     Args:
         num_outer_steps: the outer step where the rates reach zero.
-        lr: the rate of images and labels at the start; `LR` by default.
+        lr: the rate of images at the start; `LR` by default.
         lr_of_lrs: the rate of the learned learning rates at the start; 0 keeps them as they start.
+        lr_of_labels: the rate of learned labels at the start; by default that of the images.
         clip_norm: the bound on the gradient's norm; None for no bound.
 
     Returns:
-        The optimisers of the groups "lrs" and "rest", and the bound.
+        The optimisers of the groups "lrs" and "rest", and of "labels" where they have a rate of their own;
+        the bound.
 
     Raises:
-        ValueError: fewer steps than one, `lr` not positive, or `lr_of_lrs` negative.
+        ValueError: fewer steps than one, `lr` or `lr_of_labels` not positive, or `lr_of_lrs` negative.
     """
     lr = _rate(lr, LR)
     checks.at_least("num_outer_steps", num_outer_steps, 1)
     checks.at_least("lr_of_lrs", lr_of_lrs, 0, integer=False)
     of_lrs = optax.adam(optax.cosine_decay_schedule(lr_of_lrs, num_outer_steps))
     facts = {"outer_optimizer": "adam, cosine to 0", "outer_lr": lr, "outer_lr_of_lrs": lr_of_lrs}
-    return Outer({"lrs": of_lrs, "rest": adam_cosine(num_outer_steps, lr=lr)}, clip_norm, facts)
+    each = {"lrs": of_lrs, "rest": adam_cosine(num_outer_steps, lr=lr)}
+    if lr_of_labels is not None:
+        checks.positive("lr_of_labels", lr_of_labels)
+        each["labels"] = adam_cosine(num_outer_steps, lr=lr_of_labels)
+        facts["outer_lr_of_labels"] = lr_of_labels
+    return Outer(each, clip_norm, facts)
 
 
 @checks.entry
@@ -174,6 +182,63 @@ def adam_outer(published_lr: float) -> Callable[..., Outer]:
         return Outer(optax.adam(rate), None, {"outer_optimizer": "adam", "outer_lr": rate})
 
     return outer
+
+
+@checks.entry
+def lamb_outer(num_outer_steps: int, *, lr: float | None = None, lr_of_labels: float | None = None) -> Outer:
+    """The outer optimiser of feature regression: LAMB on a cosine, no bound on the gradient.
+
+        lr_t = lr · (0.1 + 0.9 (1 + cos(π t / num_outer_steps)) / 2)
+
+    LAMB moves each leaf by Adam's direction (β₁ 0.9, β₂ 0.999, ε 1e-6), brought to the norm of the leaf: the
+    rate is relative to the size of what is moved.
+
+    Args:
+        num_outer_steps: the outer step where the rates reach a tenth.
+        lr: the rate at the start; the published 3e-4, for 500,000 steps, by default.
+        lr_of_labels: the rate of learned labels at the start; the published one, that of the images, by
+            default.
+
+    Returns:
+        The optimisers of the groups "labels" and "rest".
+
+    Raises:
+        ValueError: fewer steps than one, or a rate that is not positive.
+
+    References:
+        You et al. 2020, arXiv 1904.00962. Zhou et al. 2022, arXiv 2206.00719.
+    """
+    lr = _rate(lr, 3e-4)
+    checks.at_least("num_outer_steps", num_outer_steps, 1)
+    lr_of_labels = lr if lr_of_labels is None else lr_of_labels
+    checks.positive("lr_of_labels", lr_of_labels)
+
+    def lamb(rate: float) -> optax.GradientTransformation:
+        return optax.lamb(optax.cosine_decay_schedule(rate, num_outer_steps, alpha=0.1))
+
+    facts = {"outer_optimizer": "lamb, cosine to 0.1", "outer_lr": lr, "outer_lr_of_labels": lr_of_labels}
+    return Outer({"labels": lamb(lr_of_labels), "rest": lamb(lr)}, None, facts)
+
+
+def adabelief_outer(num_outer_steps: int, *, lr: float | None = None) -> Outer:
+    """The outer optimiser of implicit regression: AdaBelief at a constant rate, no bound on the gradient.
+
+    Args:
+        num_outer_steps: the number of outer steps, which changes nothing.
+        lr: the rate of images and labels; the published 3e-3 by default.
+
+    Returns:
+        An `Outer` with one optimiser for all groups.
+
+    Raises:
+        ValueError: a rate that is not positive.
+
+    References:
+        Zhuang et al. 2020, arXiv 2010.07468. Loo et al. 2023, arXiv 2302.06755.
+    """
+    del num_outer_steps
+    rate = _rate(lr, 3e-3)
+    return Outer(optax.adabelief(rate), None, {"outer_optimizer": "adabelief", "outer_lr": rate})
 
 
 def _rate(given: float | None, published: float) -> float:

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ddjax import checks, files, parallel, platforms, report
+from ddjax import checks, files, hlo, parallel, platforms, report
 from ddjax.data import Dataset, to_device
 from ddjax.engine import (
     DISPATCH_CAPACITY,
@@ -30,6 +30,7 @@ from ddjax.engine import (
     Problem,
     check_problem,
     compile_dispatch,
+    compile_program,
     init_state,
 )
 from ddjax.memory import Estimate
@@ -216,6 +217,22 @@ class Site(NamedTuple):
         """
         check_problem(problem, self.key, self.data)
         return compile_dispatch(problem, self.mesh, self.start(problem), self.data, self.key)
+
+    def program(self, problem: Problem) -> hlo.Program:
+        """Compile outer steps as a run does, and read the compiled program.
+
+        Args:
+            problem: the method, form, optimiser and sizes.
+
+        Returns:
+            The program.
+
+        Raises:
+            ValueError: the parts of the problem do not fit together or to the data; nothing was compiled.
+        """
+        check_problem(problem, self.key, self.data)
+        compiled, _ = compile_program(problem, self.mesh, self.start(problem), self.data, self.key)
+        return hlo.read(compiled.as_text() or "")
 
 
 class Trial(NamedTuple):

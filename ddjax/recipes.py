@@ -1,4 +1,4 @@
-"""Recipes for training on φ: replay of its gradient steps, an ordinary training, ridge regression.
+"""Recipes for training on φ: replay of its steps, training by cross-entropy or squared error, regression.
 
 Every user of φ calls `recipe.fit`, and no other code depends on the kind of the recipe.
 """
@@ -7,23 +7,76 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from ddjax import augment, checks, ridge
+from ddjax import augment, checks, ridge, ridge_head, updates
+from ddjax.chunks import MeanLoss
 from ddjax.networks import norms
+from ddjax.ridge_head import RidgeHead
 from ddjax.training import Examples, fit, steps_of_epoch, weighted_loss
-from ddjax.types import Fitted, Network, Params, Recipe, Schedule, as_image_shape
+from ddjax.types import Fitted, Network, Params, PyTree, Recipe, Schedule, as_image_shape
 from ddjax.unroll import OPTIMIZERS, cross_entropy, unroll
 
-PROTOCOLS = ("plain", "condensation")
+PROTOCOLS = ("plain", "condensation", "constant")
 """The ways in which `Train` counts epochs and lowers its rate; see there. `plain` was the only one once."""
+
+TRAINERS = ("sgd", "adam")
+"""The optimisers of `Train`; `sgd` was the only one once."""
 
 MOST_EPOCHS = 1_000_000
 """The most epochs that the recipe of a file may have, so that no file keeps a machine busy."""
+
+
+class Stepwise(NamedTuple):
+    """A training step by step, whose number of steps is still open.
+
+    Attributes:
+        start: the state before the first step.
+        step: `(state, key) -> state`, one step. Consumes the key.
+        fitted: `state -> Fitted`, what a state predicts.
+    """
+
+    start: PyTree
+    step: Callable[[PyTree, jax.Array], PyTree]
+    fitted: Callable[[PyTree], Fitted]
+
+    def between(self, state: PyTree, key: jax.Array, first: Any, last: Any) -> PyTree:
+        """The state after some steps; the numbers of the steps may be traced.
+
+        Args:
+            state: the state before step `first`.
+            key: the key of the whole training, from which the key of each step is folded.
+            first: the number of steps done.
+            last: the number of steps done after.
+
+        Returns:
+            The state before step `last`.
+        """
+        return jax.lax.fori_loop(
+            first, last, lambda i, state: self.step(state, jax.random.fold_in(key, i)), state
+        )
+
+    def run(self, key: jax.Array, steps: int) -> Fitted:
+        """The whole training.
+
+        Args:
+            key: the source of the random draws. Consumed.
+            steps: the number of steps.
+
+        Returns:
+            The trained weights and the function that predicts with them.
+        """
+        return self.fitted(self.between(self.start, key, 0, steps))
+
+
+def _drawn(examples: Examples, key: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """Some examples without replacement, or all where there are no more. Consumes the key."""
+    return examples.take(jax.random.permutation(key, examples.count)[: min(size, examples.count)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,40 +113,54 @@ class Replay(Recipe):
         return _fitted(network, trained, schedule)
 
     def check(self, network: Network) -> None:
-        """Refuse an unknown optimiser; see `ddjax.types.Recipe.check`.
+        """Refuse an unknown optimiser or a network without weights; see `ddjax.types.Recipe.check`.
 
         Args:
-            network: the network to train, of which nothing is checked.
+            network: the network to train.
 
         Raises:
-            ValueError: there is no optimiser of this name.
+            ValueError: the network is a kernel, or there is no optimiser of this name.
         """
-        del network
+        _check_trains(self.kind, network)
         checks.choice("recipe: optimizer", self.optimizer, OPTIMIZERS)
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Refuse centred labels; see `ddjax.types.Recipe.check_labels`.
+
+        Args:
+            labels: `[S, B, K]`, the labels of φ.
+
+        Raises:
+            ValueError: the rows sum to about zero.
+        """
+        check_probabilities(self.kind, labels)
 
 
 @dataclasses.dataclass(frozen=True)
 class Train(Recipe):
-    """An ordinary training by SGD in epochs, on all S·B examples as one small training set.
+    """An ordinary training in epochs or in steps, on all S·B examples as one small training set.
 
     The protocol `"condensation"` is the training behind the numbers that DC, DSA and DM published: E + 1
     epochs, after ⌊E / 2⌋ + 2 of which the rate falls to a tenth and a new optimiser starts, whose momentum is
     zero. Under `"plain"` there are E epochs, and the rate falls to a tenth after half of their steps, rounded
-    up, while the momentum is kept; no published number was measured so.
+    up, while the momentum is kept; no published number was measured so. Under `"constant"` there are E
+    epochs, or a given number of steps, at one rate; label distillation is measured so, by Adam.
 
     Attributes:
         lr: the learning rate at the start.
-        momentum: the momentum of SGD.
+        momentum: the momentum of SGD; not used by Adam.
         weight_decay: the factor of θ that is added to the gradient.
-        epochs: E, the number of passes over the S·B examples.
+        epochs: E, the number of passes over the S·B examples; not used where `steps` is given.
         batch_size: the number of examples in one step.
         augmentation: the augmentation of every minibatch, with a draw of its own for each image: the name of
             a strategy that `ddjax.augment.by_name` knows, or the empty text for no augmentation.
         protocol: the count of the epochs and the fall of the rate, one of `PROTOCOLS`.
+        optimizer: the optimiser, `"sgd"` or `"adam"` (β 0.9 and 0.999).
+        steps: the number of steps in place of E epochs, for the protocol `"constant"`; None for E epochs.
 
     References:
         Zhao et al. 2021, arXiv 2006.05929; `evaluate_synset` in `utils.py` of the authors' repository,
-        github.com/VICO-UoE/DatasetCondensation.
+        github.com/VICO-UoE/DatasetCondensation. Adam and steps: Bohdal et al. 2020, arXiv 2006.08572.
     """
 
     kind = "train"
@@ -106,6 +173,8 @@ class Train(Recipe):
     batch_size: int = 256
     augmentation: str = ""
     protocol: str = "plain"
+    optimizer: str = "sgd"
+    steps: int | None = None
 
     def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
         """Train for all epochs; see `ddjax.types.Recipe.fit`.
@@ -119,41 +188,103 @@ class Train(Recipe):
         Returns:
             The weights after all epochs, and the function that predicts with them.
         """
+        if self.steps is not None:
+            return self.stepwise(network, params, schedule).run(key, self.steps)
         steps = steps_of_epoch(schedule.labels.shape[0] * schedule.labels.shape[1], self.batch_size)
         is_published = self.protocol == "condensation"
-        boundary = steps * (self.epochs // 2 + 2) if is_published else -(-steps * self.epochs // 2)
-        momentum = optax.trace(self.momentum)
-        optimizer = optax.chain(
-            optax.add_decayed_weights(self.weight_decay),
-            _restarted(momentum, boundary) if is_published else momentum,
-            optax.scale_by_learning_rate(optax.piecewise_constant_schedule(self.lr, {boundary: 0.1})),
-        )
         trained, _ = fit(
             weighted_loss(network),
             params,
             key,
             examples=Examples.of_schedule(schedule),
-            optimizer=optimizer,
+            optimizer=self._optimizer(steps),
             epochs=self.epochs + is_published,
             batch_size=self.batch_size,
             augmentation=self._augmentation(network),
         )
         return _fitted(network, trained, schedule)
 
+    def stepwise(self, network: Network, params: Params, schedule: Schedule) -> Stepwise:
+        """The same training step by step, for a recipe that counts steps.
+
+        Args:
+            network: the network to train.
+            params: the initial weights θ0.
+            schedule: φ as a schedule; the learning rates are not used.
+
+        Returns:
+            The training. Each step draws its examples anew, without replacement.
+        """
+        examples, optimizer = Examples.of_schedule(schedule), self._optimizer(1)
+        augmentation, loss = self._augmentation(network), cross_entropy(network.apply)
+
+        def step(state: tuple[Params, Any], key: jax.Array) -> tuple[Params, Any]:
+            own_key, draw_key = jax.random.split(key)
+            inputs, labels = _drawn(examples, own_key, self.batch_size)
+            if augmentation is not None:
+                inputs = augmentation.apply(augmentation.sample(draw_key, len(inputs)), inputs)
+            grads = jax.grad(loss)(state[0], inputs, labels)
+            moves, after = updates.update(optimizer, grads, state[1], state[0])
+            return optax.apply_updates(state[0], moves), after
+
+        start = params, updates.init(optimizer, params)
+        return Stepwise(start, step, lambda state: _fitted(network, state[0], schedule))
+
+    def _optimizer(self, steps: int) -> optax.GradientTransformation:
+        """The optimiser under the protocol, where an epoch has so many steps."""
+        moving = optax.scale_by_adam() if self.optimizer == "adam" else optax.trace(self.momentum)
+        decay = optax.add_decayed_weights(self.weight_decay)
+        if self.protocol == "constant":
+            return optax.chain(decay, moving, optax.scale_by_learning_rate(self.lr))
+        is_published = self.protocol == "condensation"
+        boundary = steps * (self.epochs // 2 + 2) if is_published else -(-steps * self.epochs // 2)
+        rate = optax.piecewise_constant_schedule(self.lr, {boundary: 0.1})
+        moved = _restarted(moving, boundary) if is_published else moving
+        return optax.chain(decay, moved, optax.scale_by_learning_rate(rate))
+
     def check(self, network: Network) -> None:
-        """Refuse an unknown protocol, an unknown or unfitting augmentation; see `ddjax.types.Recipe.check`.
+        """Refuse an unknown protocol or optimiser, an unfitting augmentation; see `ddjax.types.Recipe.check`.
 
         Args:
             network: the network to train.
 
         Raises:
-            ValueError: the augmentation is unknown, or does not fit the inputs of the network.
+            ValueError: the network is a kernel, the protocol, optimiser or augmentation is unknown, the
+                augmentation does not fit the inputs of the network, or steps are given under a protocol that
+                counts epochs.
         """
+        _check_trains(self.kind, network)
         checks.choice("recipe: protocol", self.protocol, PROTOCOLS)
+        checks.choice("recipe: optimizer", self.optimizer, TRAINERS)
+        _check_steps(self.steps, self.protocol, "recipe")
         self._augmentation(network)
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Refuse centred labels; see `ddjax.types.Recipe.check_labels`.
+
+        Args:
+            labels: `[S, B, K]`, the labels of φ.
+
+        Raises:
+            ValueError: the rows sum to about zero.
+        """
+        check_probabilities(self.kind, labels)
 
     def _augmentation(self, network: Network) -> augment.Augmentation | None:
         return augment.by_name(self.augmentation, network.image_shape) if self.augmentation else None
+
+
+def _check_steps(steps: Any, protocol: str, where: object) -> None:
+    if steps is None:
+        return
+    checks.at_least(f"{where}: steps", steps, 1)
+    if steps > MOST_EPOCHS:
+        raise ValueError(f"{where}: steps: expected at most {MOST_EPOCHS:,}; got {steps:,}. Give fewer.")
+    if protocol != "constant":
+        raise ValueError(
+            f"{where}: steps: expected none under the protocol {protocol!r}, which counts epochs; got "
+            f"{steps}. Give protocol='constant', or epochs."
+        )
 
 
 def _restarted(transform: optax.GradientTransformation, boundary: int) -> optax.GradientTransformation:
@@ -219,6 +350,276 @@ class Ridge(Recipe):
         checks.positive("recipe: penalty", self.penalty)
         kernel_of(network)
 
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Refuse labels of one class; see `ddjax.types.Recipe.check_labels`.
+
+        Args:
+            labels: `[S, B, K]`, the labels of φ.
+
+        Raises:
+            ValueError: all labels are of one class.
+        """
+        check_classes(self.kind, labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Regress(Recipe):
+    """A training by squared error on real-valued labels, with Adam, on all S·B examples.
+
+        ℓ(θ) = mean_j ½ Σ_k (f_θ(x̃_j)_k - s ỹ_jk)²,   scores(x) = f_θ(x), or f_θ(x) - f_θ0(x) where centred
+
+    The rate rises linearly from zero to `lr` in the first `warmup` steps, or in the first half of fewer than
+    twice as many steps, and falls along a cosine to a hundredth. Labels of kernel methods are learned with
+    this loss in mind; their rows sum to about zero, and no cross-entropy can be trained on them.
+
+    Attributes:
+        lr: the largest learning rate.
+        steps: the number of steps; whole passes over the examples are trained, the last one to its end.
+        warmup: the number of steps in which the rate rises.
+        batch_size: the number of examples in one step.
+        label_scale: s, the factor on the labels. A network of finite width follows the kernel's prediction
+            the closer, the larger the labels are against its outputs at the start.
+        centre: whether the outputs at the start are subtracted, as the kernel of a network's training
+            assumes.
+        augmentation: the augmentation of every minibatch, with a draw of its own for each image: the name of
+            a strategy that `ddjax.augment.by_name` knows, or the empty text for no augmentation.
+
+    References:
+        Zhou et al. 2022, arXiv 2206.00719 (FRePo), the evaluation of the authors' code, where the defaults
+        are those of ten images. Scale and centre: Loo et al. 2022, arXiv 2210.12067 (RFAD).
+    """
+
+    kind = "regress"
+    is_random = True
+
+    lr: float = 3e-4
+    steps: int = 1000
+    warmup: int = 500
+    batch_size: int = 500
+    label_scale: float = 1.0
+    centre: bool = False
+    augmentation: str = ""
+
+    def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
+        """Train for all steps; see `ddjax.types.Recipe.fit`.
+
+        Args:
+            network: the network to train.
+            params: the initial weights θ0.
+            schedule: φ as a schedule; the learning rates are not used.
+            key: the source of the order of each epoch and of the augmentation. Consumed.
+
+        Returns:
+            The weights after all steps, and the function that predicts with them.
+        """
+        count = schedule.labels.shape[0] * schedule.labels.shape[1]
+        of_epoch = steps_of_epoch(count, self.batch_size)
+        epochs = -(-self.steps // of_epoch)
+        total = epochs * of_epoch
+        rise = min(self.warmup, total // 2)
+        rates = optax.warmup_cosine_decay_schedule(0.0, self.lr, rise, total, end_value=0.01 * self.lr)
+        scaled = schedule._replace(labels=self.label_scale * schedule.labels)
+        trained, _ = fit(
+            squared_error(network),
+            params,
+            key,
+            examples=Examples.of_schedule(scaled),
+            optimizer=optax.adam(rates),
+            epochs=epochs,
+            batch_size=self.batch_size,
+            augmentation=self._augmentation(network),
+        )
+        fitted = _fitted(network, trained, schedule)
+        if not self.centre:
+            return fitted
+        return Fitted(trained, lambda inputs: fitted.predict(inputs) - network.apply(params, inputs))
+
+    def check(self, network: Network) -> None:
+        """Refuse a setting out of its range or a network without weights; see `ddjax.types.Recipe.check`.
+
+        Args:
+            network: the network to train.
+
+        Raises:
+            ValueError: the network is a kernel, a number is out of its range, outputs are to be centred that
+                depend on a batch, or the augmentation is unknown or does not fit the inputs of the network.
+        """
+        _check_trains(self.kind, network)
+        for name in ("lr", "label_scale"):
+            checks.positive(f"recipe: {name}", getattr(self, name))
+        for name, low in (("steps", 1), ("warmup", 0), ("batch_size", 1)):
+            checks.at_least(f"recipe: {name}", getattr(self, name), low)
+        if self.centre and norms.has_batch_norm(network):
+            raise ValueError(
+                f"recipe: centre: expected a network without batch norm; {network.name!r} has batch norm. "
+                "Give another norm, or centre=False."
+            )
+        self._augmentation(network)
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Refuse labels of one class; see `ddjax.types.Recipe.check_labels`.
+
+        Args:
+            labels: `[S, B, K]`, the labels of φ.
+
+        Raises:
+            ValueError: all labels are of one class.
+        """
+        check_classes(self.kind, labels)
+
+    def _augmentation(self, network: Network) -> augment.Augmentation | None:
+        return augment.by_name(self.augmentation, network.image_shape) if self.augmentation else None
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainHead(Recipe):
+    """A training of features under a last layer that is an average of ridge regressions on small batches.
+
+    Every step solves a ridge regression on the features of some examples, moves the average of the solutions
+    by a little, and moves the features by Adam on the cross-entropy; see `ddjax.ridge_head`.
+
+    Attributes:
+        penalty: the weight λ of the penalty of each regression, absolute.
+        momentum: the share of the newest regression in the average.
+        lr: the learning rate of the features, by Adam.
+        lr_of_scale: the learning rate of the factor on the logits, by Adam.
+        steps: the number of steps.
+        batch_size: the number of examples in one step, drawn without replacement.
+
+    References:
+        Bohdal, Yang and Hospedales 2020, Flexible Dataset Distillation, arXiv 2006.08572, algorithm 2.
+    """
+
+    kind = "train_head"
+    is_random = True
+
+    penalty: float = 1.0
+    momentum: float = 0.01
+    lr: float = 1e-3
+    lr_of_scale: float = 0.01
+    steps: int = 300
+    batch_size: int = 50
+
+    def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
+        """Train for all steps; see `ddjax.types.Recipe.fit`.
+
+        Args:
+            network: the network to train, with features.
+            params: the initial weights θ0.
+            schedule: φ as a schedule; the learning rates are not used.
+            key: the source of the examples of each step. Consumed.
+
+        Returns:
+            The weights after all steps, and the function that predicts with the averaged last layer.
+        """
+        return self.stepwise(network, params, schedule).run(key, self.steps)
+
+    def stepwise(self, network: Network, params: Params, schedule: Schedule) -> Stepwise:
+        """The same training step by step.
+
+        Args:
+            network: the network to train, with features.
+            params: the initial weights θ0.
+            schedule: φ as a schedule; the learning rates are not used.
+
+        Returns:
+            The training. Each step draws its examples anew, without replacement.
+        """
+        examples, settings = Examples.of_schedule(schedule), self._settings
+        embed = ridge_head.embedding(network)
+
+        def step(head: ridge_head.Head, key: jax.Array) -> ridge_head.Head:
+            inputs, labels = _drawn(examples, key, self.batch_size)
+            return settings.step(network, head, inputs, labels, labels)[0]
+
+        def fitted(head: ridge_head.Head) -> Fitted:
+            def predict(inputs: jax.Array) -> jax.Array:
+                return ridge_head.with_one(embed(head.params, inputs)) @ head.classifier
+
+            return Fitted(head.params, predict)
+
+        return Stepwise(settings.init(network, params), step, fitted)
+
+    def check(self, network: Network) -> None:
+        """Refuse a network without features of each example; see `ddjax.types.Recipe.check`.
+
+        Args:
+            network: the network to train.
+
+        Raises:
+            ValueError: the network has no features or has batch norm, or a number is out of range.
+        """
+        ridge_head.check(self._settings)
+        _check_steps(self.steps, "constant", "recipe")
+        ridge_head.embedding(network)
+
+    @property
+    def _settings(self) -> RidgeHead:
+        return RidgeHead(self.penalty, self.momentum, self.lr, self.lr_of_scale)
+
+
+def squared_error(network: Network) -> MeanLoss:
+    """The weighted squared error of n examples, (1/n) Σ_i w_i ½ Σ_k (f(x_i)_k - y_ik)².
+
+    Args:
+        network: the network to train.
+
+    Returns:
+        `(params, (inputs [n, *input_shape], labels [n, K], weights [n])) -> (loss [], ())`.
+    """
+
+    def loss(params: Params, batch: Any) -> tuple[jax.Array, tuple[()]]:
+        inputs, labels, weights = batch
+        errors = 0.5 * jnp.sum(jnp.square(network.apply(params, inputs) - labels), -1)
+        return jnp.mean(weights * errors), ()
+
+    return loss
+
+
+def _check_trains(kind: str, network: Network) -> None:
+    if network.kernel is not None:
+        raise ValueError(
+            f"recipe: expected a network with weights to train for {kind!r}; {network.name!r} is a kernel, "
+            "and a kernel has none to train. Give ddjax.Recipe('ridge')."
+        )
+
+
+def check_probabilities(kind: str, labels: np.ndarray) -> None:
+    """Refuse labels that no cross-entropy can be trained on: those that cancel within their rows.
+
+    Args:
+        kind: the name of the recipe's kind, for the message.
+        labels: `[S, B, K]`, the labels.
+
+    Raises:
+        ValueError: labels below zero take more than half from the sum of the others, as in rows that sum to
+            zero.
+    """
+    if np.sum(labels) < 0.5 * np.sum(np.abs(labels)):
+        raise ValueError(
+            f"recipe: expected labels for cross-entropy, probabilities whose rows sum to one, for {kind!r}; "
+            "got centred labels, whose rows sum to about zero: they were learned for regression. Train on "
+            "them by squared error, recipe=ddjax.Recipe('regress'), or solve, ddjax.Recipe('ridge')."
+        )
+
+
+def check_classes(kind: str, labels: np.ndarray) -> None:
+    """Refuse labels that are all of one class, from which a regression learns nothing else.
+
+    Args:
+        kind: the name of the recipe's kind, for the message.
+        labels: `[S, B, K]`, the labels.
+
+    Raises:
+        ValueError: the largest number of every row is that of the same class.
+    """
+    classes = np.unique(np.argmax(labels, -1))
+    if len(classes) < 2:
+        raise ValueError(
+            f"recipe: expected labels of two classes or more for {kind!r}; got class {classes[0]} alone. "
+            "Give examples of each class."
+        )
+
 
 def kernel_of(network: Network) -> Callable[[Params, jax.Array, jax.Array | None], jax.Array]:
     """The kernel that ridge regression uses with a network: its own kernel, or the product of its features.
@@ -256,8 +657,11 @@ def _fitted(network: Network, params: Params, schedule: Schedule) -> Fitted:
     return Fitted(params, lambda inputs: network.apply(params, inputs))
 
 
-KINDS: Mapping[str, Any] = {one.kind: one for one in (Replay, Train, Ridge)}
+KINDS: Mapping[str, Any] = {one.kind: one for one in (Replay, Train, Ridge, Regress, TrainHead)}
 """The recipes that artifacts know, by name."""
+
+_ONLY_ONCE: Mapping[str, Any] = {"protocol": "plain", "optimizer": "sgd", "steps": None}
+"""The values of settings of `Train` that were the only ones once, and are not written to files."""
 
 _LEGACY: Mapping[str, Any] = {
     "lr": 0.01,
@@ -276,7 +680,8 @@ def recipe(kind: str = "schedule", **settings: Any) -> Recipe:
     """A recipe by the name of its kind, e.g. `ddjax.Recipe("train", epochs=300)`.
 
     Args:
-        kind: the name of the kind: `"schedule"` (`Replay`), `"train"` (`Train`) or `"ridge"` (`Ridge`).
+        kind: the name of the kind: `"schedule"` (`Replay`), `"train"` (`Train`), `"ridge"` (`Ridge`),
+            `"regress"` (`Regress`) or `"train_head"` (`TrainHead`).
         **settings: the fields of that kind.
 
     Returns:
@@ -307,8 +712,10 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
     checks.choice("recipe: kind", recipe.kind, KINDS)
     assert dataclasses.is_dataclass(recipe)
     own = dataclasses.asdict(recipe)
-    if own.get("protocol") == "plain":
-        del own["protocol"]  # as in the files that know no other protocol
+    if isinstance(recipe, Train):
+        for name, once in _ONLY_ONCE.items():  # as in the files that know no other
+            if own[name] == once:
+                del own[name]
     return {"kind": recipe.kind, **own}
 
 
@@ -349,9 +756,14 @@ def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where:
     for name in given.keys() - names - {*_LEGACY}:
         checks.choice(f"{where}: expected a recipe as ddjax writes it: settings", name, names, remedy=remedy)
     _check_numbers(given, where)
+    if "optimizer" in given:
+        known = TRAINERS if kind == Train.kind else OPTIMIZERS
+        checks.choice(f"{where}: the recipe's optimizer", given["optimizer"], known, remedy=remedy)
     if "protocol" in given:
         what = f"{where}: the recipe's protocol"
         checks.choice(what, given["protocol"], PROTOCOLS, remedy=remedy)
+    if kind == Train.kind:
+        _check_steps(given.get("steps"), given.get("protocol", "plain"), f"{where}: the recipe")
     _check_augmentation(given.get("augmentation", ""), input_shape, where, is_known="augmentation" in names)
     return KINDS[kind](**{name: value for name, value in given.items() if name in names})
 
@@ -370,17 +782,17 @@ def _check_augmentation(name: str, input_shape: tuple[int, ...], where: object, 
 
 
 def _check_numbers(given: Mapping[str, Any], where: object) -> None:
-    if "optimizer" in given:
-        what = f"{where}: the recipe's optimizer"
-        checks.choice(what, given["optimizer"], OPTIMIZERS, remedy="Install a newer ddjax.")
-    for name in ("lr", "momentum", "weight_decay", "penalty"):
+    for name in ("lr", "momentum", "weight_decay", "penalty", "label_scale", "warmup", "lr_of_scale"):
         if name in given:
             checks.at_least(f"{where}: the recipe's {name}", given[name], 0, integer=False)
-    for name in ("epochs", "batch_size"):
-        if name in given:
+    for name in ("epochs", "steps", "batch_size"):
+        if given.get(name) is not None:
             checks.at_least(f"{where}: the recipe's {name}", given[name], 1)
-    if given.get("epochs", 0) > MOST_EPOCHS:
-        raise ValueError(
-            f"{where}: the recipe's epochs: expected at most {MOST_EPOCHS:,}; got {given['epochs']}. Write "
-            "it again."
-        )
+    for name in ("epochs", "steps"):
+        if (given.get(name) or 0) > MOST_EPOCHS:
+            raise ValueError(
+                f"{where}: the recipe's {name}: expected at most {MOST_EPOCHS:,}; got {given[name]}. Write "
+                "it again."
+            )
+    if "centre" in given:
+        checks.kind(f"{where}: the recipe's centre", given["centre"], bool, remedy="Write it again.")

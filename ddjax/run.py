@@ -187,7 +187,10 @@ def _diverged(step: int, info: StepInfo, saved: str, *, rollbacks: int) -> Diver
         )
     for name, value in _named(info.method).items():
         lines.append(f"{name}: {np.array2string(np.asarray(value), precision=4, threshold=50)}")
-    remedy = "Try a smaller outer_lr, inner_lr or clip_norm, or fewer inner steps, in another directory"
+    remedy = (
+        "Try a smaller outer_lr, inner_lr or clip_norm, fewer inner steps, or, where a regression is solved "
+        "whose matrix is not positive definite, a larger penalty, in another directory"
+    )
     remedy += "." if rollbacks else '; or on_nonfinite="rollback".'
     lines.append(f"{saved} {remedy}")
     return DivergedError("\n".join(lines))

@@ -155,7 +155,8 @@ class Schedule(NamedTuple):
     Attributes:
         inputs: `[S, B, *input_shape]` float, the encoded inputs; step s trains on `inputs[s]`.
         labels: `[S, B, K]` float, the labels; their meaning is given by the loss of the recipe that trains on
-            them: cross-entropy takes probabilities, times the example's weight where examples have weights.
+            them: cross-entropy takes probabilities, times the example's weight where examples have weights;
+            squared error and ridge regression take any numbers, usually centred, rows that sum to zero.
         lrs: `[E, S]` float, the learning rate η of epoch e and step s; None where the recipe has its own
             optimiser.
     """
@@ -205,10 +206,10 @@ class Made:
     defaults: Mapping[str, Any]
 
 
-FROM_ELSEWHERE = ("name", "image_shape", "input_shape", "num_classes", "conv_form")
+FROM_ELSEWHERE = ("name", "image_shape", "input_shape", "num_classes", "conv_form", "chunk")
 """The arguments of a network that are no settings of its own.
 
-The first four follow from the data, and the last does not change what the network is.
+The first four follow from the data, and the last two do not change what the network is.
 """
 
 
@@ -377,6 +378,16 @@ class Recipe(abc.ABC):
 
         Raises:
             ValueError: a setting of the recipe does not fit the network.
+        """
+
+    def check_labels(self, labels: np.ndarray) -> None:  # noqa: B027 (accepting all labels is a choice)
+        """Refuse labels that the recipe's loss makes no sense of; by default none are refused.
+
+        Args:
+            labels: `[S, B, K]`, the labels of φ.
+
+        Raises:
+            ValueError: the recipe cannot train on such labels.
         """
 
 

@@ -140,7 +140,7 @@ def measure(finished: Finished) -> dict[str, Any]:
             parts.network,
             parts.judged_inits,
             parts.method.recipe,
-            *parts.facts.layout,
+            *parts.facts.layout[:3],
             count,
             runs_at_once(count),
             dataclasses.replace(TUNING, inits=parts.inits),

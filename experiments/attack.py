@@ -218,7 +218,7 @@ class _Comparison:
             self.parts.network,
             self.parts.inits,
             self.parts.method.recipe,
-            *self.parts.facts.layout,
+            *self.parts.facts.layout[:3],
         )
         seed, count = self.config.seed, self.config.num_eval_inits
 

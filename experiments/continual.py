@@ -40,7 +40,8 @@ from ddjax.launch.flags import flag, flag_like, listed, shared
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Matching, Where
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.recipes import MOST_EPOCHS
-from experiments import coreset, distribution_matching, gradient_matching
+
+from . import coreset, distribution_matching, gradient_matching
 
 SELECTIONS = ("random", "herding", "k_center", "forgetting")
 """The memories of real images, named as in `experiments.coreset`."""

@@ -15,12 +15,13 @@ import dataclasses
 from typing import Any
 
 from ddjax.launch import Launcher, Unrolled, distillation, flag_like, tell
-from experiments import random_init
+
+from . import random_init
 
 NEXT = """
 what to try next
   look at    {workdir}/distilled.png, the ten images, and {workdir}/curves.png
-  MNIST      python scripts/prepare_data.py --dataset=mnist
+  MNIST      ddjax prepare --dataset=mnist
              python -m experiments.random_init --dataset=mnist
   elsewhere  python -m experiments.evaluate --artifact={workdir}/distilled.npz --network=mlp
   your data  an .npz with x_train, y_train, x_test, y_test:  --dataset=path/to/data.npz

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 from ddjax import checks, figures, report
 from ddjax.judge import Evaluation
 from ddjax.launch import Launcher, Unrolled, flag, flag_like, numbers, results, tell
-from experiments import fixed_init, random_init
+
+from . import fixed_init, random_init
 
 AXES = {
     "steps": "inner_steps",

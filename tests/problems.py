@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 import ddjax
+from ddjax import coresets, forms, inits, methods, networks
 from ddjax import data as real_data
-from ddjax import forms, inits, methods, networks
 from ddjax.data import Dataset
 from ddjax.run import Run
 from ddjax.types import Form
@@ -39,6 +39,20 @@ def small_form(**settings: Any) -> Form:
     """
     sizes: dict[str, Any] = {"inner_steps": 2, "inner_epochs": 2}
     return forms.pixels(SHAPE, CLASSES, **(sizes | settings))
+
+
+def label_form(**settings: Any) -> Form:
+    """A form of φ with learned labels of fixed digits, two of each class in each of two steps.
+
+    Args:
+        settings: the arguments of `ddjax.forms.labels` that differ.
+    """
+    images = coresets.real_images(three_digits().train, per_class=4, num_classes=CLASSES, seed=0)
+    # Not uniform labels, under which a solved last layer has equal logits and the answer is rounding's.
+    labels = np.random.default_rng(0).dirichlet(np.ones(CLASSES), (2, 2 * CLASSES))
+    inputs = forms.by_step(images, 2).astype(np.float64)
+    given: dict[str, Any] = {"initial_labels": labels} | settings
+    return forms.labels(inputs, CLASSES, **given)
 
 
 def small_run(data: Dataset, **settings: Any) -> Run:

@@ -56,6 +56,37 @@ def test_a_grid_shows_every_pixel_at_its_place(tmp_path):
     assert red[:, 0].max() < grey[:, 0].max()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("steps", "count", "classes"), [(1, 1, 3), (2, 7, 10), (1, 100, 25)])
+def test_labels_are_bars_in_proportion(tmp_path, steps, count, classes):
+    labels = np.full((steps, count, classes), -0.25)
+    labels[..., 1] = 0.5
+    path = tmp_path / "bars.png"
+    encoding = Channels(np.full(1, 0.5), np.full(1, 0.25))
+    figures.label_bars(path, np.zeros((steps, count, 4, 4, 1)), labels, encoding=encoding, title="$x$")
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    # The largest label has a colour of its own, and is twice as long as the others are.
+    red, blue = ((np.abs(pixels - colour).sum(-1) < 6) for colour in ((209, 73, 91), (47, 109, 181)))
+    longest = [
+        max(
+            np.diff(np.flatnonzero(np.diff(np.pad(row.astype(int), 1))))[::2].max()
+            for row in mask
+            if row.any()
+        )
+        for mask in (red, blue)
+    ]
+    assert longest[0] / longest[1] == pytest.approx(2, rel=0.15)  # the edges are blurred
+
+
+def test_bars_of_the_wrong_shape_are_refused(tmp_path):
+    encoding = Channels(np.full(1, 0.5), np.full(1, 0.25))
+    with pytest.raises(ValueError, match=r"label_bars: expected images \[S, B, H, W, C\] and labels"):
+        figures.label_bars(
+            tmp_path / "bars.png", np.zeros((1, 2, 4, 4, 1)), np.zeros((1, 3, 3)), encoding=encoding
+        )
+
+
 @pytest.mark.parametrize(
     ("shape", "names"),
     [((1, 1, 8, 8, 1), None), ((3, 40, 32, 32, 3), ["a very long name"] * 10), ((1, 4, 130, 70, 3), None)],

@@ -114,6 +114,9 @@ def test_flags_that_are_mentioned_exist(place):
     known = {"help", "nobaselines"}.union(*map(fields, LAUNCHERS))
     codes = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", TEXTS[place], flags=re.DOTALL))
     mentioned = {flag for code in codes if "scripts/" not in code for flag in re.findall(r"--(\w+)", code)}
+    for tool in ("export", "prepare"):
+        parser = importlib.import_module(f"ddjax.{tool}").parser()
+        known |= {option.removeprefix("--") for option in parser._option_string_actions}
     assert mentioned - known == set()
 
 

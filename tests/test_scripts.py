@@ -145,11 +145,27 @@ def test_the_wheel_holds_ddjax_and_nothing_else(wheel):
     assert sources <= set(names)
 
 
-def test_the_wheel_imports_without_the_clone(wheel, tmp_path):
+FROM_A_WHEEL = """
+import contextlib, io, sys
+import ddjax
+from ddjax import __main__, launchers
+print(ddjax.__file__, launchers.package(), "jax" in sys.modules)
+print(__main__.main(["--help"]), __main__.main(["nowhere"]))
+from ddjax.launch import tables
+from ddjax.launch.launcher import find
+print(find("condense_table").name, find("sweep").name, ddjax.unroll.STRATEGIES.keys() >= {"mixed"})
+"""
+
+
+def test_the_wheel_has_its_launchers_without_the_clone(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
-    done = run(
-        sys.executable, "-c", "import ddjax; print(ddjax.__file__)", cwd=tmp_path, PYTHONPATH=str(tmp_path)
-    )
-    assert done.stdout.strip() == str(tmp_path / "ddjax/__init__.py"), done.stderr
+    done = run(sys.executable, "-c", FROM_A_WHEEL, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"{tmp_path / 'ddjax/__init__.py'} ddjax.experiments False"
+    assert any(line.split()[:1] == ["random_init"] for line in lines)
+    assert lines[-2:] == ["0 2", "condense_table sweep True"]
+    assert "expected one of adapt" in done.stderr
     assert (tmp_path / "ddjax/py.typed").is_file()
+    assert not (tmp_path / "ddjax/experiments/results").exists()

@@ -37,6 +37,11 @@ REFUSED: Cases = {
     ),
     "a learning rate of steps": (lambda g: optimizers.adam_cosine(0), "got 0", "1 or more"),
     "a negative learning rate": (lambda g: optimizers.adam_cosine(9, lr=-0.1), "got -0.1", "greater than"),
+    "a rate of labels of zero": (
+        lambda g: optimizers.unrolled_outer(9, lr_of_labels=0.0),
+        "lr_of_labels: expected",
+        "greater than",
+    ),
     "a negative rate of rates": (
         lambda g: optimizers.unrolled_outer(9, lr_of_lrs=-0.1),
         "lr_of_lrs: expected a finite number >= 0; got -0.1",

@@ -41,25 +41,38 @@ def cached(key: str, decode: Callable[[], RawArrays]) -> RawArrays:
     Returns:
         The arrays.
     """
+    members = arrays(key, lambda: _members(decode()))
+    names = tuple(str(name) for name in members["class_names"])
+    return RawArrays(**{**members, "class_names": names})
+
+
+def arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The named arrays stored under `key`, or else those that `make` returns, which are then stored.
+
+    Args:
+        key: a file name, without suffix, that changes whenever the source changes.
+        make: the function that makes the arrays, called if none are stored or the stored ones are damaged.
+
+    Returns:
+        The arrays, by name.
+    """
     path = directory() / "data" / f"{key}.npz"
     try:
         return _read(path)
     except (FileNotFoundError, NotADirectoryError):
         pass  # the first time
     except Exception as error:  # a damaged zip or header can raise nearly anything
-        warnings.warn(
-            f"{path}: the cache is damaged or unreadable ({error}); decoding the set again.", stacklevel=2
-        )
-    raw = decode()
+        warnings.warn(f"{path}: the cache is damaged or unreadable ({error}); making it again.", stacklevel=2)
+    made = make()
     try:
-        _write(path, raw)
+        _write(path, made)
     except OSError as error:
         warnings.warn(
-            f"{path}: the decoded set could not be cached ({error}), so the next load decodes it again. "
+            f"{path}: the arrays could not be cached ({error}), so the next load makes them again. "
             "Point DDJAX_CACHE_DIR at a directory that can be written.",
             stacklevel=2,
         )
-    return raw
+    return made
 
 
 def _members(raw: RawArrays) -> dict[str, np.ndarray]:
@@ -76,16 +89,15 @@ def _digest(members: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> RawArrays:
+def _read(path: Path) -> dict[str, np.ndarray]:
     members = npz.read(path, limit=sys.maxsize)
     stored = str(members.pop("sha256"))
     if _digest(members) != stored:
         raise ValueError("its SHA-256 does not match")
-    return RawArrays(**{**members, "class_names": tuple(str(name) for name in members["class_names"])})
+    return members
 
 
-def _write(path: Path, raw: RawArrays) -> None:
+def _write(path: Path, members: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    members = _members(raw)
     everything: dict[str, Any] = {"sha256": np.array(_digest(members)), **members}
     write_atomic(path, lambda file: np.savez(file, allow_pickle=False, **everything))

@@ -116,7 +116,8 @@ class Origin:
             where the source has a validation split of its own.
         form: the conversions of the examples since, in their order, each a dictionary of one name:
             `{"resize": [H, W]}`, `{"channels": C}` (to which grey images were repeated), `{"pixels": name}`
-            (whose statistics normalise), `{"classes": [...]}` (the numbers of the classes that were kept).
+            (whose statistics normalise), `{"whiten": name}` (one of `ddjax.data.whitening.WHITENINGS`),
+            `{"classes": [...]}` (the numbers of the classes that were kept).
         digests: the digests of the three splits before the first conversion (`ddjax.data.digests`); empty
             where nothing was converted.
         text: how texts were made examples of, by the names of `ddjax.data.TextSettings`; empty for images.

@@ -17,7 +17,7 @@ KINDS = ("built-in", "file", "arrays")
 
 SPLITS = ("train", "validation", "test")
 
-STEPS = ("resize", "channels", "pixels", "classes")
+STEPS = ("resize", "channels", "pixels", "whiten", "classes")
 """The conversions that a form may have."""
 
 LARGEST = 2**20
@@ -141,8 +141,8 @@ def _check_step(where: object, step: Any) -> None:
     checks.equal(f"{what}: conversions in a step", len(step), 1, remedy=_REMEDY)
     ((name, value),) = step.items()
     checks.choice(what, name, STEPS, remedy=_REMEDY)
-    if name == "pixels":
-        checks.text(f"{what}: pixels", value, remedy=_REMEDY)
+    if name in ("pixels", "whiten"):
+        checks.text(f"{what}: {name}", value, remedy=_REMEDY)
         return
     numbers = [value] if name == "channels" else value
     checks.kind(f"{what}: {name}", numbers, list, remedy=_REMEDY)

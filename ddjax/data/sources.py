@@ -306,7 +306,7 @@ def _missing(name: str, data_dir: Path) -> Exception:
     if tfds_files.is_name(name) and builder in known:
         return FileNotFoundError(
             f"dataset {name!r}: expected it prepared in {data_dir}; found nothing there. Download and "
-            f"prepare it, in a copy of ddjax's repository: python scripts/prepare_data.py --dataset={name} "
+            f"prepare it: ddjax prepare --dataset={name} "
             f"--data_dir={shlex.quote(str(data_dir))}; or with TensorFlow installed: "
             f"tfds.builder({name!r}, data_dir={str(data_dir)!r}, file_format='array_record')"
             f".download_and_prepare()"

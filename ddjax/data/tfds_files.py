@@ -200,7 +200,7 @@ def _require_array_record(builder: Any) -> None:
         name = file_format.value if file_format else "an unknown format"
         raise ValueError(
             f"dataset: expected array_record files; got {name} in {builder.data_path}. Prepare the set in "
-            "another --data_dir as array_record, which scripts/prepare_data.py of ddjax's repository writes."
+            "another --data_dir as array_record, which the command `ddjax prepare` writes."
         )
 
 

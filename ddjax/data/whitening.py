@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from ddjax import checks
+from ddjax.data import cache
 from ddjax.data.dataset import Split
 from ddjax.encodings import Whitened
+
+WHITENINGS: Mapping[str, Mapping[str, Any]] = {
+    "zca": {"penalty": 0.1},
+    "zca_standardised": {"penalty": 0.1, "standardised": True},
+}
+"""The published whitenings by name, as arguments of `zca`."""
 
 _CHUNK = 1024  # images at a time: bounds the memory of the covariance
 
@@ -58,6 +69,32 @@ def zca(split: Split, *, penalty: float = 0.1, standardised: bool = False) -> Wh
     matrix = (axes / roots) @ axes.T / scale[:, None]
     inverse = (axes * roots) @ axes.T * scale
     return Whitened(*(part.astype(np.float32) for part in (mean, matrix, inverse)))
+
+
+def fitted(split: Split, name: str) -> Whitened:
+    """A published whitening, fitted on a split or read from the cache of an earlier fit.
+
+    Args:
+        split: the images to fit on, which should be those of training.
+        name: the name of the whitening, one of `WHITENINGS`.
+
+    Returns:
+        The encoding.
+
+    Raises:
+        ValueError: an unknown name, or see `zca`.
+    """
+    checks.choice("whitening", name, WHITENINGS)
+    checks.kind("split", split, Split, remedy="Give the training split of a data set.")
+    images = np.ascontiguousarray(split.images)
+    total = hashlib.sha256(f"{name} {images.shape} {WHITENINGS[name]}".encode())
+    total.update(images.data)
+
+    def fit() -> dict[str, np.ndarray]:
+        found = zca(split, **WHITENINGS[name])
+        return {"mean": found.mean, "matrix": found.matrix, "inverse": found.inverse}
+
+    return Whitened(**cache.arrays(f"whitening-{total.hexdigest()[:32]}", fit))
 
 
 def _moments(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

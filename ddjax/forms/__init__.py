@@ -11,6 +11,7 @@
 from ddjax.forms.decoded import DecodedParams, decoded
 from ddjax.forms.groups import FROZEN, REST, freeze, groups_of, has_frozen, optimizer_for
 from ddjax.forms.labels import LabelParams, labels, onto_simplex
+from ddjax.forms.mixtures import mixtures
 from ddjax.forms.pixels import PixelParams, by_step, inverse_softplus, pixels
 from ddjax.forms.schedule import constant
 
@@ -28,6 +29,7 @@ __all__ = [
     "has_frozen",
     "inverse_softplus",
     "labels",
+    "mixtures",
     "onto_simplex",
     "optimizer_for",
     "pixels",

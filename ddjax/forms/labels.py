@@ -98,11 +98,11 @@ def labels(
 
     def init(key: jax.Array) -> LabelParams:
         del key
-        raw = None
+        raw, inputs = None, jnp.asarray(fixed, jax.dtypes.canonicalize_dtype(fixed.dtype))
         if inner_lr is not None:
-            raw = jnp.full((inner_epochs, steps), inverse_softplus(inner_lr), fixed.dtype)
+            raw = jnp.full((inner_epochs, steps), inverse_softplus(inner_lr), inputs.dtype)
         first = np.log(start) if is_softmax else start
-        return LabelParams(jnp.asarray(fixed), jnp.asarray(first, fixed.dtype), raw)
+        return LabelParams(inputs, jnp.asarray(first, inputs.dtype), raw)
 
     def unfold(params: LabelParams) -> Schedule:
         targets = jax.nn.softmax(params.labels) if is_softmax else params.labels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,9 @@ from ddjax import checks
 from ddjax.facts import noted
 from ddjax.types import Form, Schedule
 
-LabelForm = Literal["hard", "softmax", "free"]
+LabelForm = Literal["hard", "softmax", "free", "centred"]
 """The form of labels: "hard" for fixed labels, "softmax" for learned probabilities, "free" for learned
-numbers."""
+numbers, "centred" for learned numbers whose rows sum to zero at the start."""
 
 
 class PixelParams(NamedTuple):
@@ -57,6 +57,7 @@ def pixels(
     inner_epochs: int = 3,
     images_per_class_per_step: int = 1,
     inner_lr: float | None = 0.02,
+    max_lr: float | None = None,
     initial_images: np.ndarray | None = None,
     label_confidence: float | None = None,
     initial_labels: np.ndarray | None = None,
@@ -66,10 +67,11 @@ def pixels(
 
         x̃ ~ N(0, 1) in encoded space,  η = softplus(raw),  raw = log(exp(η_init) - 1)
 
-    Learned labels are ỹ = softmax(z), or free numbers of any sign and sum. The logits start with
-    z_k = log(p (K - 1) / (1 - p)) at an image's own class and 0 at the other classes, so that the probability
-    of the own class starts at p. The B = K · images_per_class_per_step images of a step are ordered by class,
-    unless `initial_labels` sets the number of images in a step and the label of each.
+    Learned labels are ỹ = softmax(z), or free numbers of any sign and sum, which may start centred, as
+    one-hot rows less 1/K. The logits start with z_k = log(p (K - 1) / (1 - p)) at an image's own class and 0
+    at the other classes, so that the probability of the own class starts at p. The B = K ·
+    images_per_class_per_step images of a step are ordered by class, unless `initial_labels` sets the number
+    of images in a step and the label of each.
 
     Args:
         input_shape: the shape of one input; for images `(H, W, C)`.
@@ -80,12 +82,15 @@ def pixels(
             `initial_labels`.
         inner_lr: the learning rate η at the start; None for a form without learning rates, for methods that
             learn none.
+        max_lr: the largest learning rate, to which larger ones are set after every update of φ; None for no
+            bound. A long training by ever larger rates is chaotic, and its gradient useless.
         initial_images: `[S, B, *input_shape]`, the encoded images to start from; None starts from noise.
         label_confidence: the probability p in (1 / K, 1) of an image's own class, at the start of softmax
             labels; None for other labels, or with `initial_labels`.
         initial_labels: `[S, B, K]`, the labels to start from; None starts with one class for each image.
         label_form: the form of the labels: `"hard"` keeps the labels fixed, `"softmax"` learns probabilities,
-            `"free"` learns any numbers; by default softmax where a confidence is given, else hard.
+            `"free"` learns any numbers, `"centred"` too, from rows less 1/K, which squared error and ridge
+            regression are for (no cross-entropy); by default softmax where a confidence is given, else hard.
 
     Returns:
         A form whose parameters are `PixelParams`, in the groups "data", "labels" and "lrs".
@@ -106,6 +111,8 @@ def pixels(
     checks.at_least("images_per_class_per_step", images_per_class_per_step, 1)
     if inner_lr is not None:
         checks.positive("inner_lr", inner_lr)
+    if max_lr is not None:
+        checks.at_least("max_lr", max_lr, inner_lr or 0, integer=False, remedy="Start below the bound.")
     kind = _label_form(label_form, label_confidence, initial_labels, num_classes)
     if initial_labels is None:
         one_step = np.eye(num_classes)[np.repeat(np.arange(num_classes), images_per_class_per_step)]
@@ -133,7 +140,14 @@ def pixels(
         lrs = None if params.raw_lrs is None else jax.nn.softplus(params.raw_lrs)
         return Schedule(params.images, targets, lrs)
 
-    return Form(init, unfold, "pixels" if kind == "hard" else "pixels_and_labels", groups=_groups)
+    def project(params: PixelParams) -> PixelParams:
+        if params.raw_lrs is None or max_lr is None:
+            return params
+        bound = jnp.asarray(inverse_softplus(max_lr), params.raw_lrs.dtype)
+        return params._replace(raw_lrs=jnp.minimum(params.raw_lrs, bound))
+
+    name = "pixels" if kind == "hard" else "pixels_and_labels"
+    return Form(init, unfold, name, groups=_groups, project=None if max_lr is None else project)
 
 
 def _groups(params: PixelParams) -> PixelParams:
@@ -154,7 +168,7 @@ def _label_form(
         ValueError: settings that contradict each other, or a confidence out of its range.
     """
     kind = label_form or ("hard" if confidence is None else "softmax")
-    checks.choice("label_form", kind, ("hard", "softmax", "free"))
+    checks.choice("label_form", kind, get_args(LabelForm))
     if confidence is None:
         if kind == "softmax" and initial_labels is None:
             raise ValueError(
@@ -177,8 +191,8 @@ def _label_form(
 
 def _start_of_labels(labels: np.ndarray, kind: str, confidence: float | None) -> np.ndarray:
     """The parameters that unfold into the first labels."""
-    if kind == "free":
-        return labels
+    if kind in ("free", "centred"):
+        return labels - (1 / labels.shape[-1] if kind == "centred" else 0)
     if confidence is None:
         return np.log(labels)
     odds = confidence * (labels.shape[-1] - 1) / (1 - confidence)

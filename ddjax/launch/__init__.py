@@ -33,6 +33,7 @@ from ddjax.launch.flags import ConfigT, flag, flag_like, listed, numbers, parse,
 from ddjax.launch.launcher import Launcher, find
 from ddjax.launch.matching import Matched, matching_parts
 from ddjax.launch.process import EXIT_BAD_INPUT, EXIT_DISK, EXIT_DIVERGED, EXIT_PREEMPTED, guarded, tell
+from ddjax.launch.regression import Regressed, Regression, centred_pixels, regression_parts
 from ddjax.launch.results import ceiling, measure_baselines, record, record_of_run
 from ddjax.launch.settings import (
     AUGMENTATIONS,
@@ -81,6 +82,8 @@ __all__ = [
     "NetworkChoice",
     "Parts",
     "Plan",
+    "Regressed",
+    "Regression",
     "Scores",
     "TextChoice",
     "Unrolled",
@@ -89,6 +92,7 @@ __all__ = [
     "augmentations",
     "build_network",
     "ceiling",
+    "centred_pixels",
     "check_workdir",
     "choose_network",
     "find",
@@ -113,6 +117,7 @@ __all__ = [
     "record",
     "record_of_run",
     "recorded",
+    "regression_parts",
     "runs_at_once",
     "strategy",
     "tell",

@@ -17,6 +17,7 @@ from ddjax import artifact, checks, coresets, files, inits, networks, recorded_i
 from ddjax import pool as pools
 from ddjax.data import Dataset, TextSettings, digest, load, provenance, with_classes
 from ddjax.data.sources import is_path
+from ddjax.data.whitening import WHITENINGS
 from ddjax.encodings import Tokens
 from ddjax.launch.choices import STATISTICS, converted_by
 from ddjax.launch.settings import DataChoice
@@ -230,7 +231,8 @@ def in_form_of(own: provenance.Recorded, data: Dataset, form: DataChoice) -> tup
     Raises:
         ValueError: the images cannot be converted to that form.
     """
-    given: dict[str, Any] = {"channels": form.channels, "resize": form.resize, "pixels": form.pixels}
+    flags = ("channels", "resize", "pixels", "whiten")
+    given: dict[str, Any] = {name: getattr(form, name) for name in flags}
     asked = {name: value for name, value in given.items() if value is not None}
     if "resize" in asked:
         asked["resize"] = [form.resize, form.resize]
@@ -246,7 +248,7 @@ def in_form_of(own: provenance.Recorded, data: Dataset, form: DataChoice) -> tup
             steps[at[-1]] = {name: value}
         else:
             steps.append({name: value})
-    order = ("classes", "channels", "resize", "pixels")
+    order = ("classes", *flags)
     if asked:  # as launchers convert
         steps.sort(key=lambda step: order.index(next(iter(step))))
     for step in steps:
@@ -255,6 +257,8 @@ def in_form_of(own: provenance.Recorded, data: Dataset, form: DataChoice) -> tup
             continue  # data that have these classes alone, in this order
         if name == "pixels":
             checks.choice("the artifact's pixels", value, STATISTICS, remedy="Install a newer ddjax.")
+        if name == "whiten":
+            checks.choice("the artifact's whitening", value, WHITENINGS, remedy="Install a newer ddjax.")
         data = with_classes(data, value) if name == "classes" else converted_by(data, name, value)
     return data, notes
 
@@ -302,10 +306,13 @@ def network_of(
     checks.choice(f"{path}: network", name, networks.NAMES, remedy=remedy)
     for setting, value in own.items():
         listed = value if isinstance(value, list) else [value]
-        is_plain = all(isinstance(one, str) or (type(one) is int and 0 < one <= LARGEST) for one in listed)
+        is_plain = all(
+            isinstance(one, str) or (type(one) in (bool, float, int) and 0 <= one <= LARGEST)
+            for one in listed
+        )
         if setting in FROM_ELSEWHERE or len(listed) > LARGEST or not is_plain:
             raise ValueError(
-                f"{path}: network_settings: expected the network's own, names or numbers from 1 to "
+                f"{path}: network_settings: expected the network's own, names or numbers from 0 to "
                 f"{LARGEST:,}; got {setting[:80]!r}: {str(value)[:80]}. {remedy}"
             )
     return name, own

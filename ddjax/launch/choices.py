@@ -13,6 +13,7 @@ from ddjax import pool as pools
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset, load, repeat_channels, resize
 from ddjax.data.digest import converted
+from ddjax.data.whitening import fitted
 from ddjax.encodings import Channels, Tokens
 from ddjax.launch.settings import DataChoice, NetworkChoice, TextChoice
 from ddjax.pool import Pool
@@ -56,7 +57,7 @@ def in_form(data: Dataset, config: DataChoice) -> Dataset:
     Raises:
         ValueError: the images cannot be converted to that form.
     """
-    for name in ("channels", "resize", "pixels"):
+    for name in ("channels", "resize", "pixels", "whiten"):
         if getattr(config, name) is not None:
             data = converted_by(data, name, getattr(config, name))
     return data
@@ -67,9 +68,9 @@ def converted_by(data: Dataset, name: str, value: Any) -> Dataset:
 
     Args:
         data: the data set to convert.
-        name: the name of the conversion: `"channels"`, `"resize"` or `"pixels"`.
+        name: the name of the conversion: `"channels"`, `"resize"`, `"pixels"` or `"whiten"`.
         value: the setting of the conversion: a number of channels, a side or a height and width, or a choice
-            of `--pixels`.
+            of `--pixels` or `--whiten`.
 
     Returns:
         The converted data set, whose `origin` names the conversion.
@@ -81,6 +82,8 @@ def converted_by(data: Dataset, name: str, value: Any) -> Dataset:
         return repeat_channels(data, value)
     if name == "resize":
         return resize(data, tuple(value) if isinstance(value, list) else value)
+    if name == "whiten":
+        return converted(data, data.encoded_by(fitted(data.train, value)), whiten=value)
     return converted(data, normalised_as(data, *STATISTICS[value]), pixels=value)
 
 

@@ -18,7 +18,7 @@ from ddjax.encodings import Tokens
 from ddjax.engine import Cost
 from ddjax.facts import Facts
 from ddjax.judge import Judge
-from ddjax.launch import planning, results
+from ddjax.launch import abroad, planning, results
 from ddjax.launch.choices import load_data, runs_at_once
 from ddjax.launch.directory import check_workdir, finished, inputs_of, open_workdir, write_result
 from ddjax.launch.process import tell
@@ -41,8 +41,10 @@ def join_processes(config: Common) -> None:
         config: the settings.
 
     Raises:
-        ValueError: `--distributed` and the flags that belong to it do not fit each other.
+        ValueError: `--distributed` and the flags that belong to it do not fit each other, or the target
+            cannot be compiled for.
     """
+    abroad.begin(config)
     if config.dry_run and config.distributed:
         raise ValueError(
             "dry_run: expected one process; got --distributed. Leave it out, and give --num_inits the share "
@@ -94,8 +96,9 @@ def prepare(experiment: str, config: Common, build: Build) -> Launch:
     case = case_of(config, data, build)
     parts = case.parts(case.start)
     if config.baselines:  # they take as many real images
-        steps, _, per_class = parts.facts.layout
-        coresets.check_enough(data.train, steps * per_class, data.num_classes)
+        layout = parts.facts.layout
+        per_class = layout.inner_steps * layout.per_class_per_step
+        coresets.check_enough(data.train, per_class, data.num_classes)
     inputs = inputs_of(config, data)
     launch = Launch(experiment, case, case.start, parts, config.directory(experiment), inputs)
     check_end(launch)
@@ -280,7 +283,7 @@ def describe(launch: Launch) -> str:
         f"{config.num_inits} at a time",
         *_initial(parts.inits),
         f"outer loop: {parts.num_outer_steps} steps of {config.batch_size} real {kind}, "
-        f"on {platforms.current()}",
+        f"on {config.target or platforms.current()}",
         f"work directory: {launch.workdir}",
     )
     return "\n".join(lines)
@@ -292,7 +295,8 @@ def _initial(inits: InitDistribution) -> list[str]:
         return []
     words = {"drawn": "drawn", "zero": "zero", "own": "as the network draws them"}
     parts = (f"{words[kind]}: {_some(names)}" for kind, names in inits.treatment().items() if names)
-    return [f"initial weights: {'; '.join(parts)}"]
+    text = "; ".join(parts)
+    return [f"initial weights: {text}"] if text else []  # a kernel has none
 
 
 def _some(names: Sequence[str]) -> str:
@@ -386,13 +390,12 @@ def show(progress: report.Progress, record: Mapping[str, Any]) -> None:
 
 
 def draw(workdir: Path, distilled: Distilled, class_names: Sequence[str]) -> tuple[str, ...]:
-    """Draw the pictures of a run, `distilled.png` and `curves.png`, as far as they can be drawn.
+    """Draw the pictures of a run, as far as they can be drawn.
 
-    For texts `distilled.txt` has the nearest word at each place, and `distilled.png` the same in the colours
-    of the classes.
-
-    Nothing that a picture raises takes the numbers of a run with it; a picture that fails is named in a
-    warning on stderr.
+    They are `distilled.png`, `curves.png` and, where labels were learned, `labels.png`. For texts
+    `distilled.txt` has the nearest word at each place, and `distilled.png` the same in the colours of the
+    classes. Nothing that a picture raises takes the numbers of a run with it; a picture that fails is named
+    in a warning on stderr.
 
     Args:
         workdir: the directory of the run, with `metrics.jsonl`.
@@ -420,8 +423,16 @@ def draw(workdir: Path, distilled: Distilled, class_names: Sequence[str]) -> tup
     def curves(path: Path) -> None:
         figures.curves(path, report.read_metrics(workdir / "metrics.jsonl"))
 
-    texts = {"distilled.txt": words} if isinstance(distilled.encoding, Tokens) else {}
-    return results.drawn(workdir, {**texts, "distilled.png": grid, "curves.png": curves})
+    def bars(path: Path) -> None:
+        schedule, encoding = jax.device_get((distilled.schedule, distilled.encoding))
+        names = class_names
+        figures.label_bars(path, schedule.inputs, schedule.labels, encoding=encoding, class_names=names)
+
+    is_text = isinstance(distilled.encoding, Tokens)
+    pictures = {**({"distilled.txt": words} if is_text else {}), "distilled.png": grid, "curves.png": curves}
+    if not is_text and "labels" in jax.tree.leaves(forms.groups_of(distilled.form, distilled.params)):
+        pictures["labels.png"] = bars
+    return results.drawn(workdir, pictures)
 
 
 def run(experiment: str, config: Common, build: Build) -> dict[str, Any]:
@@ -479,6 +490,8 @@ def carry_out(launch: Launch, began: float) -> dict[str, Any]:
     if not parallel.is_lead():
         return {}
     note_length(launch.workdir / "plan.json", outcome.num_outer_steps)
+    if launch.parts.hooks.settle is not None:
+        outcome = launch.parts.hooks.settle(launch, outcome)
     artifact.save(launch.workdir / "distilled.npz", outcome.distilled)
     measure = launch.parts.hooks.measure or results.measure
     result = measure(Finished(launch, outcome, began))

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, NoReturn
 
 from absl import flags as absl_flags
 
-from ddjax import host_memory
+from ddjax import host_memory, launchers
 from ddjax.data import Dataset
 from ddjax.launch import distillation
 from ddjax.launch.flags import ConfigT, command_line, parse, usage, without_effect
@@ -159,12 +159,12 @@ class Launcher(Generic[ConfigT]):
         return config
 
 
-def find(name: str, *, package: str = "experiments") -> Launcher[Any]:
+def find(name: str, *, package: str | None = None) -> Launcher[Any]:
     """The launcher of a module.
 
     Args:
         name: the name of the module.
-        package: the package that contains the module.
+        package: the package that contains the module; None for that of ddjax's own launchers.
 
     Returns:
         The module's `LAUNCHER`.
@@ -172,6 +172,7 @@ def find(name: str, *, package: str = "experiments") -> Launcher[Any]:
     Raises:
         ValueError: there is no such module, or the module has no `LAUNCHER`.
     """
+    package = launchers.package() if package is None else package
     place = f"{package}.{name}"
     try:
         found = getattr(importlib.import_module(place), "LAUNCHER", None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ddjax import files, report
+from ddjax import files, launchers, report
 from ddjax.launch import results
 from ddjax.launch.flags import command_line, flag, flag_like
 from ddjax.launch.launcher import find
@@ -205,7 +205,7 @@ def write(
 
 
 def _line(run: Run, root: Path) -> list[str]:
-    return ["python", "-m", f"experiments.{run.launcher}", *command(run, root / run.name)]
+    return ["python", "-m", f"{launchers.package()}.{run.launcher}", *command(run, root / run.name)]
 
 
 def regenerate(experiment: str, config: Settings, table: Table, *, title: str, root: Path) -> dict[str, Any]:

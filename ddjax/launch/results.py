@@ -132,7 +132,7 @@ def tuned(score: Mapping[str, Any]) -> str:
     Returns:
         The text, such as `"learning rate 0.02"`; empty where nothing was chosen.
     """
-    names = {"lr": "learning rate", "epochs": "epochs", "neighbours": "neighbours"}
+    names = {"lr": "learning rate", "epochs": "epochs", "steps": "steps", "neighbours": "neighbours"}
     return ", ".join(f"{text} {score[key]:g}" for key, text in names.items() if score.get(key))
 
 
@@ -166,7 +166,7 @@ def measure(finished: Finished, *, compare: bool | None = None) -> dict[str, Any
             parts.judged_inits,
             parts.method.recipe,
             tuning=baselines.Tuning(inits=None if parts.eval_inits is None else parts.inits),
-            layout=parts.facts.layout,
+            layout=parts.facts.layout[:3],
             num_inits=len(score.values),
             seed=config.seed,
             key=launch.keys.baselines,
@@ -204,7 +204,7 @@ def record_of_run(
         {
             "network": launch.parts.network.name,
             "init": launch.parts.judged_inits.name,
-            "recipe": recipes.as_dict(launch.parts.method.recipe),
+            "recipe": recipes.as_dict(outcome.distilled.recipe),
             **scores,
             "val_accuracy": outcome.val_accuracy,
             **compared,

@@ -10,6 +10,7 @@ from pathlib import Path
 from ddjax.augment import FLIPPED
 from ddjax.coresets import INITIAL_IMAGES
 from ddjax.data import TextSettings
+from ddjax.data.whitening import WHITENINGS
 from ddjax.inits import SCHEMES
 from ddjax.launch.flags import DATASET, EXTENDS, JUDGES, WATCHES, flag, flag_like
 from ddjax.methods.unrolled import HORIZONS
@@ -114,6 +115,12 @@ class DataChoice(NetworkChoice):
     pixels: str | None = flag(
         None, "whose pixels' mean and std normalise; by default the data's own", choices=("imagenet",)
     )
+    whiten: str | None = flag(
+        None,
+        "whitening of all pixels together, fitted on the training images: zca as in trajectory matching, "
+        "zca_standardised as in FRePo and RFAD",
+        choices=tuple(WHITENINGS),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +174,13 @@ class Common(Where, DataChoice, TextChoice):
     )
     dry_run: bool = flag(
         False, "print the plan and its memory, and what would make it fit; run nothing", recorded=False
+    )
+    target: str | None = flag(
+        None,
+        "with --dry_run: other devices to compile for, such as h100x8 or v5e:2x4, or a .json that describes "
+        "some (see ddjax.targets)",
+        path=True,
+        recorded=False,
     )
     memory_limit: float | None = flag(
         None, "GiB that one device has; by default what it says", low=0, recorded=False
@@ -254,6 +268,20 @@ class Unrolled(Common):
         None, "learn the labels too; the probability of its own class that an image's label starts with"
     )
     inner_lr: float = flag(0.02, "the learned learning rates' start", positive=True, same_step=True)
+    images_per_step: int | None = flag(
+        None, "all distilled images in one step, fewer than classes too; by default as many of each", low=1
+    )
+    label_form: str | None = flag(
+        None,
+        "hard, softmax or free (any numbers) labels; by default hard, softmax with --label_confidence",
+        choices=("hard", "softmax", "free"),
+    )
+    max_inner_lr: float | None = flag(
+        None, "bound on the learned learning rates; by default none", positive=True, same_step=True
+    )
+    outer_lr_of_labels: float | None = flag(
+        None, "learning rate of learned labels; by default that of the images", positive=True, same_step=True
+    )
     outer_lr_of_lrs: float = flag(
         LR_OF_LRS,
         "learning rate of the learned learning rates; not used by --original",
@@ -284,7 +312,12 @@ class Unrolled(Common):
             The reasons, by the names of the flags.
         """
         found = super().idle()
+        if self.images_per_step is not None:
+            found["images_per_class_per_step"] = "--images_per_step says how many"
+        if self.label_form in ("hard", None) and self.label_confidence is None:
+            found["outer_lr_of_labels"] = "hard labels are not learned"
         if self.original:
+            found["outer_lr_of_labels"] = "--original moves everything by one optimiser"
             found["outer_lr_of_lrs"] = "--original moves images and learning rates by one optimiser"
         if self.window is not None and self.window >= self.inner_steps * self.inner_epochs:
             found["window"] = "all inner steps are differentiated anyway"

@@ -53,11 +53,14 @@ class Layout(NamedTuple):
         inner_steps: S, the number of inner steps that have images of their own.
         inner_epochs: E, the number of passes over these steps.
         per_class_per_step: the number of images of one class in one step.
+        per_step: the number of all images in one step, where that is no multiple of the number of classes;
+            None where each class has as many.
     """
 
     inner_steps: int
     inner_epochs: int
     per_class_per_step: int
+    per_step: int | None = None
 
     def as_dict(self, num_classes: int) -> dict[str, int]:
         """S, E and the number of all images, for a record.
@@ -68,7 +71,7 @@ class Layout(NamedTuple):
         Returns:
             The numbers, by name.
         """
-        images = self.inner_steps * self.per_class_per_step * num_classes
+        images = self.inner_steps * (self.per_step or self.per_class_per_step * num_classes)
         return {"steps": self.inner_steps, "epochs": self.inner_epochs, "images": images}
 
 
@@ -94,10 +97,13 @@ class Hooks(NamedTuple):
         score: makes the function `schedule -> percent` that the best φ is chosen by; by default accuracy on
             the validation split.
         measure: makes the content of `result.json`; by default `ddjax.launch.results.measure`.
+        settle: chooses, on the validation split, what the outer loop has left open, such as the number of
+            training steps in the recipe; by default nothing is left open.
     """
 
     score: Callable[[Launch], Callable[[Schedule], jax.Array | float]] | None = None
     measure: Callable[[Finished], dict[str, Any]] | None = None
+    settle: Callable[[Launch, Run], Run] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

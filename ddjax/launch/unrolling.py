@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ddjax import forms, methods, optimizers
+import numpy as np
+
+from ddjax import checks, forms, methods, optimizers
 from ddjax.data import Dataset
 from ddjax.launch.choices import (
     augmentation,
@@ -45,7 +47,8 @@ def outer_of(config: Unrolled, method: Method, num_images: int) -> tuple[Outer, 
         steps, outer = config.num_outer_steps or 400 * epoch, optimizers.original_outer(40 * epoch, lr=lr)
     else:
         steps = config.num_outer_steps or 1000
-        outer = method.outer(steps, lr=lr, lr_of_lrs=config.outer_lr_of_lrs)
+        of_labels = config.outer_lr_of_labels
+        outer = method.outer(steps, lr=lr, lr_of_lrs=config.outer_lr_of_lrs, lr_of_labels=of_labels)
     return bounded(outer, config.clip_norm), steps
 
 
@@ -60,7 +63,10 @@ def pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
     Returns:
         The form.
     """
-    steps, epochs, per_class = layout
+    if layout.per_step is not None or config.label_form == "free":
+        return _soft_pixels(config, data, layout)
+    steps, epochs, per_class, _ = layout
+    kind: Any = config.label_form  # one of the choices of the flag
     return forms.pixels(
         data.input_shape,
         data.num_classes,
@@ -68,10 +74,50 @@ def pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
         inner_epochs=epochs,
         images_per_class_per_step=per_class,
         inner_lr=config.inner_lr,
+        max_lr=config.max_inner_lr,
         initial_images=initial_images(
             config.initial_images, data, steps=steps, per_class_per_step=per_class, seed=config.seed
         ),
         label_confidence=config.label_confidence,
+        label_form=kind,
+    )
+
+
+def _soft_pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
+    """The form of φ whose images are any number in a step, or whose labels are free numbers.
+
+    Raises:
+        ValueError: a label confidence is given for labels that are not softmax, or is out of its range.
+    """
+    steps, epochs, _, per_step = layout
+    num_classes = data.num_classes
+    size = per_step or layout.per_class_per_step * num_classes
+    per_class = steps * -(-size // num_classes)
+    found = initial_images(
+        config.initial_images, data, steps=1, per_class_per_step=per_class, seed=config.seed
+    )
+    start = np.zeros((num_classes * per_class, 1)) if found is None else found[0]
+    images, labels = forms.mixtures(start.reshape(num_classes, per_class, *start.shape[1:]), steps, size)
+    kind: Any = config.label_form or ("hard" if config.label_confidence is None else "softmax")
+    if kind == "softmax":
+        confidence = 0.9 if config.label_confidence is None else config.label_confidence
+        checks.fraction("label_confidence", confidence)
+        labels = confidence * labels + (1 - confidence) / num_classes
+    elif config.label_confidence is not None:
+        raise ValueError(
+            f"label_confidence: expected softmax labels with it; got {kind} labels. Leave it out, or give "
+            "--label_form=softmax."
+        )
+    return forms.pixels(
+        data.image_shape,
+        num_classes,
+        inner_steps=steps,
+        inner_epochs=epochs,
+        inner_lr=config.inner_lr,
+        max_lr=config.max_inner_lr,
+        initial_images=None if found is None else images,
+        initial_labels=labels,
+        label_form=kind,
     )
 
 
@@ -117,7 +163,14 @@ def unrolled_parts(
     choice = choose_network(config, data, otherwise=otherwise)
     network = build_network(choice, data, conv_form=plan.conv_form)
     distribution = inits_of(network)
-    layout = Layout(config.inner_steps, config.inner_epochs, config.images_per_class_per_step)
+    layout = Layout(
+        config.inner_steps, config.inner_epochs, config.images_per_class_per_step, config.images_per_step
+    )
+    if config.images_per_step is not None and config.baselines:
+        raise ValueError(
+            "baselines: expected none with --images_per_step, they have as many images of each class; got "
+            f"{config.images_per_step} images in a step. Add --nobaselines."
+        )
     form = pixels(config, data, layout)
     method = methods.unrolled(
         network,

@@ -1,4 +1,4 @@
-"""The initial weights θ0 of a method: drawn from p(θ0), whose pool, if any, is passed with the real data.
+"""The start of an outer step: real examples, and initial weights θ0 from p(θ0) with its pool, if any.
 
 A pool of pretrained networks, as a constant, would be written out in every program. So a method with a finite
 p(θ0) has the pool as assets, and passes the pool on with the real examples of a step.
@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 
+from ddjax.augment import Augmentation
+from ddjax.data import minibatch
 from ddjax.inits import draw
-from ddjax.types import InitDistribution, Params, PyTree, RealData
+from ddjax.types import Batch, InitDistribution, Params, PyTree, RealData
 
 
 class WithPool(NamedTuple):
@@ -36,6 +38,25 @@ def assets_of(inits: InitDistribution) -> PyTree:
         The pool; nothing where p(θ0) has none.
     """
     return () if inits.pool is None else inits.pool
+
+
+def real_minibatch(data: RealData, key: jax.Array, *, size: int, augmentation: Augmentation | None) -> Batch:
+    """N real examples, each with an augmentation of its own.
+
+    Args:
+        data: the real data.
+        key: the source of the random draws. Consumed.
+        size: N, the number of examples.
+        augmentation: the augmentation; None for none.
+
+    Returns:
+        The examples.
+    """
+    if augmentation is None:
+        return minibatch(data, key, size=size)
+    key, draw_key = jax.random.split(key)
+    batch = minibatch(data, key, size=size)
+    return batch._replace(inputs=augmentation.apply(augmentation.sample(draw_key, size), batch.inputs))
 
 
 def with_pool(inits: InitDistribution, data: RealData, real: Any) -> Any:

@@ -12,9 +12,8 @@ import optax
 from ddjax import augment, checks, platforms
 from ddjax.augment import Augmentation
 from ddjax.chunks import mean_over_chunks
-from ddjax.data import minibatch
 from ddjax.facts import noted
-from ddjax.methods.starts import WithPool, assets_of, parted, theta, with_pool
+from ddjax.methods.starts import WithPool, assets_of, parted, real_minibatch, theta, with_pool
 from ddjax.optimizers import unrolled_outer
 from ddjax.recipes import Replay
 from ddjax.types import Batch, InitDistribution, Method, Network, Params, RealData, Schedule, start_of
@@ -105,15 +104,6 @@ def _check_objective(objective: Objective, num_classes: int) -> None:
         )
 
 
-def _real_minibatch(data: RealData, key: jax.Array, *, size: int, augmentation: Augmentation | None) -> Batch:
-    """N real examples, each with an augmentation of its own. Consumes the key."""
-    if augmentation is None:
-        return minibatch(data, key, size=size)
-    key, draw_key = jax.random.split(key)
-    batch = minibatch(data, key, size=size)
-    return batch._replace(inputs=augmentation.apply(augmentation.sample(draw_key, size), batch.inputs))
-
-
 @noted
 def unrolled(
     network: Network,
@@ -188,7 +178,7 @@ def unrolled(
 
     def sample(data: RealData, key: jax.Array) -> Batch | WithPool:
         checks.network_fits(network, data)
-        real = _real_minibatch(data, key, size=batch_size, augmentation=augmentation)
+        real = real_minibatch(data, key, size=batch_size, augmentation=augmentation)
         return with_pool(inits, data, real)
 
     def loss(

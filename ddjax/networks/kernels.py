@@ -503,4 +503,4 @@ def myrtle(
     stages = [(affine, relu) * count for count in _MYRTLE[depth]]
     layers = (*stages[0], avg_pool, *stages[1], avg_pool, *stages[2], global_pool, last)
     architecture = Architecture(layers, "all")
-    return _network(architecture, shape, num_classes, name=f"myrtle{depth}", which=which, chunk=chunk)
+    return _network(architecture, shape, num_classes, name="myrtle", which=which, chunk=chunk)

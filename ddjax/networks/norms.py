@@ -204,14 +204,36 @@ def calibrate(
         Ioffe and Szegedy 2015, arXiv 1502.03167. The gradient-matching code freezes statistics of real images
         before it matches: Zhao et al. 2021, arXiv 2006.05929.
     """
+    return with_statistics(params, statistics(network, params, inputs, batch_size=batch_size))
 
-    def statistics(batch: jax.Array) -> dict[tuple[str, ...], dict[str, jax.Array]]:
+
+Statistics = dict[str, dict[str, jax.Array]]
+"""The `mean [C]` and `var [C]` of each batch norm of a network, by the name of the layer, e.g. `"norm2"`."""
+
+
+def statistics(
+    network: Network, params: Params, inputs: jax.Array, *, batch_size: int = CALIBRATION_BATCH
+) -> Statistics:
+    """The statistics that `calibrate` adds to the weights.
+
+    Args:
+        network: the network that the weights belong to.
+        params: the weights, with or without statistics; old statistics have no influence.
+        inputs: the images to measure on, `[n, H, W, C]`; see `calibrate`.
+        batch_size: the largest number of images in a batch.
+
+    Returns:
+        The statistics of each batch norm; nothing where the network has none.
+    """
+
+    def measure(batch: jax.Array) -> Statistics:
         found = {}
 
         def record(call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
             if not isinstance(context.module, BatchNorm) or context.method_name != "__call__":
                 return call(*args, **kwargs)
-            found[context.module.path] = dict(zip(("mean", "var"), _moments(args[0], (0, 1, 2)), strict=True))
+            name = "/".join(context.module.path)
+            found[name] = dict(zip(("mean", "var"), _moments(args[0], (0, 1, 2)), strict=True))
             return call(*args, ignore_stored=True)
 
         with nn.intercept_methods(record):
@@ -221,9 +243,21 @@ def calibrate(
     count = -(-len(inputs) // batch_size)
     size = len(inputs) // count
     batches = inputs[: count * size].reshape(size, count, *inputs.shape[1:]).swapaxes(0, 1)
-    measured = jax.tree.map(lambda leaf: leaf.mean(0), lax.map(statistics, batches))
-    for path, leaves in measured.items():
-        params = _added(params, path, leaves)
+    return jax.tree.map(lambda leaf: leaf.mean(0), lax.map(measure, batches))
+
+
+def with_statistics(params: Params, measured: Statistics) -> Params:
+    """The weights together with statistics, by which batch norms then normalise.
+
+    Args:
+        params: the weights.
+        measured: the statistics of each batch norm, as `statistics` gives them.
+
+    Returns:
+        The weights, with `mean [C]` and `var [C]` next to each batch norm's scale and bias.
+    """
+    for name, leaves in measured.items():
+        params = _added(params, tuple(filter(None, name.split("/"))), leaves)
     return params
 
 

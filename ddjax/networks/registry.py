@@ -13,6 +13,7 @@ from ddjax.networks.alexcifar import alexcifar
 from ddjax.networks.alexnet import alexnet
 from ddjax.networks.alexnet32 import alexnet32
 from ddjax.networks.convnet import convnet
+from ddjax.networks.kernels import infinite_convnet, infinite_mlp, myrtle
 from ddjax.networks.lenet import lenet
 from ddjax.networks.mlp import mlp
 from ddjax.networks.resnet import resnet18
@@ -29,8 +30,11 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
     "alexnet32": alexnet32,
     "bilstm": bilstm,
     "convnet": convnet,
+    "infinite_convnet": infinite_convnet,
+    "infinite_mlp": infinite_mlp,
     "lenet": lenet,
     "mlp": mlp,
+    "myrtle": myrtle,
     "resnet18": resnet18,
     "textconv": textconv,
     "transformer": transformer,
@@ -53,7 +57,8 @@ def by_name(
     Args:
         name: the name of the network: for images `"alexcifar"`, `"alexnet"`, `"alexnet32"`, `"convnet"`,
             `"lenet"`, `"mlp"`, `"resnet18"` or `"vgg11"`; for texts `"bilstm"`, `"textconv"` or
-            `"transformer"`.
+            `"transformer"`; or that of a kernel, an infinitely wide network, `"infinite_convnet"`,
+            `"infinite_mlp"` or `"myrtle"`.
         input_shape: height, width and channels of the images, `(H, W, C)`, or the number of words of a text
             and of numbers in a word's vector, `(L, F)`.
         num_classes: the number of classes, K.
@@ -89,7 +94,8 @@ def as_text(name: str, settings: Mapping[str, Any]) -> str:
         The text, e.g. `"convnet:depth=2:width=32"`.
     """
     parameters = inspect.signature(_BUILDERS[name]).parameters.values()
-    defaults = {one.name: plain(one.default) for one in parameters if one.default is not one.empty}
+    own = [one for one in parameters if one.default is not one.empty and one.name not in FROM_ELSEWHERE]
+    defaults = {one.name: plain(one.default) for one in own}
     given = {key: value for key, value in settings.items() if plain(value) != defaults.get(key)}
     return ":".join([name, *(f"{key}={text_of(value)}" for key, value in given.items())])
 
@@ -99,7 +105,7 @@ def by_text(text: str, input_shape: tuple[int, ...], num_classes: int) -> Networ
 
     Args:
         text: `"name"` or `"name:setting=value:setting=value"`, e.g. `"convnet:depth=2:width=64"`. A value is
-            a whole number, several whole numbers with `x` between them, or a name.
+            a number, several whole numbers with `x` between them, or a name.
         input_shape: `(H, W, C)`, or `(L, F)` for texts.
         num_classes: K.
 
@@ -125,10 +131,13 @@ def by_text(text: str, input_shape: tuple[int, ...], num_classes: int) -> Networ
         raise ValueError(f"networks: {text}: {error}") from error
 
 
-def _value(text: str) -> int | str | tuple[int, ...]:
-    """`64`, `(64, 32)` of `"64x32"`, `(64,)` of `"64x"`, `()` of `"x"`, or the text itself."""
+def _value(text: str) -> float | str | tuple[int, ...]:
+    """`64`, `(64, 32)` of `"64x32"`, `(64,)` of `"64x"`, `()` of `"x"`, `0.5`, or the text itself."""
     if text == "x":
         return ()
+    whole, point, rest = text.partition(".")
+    if point and whole.isdecimal() and rest.isdecimal():
+        return float(text)
     parts = text.removesuffix("x").split("x")
     if not all(part.isdecimal() for part in parts):
         return text

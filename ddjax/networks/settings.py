@@ -11,13 +11,13 @@ def text_of(value: Any) -> str:
     """A setting as command lines have it.
 
     Args:
-        value: a text, a whole number, or several whole numbers.
+        value: a text, a number, or several whole numbers.
 
     Returns:
         The text; several numbers have `x` between them, as in `"64x32"`, and one alone ends with it.
     """
     if not isinstance(value, (list, tuple)):
-        return str(value)
+        return str(plain(value))
     return "x".join(map(str, value)) + ("x" if len(value) < 2 else "")
 
 
@@ -25,11 +25,11 @@ def plain(value: Any) -> Any:
     """A setting as JSON has it.
 
     Args:
-        value: a text, a whole number, or several whole numbers.
+        value: a text, a number, or several whole numbers.
 
     Returns:
-        The same as `str`, `int` or a list of `int`.
+        The same as `str`, `float`, `int` or a list of `int`.
     """
-    if isinstance(value, str):
+    if isinstance(value, (str, float)):
         return value
     return [operator.index(one) for one in value] if isinstance(value, Sequence) else operator.index(value)

@@ -145,6 +145,12 @@ def test_words_are_those_of_the_nearest_vectors():
     assert Tokens(table).words(inputs).tolist() == ["2", "4", "0"]
 
 
+def words() -> Tokens:
+    encoding = TABLE["words"].encoding
+    assert isinstance(encoding, Tokens)
+    return encoding
+
+
 def phi(encoding: Tokens) -> ddjax.Distilled:
     schedule = ddjax.Schedule(jnp.ones((1, 2, 5, 6)), jnp.eye(2)[None], None)
     return ddjax.Distilled(schedule, ddjax.forms.constant(schedule), encoding, ddjax.Recipe("train"))

@@ -13,8 +13,8 @@ from problems import CLASSES, SHAPE, relative, small_form
 from ddjax import artifact, forms, networks, recipes, testing
 from ddjax.encodings import Channels
 from ddjax.inits import random
-from ddjax.judge import Judge
-from ddjax.recipes import Replay, Ridge, Train
+from ddjax.judge import Judge, check_fits, choose_steps
+from ddjax.recipes import Regress, Replay, Ridge, Train, TrainHead
 from ddjax.testing import RECIPE_CHECKS, RecipeCase
 from ddjax.types import Distilled, Fitted, Network, Recipe, Schedule
 
@@ -38,6 +38,16 @@ TABLE: dict[str, tuple[Recipe, Network]] = {
         Train(lr=0.1, epochs=2),
         networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="batch"),
     ),
+    "regress": (Regress(lr=0.01, steps=7, warmup=2, batch_size=4), MLP),
+    "regress, centred, augmented": (
+        Regress(lr=0.01, steps=3, label_scale=4.0, centre=True, augmentation="flip"),
+        MLP,
+    ),
+    "train in steps, adam": (
+        Train(lr=0.01, batch_size=4, protocol="constant", optimizer="adam", steps=5),
+        MLP,
+    ),
+    "train a ridge head": (TrainHead(momentum=0.1, steps=5, batch_size=4), MLP),
     "ridge on features": (Ridge(1e-2), MLP),
     "ridge in a kernel": (Ridge(1e-4), KERNEL),
 }
@@ -162,12 +172,112 @@ def test_the_rate_falls_where_the_protocol_says(protocol, epochs, batch_size, bo
 
 def test_a_record_without_a_protocol_is_plain():
     """As every file of earlier versions; the published one is said, so that those do not read it as plain."""
-    plain, published = (recipes.as_dict(Train(protocol=one)) for one in recipes.PROTOCOLS)
+    plain, published = (recipes.as_dict(Train(protocol=one)) for one in ("plain", "condensation"))
     assert "protocol" not in plain
     assert published == {**plain, "protocol": "condensation"}
     for record in (plain, published):
         assert recipes.as_dict(recipes.from_dict(record, SHAPE, where="file")) == record
-    with pytest.raises(ValueError, match="the recipe's protocol: expected one of condensation, plain"):
+    with pytest.raises(ValueError, match="the recipe's protocol: expected one of condensation, constant"):
         recipes.from_dict({**plain, "protocol": "condensed"}, SHAPE, where="file")
     with pytest.raises(ValueError, match="recipe: protocol"):
         Judge(MLP, random(MLP), Train(protocol="other"), None)  # type: ignore[arg-type] (the recipe is refused first)
+
+
+@pytest.mark.parametrize("recipe", [Train(), Replay(), Regress()])
+def test_a_recipe_that_trains_refuses_a_kernel(recipe):
+    with pytest.raises(ValueError, match=r"a kernel has none to train. Give ddjax.Recipe\('ridge'\)"):
+        recipe.check(KERNEL)
+
+
+@pytest.mark.parametrize("recipe", [Train(epochs=1), Replay()])
+def test_cross_entropy_refuses_centred_labels_and_says_what_to_do(recipe):
+    """Users of the originals trained on such labels by cross-entropy, which trains nothing."""
+    centred = SCHEDULE._replace(labels=SCHEDULE.labels - 1 / CLASSES)
+    encoding = Channels(jnp.full(1, 0.5), jnp.full(1, 0.25))
+    phi = Distilled(centred, forms.constant(centred), encoding, recipe)
+    with pytest.raises(ValueError, match=r"got centred labels.*recipe=ddjax.Recipe\('regress'\)"):
+        check_fits(phi, MLP)
+    check_fits(dataclasses.replace(phi, recipe=Regress()), MLP)
+    # A learned label that leaves the simplex a little, and weights of examples, are none of those.
+    recipe.check_labels(np.array([[[1.1, -0.05, 0.0], [0.0, 3.0, 0.0]]]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": 0.0}, "recipe: lr: expected"),
+        ({"label_scale": -1.0}, "recipe: label_scale: expected"),
+        ({"steps": 0}, "recipe: steps: expected"),
+        ({"augmentation": "spin"}, "augmentation: expected"),
+    ],
+)
+def test_settings_of_a_regression_are_checked(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Regress(**settings).check(MLP)
+
+
+def test_centred_outputs_need_a_network_without_batch_norm():
+    network = networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="batch")
+    with pytest.raises(ValueError, match="centre: expected a network without batch norm"):
+        Regress(centre=True).check(network)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_a_regression_reaches_the_scaled_labels_from_centred_outputs():
+    """Trained to the end, a network says s times the labels of its own images."""
+    labels = jnp.asarray([[0.7, -0.5, -0.2], [-0.4, 0.9, -0.5]])
+    schedule = Schedule(jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, *SHAPE))), labels[None], None)
+    wide = networks.mlp(SHAPE, CLASSES, widths=(32,))
+    recipe = Regress(lr=0.01, steps=400, warmup=20, label_scale=3.0, centre=True)
+
+    @jax.jit
+    def predicted(key):
+        return recipe.fit(wide, wide.init(key), schedule, key).predict(schedule.inputs[0])
+
+    np.testing.assert_allclose(predicted(jax.random.key(0)), 3 * labels, atol=1e-3)
+
+
+def test_steps_and_epochs_do_not_mix(tmp_path):
+    with pytest.raises(ValueError, match="steps: expected none under the protocol 'plain'"):
+        Train(steps=3).check(MLP)
+    with pytest.raises(ValueError, match="recipe: optimizer: expected one of"):
+        Train(optimizer="adamm").check(MLP)
+    record = recipes.as_dict(Train(protocol="constant", optimizer="adam", steps=3))
+    assert recipes.from_dict(record, SHAPE, where="file").steps == 3  # type: ignore[attr-defined] (a Train)
+    for wrong, message in (({"steps": 0}, "steps"), ({"steps": 10**9}, "at most"), ({"optimizer": "x"}, "x")):
+        with pytest.raises(ValueError, match=message):
+            recipes.from_dict({**record, **wrong}, SHAPE, where="file")
+    assert {"optimizer", "steps"}.isdisjoint(recipes.as_dict(Train()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train in steps, adam", "train a ridge head"])
+def test_steps_are_chosen_along_one_training(name, few_digits):
+    """The scores on the way are those of trainings that end there."""
+    recipe, network = TABLE[name]
+    judge = Judge(network, random(network), recipe, few_digits.validation)
+    chosen, scores = choose_steps(judge, SCHEDULE, (7, 2, 7), key=jax.random.key(0), num_inits=2)
+    assert list(scores) == [2, 7]
+    assert scores[chosen].mean == max(score.mean for score in scores.values())
+    for steps, score in scores.items():
+        whole = dataclasses.replace(judge, recipe=dataclasses.replace(recipe, steps=steps))  # type: ignore[call-arg] (both count)
+        alone = whole.evaluation(SCHEDULE, key=jax.random.key(0), num_inits=2)
+        np.testing.assert_allclose(score.values, alone.values, atol=0.5)
+
+
+def test_a_choice_of_steps_refuses_what_counts_none(few_digits):
+    judge = Judge(MLP, random(MLP), Ridge(1e-2), few_digits.validation)
+    with pytest.raises(ValueError, match="recipe: expected one that counts steps; 'ridge' does not"):
+        choose_steps(judge, SCHEDULE, (1,), key=jax.random.key(0))
+    counting = dataclasses.replace(judge, recipe=TABLE["train in steps, adam"][0])
+    for choices, message in (((), "choices: expected one or more"), ((0, 3), "choices: expected")):
+        with pytest.raises(ValueError, match=message):
+            choose_steps(counting, SCHEDULE, choices, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("recipe", [Ridge(), Regress()])
+def test_a_regression_needs_labels_of_two_classes(recipe):
+    with pytest.raises(ValueError, match=r"got class 1 alone. Give examples of each class"):
+        recipe.check_labels(np.eye(3)[[[1, 1]]] - 1 / 3)
+    recipe.check_labels(np.eye(3)[[[1, 2]]] - 1 / 3)

@@ -1,36 +1,24 @@
-"""scripts/prepare_data.py: its arguments, commands and failures, and one real preparation when asked for."""
+"""Preparing data: its arguments, commands and failures, and one real preparation when asked for."""
 
 import gzip
 import hashlib
-import importlib.util
+import importlib.metadata
 import os
 import shutil
 import struct
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from ddjax import prepare as prepare_data
 from ddjax.data import tfds_files
 
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_data.py"
-
-
-def load_script() -> Any:
-    spec = importlib.util.spec_from_file_location("prepare_data", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-prepare_data = load_script()
 
 
 def run(*arguments, env=None):
@@ -93,6 +81,18 @@ def test_bad_input_exits_with_2_before_anything_is_installed(arguments, message,
 def test_the_requirements_are_those_of_the_package():
     names = [line.split(">")[0] for line in prepare_data.requirements()]
     assert {"tensorflow", "tensorflow-datasets", "array-record", "pillow"} <= set(names)
+
+
+def test_the_requirements_of_an_installed_package_are_in_its_metadata(tmp_path, monkeypatch):
+    here = prepare_data.requirements()
+    monkeypatch.setattr(prepare_data, "PROJECT", tmp_path / "pyproject.toml")
+    lines = [
+        *(f"{line}; extra == 'prepare'" for line in here),
+        "jax>=0.10",
+        "tensorboardX; extra == 'tensorboard'",
+    ]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: lines)
+    assert prepare_data.requirements() == here
 
 
 @pytest.mark.parametrize("uv", [None, "uv-program"])

@@ -16,7 +16,7 @@ REFUSED: Cases = {
     "a data set that is not prepared": (
         lambda g: data.load("mnist", data_dir=g.folder),
         "found nothing there",
-        "python scripts/prepare_data.py --dataset=mnist",
+        "ddjax prepare --dataset=mnist",
     ),
     "an .npz that is not there": (lambda g: data.load("nowhere.npz"), "none at nowhere.npz", "np.savez"),
     "an .npz that is none": (lambda g: data.load(g.file("a.npz", b"x")), "a.npz (", "np.savez"),

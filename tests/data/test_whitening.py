@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddjax.data import zca
+from ddjax.data import to_device, zca
 from ddjax.data.dataset import Split
+from ddjax.data.whitening import WHITENINGS, fitted
 from ddjax.encodings import Channels
 
 
@@ -66,3 +70,36 @@ def test_constant_pixels_stay_finite(standardised, rng):
     found = zca(split_of(images), standardised=standardised)
     assert all(np.isfinite(part).all() for part in (found.mean, found.matrix, found.inverse))
     np.testing.assert_allclose(found.decode(found.encode(images)), images / 255, atol=1e-4)
+
+
+def test_a_published_whitening_is_fitted_once(recorded, tmp_path, monkeypatch):
+    monkeypatch.setenv("DDJAX_CACHE_DIR", str(tmp_path))
+    split = split_of(recorded["images"])
+    found = fitted(split, "zca_standardised")
+    wanted = zca(split, **WHITENINGS["zca_standardised"])
+    monkeypatch.setattr("ddjax.data.whitening.zca", None)
+    again = fitted(split, "zca_standardised")
+    for name in ("mean", "matrix", "inverse"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+        np.testing.assert_array_equal(getattr(again, name), getattr(wanted, name))
+    with pytest.raises(ValueError, match="whitening: expected one of zca, zca_standardised"):
+        fitted(split, "pca")
+
+
+def test_whitened_images_are_encoded_ahead_on_the_device(recorded):
+    split = split_of(recorded["images"])
+    split = dataclasses.replace(split, encoding=zca(split))
+    on_device = to_device(split)
+    rows = jnp.array([2, 0])
+    np.testing.assert_allclose(
+        on_device.inputs_at(rows), split.encoded()[np.asarray(rows)], rtol=1e-5, atol=1e-6
+    )
+    assert on_device.input_shape == split.input_shape
+    assert on_device.encoding.decode(on_device.raw) is on_device.raw
+
+
+def test_a_whitening_of_other_channels_is_refused(recorded):
+    encoding = zca(split_of(recorded["images"]))
+    grey = recorded["images"][..., :1]
+    with pytest.raises(ValueError, match="expected a finite whitening of"):
+        encoding.check(grey)

@@ -36,6 +36,12 @@ METHODS: Mapping[str, Build] = {
     "gradient matching": lambda network, p, a: methods.gradient_matching(
         network, p, batch_size=2, augmentation=a
     ),
+    "feature regression": lambda network, p, a: methods.feature_regression(
+        network, p, batch_size=2, pool=2, augmentation=a
+    ),
+    "label distillation": lambda network, p, a: methods.label_distillation(
+        network, p, batch_size=4, inner_batch=2, augmentation=a
+    ),
 }
 
 
@@ -173,6 +179,11 @@ REFUSED: Mapping[tuple[str, str], Refusal] = {
     ("unrolled", "pixels, without"): Refusal("expected learning rates", "no: its steps need them"),
     ("distribution matching", "pixels, with learning rates"): _NO_RATES,
     ("gradient matching", "pixels, with learning rates"): _NO_RATES,
+    ("feature regression", "pixels, with learning rates"): _NO_RATES,
+    ("feature regression", "your functions, without `embed`"): Refusal(
+        "expected a network with features", "no: it regresses on features"
+    ),
+    ("label distillation", "pixels, with learning rates"): _NO_RATES,
     ("gradient matching", "the same, not in the order of the classes"): Refusal(
         "expected images ordered by class", "no: it matches class by class"
     ),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import CLASSES, SHAPE, small_form, three_digits
+from problems import CLASSES, SHAPE, label_form, small_form, three_digits
 
 import ddjax
 from ddjax import augment, forms, inits, methods, networks, parallel, testing
@@ -18,7 +18,7 @@ from ddjax.data import Dataset, to_device
 from ddjax.engine import Problem, build_dispatch, init_state
 from ddjax.methods.moment_matching import moment_matching
 from ddjax.pool import Pool
-from ddjax.recipes import Train
+from ddjax.recipes import Ridge, Train
 from ddjax.testing import METHOD_CHECKS, MethodCase
 from ddjax.testing.report import distance, double
 from ddjax.types import Form, InitDistribution, Method, Network, Outer
@@ -48,8 +48,29 @@ TABLE: dict[str, Build] = {
     "gradient_matching, augmented": lambda net, p: methods.gradient_matching(
         net, p, batch_size=32, recipe=SHORT, augmentation=augment.by_name("cutout", SHAPE)
     ),
+    "implicit_regression": lambda net, p: methods.implicit_regression(
+        net,
+        p,
+        batch_size=32,
+        pool=2,
+        reset=3,
+        online_steps=2,
+        penalty=0.1,
+        solver_steps=100,
+        clip=False,
+        recipe=Ridge(1e-2),
+    ),
     "kernel_inducing_points": lambda net, p: methods.kernel_inducing_points(
         net, p, batch_size=32, penalty=1e-2, networks=2
+    ),
+    "feature_regression": lambda net, p: methods.feature_regression(
+        net, p, batch_size=32, pool=2, reset=3, penalty=1e-2, online_lr=1e-3, recipe=Ridge(1e-2)
+    ),
+    "label_distillation": lambda net, p: methods.label_distillation(
+        net, p, batch_size=64, inner_batch=6, lr=0.01
+    ),
+    "ridge_label_distillation": lambda net, p: methods.ridge_label_distillation(
+        net, p, batch_size=64, inner_batch=6, lr=0.01, momentum=0.1
     ),
     "moment_matching": lambda net, p: moment_matching(net, p, batch_size=32, recipe=SHORT),
 }
@@ -73,6 +94,8 @@ def kinkless(name: str) -> Method:
 
 
 def form_for(method: Method) -> Form:
+    if "label" in method.name:
+        return label_form()
     return small_form(inner_lr=0.1 if method.needs_lrs else None)
 
 
@@ -118,8 +141,9 @@ def test_all_slots_vmapped_at_once_equal_slots_one_by_one():
 
 @pytest.mark.slow
 def test_learns_a_toy_problem(name, toy):
-    # For ridge regression on random features sixteen of them are too few, of any image.
-    is_ridge = name == "kernel_inducing_points"
+    # For ridge regression on random features sixteen of them are too few, of any image. Feature regression
+    # is judged by it here, on networks as young as those of its pool; three images train no new network.
+    is_ridge = name in ("kernel_inducing_points", "feature_regression", "implicit_regression")
     net = networks.mlp(SHAPE, CLASSES, widths=(128,)) if is_ridge else mlp()
     distribution = inits.random(net)
     method = TABLE[name](net, distribution)
@@ -148,7 +172,7 @@ def test_learns_a_toy_problem(name, toy):
 @pytest.mark.parametrize("plain", PLAIN)
 def test_accepts_every_form(plain, toy):
     method = case(plain).method
-    pixels = form_for(method)
+    pixels = small_form(inner_lr=0.1 if method.needs_lrs else None)
     start = pixels.unfold(pixels.init(jax.random.key(0)))
     settings = {"inner_lr": 0.1 if method.needs_lrs else None}
     # Not of zeros, at which relu units without a bias have no derivative.

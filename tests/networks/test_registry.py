@@ -202,3 +202,42 @@ def test_what_does_not_fit_is_refused(build, message):
 def test_every_image_shape_has_a_default_network_that_fits(image_shape, name):
     assert networks.default_network(image_shape, 5).name == name
     assert networks.default_for(image_shape)[0] == name
+
+
+def test_a_convnet_grows_and_normalises_before_its_convolutions():
+    """The network of FRePo: 8, 16 and 32 channels, norms of what the second and third convolution take."""
+    shapes = _shapes(
+        networks.convnet((28, 28, 1), 10, width=8, growth=2, norm="batch", norm_place="before", first_pad=1)
+    )
+    assert [shapes[f"conv{i}"]["kernel"].shape for i in (1, 2, 3)] == [
+        (3, 3, 1, 8),
+        (3, 3, 8, 16),
+        (3, 3, 16, 32),
+    ]
+    assert "norm1" not in shapes
+    assert [shapes[f"norm{i}"]["scale"].shape for i in (2, 3)] == [(8,), (16,)]
+    assert shapes["classifier"]["kernel"].shape == (3 * 3 * 32, 10)  # 4 * 4 * 32 with the usual padding
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"growth": 0}, "growth: expected"),
+        ({"norm_place": "inside"}, "norm_place: expected one of after, before"),
+        ({"first_pad": "wide"}, "first_pad: expected a whole number or 'auto'"),
+        ({"first_pad": 0}, "first_pad: expected"),
+    ],
+)
+def test_the_settings_of_a_growing_convnet_are_checked(settings, message):
+    with pytest.raises(ValueError, match=message):
+        networks.convnet((8, 8, 1), 10, depth=1, **settings)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["infinite_mlp:depth=3:w_std=1.5", "infinite_convnet:depth=2:pooling=0", "myrtle:depth=7:which=nngp"],
+)
+def test_a_kernel_has_a_text(text):
+    network = networks.by_text(text, (8, 8, 1), 10)
+    assert network.kernel is not None
+    assert networks.as_text(network.name, network.settings) == text

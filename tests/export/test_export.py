@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import importlib.util
 import io
 import json
 import subprocess
@@ -19,25 +18,13 @@ import pytest
 from PIL import Image
 from problems import small_form
 
-from ddjax import Recipe, artifact, coresets, forms
+from ddjax import Recipe, artifact, coresets, export, forms
 from ddjax import types as ddjax_types
 from ddjax.encodings import Channels
 from ddjax.recipes import Replay
 from ddjax.types import Distilled, Schedule
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def load_script() -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location("export", ROOT / "scripts" / "export.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-export = load_script()
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def distilled() -> Distilled:
@@ -111,6 +98,9 @@ def test_tensors_have_their_channels_first(saved, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", torch)
     assert run(saved, "torch", tmp_path / "torch") == 0
     read = {path.name: np.load(path) for path in (tmp_path / "torch").glob("*.pt")}
+    assert (tmp_path / "torch" / "distilled.npz").read_bytes() == saved.read_bytes()
+    assert json.loads((tmp_path / "torch" / "recipe.json").read_text())["kind"] == "schedule"
+    compile((tmp_path / "torch" / "distilled_torch.py").read_text(), "distilled_torch.py", "exec")
     schedule = distilled().schedule
     assert set(read) == {"images.pt", "labels.pt", "lr.pt", "mean.pt", "std.pt"}
     assert (read["mean.pt"], read["std.pt"]) == (0.25, 0.5)

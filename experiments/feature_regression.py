@@ -1,0 +1,97 @@
+"""Distil by ridge regression on the features of networks that train on the images meanwhile (FRePo).
+
+Networks are trained on the result by squared error on learned, centred labels, never by cross-entropy.
+
+Claim: none: no record yet.
+Cost: not recorded
+
+As published, but for a CPU's width, batch and number of steps:
+
+    python -m experiments.feature_regression --dataset=mnist --width=32 --batch_size=256 --outer_lr=0.02 \
+        --num_outer_steps=1200 --label_rate=0.1 --online_lr=1e-3 --train_lr=1e-3 --eval_augment=dsa
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ddjax import methods
+from ddjax.data import Dataset
+from ddjax.launch import (
+    AUGMENTATIONS,
+    Keys,
+    Launcher,
+    Parts,
+    Plan,
+    Regressed,
+    Regression,
+    flag,
+    regression_parts,
+)
+from ddjax.launch import augmentation as augmentation_of
+from ddjax.optimizers import lamb_outer
+from ddjax.types import Method, Outer
+
+NUM_OUTER_STEPS = 1_000
+"""The outer steps where the flags give none; the published number is 500,000."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Regression):
+    """The settings of feature regression; the published ones where they apply."""
+
+    pool_augment: str | None = flag(
+        None, f"augmentation in the training of the pool's networks; {AUGMENTATIONS}"
+    )
+    penalty: float = flag(
+        1e-6, "penalty of the regression, relative to the kernel's mean diagonal", positive=True
+    )
+    margin: float = flag(1.0, "weight of the margin of the labels", low=0)
+    label_rate: float = flag(1.0, "rate of the labels, as a factor on that of the images", positive=True)
+
+
+def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
+    """The parts of feature regression: a thousand outer steps unless the flags say otherwise.
+
+    Args:
+        config: the settings.
+        data: the real data.
+        keys: the keys of the seed.
+        plan: the plan, with the form of convolutions.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ValueError: the settings do not fit each other or the data.
+    """
+    del keys
+
+    def method_of(regressed: Regressed) -> Method:
+        return methods.feature_regression(
+            **regressed._asdict(),
+            penalty=config.penalty,
+            margin_weight=config.margin,
+            augmentation=augmentation_of(config.pool_augment, data),
+        )
+
+    def outer_of(method: Method, steps: int) -> Outer:
+        del method
+        lr = config.outer_lr or 3e-4
+        return lamb_outer(steps, lr=lr, lr_of_labels=config.label_rate * lr)
+
+    return regression_parts(
+        config,
+        data,
+        plan,
+        method_of,
+        outer_of,
+        num_outer_steps=NUM_OUTER_STEPS,
+        pool_augment=config.pool_augment,
+    )
+
+
+LAUNCHER = Launcher("feature_regression", __doc__, Config, build=build)
+
+if __name__ == "__main__":
+    LAUNCHER.main()
