@@ -35,6 +35,7 @@ from ddjax.engine import (
 )
 from ddjax.memory import Estimate
 from ddjax.networks.ops import CONV_FORMS
+from ddjax.networks.precision import PRECISIONS
 from ddjax.types import PyTree, RealData
 from ddjax.unroll import STRATEGIES
 from ddjax.version import __version__
@@ -59,20 +60,26 @@ class Plan:
         memory: the strategy by which an unroll is differentiated, a name from `ddjax.unroll.STRATEGIES`; None
             where the method unrolls nothing.
         slots_per_chunk: the number of θ0 that are vmapped; the chunks are computed one after the other.
+        precision: the precision of the network under which φ moves, see
+            `ddjax.networks.precision.at_precision`; None for that of the backend. Only a flag chooses it: it
+            rounds more than the other choices do.
     """
 
     conv_form: str = "auto"
     memory: str | None = "reverse"
     slots_per_chunk: int = 1
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         checks.choice("conv_form", self.conv_form, CONV_FORMS)
         if self.memory is not None:
             checks.choice("memory", self.memory, STRATEGIES)
         checks.at_least("slots_per_chunk", self.slots_per_chunk, 1)
+        if self.precision is not None:
+            checks.choice("precision", self.precision, PRECISIONS)
 
     def as_dict(self) -> dict[str, Any]:
-        """The choices by name, for JSON; without `memory` where the method unrolls nothing."""
+        """The choices by name, for JSON; without `memory` and `precision` where they are None."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
     @classmethod
@@ -91,11 +98,12 @@ class Plan:
         for name in ("conv_form", "slots_per_chunk"):
             if name not in record:
                 raise ValueError(f"plan: expected {name}; got {sorted(record)}. Give every choice.")
-        return cls(record["conv_form"], record.get("memory"), record["slots_per_chunk"])
+        optional = (record.get("memory"), record["slots_per_chunk"], record.get("precision"))
+        return cls(record["conv_form"], *optional)
 
 
-CHOICES = tuple(field.name for field in dataclasses.fields(Plan))
-"""The names of the choices of a plan."""
+CHOICES = ("conv_form", "memory", "slots_per_chunk")
+"""The names of the choices of a plan that trials may decide."""
 
 
 def default_plan(backend: str, *, num_inits: int, unrolls: bool = True) -> Plan:

@@ -15,6 +15,7 @@ from ddjax.launch.choices import (
     build_network,
     choose_network,
     initial_images,
+    network_of_plan,
 )
 from ddjax.launch.settings import Unrolled
 from ddjax.launch.types import Facts, Layout, Parts
@@ -120,7 +121,7 @@ def unrolled_parts(
     layout = Layout(config.inner_steps, config.inner_epochs, config.images_per_class_per_step)
     form = pixels(config, data, layout)
     method = methods.unrolled(
-        network,
+        network_of_plan(network, plan),
         distribution,
         batch_size=config.batch_size,
         inner_optimizer=config.inner_optimizer,
