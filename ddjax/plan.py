@@ -34,7 +34,7 @@ from ddjax.engine import (
     init_state,
 )
 from ddjax.memory import Estimate
-from ddjax.networks.ops import CONV_FORMS
+from ddjax.networks.ops import CONV_FORMS, forms_on
 from ddjax.networks.precision import PRECISIONS
 from ddjax.types import PyTree, RealData
 from ddjax.unroll import STRATEGIES
@@ -138,9 +138,10 @@ def candidates(
 ) -> list[Plan]:
     """The plans worth timing that differ from a given plan in some of the choices.
 
-    Convolutions by lax are left out on CPU, where their second derivatives are several times slower. The
-    sizes of chunk are one θ0, all θ0, and the divisor of m nearest to √m. Strategies that compute each
-    stretch of √T steps twice are only worth their time where the others do not fit.
+    Forms of convolution that are slow on a backend, or do not compile for it, are left out
+    (`ddjax.networks.ops.forms_on`). The sizes of chunk are one θ0, all θ0, and the divisor of m nearest to
+    √m. Strategies that compute each stretch of √T steps twice are only worth their time where the others do
+    not fit.
 
     Args:
         base: the plan to vary.
@@ -157,7 +158,7 @@ def candidates(
     values: dict[str, Iterable[Any]] = {
         "slots_per_chunk": (1, num_slots, middle),
         "memory": [name for name, way in STRATEGIES.items() if not fits or way.checkpoint != "sqrt"],
-        "conv_form": [form for form in CONV_FORMS if backend != "cpu" or form != "lax"],
+        "conv_form": forms_on(backend),
     }
     kept = [name for name in values if name in vary and getattr(base, name) is not None]
     ordered = ([getattr(base, name), *values[name]] for name in kept)

@@ -13,8 +13,10 @@ from ddjax.data import to_device
 from ddjax.networks.precision import PRECISIONS, at_precision
 
 TOLERANCES = {"unrolled": 0.2, "distribution": 0.05, "gradient": 0.15}
-"""The largest relative distances of bfloat16's gradient of φ from float32's: twice what was seen, 10 % and 8 %
-where the network is differentiated twice and a rounded ReLU may change its side."""
+"""The largest relative distance of the gradients of φ in bfloat16 and in float32, twice what was seen.
+
+Those are 10 and 8 % where the network is differentiated twice, and a rounded ReLU may change its side.
+"""
 
 
 def convnet():
