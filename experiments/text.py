@@ -1,10 +1,12 @@
 """Distil texts: sentences of word vectors with learned labels, for one known θ0 or for unseen ones.
 
-Claim: none: the records of texts are runs of fixed_init and random_init with these defaults.
-Cost: not recorded
+Claim: TREC in six classes, TextConvNet, six sentences, over 20 unseen initial weights: 63.3 ± 4.2 after 800
+outer steps, where all training questions give 84.6 ± 0.7.
+Cost: two CPU cores beside other runs: 448 s of distillation.
+Records: results/trec-random-6.json, results/trec-all-data.json
 
-    python -m experiments.text --theta=fixed
-    python -m experiments.text --theta=random --num_eval_inits=20
+    python -m experiments.text --theta=random --num_outer_steps=800 --num_eval_inits=20 --nobaselines
+    python -m experiments.text --theta=fixed --num_outer_steps=600 --nobaselines
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class Config(Unrolled):
     label_confidence: float | None = flag_like(Unrolled, "label_confidence", default=0.9)
     batch_size: int = flag_like(Unrolled, "batch_size", default=128)
     outer_lr: float | None = flag_like(Unrolled, "outer_lr", default=0.05)
+    init: str = flag_like(Unrolled, "init", default="pytorch")
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:

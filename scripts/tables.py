@@ -590,6 +590,11 @@ QUICKSTART, DIGITS_DM = "digits-quickstart", "digits-distribution-matching"
 LABELS = "labels-mnist-10"
 KIP_MNIST, FREPO_MNIST = "mnist-kernel-inducing-points-1", "mnist-feature-regression-1"
 
+_TEXTS = {
+    "random-6": "6 sentences (S 1, E 20), unseen θ0",
+}
+"""The runs on TREC's questions, by the ends of the names of their records."""
+
 TABLES: Mapping[str, Table] = {
     "headline": Table(("family", "what", "ours", "n", "published"), _HEADLINE),
     "quickstart": Table(
@@ -709,6 +714,26 @@ TABLES: Mapping[str, Table] = {
                 Number(_LINEAR, ("cells", row, "points that it needs", "published")),
             )
             for row, title in _LINEAR_ROWS.items()
+        ),
+    ),
+    "texts": Table(
+        ("TREC, 6 classes, TextConvNet", "validation", "test accuracy, %", "n"),
+        (
+            (
+                "all 4,907 training questions, drawn θ0",
+                "",
+                Number("trec-all-data", ("baselines", "all data")),
+                Number("trec-all-data", ("baselines", "all data"), "n"),
+            ),
+            *(
+                (
+                    title,
+                    Number(f"trec-{name}", ("val_accuracy",), "tenths"),
+                    Number(f"trec-{name}", ("test_accuracy",), "bold"),
+                    Number(f"trec-{name}", ("test_accuracy",), "n"),
+                )
+                for name, title in _TEXTS.items()
+            ),
         ),
     ),
     "sweeps": Table(
