@@ -29,7 +29,7 @@ def whitened() -> Whitened:
 
 
 WORDS = trained(["a b c d e f g"], vocabulary=9, length=5)
-WORDED = Tokens(RNG.normal(size=(9, 6)).astype(np.float32), WORDS)
+TOKENS, WORDED = (Tokens(RNG.normal(size=(9, 6)).astype(np.float32), words) for words in (None, WORDS))
 
 TABLE = {
     "channels": EncodingCase(
@@ -37,7 +37,7 @@ TABLE = {
     ),
     "whitened": EncodingCase(whitened(), IMAGES),
     "words": EncodingCase(WORDED, TEXTS, scale=1.0),
-    "tokens": EncodingCase(Tokens(RNG.normal(size=(9, 6)).astype(np.float32)), TEXTS, scale=1.0),
+    "tokens": EncodingCase(TOKENS, TEXTS, scale=1.0),
 }
 
 
