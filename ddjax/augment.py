@@ -25,6 +25,7 @@ import numpy as np
 from scipy import ndimage, special
 
 from ddjax import checks
+from ddjax.types import Network
 
 Draw = Any
 """The result of `Augmentation.sample`: a pytree whose leaves are `[]`, shared by all images, or `[n]`."""
@@ -773,17 +774,24 @@ def of(operation: Operation, *, name: str) -> Augmentation:
     return Augmentation(name, sample, apply, operation.by_batch)
 
 
-def check(augmentation: Augmentation | None) -> None:
-    """Refuse a value that is neither an augmentation nor None.
+def check(augmentation: Augmentation | None, network: Network | None = None) -> None:
+    """Refuse a value that is neither an augmentation nor None, and an augmentation of texts.
 
     Args:
         augmentation: the value to check.
+        network: the network whose inputs are to be augmented; None where that is not known.
 
     Raises:
-        ValueError: `augmentation` is neither an `Augmentation` nor None.
+        ValueError: `augmentation` is neither an `Augmentation` nor None, or the network takes no images.
     """
-    if augmentation is not None:
-        checks.kind("augmentation", augmentation, Augmentation, remedy="Build it with ddjax.augment.by_name.")
+    if augmentation is None:
+        return
+    checks.kind("augmentation", augmentation, Augmentation, remedy="Build it with ddjax.augment.by_name.")
+    if network is not None and len(network.input_shape) != 3:
+        raise ValueError(
+            f"augmentation: expected images (H, W, C) to augment; {network.name} takes inputs of shape "
+            f"{network.input_shape}. Leave the augmentation out."
+        )
 
 
 __all__ = [

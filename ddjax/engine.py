@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -189,9 +190,11 @@ def _all_finite(tree: PyTree) -> jax.Array:
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in numbers], bool))
 
 
-def _everywhere(holds: jax.Array) -> jax.Array:
-    """Whether a condition holds on every device of the mesh."""
-    return jax.lax.pmin(holds.astype(jnp.int32), parallel.AXIS) == 1
+def _all_finite_everywhere(slots: PyTree) -> jax.Array:
+    """Whether the slots of every device are finite; slots without such numbers ask no other device."""
+    if not any(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(slots)):
+        return jnp.array(True)
+    return jax.lax.pmin(_all_finite(slots).astype(jnp.int32), parallel.AXIS) == 1
 
 
 def outer_step(
@@ -241,7 +244,7 @@ def outer_step(
     # While tracing, where a message can name the leaf; the loop would only say that its carry differs.
     chex.assert_trees_all_equal_shapes_and_dtypes(params, state.params)
     chex.assert_trees_all_equal_shapes_and_dtypes(slots, state.slots)
-    finite = _all_finite((loss, norm, params)) & _everywhere(_all_finite(slots))
+    finite = _all_finite((loss, norm, params)) & _all_finite_everywhere(slots)
     moved = EngineState(state.step + 1, params, opt_state, slots)
     state_out = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)
     diagnostics = StepInfo(loss, norm, norm > bound, problem.form.unfold(state.params).lrs, info)
@@ -340,17 +343,44 @@ def compile_dispatch(
     Returns:
         The function of `build_dispatch`, compiled for arguments of these shapes, and the cost.
     """
+    dispatch, cost = compile_program(problem, mesh, state, data, key)
+    return _always_compiled(dispatch), cost
+
+
+def compile_program(
+    problem: Problem,
+    mesh: Mesh,
+    state: PyTree,
+    data: PyTree,
+    key: Any,
+    *,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[jax.stages.Compiled, Cost]:
+    """Compile the outer steps of a problem, for devices that this machine need not have.
+
+    Args:
+        problem: the method, form, optimiser and sizes.
+        mesh: the devices.
+        state: a state on the mesh, or its shapes and shardings.
+        data: the real training data on the mesh, or their shapes and shardings.
+        key: the key of the run, or its shape and sharding.
+        options: further options of the compiler, by name; None for none.
+
+    Returns:
+        The program as JAX gives it, which takes what the function of `build_dispatch` takes; and the cost.
+    """
     started = time.monotonic()
     # A loop of outer steps exists as a compiled program alone, also where a caller has switched jit off.
     with jax.disable_jit(False):
         lowered = build_dispatch(problem, mesh).lower(state, data, key, np.int32(0))
-    dispatch = lowered.compile(compiler_options(platforms.of(mesh.devices.flat[0])))
+    usual = compiler_options(platforms.of(mesh.devices.flat[0]))
+    dispatch = lowered.compile({**usual, **(options or {})})
     seconds = time.monotonic() - started
     memory = dispatch.memory_analysis()
     sizes = (getattr(memory, f"{kind}_size_in_bytes", 0) for kind in ("temp", "argument"))
     del lowered
     host_memory.return_freed()
-    return _always_compiled(dispatch), Cost(seconds, *sizes)
+    return dispatch, Cost(seconds, *sizes)
 
 
 def _always_compiled(dispatch: Any) -> Any:

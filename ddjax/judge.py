@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddjax import checks, encodings, platforms
+from ddjax.brief import Brief
 from ddjax.chunks import map_in_chunks
 from ddjax.data import Split
 from ddjax.data.device import ahead
@@ -204,8 +205,8 @@ def _untrained(params: Params, data: Chunks, *, network: Network) -> _Tested:
     return jax.lax.map(lambda one: _tested(one, lambda x: network.apply(one, x), data), params)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Judge:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Judge(Brief):
     """Trains networks on φ and tests them on real data, for validation, final scores, baselines and searches.
 
     Attributes:

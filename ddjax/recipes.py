@@ -350,6 +350,17 @@ class Ridge(Recipe):
         checks.positive("recipe: penalty", self.penalty)
         kernel_of(network)
 
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Refuse labels of one class; see `ddjax.types.Recipe.check_labels`.
+
+        Args:
+            labels: `[S, B, K]`, the labels of φ.
+
+        Raises:
+            ValueError: all labels are of one class.
+        """
+        check_classes(self.kind, labels)
+
 
 @dataclasses.dataclass(frozen=True)
 class Regress(Recipe):
@@ -444,6 +455,17 @@ class Regress(Recipe):
                 "Give another norm, or centre=False."
             )
         self._augmentation(network)
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Refuse labels of one class; see `ddjax.types.Recipe.check_labels`.
+
+        Args:
+            labels: `[S, B, K]`, the labels of φ.
+
+        Raises:
+            ValueError: all labels are of one class.
+        """
+        check_classes(self.kind, labels)
 
     def _augmentation(self, network: Network) -> augment.Augmentation | None:
         return augment.by_name(self.augmentation, network.image_shape) if self.augmentation else None
@@ -578,6 +600,24 @@ def check_probabilities(kind: str, labels: np.ndarray) -> None:
             f"recipe: expected labels for cross-entropy, probabilities whose rows sum to one, for {kind!r}; "
             "got centred labels, whose rows sum to about zero: they were learned for regression. Train on "
             "them by squared error, recipe=ddjax.Recipe('regress'), or solve, ddjax.Recipe('ridge')."
+        )
+
+
+def check_classes(kind: str, labels: np.ndarray) -> None:
+    """Refuse labels that are all of one class, from which a regression learns nothing else.
+
+    Args:
+        kind: the name of the recipe's kind, for the message.
+        labels: `[S, B, K]`, the labels.
+
+    Raises:
+        ValueError: the largest number of every row is that of the same class.
+    """
+    classes = np.unique(np.argmax(labels, -1))
+    if len(classes) < 2:
+        raise ValueError(
+            f"recipe: expected labels of two classes or more for {kind!r}; got class {classes[0]} alone. "
+            "Give examples of each class."
         )
 
 

@@ -16,6 +16,7 @@ import optax
 from jax.sharding import Mesh
 
 from ddjax import checks, forms, identity, parallel, program, recipes, recovery
+from ddjax.brief import Brief
 from ddjax.checkpoint import PreemptionGuard, Saver, Store
 from ddjax.data import Dataset, provenance, to_device
 from ddjax.defaults import default_form
@@ -117,8 +118,8 @@ class Reporting:
                 checks.function(f"reporting.{name}", getattr(self, name), remedy="Leave it out for none.")
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Run(Brief):
     """The result of `distill`.
 
     Attributes:
@@ -187,7 +188,10 @@ def _diverged(step: int, info: StepInfo, saved: str, *, rollbacks: int) -> Diver
         )
     for name, value in _named(info.method).items():
         lines.append(f"{name}: {np.array2string(np.asarray(value), precision=4, threshold=50)}")
-    remedy = "Try a smaller outer_lr, inner_lr or clip_norm, or fewer inner steps, in another directory"
+    remedy = (
+        "Try a smaller outer_lr, inner_lr or clip_norm, fewer inner steps, or, where a regression is solved "
+        "whose matrix is not positive definite, a larger penalty, in another directory"
+    )
     remedy += "." if rollbacks else '; or on_nonfinite="rollback".'
     lines.append(f"{saved} {remedy}")
     return DivergedError("\n".join(lines))

@@ -50,7 +50,7 @@ from ddjax.launch import (
     runs_at_once,
     tell,
 )
-from ddjax.launch.choices import bounded, build_network, choose_network
+from ddjax.launch.choices import bounded, build_network, choose_network, network_of_plan
 from ddjax.recipes import Train, TrainHead
 from ddjax.run import Run
 from ddjax.types import Distilled, Form, InitDistribution, Method, Network, Outer, Recipe, Schedule
@@ -383,7 +383,7 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     choice = choose_network(config, data)
     network = build_network(choice, data, conv_form=plan.conv_form)
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
-    method = method_of(config, network, distribution)
+    method = method_of(config, network_of_plan(network, plan), distribution)
     steps = config.num_outer_steps or 5000
     outer = outer_of(config, method, steps)
     inner_steps, size = layout_of(config)

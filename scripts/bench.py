@@ -54,7 +54,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 from jax.sharding import Mesh
 
 from ddjax import (
@@ -71,6 +70,7 @@ from ddjax import (
     report,
 )
 from ddjax import data as real_data
+from ddjax.arithmetic import flops_of_step
 from ddjax.launch import Launcher, flag
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.plan import COMPILE_ERRORS, Plan, Site, default_plan
@@ -96,8 +96,9 @@ class Item:
 
     Attributes:
         method: the name of the method.
-        network: the name of the network.
+        network: the name of the network, with settings as command lines have them.
         dataset: the name of the data set, one of `SHAPES`.
+        images_per_class: the distilled images of each class, of the methods that regress.
         inner_steps: S, the number of inner steps that have images of their own.
         inner_epochs: E, the number of passes over these steps.
         inner_lr: the learned learning rates at the start.
@@ -117,7 +118,10 @@ class Item:
     num_inits: int = 1
     batch_size: int = 1024
     num_devices: int = 1
+    images_per_class: int = 1
 
+
+_FREPO = "convnet:width=32:norm=none:growth=2:norm_place=before"
 
 ITEMS: dict[str, Item] = {
     "W1": Item(),
@@ -130,6 +134,15 @@ ITEMS: dict[str, Item] = {
     **{f"M{M}": Item(fixed=False, num_inits=M) for M in (1, 4, 16, 64)},
     **{f"D{D}": Item(fixed=False, num_inits=4, num_devices=D) for D in (1, 2, 4)},
     "convnet3": Item(network="convnet", inner_steps=2, inner_epochs=1, batch_size=32),
+    **{
+        f"KIP{count}": Item(
+            "kernel_inducing_points", "infinite_mlp", fixed=False, batch_size=500, images_per_class=count
+        )
+        for count in (1, 10)
+    },
+    "KIPconv": Item("kernel_inducing_points", "infinite_convnet:pooling=0", fixed=False, batch_size=20),
+    "FREPO": Item("feature_regression", _FREPO, fixed=False, batch_size=256),
+    "RCIG": Item("implicit_regression", f"{_FREPO}:activation=sharp_softplus", fixed=False, batch_size=256),
 }
 SHAPES = {"mnist": (60_000, 28, 28, 1), "cifar10": (50_000, 32, 32, 3)}
 
@@ -291,9 +304,15 @@ def problem_of(item: Item, plan: Plan) -> engine.Problem:
         The problem.
     """
     shape, num_classes = SHAPES[item.dataset][1:], 10
-    network = networks.by_name(item.network, shape, num_classes, conv_form=plan.conv_form)
+    name, *settings = item.network.split(":")
+    if settings:
+        network = networks.by_text(item.network, shape, num_classes)
+    else:
+        network = networks.by_name(name, shape, num_classes, conv_form=plan.conv_form)
     distribution = inits.fixed(network, jax.random.key(0)) if item.fixed else inits.random(network)
-    build = unrolled_parts if item.method == "unrolled" else matching_parts
+    build = {"unrolled": unrolled_parts, **dict.fromkeys(REGRESSIONS, regression_parts)}.get(
+        item.method, matching_parts
+    )
     method, form, optimizer, clip_norm = build(item, plan, network, distribution)
     return engine.Problem(method, form, optimizer, item.num_inits, clip_norm, plan.slots_per_chunk)
 
@@ -338,6 +357,39 @@ def outer_of(method: Method, form: Form) -> tuple[optax.GradientTransformation, 
     """
     outer = method.outer(HORIZON)
     return forms.optimizer_for(form, outer), outer.clip_norm
+
+
+REGRESSIONS = {
+    "feature_regression": methods.feature_regression,
+    "implicit_regression": methods.implicit_regression,
+    "kernel_inducing_points": methods.kernel_inducing_points,
+}
+"""The methods that solve a regression on φ, by name."""
+
+
+def regression_parts(item: Item, plan: Plan, network: Network, distribution: InitDistribution) -> ItemParts:
+    """The parts of an item that regresses, with the published settings but for the size of the minibatch.
+
+    Args:
+        item: the item.
+        plan: the plan, which these parts do not depend on.
+        network: the network whose features or kernel are used.
+        distribution: p(θ0).
+
+    Returns:
+        The parts.
+    """
+    del plan
+    method = REGRESSIONS[item.method](network, distribution, batch_size=item.batch_size)
+    form = forms.pixels(
+        network.image_shape,
+        network.num_classes,
+        inner_steps=1,
+        images_per_class_per_step=item.images_per_class,
+        inner_lr=None,
+        label_form="centred",
+    )
+    return method, form, *outer_of(method, form)
 
 
 def matching_parts(item: Item, plan: Plan, network: Network, distribution: InitDistribution) -> ItemParts:
@@ -529,79 +581,6 @@ def _high_water() -> int:
         if line.startswith("VmHWM:"):
             return 1024 * int(line.split()[1])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-# Arithmetic.
-
-
-def flops_of_step(problem: engine.Problem, site: Site) -> int:
-    """The operations of one outer step.
-
-    The outer loop is a `while`, whose body counts once.
-
-    Args:
-        problem: the computation of an outer step.
-        site: the devices and data.
-
-    Returns:
-        The number of operations.
-    """
-    dispatch = engine.build_dispatch(problem, site.mesh)
-    return flops(jax.make_jaxpr(dispatch)(site.start(problem), site.data, site.key, np.int32(0)).jaxpr)
-
-
-def flops(jaxpr: Jaxpr) -> int:
-    """The operations of a traced program: scans times their length, `cond` as its most expensive branch.
-
-    Args:
-        jaxpr: the traced program.
-
-    Returns:
-        The number of operations.
-    """
-    return sum(map(_flops_of_equation, jaxpr.eqns))
-
-
-def _flops_of_equation(equation: JaxprEqn) -> int:
-    params, name = equation.params, equation.primitive.name
-    if name == "dot_general":
-        return _flops_of_product(equation)
-    if name == "conv_general_dilated":
-        return _flops_of_convolution(equation)
-    inside = [flops(jaxpr) for jaxpr in jaxprs_in_params(params)]
-    if name == "scan":
-        return params["length"] * sum(inside)
-    if name == "shard_map":
-        return params["mesh"].size * sum(inside)
-    return max(inside) if name == "cond" else sum(inside)
-
-
-def _shapes(equation: JaxprEqn) -> list[tuple[int, ...]]:
-    """The shapes of both operands and the result."""
-    avals: list[Any] = [var.aval for var in (*equation.invars, *equation.outvars)]
-    return [aval.shape for aval in avals]
-
-
-def _flops_of_product(equation: JaxprEqn) -> int:
-    lhs, _, out = _shapes(equation)
-    (contracted, _), _ = equation.params["dimension_numbers"]
-    return 2 * math.prod(out) * math.prod(lhs[axis] for axis in contracted)
-
-
-def _flops_of_convolution(equation: JaxprEqn) -> int:
-    lhs, rhs, out = _shapes(equation)
-    params = equation.params
-    axes = params["dimension_numbers"]
-    products = math.prod(out[axis] for axis in axes.out_spec[:2]) * rhs[axes.rhs_spec[1]]
-    names = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")
-    windows = zip(*(params[name] for name in names), strict=True)
-    for i, (stride, (low, _), spread, hop) in enumerate(windows, start=2):
-        # The pairs of an output and a tap that meet an input, not a zero around or between the inputs.
-        outputs, taps = np.ogrid[: out[axes.out_spec[i]], : rhs[axes.rhs_spec[i]]]
-        at = outputs * stride + taps * hop - low
-        inside = (at >= 0) & (at <= (lhs[axes.lhs_spec[i]] - 1) * spread)
-        products *= int(np.count_nonzero(inside & (at % spread == 0)))
-    return 2 * products
 
 
 def measure_peak(config: Config) -> Record:

@@ -588,6 +588,12 @@ _LINEAR_ROWS = {
 
 QUICKSTART, DIGITS_DM = "digits-quickstart", "digits-distribution-matching"
 LABELS = "labels-mnist-10"
+KIP_MNIST, FREPO_MNIST = "mnist-kernel-inducing-points-1", "mnist-feature-regression-1"
+
+_TEXTS = {
+    "random-6": "6 sentences (S 1, E 20), unseen θ0",
+}
+"""The runs on TREC's questions, by the ends of the names of their records."""
 
 TABLES: Mapping[str, Table] = {
     "headline": Table(("family", "what", "ours", "n", "published"), _HEADLINE),
@@ -713,6 +719,26 @@ TABLES: Mapping[str, Table] = {
             for row, title in _LINEAR_ROWS.items()
         ),
     ),
+    "texts": Table(
+        ("TREC, 6 classes, TextConvNet", "validation", "test accuracy, %", "n"),
+        (
+            (
+                "all 4,907 training questions, drawn θ0",
+                "",
+                Number("trec-all-data", ("baselines", "all data")),
+                Number("trec-all-data", ("baselines", "all data"), "n"),
+            ),
+            *(
+                (
+                    title,
+                    Number(f"trec-{name}", ("val_accuracy",), "tenths"),
+                    Number(f"trec-{name}", ("test_accuracy",), "bold"),
+                    Number(f"trec-{name}", ("test_accuracy",), "n"),
+                )
+                for name, title in _TEXTS.items()
+            ),
+        ),
+    ),
     "sweeps": Table(
         (
             "S (with E 3)",
@@ -734,6 +760,23 @@ TABLES: Mapping[str, Table] = {
             single("class means", DIGITS_DM, "baselines", "class mean"),
             single("ten random real images", DIGITS_DM, "baselines", "random real"),
         ),
+    ),
+    "kernel inducing points": Table(
+        ("regression on", "test accuracy, %", "n"),
+        (
+            single("**ten distilled images**", KIP_MNIST, "test_accuracy", style="bold"),
+            single(
+                "ten real images, labels solved",
+                KIP_MNIST,
+                "baselines",
+                "the images at the start, labels solved",
+            ),
+            single("ten real images", KIP_MNIST, "baselines", "the images at the start"),
+        ),
+    ),
+    "feature regression": Table(
+        ("trained on", "test accuracy, %", "n"),
+        (single("**ten distilled images**", FREPO_MNIST, "test_accuracy", style="bold"),),
     ),
     "outer recipe": Table(
         (

@@ -51,7 +51,7 @@ def label_form(**settings: Any) -> Form:
     # Not uniform labels, under which a solved last layer has equal logits and the answer is rounding's.
     labels = np.random.default_rng(0).dirichlet(np.ones(CLASSES), (2, 2 * CLASSES))
     inputs = forms.by_step(images, 2).astype(np.float64)
-    given: dict[str, Any] = {"initial_labels": labels, **settings}
+    given: dict[str, Any] = {"initial_labels": labels} | settings
     return forms.labels(inputs, CLASSES, **given)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from launchers import QUICK_TO_COMPILE
 
-from ddjax import parallel
+from ddjax import arithmetic, parallel
 from ddjax.data import from_arrays, to_device
 from ddjax.plan import Plan, Site
 from ddjax.run import DivergedError
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def flops(function, *shapes):
-    return bench.flops(jax.make_jaxpr(function)(*map(jnp.ones, shapes)).jaxpr)
+    return arithmetic.flops(jax.make_jaxpr(function)(*map(jnp.ones, shapes)).jaxpr)
 
 
 def xla_flops(function, *shapes):
@@ -136,7 +136,7 @@ def mnist_sizes():
 def test_arithmetic_of_w1(mnist_sizes):
     """What was worked out by hand for the original: 4.4 to 5 GFLOP with the padding."""
     problem = bench.problem_of(bench.ITEMS["W1"], Plan(conv_form="lax"))
-    assert 4e9 < bench.flops_of_step(problem, mnist_sizes) < 6e9
+    assert 4e9 < arithmetic.flops_of_step(problem, mnist_sizes) < 6e9
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_arithmetic_of_w1(mnist_sizes):
 def test_arithmetic_of_matching(mnist_sizes, name, low, high):
     """Of the originals 737 and 248 GFLOP, of which a tenth are products with the zeros of the padding."""
     problem = bench.problem_of(bench.ITEMS[name], Plan(conv_form="lax", memory=None))
-    assert low < bench.flops_of_step(problem, mnist_sizes) < high
+    assert low < arithmetic.flops_of_step(problem, mnist_sizes) < high
 
 
 # Steps.

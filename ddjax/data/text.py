@@ -194,7 +194,7 @@ def strings(what: str, value: Any) -> list[str]:
     if isinstance(value, np.ndarray) and value.ndim == 1:
         value = value.tolist()
     is_listed = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-    found = list(value) if is_listed else []
+    found: list[Any] = list(value) if is_listed else []
     if not found or not all(isinstance(text, str) for text in found):
         got = (
             f"{getattr(value, 'dtype', type(value).__name__)}{list(np.shape(value)) if not is_listed else ''}"

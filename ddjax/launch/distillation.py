@@ -18,7 +18,7 @@ from ddjax.encodings import Tokens
 from ddjax.engine import Cost
 from ddjax.facts import Facts
 from ddjax.judge import Judge
-from ddjax.launch import planning, results
+from ddjax.launch import abroad, planning, results
 from ddjax.launch.choices import load_data, runs_at_once
 from ddjax.launch.directory import check_workdir, finished, inputs_of, open_workdir, write_result
 from ddjax.launch.process import tell
@@ -41,8 +41,10 @@ def join_processes(config: Common) -> None:
         config: the settings.
 
     Raises:
-        ValueError: `--distributed` and the flags that belong to it do not fit each other.
+        ValueError: `--distributed` and the flags that belong to it do not fit each other, or the target
+            cannot be compiled for.
     """
+    abroad.begin(config)
     if config.dry_run and config.distributed:
         raise ValueError(
             "dry_run: expected one process; got --distributed. Leave it out, and give --num_inits the share "
@@ -281,7 +283,7 @@ def describe(launch: Launch) -> str:
         f"{config.num_inits} at a time",
         *_initial(parts.inits),
         f"outer loop: {parts.num_outer_steps} steps of {config.batch_size} real {kind}, "
-        f"on {platforms.current()}",
+        f"on {config.target or platforms.current()}",
         f"work directory: {launch.workdir}",
     )
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,15 +12,17 @@ from typing import Any
 
 import jax
 
-from ddjax import forms, levers, memory, parallel, plan, platforms
-from ddjax.data import cache
+from ddjax import forms, levers, memory, parallel, plan, platforms, targets
+from ddjax.data import cache, to_device
 from ddjax.engine import Cost, Problem
+from ddjax.launch import abroad
 from ddjax.launch.flags import of_the_step
 from ddjax.launch.settings import Common
 from ddjax.launch.types import Case
 from ddjax.levers import Change, Lever
 from ddjax.memory import Estimate
 from ddjax.plan import Plan, Site, Trial
+from ddjax.targets import Abroad
 
 TRIAL_SECONDS = 1.5
 """Seconds for which the steps of one candidate are timed; at least one step is timed."""
@@ -37,7 +40,7 @@ def given(config: Common) -> dict[str, Any]:
     Returns:
         The values of these choices, by name; a flag that is not given or `auto` leaves its choice out.
     """
-    values = {name: getattr(config, name, None) for name in plan.CHOICES}
+    values = {name: getattr(config, name, None) for name in (*plan.CHOICES, "precision")}
     return {name: value for name, value in values.items() if value not in (None, "auto")}
 
 
@@ -51,8 +54,20 @@ def default_for(config: Common) -> Plan:
         The plan.
     """
     unrolls = config.differentiated_steps() is not None
-    usual = plan.default_plan(platforms.current(), num_inits=config.num_inits, unrolls=unrolls)
+    usual = plan.default_plan(platform_of(config), num_inits=config.num_inits, unrolls=unrolls)
     return dataclasses.replace(usual, **given(config))
+
+
+def platform_of(config: Common) -> str:
+    """The platform that outer steps are compiled for.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The platform of the target, else that of this machine.
+    """
+    return platforms.current() if config.target is None else targets.by_name(config.target).platform
 
 
 def problem_of(case: Case, chosen: Plan) -> Problem:
@@ -86,6 +101,9 @@ def site_of(case: Case) -> Site:
         The site.
     """
     assets = case.parts(case.start).method.assets
+    if case.config.target is not None:
+        data = to_device(case.data.train)._replace(assets=assets)
+        return Abroad.at(targets.by_name(case.config.target), data, num_inits=case.config.num_inits)
     return Site.of(case.data, case.keys.run, num_inits=case.config.num_inits, assets=assets)
 
 
@@ -100,6 +118,8 @@ def limit_of(config: Common) -> int | None:
     """
     if config.memory_limit is not None:
         return int(config.memory_limit * 2**30)
+    if config.target is not None:
+        return targets.limit(targets.by_name(config.target))
     return memory.device_memory(parallel.default_devices(config.num_inits))
 
 
@@ -120,6 +140,8 @@ def resolve(case: Case) -> dict[str, Any]:
         ValueError: several processes would tune, or no plan fits.
     """
     start, explicit = case.start, given(case.config)
+    if case.config.target is not None:  # where nothing was timed
+        return described(start, explicit, "default")
     free = [name for name in start.as_dict() if name not in explicit]
     key = plan.problem_key(facts(case), parallel.default_devices(case.config.num_inits))
     found = plan.recall(cache.directory(), key) if free else None
@@ -302,9 +324,13 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
     """
     chosen, limit, site = Plan.from_dict(resolved), limit_of(case.config), site_of(case)
     print(describe(resolved), flush=True)
-    estimate = estimate_of(problem_of(case, chosen), site, limit)
+    estimate = _looked(case, problem_of(case, chosen), site, limit)
     if estimate is not None and estimate.fits:
-        print("it fits" if limit is not None else "how much there is, this device does not say")
+        print("it fits" if limit is not None else "how much there is, this device does not say", flush=True)
+        if case.config.target is not None and limit is not None:
+            at_once = math.gcd(chosen.slots_per_chunk, case.config.num_inits // site.mesh.size)
+            grown = functools.partial(_cost_of_slots, case, chosen, site)
+            print(abroad.room(grown, at_once, site, estimate), flush=True)
         return
     print("it does not fit; compiling what may take less", flush=True)
     found, untried = levers.levers(
@@ -326,6 +352,21 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
         f"memory: expected outer steps that need at most {there_is}; they need {needed}. Take a change "
         "that fits, or a device with more (--memory_limit plans for another)."
     )
+
+
+def _looked(case: Case, problem: Problem, site: Site, limit: int | None) -> Estimate | None:
+    """Compile outer steps for this machine or for the target, and print what they take."""
+    if case.config.target is None:
+        return estimate_of(problem, site, limit)
+    return abroad.look(targets.by_name(case.config.target), problem, site, limit)
+
+
+def _cost_of_slots(case: Case, chosen: Plan, site: Site, at_once: int) -> Cost:
+    """The cost of outer steps with as many slots on each device, all of them at once."""
+    config = dataclasses.replace(case.config, num_inits=at_once * site.mesh.size)
+    grown = dataclasses.replace(chosen, slots_per_chunk=at_once)
+    _, cost = site.compile(problem_of(dataclasses.replace(case, config=config), grown))
+    return cost
 
 
 def estimate_of(problem: Problem, site: Site, limit: int | None) -> Estimate | None:

@@ -346,7 +346,7 @@ class _ImplicitRegression:
         value = jax.lax.stop_gradient(found.value) + surrogate
         norms_of = [optax.tree.norm(part) for part in (found.direct, found.implicit)]
         inner = around.inner(tangents, seen)
-        return value, ImplicitInfo(inner, found.accuracy, *norms_of, found.of_log_scale)
+        return value, ImplicitInfo(inner, found.accuracy, norms_of[0], norms_of[1], found.of_log_scale)
 
     def init(self, key: jax.Array) -> ImplicitState:
         """A pool of new networks, and the factor one. Consumes the key."""

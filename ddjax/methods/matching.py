@@ -81,7 +81,7 @@ class Matching:
         if self.recipe is not None:
             checks.kind("recipe", self.recipe, Recipe, remedy="Give ddjax.Recipe('train', ...).")
             self.recipe.check(self.network)
-        augment.check(self.augmentation)
+        augment.check(self.augmentation, self.network)
 
     @functools.cached_property
     def has_batch_norm(self) -> bool:

@@ -167,7 +167,7 @@ def unrolled(
             "memory=dataclasses.replace(memory, window=...), or on the command line --window."
         )
     _check_objective(objective, network.num_classes)
-    augment.check(augmentation)
+    augment.check(augmentation, network)
     optimizer = OPTIMIZERS[inner_optimizer]
     inner_loss = soft_cross_entropy(network.apply)
 

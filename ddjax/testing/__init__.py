@@ -18,6 +18,7 @@ from ddjax.testing.encodings import ENCODING_CHECKS, EncodingCase, check_encodin
 from ddjax.testing.forms import FORM_CHECKS, FormCase, check_form
 from ddjax.testing.methods import METHOD_CHECKS, MethodCase, check_method
 from ddjax.testing.networks import NETWORK_CHECKS, NetworkCase, check_network
+from ddjax.testing.programs import PROGRAM_CHECKS, ProgramCase, check_program
 from ddjax.testing.recipes import RECIPE_CHECKS, RecipeCase, check_recipe
 from ddjax.testing.report import ContractError
 
@@ -26,16 +27,19 @@ __all__ = [
     "FORM_CHECKS",
     "METHOD_CHECKS",
     "NETWORK_CHECKS",
+    "PROGRAM_CHECKS",
     "RECIPE_CHECKS",
     "ContractError",
     "EncodingCase",
     "FormCase",
     "MethodCase",
     "NetworkCase",
+    "ProgramCase",
     "RecipeCase",
     "check_encoding",
     "check_form",
     "check_method",
     "check_network",
+    "check_program",
     "check_recipe",
 ]

@@ -29,13 +29,14 @@ def whitened() -> Whitened:
 
 
 WORDS = trained(["a b c d e f g"], vocabulary=9, length=5)
+WORDED = Tokens(RNG.normal(size=(9, 6)).astype(np.float32), WORDS)
 
 TABLE = {
     "channels": EncodingCase(
         Channels(np.array([0.4, 0.5], np.float32), np.array([0.2, 0.3], np.float32)), IMAGES
     ),
     "whitened": EncodingCase(whitened(), IMAGES),
-    "words": EncodingCase(Tokens(RNG.normal(size=(9, 6)).astype(np.float32), WORDS), TEXTS, scale=1.0),
+    "words": EncodingCase(WORDED, TEXTS, scale=1.0),
     "tokens": EncodingCase(Tokens(RNG.normal(size=(9, 6)).astype(np.float32)), TEXTS, scale=1.0),
 }
 
@@ -144,13 +145,19 @@ def test_words_are_those_of_the_nearest_vectors():
     assert Tokens(table).words(inputs).tolist() == ["2", "4", "0"]
 
 
+def words() -> Tokens:
+    encoding = TABLE["words"].encoding
+    assert isinstance(encoding, Tokens)
+    return encoding
+
+
 def phi(encoding: Tokens) -> ddjax.Distilled:
     schedule = ddjax.Schedule(jnp.ones((1, 2, 5, 6)), jnp.eye(2)[None], None)
     return ddjax.Distilled(schedule, ddjax.forms.constant(schedule), encoding, ddjax.Recipe("train"))
 
 
 def test_an_artifact_refuses_what_is_no_tokenizer_of_its_table(tmp_path):
-    nine, other = TABLE["words"].encoding, trained(["a b c"], vocabulary=9, length=5)
+    nine, other = WORDED, trained(["a b c"], vocabulary=9, length=5)
     with pytest.raises(ValueError, match="a vector for each word of the tokenizer; it has 5 words"):
         artifact.save(tmp_path / "phi.npz", phi(Tokens(nine.table, other)))
     assert list(tmp_path.iterdir()) == []
@@ -163,7 +170,7 @@ def test_an_artifact_refuses_what_is_no_tokenizer_of_its_table(tmp_path):
 
 def test_texts_of_another_tokenizer_are_refused():
     """Its numbers would stand for other words."""
-    encoding = TABLE["words"].encoding
+    encoding = WORDED
     other = dataclasses.replace(encoding, tokenizer=trained(["g g f e d c b a"], vocabulary=9, length=5))
     network = networks.textconv((5, 6), 2, width=2, windows=(2,))
     split = Split(TEXTS, np.arange(20, dtype=np.int32) % 2, other)

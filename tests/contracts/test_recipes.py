@@ -274,3 +274,10 @@ def test_a_choice_of_steps_refuses_what_counts_none(few_digits):
     for choices, message in (((), "steps: expected one or more"), ((0, 3), "steps: expected")):
         with pytest.raises(ValueError, match=message):
             choose_steps(counting, SCHEDULE, choices, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("recipe", [Ridge(), Regress()])
+def test_a_regression_needs_labels_of_two_classes(recipe):
+    with pytest.raises(ValueError, match=r"got class 1 alone. Give examples of each class"):
+        recipe.check_labels(np.eye(3)[[[1, 1]]] - 1 / 3)
+    recipe.check_labels(np.eye(3)[[[1, 2]]] - 1 / 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,14 +28,19 @@ def toy(settings: TextSettings = SMALL, **changed):
     return from_texts(**{**given, **changed}, settings=settings)
 
 
+def tokens(data) -> Any:
+    """The encoding, with a table and a tokenizer."""
+    assert isinstance(data.encoding, Tokens)
+    return data.encoding
+
+
 def test_lists_of_strings_become_a_data_set():
     data = toy()
     assert data.class_names == ("answer", "question")
     assert (data.input_shape, data.num_classes) == ((4, 6), 2)
     assert (len(data.train), len(data.validation), len(data.test)) == (36, 4, 8)
     assert data.train.raw.dtype == np.int32
-    words = data.encoding.words(data.test.encoded()) if isinstance(data.encoding, Tokens) else None
-    assert words is not None
+    words = tokens(data).words(data.test.encoded())
     assert [" ".join(row) for row in words[:2]] == ["cats sleep . <pad>", "do dogs sleep ?"]
     with pytest.raises(ValueError, match="expected images"):
         _ = data.image_shape
@@ -42,8 +48,8 @@ def test_lists_of_strings_become_a_data_set():
 
 def test_words_do_not_depend_on_the_seed_of_the_validation_split():
     one, two = toy(), toy(seed=1)
-    np.testing.assert_array_equal(one.encoding.table, two.encoding.table)
-    assert one.encoding.tokenizer == two.encoding.tokenizer
+    np.testing.assert_array_equal(tokens(one).table, tokens(two).table)
+    assert tokens(one).tokenizer == tokens(two).tokenizer
     assert digest(one.test) == digest(two.test)
     assert digest(one.validation) != digest(two.validation)
 
@@ -84,7 +90,7 @@ def test_random_vectors_are_always_the_same():
 
 def test_words_in_the_same_company_have_similar_vectors():
     data = toy(TextSettings(length=4, vocabulary=20, dim=4))
-    table, words = np.asarray(data.encoding.table), data.encoding.tokenizer.words
+    table, words = np.asarray(tokens(data).table), tokens(data).tokenizer.words
     assert not table[:2].any()
     np.testing.assert_allclose(np.linalg.norm(table[2:], axis=1), 1, rtol=1e-5)
     unit = table
@@ -113,7 +119,7 @@ def test_vectors_of_a_file(tmp_path):
     path = tmp_path / "glove.txt"
     path.write_text("zebra 9 9 9\ndo 1 2 3\ncats -1 0.5 2\nat home 4 4 4\n")
     data = toy(TextSettings(length=4, vocabulary=20, embedding=str(path)))
-    table, words = np.asarray(data.encoding.table), data.encoding.tokenizer.words
+    table, words = np.asarray(tokens(data).table), tokens(data).tokenizer.words
     np.testing.assert_array_equal(table[words.index("do")], [1, 2, 3])
     np.testing.assert_array_equal(table[words.index("cats")], [-1, 0.5, 2])
     assert np.count_nonzero(table.any(1)) == 2
@@ -230,7 +236,7 @@ def test_a_prepared_set_of_texts(write_tfds, cache_dir):
         data = load("toy", data_dir=data_dir, text=SMALL)
     assert (data.class_names, len(data.test)) == (("ape", "bee", "cat"), 9)
     np.testing.assert_array_equal(data.test.labels, found["test"][1])
-    assert data.encoding.tokenizer.words[2:4] == ("word", "ape")
+    assert tokens(data).tokenizer.words[2:4] == ("word", "ape")
     assert len(list((cache_dir / "data").iterdir())) == 1
 
 
@@ -306,7 +312,7 @@ def test_texts_where_images_are_needed_and_the_reverse():
 def test_a_table_of_another_tokenizer_is_refused():
     data = toy()
     with pytest.raises(ValueError, match=r"a vector for each word of the tokenizer; .* the table 20 rows"):
-        data.encoded_by(Tokens(np.zeros((20, 6), np.float32), data.encoding.tokenizer))
+        data.encoded_by(Tokens(np.zeros((20, 6), np.float32), tokens(data).tokenizer))
 
 
 def test_the_package_is_named_where_it_is_missing(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -89,8 +90,10 @@ def test_whitened_images_are_encoded_ahead_on_the_device(recorded):
     split = split_of(recorded["images"])
     split = dataclasses.replace(split, encoding=zca(split))
     on_device = to_device(split)
-    rows = np.array([2, 0])
-    np.testing.assert_allclose(on_device.inputs_at(rows), split.encoded()[rows], rtol=1e-5, atol=1e-6)
+    rows = jnp.array([2, 0])
+    np.testing.assert_allclose(
+        on_device.inputs_at(rows), split.encoded()[np.asarray(rows)], rtol=1e-5, atol=1e-6
+    )
     assert on_device.input_shape == split.input_shape
     assert on_device.encoding.decode(on_device.raw) is on_device.raw
 

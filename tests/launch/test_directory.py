@@ -266,14 +266,18 @@ def test_a_pool_of_replaced_data_is_refused(npz, tmp_path):
 def test_the_seconds_of_a_record_are_those_of_the_work_directory():
     """F19: total was that of the last process, distil that of all of them."""
     seconds = {"compile": 1.0, "distil": 1000.0, "earlier": 990.0}
-    outcome = types.SimpleNamespace(seconds=seconds, val_accuracy=None, num_outer_steps=1, best_step=1)
+    outcome = types.SimpleNamespace(
+        seconds=seconds,
+        val_accuracy=None,
+        num_outer_steps=1,
+        best_step=1,
+        distilled=types.SimpleNamespace(recipe=Replay()),
+    )
     part = types.SimpleNamespace(name="part")
     launch = types.SimpleNamespace(
         experiment="one",
         data=part,
-        parts=types.SimpleNamespace(
-            network=part, judged_inits=part, method=types.SimpleNamespace(recipe=Replay())
-        ),
+        parts=types.SimpleNamespace(network=part, judged_inits=part),
         config=types.SimpleNamespace(seed=0),
     )
     now = results.time.monotonic()

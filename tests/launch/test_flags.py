@@ -22,7 +22,17 @@ DISTILLATIONS = (
 SAME_STEP = {
     *("workdir", "data_dir", "seed", "num_outer_steps", "validate_every", "record_every", "save_seconds"),
     *("num_eval_inits", "num_val_inits", "baselines", "tensorboard", "clip_norm"),
-    *("init_gain", "inner_lr", "outer_lr", "outer_lr_of_lrs", "train_epochs", "train_lr", "eval_augment"),
+    *(
+        "init_gain",
+        "inner_lr",
+        "max_inner_lr",
+        "outer_lr",
+        "outer_lr_of_lrs",
+        "outer_lr_of_labels",
+        "train_epochs",
+        "train_lr",
+        "eval_augment",
+    ),
     "protocol",
 }
 """Settings that make no outer step faster or larger; tuned plans that are remembered depend on all others."""

@@ -36,7 +36,7 @@ REFUSED: Cases = {
         lambda g: g.assess(
             dataset=g.spots(), metadata={"network": "mlp", "network_settings": {"widths": [10**12]}}
         ),
-        "from 1 to 65,536; got 'widths': [1000000000000]",
+        "from 0 to 65,536; got 'widths': [1000000000000]",
         "--network=",
     ),
     "an artifact whose network brings its classes": (

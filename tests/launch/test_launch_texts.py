@@ -15,7 +15,7 @@ from ddjax.data import TextSettings
 from ddjax.encodings import Channels, Tokens
 from ddjax.launch import Common, DataChoice, TextChoice, Unrolled, artifacts
 from ddjax.launch.choices import augmentation, build_network, choose_network, load_data
-from experiments import fixed_init
+from experiments import fixed_init, text
 
 SMALL = {"length": 5, "vocabulary": 30, "embedding": "random", "embedding_dim": 4, "batch_size": 8}
 
@@ -103,6 +103,15 @@ def test_a_run_writes_words(table, tmp_path, capsys):
     np.testing.assert_array_equal(opened.data.test.raw, load_data(settings).test.raw)
     with pytest.raises(ValueError, match=r"text: expected a data set of texts .* digits has images"):
         artifacts.opened(path, DataChoice(), dataset="digits", data_dir=None)
+
+
+@pytest.mark.parametrize("theta", text.THETAS)
+def test_the_launcher_of_texts_takes_one_theta_or_all(table, theta):
+    own = text.Config(dataset=table, **SMALL, theta=theta, width=2)
+    parts = text.LAUNCHER.parts(own, load_data(own))
+    assert (parts.network.name, parts.inits.fixed) == ("textconv", theta == "fixed")
+    assert parts.facts.layout[:3] == (1, 20, 1)
+    assert text.Config().dataset == "trec"
 
 
 def test_an_artifact_of_images_is_not_tested_on_texts(table, tmp_path):

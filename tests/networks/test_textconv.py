@@ -11,7 +11,7 @@ import optax
 import pytest
 from problems import relative
 
-from ddjax import inits, methods, networks
+from ddjax import augment, inits, methods, networks
 from ddjax.encodings import Tokens
 from ddjax.networks.transformer import positions
 from ddjax.types import Batch, InitDistribution, Schedule
@@ -147,9 +147,9 @@ def test_the_transformer_knows_the_order_of_words():
         (lambda: networks.bilstm((28, 28, 1), 10), "bilstm: expected texts"),
         (lambda: networks.transformer((28, 28, 1), 10), "transformer: expected texts"),
         (
-            lambda: networks.lenet((30, 100), 10),
+            lambda: networks.by_name("lenet", (30, 100), 10),
             "image_shape: .*for texts give a network for texts, e.g. textconv",
-        ),  # type: ignore
+        ),
         (lambda: networks.textconv((4, 3), 2), "windows of at most 4 words.*greater length"),
         (lambda: networks.textconv((9, 3), 2, windows=(3, 3)), "each once"),
         (lambda: networks.textconv((9, 3), 2, windows=()), "windows: expected whole numbers"),
@@ -174,3 +174,12 @@ def test_texts_have_a_default_network():
         "width": 4,
         "windows": [2, 3],
     }
+
+
+@pytest.mark.parametrize("name", ["unrolled", "distribution_matching", "gradient_matching"])
+def test_texts_are_not_augmented(name):
+    network, crop = BUILDERS["textconv"](), augment.by_name("crop", (8, 8, 1))
+    with pytest.raises(ValueError, match=r"augmentation: expected images .* textconv takes .*Leave the"):
+        getattr(methods, name)(network, inits.random(network), augmentation=crop)
+    with pytest.raises(ValueError, match="image_shape: expected"):
+        augment.by_name("crop", network.input_shape)

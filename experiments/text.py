@@ -1,0 +1,69 @@
+"""Distil texts: sentences of word vectors with learned labels, for one known θ0 or for unseen ones.
+
+Claim: TREC in six classes, TextConvNet, six sentences, over 20 unseen initial weights: 63.3 ± 4.2 after 800
+outer steps, where all training questions give 84.6 ± 0.7.
+Cost: two CPU cores beside other runs: 448 s of distillation.
+Records: results/trec-random-6.json, results/trec-all-data.json
+
+    python -m experiments.text --theta=random --num_outer_steps=800 --num_eval_inits=20 --nobaselines
+    python -m experiments.text --theta=fixed --num_outer_steps=600 --nobaselines
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ddjax import inits
+from ddjax.data import Dataset
+from ddjax.launch import Keys, Launcher, Parts, Plan, Unrolled, flag, flag_like, unrolled_parts
+from ddjax.types import InitDistribution, Network
+
+THETAS = ("fixed", "random")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Unrolled):
+    """The settings of a distillation of texts."""
+
+    theta: str = flag("fixed", "initial weights: one θ0, or drawn anew at each outer step", choices=THETAS)
+    dataset: str = flag_like(Unrolled, "dataset", default="trec")
+    length: int | None = flag_like(Unrolled, "length", default=20)
+    embedding_dim: int | None = flag_like(Unrolled, "embedding_dim", default=50)
+    inner_steps: int = flag_like(Unrolled, "inner_steps", default=1)
+    inner_epochs: int = flag_like(Unrolled, "inner_epochs", default=20)
+    inner_optimizer: str = flag_like(Unrolled, "inner_optimizer", default="momentum")
+    label_confidence: float | None = flag_like(Unrolled, "label_confidence", default=0.9)
+    batch_size: int = flag_like(Unrolled, "batch_size", default=128)
+    outer_lr: float | None = flag_like(Unrolled, "outer_lr", default=0.05)
+    init: str = flag_like(Unrolled, "init", default="pytorch")
+
+
+def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
+    """The parts of a distillation of texts by differentiating through training.
+
+    Args:
+        config: the settings.
+        data: the real texts.
+        keys: the keys of the seed.
+        plan: the plan, with the memory strategy.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ValueError: the settings do not fit each other or the data.
+    """
+
+    def start(network: Network) -> InitDistribution:
+        settings = {"scheme": config.init, "gain": config.init_gain}
+        if config.theta == "random":
+            return inits.random(network, **settings)
+        return inits.fixed(network, keys.theta, **settings)
+
+    return unrolled_parts(config, data, plan, start)
+
+
+LAUNCHER = Launcher("text", __doc__, Config, build=build)
+
+if __name__ == "__main__":
+    LAUNCHER.main()
