@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         optimizers,
         pool,
         recipes,
+        sets,
     )
     from ddjax.judge import Evaluation, Judge, evaluate, train
     from ddjax.recipes import recipe as Recipe  # noqa: N812 (the name of the class that it replaces)
@@ -83,6 +84,7 @@ __all__ = [
     "optimizers",
     "pool",
     "recipes",
+    "sets",
     "train",
 ]
 

@@ -5,6 +5,7 @@
     ddjax random_init --dataset=mnist        one launcher; `ddjax random_init --help` lists the flags
     ddjax export --artifact=distilled.npz --format=torch --output=mine
     ddjax prepare --dataset=mnist            download a data set, once
+    ddjax sets                               distilled sets that are here already
 
 `python -m ddjax` is the same, and so is `python -m experiments.NAME` in a copy of the repository.
 """
@@ -21,6 +22,7 @@ from ddjax import launchers
 
 TOOLS: Mapping[str, tuple[str, str]] = {
     "export": ("ddjax.export", "Pictures, tensors or safetensors out of an artifact."),
+    "sets": ("ddjax.sets", "Distilled sets that come with ddjax: their cards, and where they are."),
     "prepare": ("ddjax.prepare", "Download and prepare a TFDS data set; needs no TensorFlow afterwards."),
 }
 """The tools beside the launchers: the module with `main(arguments) -> exit code`, and what the tool does."""

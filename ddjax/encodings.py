@@ -29,7 +29,7 @@ def _is_finite(*arrays: Any) -> bool:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Channels(Encoding):
     """Images whose channels are normalised to mean 0 and standard deviation 1.
 
@@ -100,7 +100,7 @@ class Channels(Encoding):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Whitened(Encoding):
     """Images under an affine map of all their pixels together, such as ZCA.
 
@@ -175,7 +175,7 @@ class Whitened(Encoding):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Tokens(Encoding):
     """Texts whose tokens are replaced by the rows of a table of word vectors.
 
@@ -274,7 +274,7 @@ class Tokens(Encoding):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Encoded(Encoding):
     """Examples that were encoded ahead, in the place of raw ones: nothing is left to do.
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddjax import checks, encodings, platforms
+from ddjax.brief import Brief
 from ddjax.chunks import map_in_chunks
 from ddjax.data import Split
 from ddjax.data.device import ahead
@@ -204,8 +205,8 @@ def _untrained(params: Params, data: Chunks, *, network: Network) -> _Tested:
     return jax.lax.map(lambda one: _tested(one, lambda x: network.apply(one, x), data), params)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Judge:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Judge(Brief):
     """Trains networks on φ and tests them on real data, for validation, final scores, baselines and searches.
 
     Attributes:
@@ -362,35 +363,56 @@ def choose_steps(
         the score of each choice.
 
     Raises:
-        ValueError: the recipe counts no steps, there is no choice, or a choice or `num_inits` is below one.
+        ValueError: see `scores_along`.
+    """
+    scores = scores_along(judge, schedule, choices, key=key, num_inits=num_inits)
+    return max(scores, key=lambda steps: scores[steps].mean), scores
+
+
+def scores_along(
+    judge: Judge, schedule: Schedule, stops: Sequence[int], *, key: jax.Array, num_inits: int
+) -> dict[int, Evaluation]:
+    """The accuracies of networks after several numbers of training steps, for a recipe that counts steps.
+
+    Each network is trained once and tested on the way, and one compiled program serves any numbers of steps.
+
+    Args:
+        judge: the judge, whose recipe has `steps`, which are not used, and `stepwise`.
+        schedule: φ as a schedule.
+        stops: the numbers of steps.
+        key: the source of the initial weights. Consumed.
+        num_inits: the number of networks.
+
+    Returns:
+        The evaluation after each number of steps, in ascending order.
+
+    Raises:
+        ValueError: the recipe counts no steps, there are no stops, or a stop or `num_inits` is below one.
     """
     if not hasattr(judge.recipe, "stepwise"):
         raise ValueError(
             f"recipe: expected one that counts steps; {judge.recipe.kind!r} does not. Give "
             "ddjax.Recipe('train', protocol='constant', steps=300)."
         )
-    if not choices:
-        raise ValueError("choices: expected one or more numbers of steps; got none. Give e.g. (100, 300).")
-    checks.at_least("choices", min(choices), 1)
+    if not stops:
+        raise ValueError("steps: expected one or more numbers of steps; got none. Give e.g. (100, 300).")
+    checks.at_least("steps", min(stops), 1)
     checks.at_least("num_inits", num_inits, 1)
     checks.prng_key("key", key)
-    stops = sorted(set(choices))
+    places = sorted(set(stops))
     tested = _along(
         schedule,
         jax.random.split(key, num_inits),
-        jnp.array([0, *stops], jnp.int32),
+        jnp.array([0, *places], jnp.int32),
         judge.pieces,
         judge.inits.pool,
         network=judge.network,
         inits=judge.inits,
-        recipe=judge.recipe,
+        recipe=dataclasses.replace(judge.recipe, steps=1),  # type: ignore[call-arg] (a recipe that counts)
     )
     percent, finite = _outcomes(tested, judge.pieces)
-    scores = {
-        steps: Evaluation.of(Outcomes(percent[:, place], finite[:, place]))
-        for place, steps in enumerate(stops)
-    }
-    return max(scores, key=lambda steps: scores[steps].mean), scores
+    each = (Evaluation.of(Outcomes(*one)) for one in zip(percent.T, finite.T, strict=True))
+    return dict(zip(places, each, strict=True))
 
 
 @functools.partial(jax.jit, static_argnames=("network", "inits", "recipe"))
@@ -405,10 +427,7 @@ def _along(
     inits: InitDistribution,
     recipe: Any,
 ) -> _Tested:
-    """The tests of trainings at several numbers of steps, `[R, G]`; `stops` begins with zero.
-
-    Each network is trained once, and the numbers are arguments: one program for any of them.
-    """
+    """The tests of trainings at several numbers of steps, `[R, G]`; `stops` begins with zero."""
 
     def one(key: jax.Array) -> _Tested:
         init_key, train_key = jax.random.split(key)

@@ -34,7 +34,8 @@ from ddjax.engine import (
     init_state,
 )
 from ddjax.memory import Estimate
-from ddjax.networks.ops import CONV_FORMS
+from ddjax.networks.ops import CONV_FORMS, forms_on
+from ddjax.networks.precision import PRECISIONS
 from ddjax.types import PyTree, RealData
 from ddjax.unroll import STRATEGIES
 from ddjax.version import __version__
@@ -59,20 +60,26 @@ class Plan:
         memory: the strategy by which an unroll is differentiated, a name from `ddjax.unroll.STRATEGIES`; None
             where the method unrolls nothing.
         slots_per_chunk: the number of θ0 that are vmapped; the chunks are computed one after the other.
+        precision: the precision of the network under which φ moves, see
+            `ddjax.networks.precision.at_precision`; None for that of the backend. Only a flag chooses it: it
+            rounds more than the other choices do.
     """
 
     conv_form: str = "auto"
     memory: str | None = "reverse"
     slots_per_chunk: int = 1
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         checks.choice("conv_form", self.conv_form, CONV_FORMS)
         if self.memory is not None:
             checks.choice("memory", self.memory, STRATEGIES)
         checks.at_least("slots_per_chunk", self.slots_per_chunk, 1)
+        if self.precision is not None:
+            checks.choice("precision", self.precision, PRECISIONS)
 
     def as_dict(self) -> dict[str, Any]:
-        """The choices by name, for JSON; without `memory` where the method unrolls nothing."""
+        """The choices by name, for JSON; without `memory` and `precision` where they are None."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
     @classmethod
@@ -91,11 +98,12 @@ class Plan:
         for name in ("conv_form", "slots_per_chunk"):
             if name not in record:
                 raise ValueError(f"plan: expected {name}; got {sorted(record)}. Give every choice.")
-        return cls(record["conv_form"], record.get("memory"), record["slots_per_chunk"])
+        optional = (record.get("memory"), record["slots_per_chunk"], record.get("precision"))
+        return cls(record["conv_form"], *optional)
 
 
-CHOICES = tuple(field.name for field in dataclasses.fields(Plan))
-"""The names of the choices of a plan."""
+CHOICES = ("conv_form", "memory", "slots_per_chunk")
+"""The names of the choices of a plan that trials may decide."""
 
 
 def default_plan(backend: str, *, num_inits: int, unrolls: bool = True) -> Plan:
@@ -130,9 +138,10 @@ def candidates(
 ) -> list[Plan]:
     """The plans worth timing that differ from a given plan in some of the choices.
 
-    Convolutions by lax are left out on CPU, where their second derivatives are several times slower. The
-    sizes of chunk are one θ0, all θ0, and the divisor of m nearest to √m. Strategies that compute each
-    stretch of √T steps twice are only worth their time where the others do not fit.
+    Forms of convolution that are slow on a backend, or do not compile for it, are left out
+    (`ddjax.networks.ops.forms_on`). The sizes of chunk are one θ0, all θ0, and the divisor of m nearest to
+    √m. Strategies that compute each stretch of √T steps twice are only worth their time where the others do
+    not fit.
 
     Args:
         base: the plan to vary.
@@ -149,7 +158,7 @@ def candidates(
     values: dict[str, Iterable[Any]] = {
         "slots_per_chunk": (1, num_slots, middle),
         "memory": [name for name, way in STRATEGIES.items() if not fits or way.checkpoint != "sqrt"],
-        "conv_form": [form for form in CONV_FORMS if backend != "cpu" or form != "lax"],
+        "conv_form": forms_on(backend),
     }
     kept = [name for name in values if name in vary and getattr(base, name) is not None]
     ordered = ([getattr(base, name), *values[name]] for name in kept)

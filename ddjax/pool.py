@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from ddjax import checks, leaves, npz
+from ddjax.brief import Brief
 from ddjax.files import StrPath
 from ddjax.types import Network, Params
 from ddjax.version import __version__
@@ -36,8 +37,8 @@ _KINDS: dict[str, type] = {
 """The types that the metadata read by ddjax itself must have, where they are present."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Pool:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Pool(Brief):
     """n trained networks of one kind; the first are for distilling, the others are held out for evaluation.
 
     Attributes:

@@ -16,6 +16,7 @@ import optax
 from jax.sharding import Mesh
 
 from ddjax import checks, forms, identity, parallel, program, recipes, recovery
+from ddjax.brief import Brief
 from ddjax.checkpoint import PreemptionGuard, Saver, Store
 from ddjax.data import Dataset, provenance, to_device
 from ddjax.defaults import default_form
@@ -117,8 +118,8 @@ class Reporting:
                 checks.function(f"reporting.{name}", getattr(self, name), remedy="Leave it out for none.")
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Run(Brief):
     """The result of `distill`.
 
     Attributes:

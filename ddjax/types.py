@@ -24,6 +24,8 @@ import jax
 import numpy as np
 import optax
 
+from ddjax.brief import Brief
+
 PyTree = Any
 """Any nesting of tuples, dicts and arrays that JAX can flatten."""
 
@@ -34,7 +36,7 @@ Info = Any
 """A NamedTuple of diagnostics, whose fields are documented where the tuple is defined."""
 
 
-class Encoding(abc.ABC):
+class Encoding(Brief, abc.ABC):
     """The map from raw data to the inputs of networks, and back.
 
     The kinds are frozen dataclasses in `ddjax.encodings`, registered as pytrees, so that e.g. a whitening of
@@ -189,8 +191,8 @@ Role = Kernel | Literal["bias", "own"]
 """What p(θ0) may do with a weight: draw a kernel, set a layer's `bias`, or keep the network's `own` value."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Made:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Made(Brief):
     """The origin of a part: the function that built the part, and what the function was given.
 
     By these facts a run tells one network, form, method or p(θ0) from another (`ddjax.facts`).
@@ -213,8 +215,8 @@ The first four follow from the data, and the last two do not change what the net
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Network:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Network(Brief):
     """A network: pure functions of weights and inputs, with the shapes that they work on.
 
     Attributes:
@@ -289,8 +291,8 @@ def as_image_shape(shape: tuple[int, ...], what: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
-@dataclasses.dataclass(frozen=True)
-class InitDistribution:
+@dataclasses.dataclass(frozen=True, repr=False)
+class InitDistribution(Brief):
     """The distribution p(θ0) of initial weights.
 
     Attributes:
@@ -391,8 +393,8 @@ class Recipe(abc.ABC):
         """
 
 
-@dataclasses.dataclass(frozen=True)
-class Form:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Form(Brief):
     """A form of φ: the parameters that are moved, and the schedule that they stand for.
 
     Attributes:
@@ -416,8 +418,8 @@ class Form:
     made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
-@dataclasses.dataclass(frozen=True)
-class Outer:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Outer(Brief):
     """The outer optimiser: how φ moves along its gradient.
 
     Attributes:
@@ -432,8 +434,8 @@ class Outer:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True)
-class Distilled:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Distilled(Brief):
     """The distilled data φ, with all that is needed to train on them.
 
     Attributes:
@@ -491,8 +493,8 @@ def _keep_state(schedule: Schedule, state: PyTree, batch: Any, info: Info, key: 
     return state
 
 
-@dataclasses.dataclass(frozen=True)
-class Method:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Method(Brief):
     """A distillation method as pure functions; a slot is one draw of initial weights.
 
     `loss`, `init` and `advance` are functions of *one* slot.

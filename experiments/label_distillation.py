@@ -7,11 +7,14 @@ not looked at. The training on the result is Adam at a constant rate; its number
 validation split. Beside the result stand the images with their true labels, hard and smoothed, or for images
 from elsewhere the labels of the nearest training images.
 
-Claim: none: records follow.
-Cost: not recorded.
+Claim: MNIST, LeNet, ten real images, over 20 unseen initial weights: 56.9 ± 3.0 after 2,000 outer steps;
+smoothed true labels 47.0 ± 2.0, true labels 45.3 ± 2.3.
+Cost: two CPU cores beside many other runs: 301 s of distillation, 780 s for the scores.
+Records: results/labels-mnist-10.json
 
-    python -m experiments.label_distillation --dataset=mnist --num_images=100
-    python -m experiments.label_distillation --dataset=mnist --num_images=10 --method=ridge
+    python -m experiments.label_distillation --dataset=mnist --num_images=10 --num_outer_steps=2000 \
+        --batch_size=256 --start=smoothed --num_val_inits=2
+    python -m experiments.label_distillation --dataset=mnist --num_images=100 --method=ridge
     python -m experiments.label_distillation --dataset=mnist --num_images=100 --base=fashion_mnist
 """
 
@@ -28,7 +31,7 @@ import numpy as np
 
 from ddjax import checks, coresets, forms, inits, methods, optimizers
 from ddjax.data import Dataset, Split, load, resize
-from ddjax.judge import Evaluation, Judge, choose_steps, evaluate
+from ddjax.judge import Evaluation, Judge, choose_steps, evaluate, scores_along
 from ddjax.launch import (
     Common,
     DataChoice,
@@ -47,7 +50,7 @@ from ddjax.launch import (
     runs_at_once,
     tell,
 )
-from ddjax.launch.choices import bounded, build_network, choose_network
+from ddjax.launch.choices import bounded, build_network, choose_network, network_of_plan
 from ddjax.recipes import Train, TrainHead
 from ddjax.run import Run
 from ddjax.types import Distilled, Form, InitDistribution, Method, Network, Outer, Recipe, Schedule
@@ -380,7 +383,7 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     choice = choose_network(config, data)
     network = build_network(choice, data, conv_form=plan.conv_form)
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
-    method = method_of(config, network, distribution)
+    method = method_of(config, network_of_plan(network, plan), distribution)
     steps = config.num_outer_steps or 5000
     outer = outer_of(config, method, steps)
     inner_steps, size = layout_of(config)
@@ -467,16 +470,16 @@ def scored(launch: Launch, phi: Distilled) -> Evaluation:
     Returns:
         The evaluation.
     """
-    config, parts = launch.config, launch.parts
-    return evaluate(
-        phi,
-        parts.network,
-        parts.judged_inits,
-        launch.data.test,
-        key=launch.keys.test,
-        num_inits=config.num_eval_inits,
-        runs_per_chunk=runs_at_once(config.num_eval_inits),
-    )
+    config, parts, key = launch.config, launch.parts, launch.keys.test
+    count, at_once = config.num_eval_inits, runs_at_once(config.num_eval_inits)
+    steps = getattr(phi.recipe, "steps", None)
+    if steps is None:
+        test = launch.data.test
+        return evaluate(
+            phi, parts.network, parts.judged_inits, test, key=key, num_inits=count, runs_per_chunk=at_once
+        )
+    judge = Judge(parts.network, parts.judged_inits, phi.recipe, launch.data.test, at_once)
+    return scores_along(judge, phi.schedule, (steps,), key=key, num_inits=count)[steps]
 
 
 def measure(finished: Finished) -> dict[str, Any]:

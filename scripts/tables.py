@@ -587,6 +587,7 @@ _LINEAR_ROWS = {
 }
 
 QUICKSTART, DIGITS_DM = "digits-quickstart", "digits-distribution-matching"
+LABELS = "labels-mnist-10"
 
 _TEXTS = {
     "random-6": "6 sentences (S 1, E 20), unseen θ0",
@@ -640,6 +641,18 @@ TABLES: Mapping[str, Table] = {
             beside(title, "coreset-mnist-10", ("baselines", row), (_TEN_PER_CLASS, row))
             for row, title in _SELECTIONS.items()
         ),
+    ),
+    "labels": Table(
+        ("", "ours", "n", "published"),
+        (
+            beside("learned labels", LABELS, ("test_accuracy",), ("mnist, LeNet, labels", "10")),
+            beside("true labels, smoothed", LABELS, ("baselines", "true labels, smoothed"), None),
+            beside("true labels", LABELS, ("baselines", "true labels"), None),
+        ),
+    ),
+    "soft labels": Table(
+        ("", "ours", "n", "published"),
+        ((*single("five images, free labels", "soft-labels-mnist-5", "test_accuracy"), "almost 92"),),
     ),
     "in part": Table(
         ("", "ours", "n", "published"),

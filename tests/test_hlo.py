@@ -134,7 +134,7 @@ def test_a_program_of_this_machine_s_compiler():
     whole = parallel.P()
     mapped = jax.shard_map(many, mesh=mesh, in_specs=(whole, whole), out_specs=whole, check_vma=False)
     compiled = jax.jit(mapped, donate_argnums=0).lower(jnp.ones((16, 16)), 3).compile()
-    program = hlo.read(compiled.as_text())
+    program = hlo.read(compiled.as_text() or "")
     assert program.collectives() == [hlo.Collective("all-reduce", 16 * 16 * 4, 1)]
     assert program.donated == {0}
     assert program.host_calls() == []

@@ -78,14 +78,15 @@ def test_what_is_worth_trying():
         everything: dict[str, Any] = {"backend": "cpu", "num_slots": 12}
         return [getattr(one, name) for one in plan.candidates(base, {name}, **(everything | settings))]
 
-    assert values("conv_form", backend="gpu") == list(CONV_FORMS)
+    assert values("conv_form", backend="tpu") == list(CONV_FORMS)
+    assert values("conv_form", backend="gpu") == [form for form in CONV_FORMS if form != "im2col"]
     assert values("conv_form") == [form for form in CONV_FORMS if form != "lax"]
     assert values("slots_per_chunk") == [1, 12, 3]
     assert values("slots_per_chunk", Plan(slots_per_chunk=6), num_slots=1) == [6, 1]
     assert values("memory") == ["reverse", "recompute", "mixed"]
     assert set(values("memory", fits=False)) == set(STRATEGIES)
     assert values("memory", Plan(memory=None)) == [None]
-    both = plan.candidates(Plan(), {"conv_form", "slots_per_chunk"}, backend="gpu", num_slots=2)
+    both = plan.candidates(Plan(), {"conv_form", "slots_per_chunk"}, backend="tpu", num_slots=2)
     assert both[0] == Plan()
     assert len(set(both)) == len(both) == 2 * len(CONV_FORMS)
 

@@ -168,4 +168,4 @@ def test_the_wheel_has_its_launchers_without_the_clone(wheel, tmp_path):
     assert lines[-2:] == ["0 2", "condense_table sweep True"]
     assert "expected one of adapt" in done.stderr
     assert (tmp_path / "ddjax/py.typed").is_file()
-    assert not (tmp_path / "ddjax/experiments/results").exists()
+    assert {path.name for path in (tmp_path / "ddjax/experiments/results").iterdir()} == {"sets"}

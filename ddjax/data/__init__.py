@@ -4,6 +4,7 @@ from ddjax.data.classes import with_classes
 from ddjax.data.dataset import Dataset, Split, from_arrays
 from ddjax.data.device import class_minibatch, minibatch, to_device
 from ddjax.data.digest import digest, digests
+from ddjax.data.folders import from_folder
 from ddjax.data.resize import repeat_channels, resize
 from ddjax.data.sources import known_names, load
 from ddjax.data.tasks import Stream, in_tasks
@@ -19,6 +20,7 @@ __all__ = [
     "digest",
     "digests",
     "from_arrays",
+    "from_folder",
     "from_texts",
     "in_tasks",
     "known_names",

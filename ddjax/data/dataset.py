@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ddjax import checks
+from ddjax.brief import Brief
 from ddjax.data import arrays
 from ddjax.encodings import Channels, channels_of
 from ddjax.types import Encoding, as_image_shape
@@ -23,8 +24,8 @@ _MAX_SEED = 2**32 - 1
 _CHUNK = 1024  # images summed at a time: bounds the memory of `channel_statistics`
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Split(Brief):
     """One part of a data set.
 
     Attributes:
@@ -131,8 +132,8 @@ class Origin:
     text: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Dataset:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Dataset(Brief):
     """The real data of one problem.
 
     Attributes:

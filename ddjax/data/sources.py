@@ -5,7 +5,7 @@
   TensorFlow, decoded once and then kept in `ddjax.data.cache`.
 - A file, by its path: an `.npz` with `x_train`, `y_train`, `x_test`, `y_test` and, where there are any,
   `x_validation`, `y_validation` (or `x_val`, `y_val`), `class_names` and `layout`; or a `.csv` or `.tsv` of
-  texts with the columns `text`, `label` and `split`.
+  texts with the columns `text`, `label` and `split`; or a folder of pictures (`ddjax.data.folders`).
 
 Names and paths are told apart by their form, whatever lies in the directory: `digits` and `mnist` are always
 the built-in sets, `./digits` and `digits.npz` always files.
@@ -25,6 +25,7 @@ import numpy as np
 from ddjax import checks, npz
 from ddjax.data import arrays, cache, text, tfds_files
 from ddjax.data.dataset import Dataset, make_dataset, pair, stratified_split
+from ddjax.data.folders import from_folder
 from ddjax.data.text import TextSettings
 
 _DIGITS = "digits"
@@ -45,8 +46,8 @@ _FILES = {
     ".parquet": "Read its columns into arrays",
     ".pkl": "Read its arrays with what wrote them",
     ".pt": "Read its tensors with torch.load, each as tensor.numpy()",
-    ".tar": "Unpack it, read the pictures into arrays of one size",
-    ".zip": "Unpack it, read the pictures into arrays of one size",
+    ".tar": "Unpack it and give the folder, if it holds pictures by class; else read it into arrays",
+    ".zip": "Unpack it and give the folder, if it holds pictures by class; else read it into arrays",
 }
 """What to do with a file of another kind than `.npz`, by its suffix, before `_WRITE`."""
 
@@ -80,8 +81,9 @@ def load(
 
     Args:
         name: the data set, as `digits`, a TFDS name (`mnist`, `cifar10`, `emnist/balanced`, `mnist:3.0.1`; of
-            several versions on disk the newest is read), or the path of an `.npz`, `.csv` or `.tsv`. A string
-            without a separator and without the suffix of a file is a name; a `pathlib.Path` is always a path.
+            several versions on disk the newest is read), or the path of an `.npz`, `.csv` or `.tsv`, or of a
+            folder of pictures. A string without a separator and without the suffix of a file is a name; a
+            `pathlib.Path` is always a path.
         data_dir: the directory of TFDS sets; by default `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
         validation_fraction: the share of each training class that becomes the validation split, where the
             source has none.
@@ -92,7 +94,8 @@ def load(
         The data set, with uint8 images, or texts as numbers of words.
 
     Warns:
-        UserWarning: an `.npz` has members that are not used.
+        UserWarning: an `.npz` has members that are not used, or a folder has no test pictures and a test
+            split is cut.
 
     Raises:
         ValueError: an unknown name, a file of another kind, data that are neither images nor texts with one
@@ -141,7 +144,7 @@ def is_path(name: str) -> bool:
 
 
 def _file(path: Path, settings: TextSettings | None, *, validation_fraction: float, seed: int) -> Dataset:
-    """The data of a file; refuses what is no `.npz` or table of texts, and says how to make one."""
+    """The data of a file or folder; refuses what is no `.npz`, table of texts or folder of pictures."""
     suffix = path.suffix.lower()
     if suffix in _TEXTS:
         return _texts_of_file(path, settings or TextSettings(), validation_fraction, seed)
@@ -150,11 +153,8 @@ def _file(path: Path, settings: TextSettings | None, *, validation_fraction: flo
         return _npz(path, validation_fraction, seed)
     then = f"and write {_WRITE}."
     if path.is_dir():
-        raise ValueError(
-            f"dataset: expected digits, the path of an .npz file, or a TFDS name; got the folder {path}. "
-            f"Read its pictures into arrays of one size, [n, H, W, C], with a label or the name of a class "
-            f"for each, {then}"
-        )
+        _refuse_settings_of_texts(path.name, settings)
+        return from_folder(path, validation_fraction=validation_fraction, seed=seed)
     if not path.exists():
         raise FileNotFoundError(
             f"dataset: expected the path of an .npz file; found none at {path}. Write {_WRITE}, or give the "

@@ -7,14 +7,16 @@
     print(distilled.accuracy(predict, images, labels))    # images uint8 [n, H, W, C], labels [n]
 
 `fit` does what the recipe of the file says: it replays the distilled gradient steps with their learned
-rates, or trains in epochs with the recipe's augmentation, or solves a ridge regression on the network's
-features. The network maps images `[n, C, H, W]`, normalised as `encode` does, to scores `[n, K]`.
+rates, or trains with the recipe's augmentation, by cross-entropy or by squared error, or solves a ridge
+regression on the network's features. The network maps images `[n, C, H, W]`, normalised as `encode` does, to
+scores `[n, K]`.
 """
 
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import json
@@ -160,11 +162,12 @@ class Distilled:
                 f"recipe: expected one of {', '.join((*_TRAININGS, 'ridge'))}; got {kind!r}. Take the "
                 "distilled_torch.py of the ddjax that wrote the file."
             )
+        start = copy.deepcopy(network).eval() if self.recipe.get("centre") else None
         network.train()
         _TRAININGS[kind](own, network, torch.Generator(device="cpu").manual_seed(seed))
         _calibrate(network, own.images.flatten(0, 1))
         network.eval()
-        return network
+        return network if start is None else lambda images: network(images) - start(images)
 
     def _on(self, device: Any) -> Distilled:
         lrs = None if self.lrs is None else self.lrs.to(device)
@@ -301,44 +304,104 @@ _UPDATES: dict[str, Callable[[Sequence[Tensor]], Update]] = {
 }
 
 
-def _minibatches(count: int, size: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """The positions of the images of each step; each epoch has an order of its own."""
+def _minibatches(
+    distilled: Distilled, epochs: int, steps: int | None, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """The positions of the images of each step: epochs in an order of their own, or draws of their own."""
+    count = distilled.labels.shape[0] * distilled.labels.shape[1]
+    size = min(distilled.recipe["batch_size"], count)
+    if steps is not None:
+        yield from (torch.randperm(count, generator=generator)[:size] for _ in range(steps))
+        return
     for _ in range(epochs):
         yield from torch.randperm(count, generator=generator).split(size)
 
 
-def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> None:
-    """SGD in epochs; the protocol says how many, and when the rate falls to a tenth."""
-    recipe = distilled.recipe
+def _steps_of_epoch(distilled: Distilled) -> int:
+    count = distilled.labels.shape[0] * distilled.labels.shape[1]
+    return -(-count // min(distilled.recipe["batch_size"], count))
+
+
+def _descend(
+    distilled: Distilled,
+    network: torch.nn.Module,
+    generator: torch.Generator,
+    *,
+    batches: Iterator[Tensor],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    optimizer_at: Callable[[int], torch.optim.Optimizer],
+) -> None:
+    """One step for each minibatch, augmented, by the optimiser of that step on the mean of `loss`."""
     images, labels = distilled.images.flatten(0, 1), distilled.labels.flatten(0, 1)
-    size = min(recipe["batch_size"], len(images))
-    steps, epochs = -(-len(images) // size), recipe["epochs"]
-    published = recipe.get("protocol", "plain") == "condensation"
-    boundary = steps * (epochs // 2 + 2) if published else -(-steps * epochs // 2)
-
-    def fresh(lr: float) -> torch.optim.Optimizer:
-        decay = recipe["weight_decay"]
-        return torch.optim.SGD(network.parameters(), lr, momentum=recipe["momentum"], weight_decay=decay)
-
-    name = recipe.get("augmentation", "")
+    name = distilled.recipe.get("augmentation", "")
     augmentation = augmentation_by_name(name, tuple(images.shape[-2:])) if name else None
-    optimizer = fresh(recipe["lr"])
-    for step, rows in enumerate(_minibatches(len(images), size, epochs + published, generator)):
-        if step == boundary and published:
-            optimizer = fresh(recipe["lr"] / 10)
-        elif step == boundary:
-            optimizer.param_groups[0]["lr"] = recipe["lr"] / 10
+    for step, rows in enumerate(batches):
         inputs = images[rows]
         if augmentation is not None:
             inputs = augmentation.apply(augmentation.sample(generator, len(inputs)), inputs)
+        optimizer = optimizer_at(step)
         optimizer.zero_grad()
-        _cross_entropy(network(inputs), labels[rows]).mean().backward()
+        loss(network(inputs), labels[rows]).mean().backward()
         optimizer.step()
+
+
+def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> None:
+    """SGD or Adam; the protocol says how many steps, and when the rate falls to a tenth."""
+    recipe = distilled.recipe
+    protocol, epochs = recipe.get("protocol", "plain"), recipe["epochs"]
+    published, steps = protocol == "condensation", _steps_of_epoch(distilled)
+    falls = {"condensation": steps * (epochs // 2 + 2), "plain": -(-steps * epochs // 2), "constant": None}
+    if protocol not in falls:
+        raise ValueError(
+            f"recipe: protocol: expected one of {', '.join(falls)}; got {protocol!r}. Take the "
+            "distilled_torch.py of the ddjax that wrote the file."
+        )
+
+    def fresh(lr: float) -> torch.optim.Optimizer:
+        weights, decay = network.parameters(), recipe["weight_decay"]
+        if recipe.get("optimizer", "sgd") == "adam":
+            return torch.optim.Adam(weights, lr, weight_decay=decay)
+        return torch.optim.SGD(weights, lr, momentum=recipe["momentum"], weight_decay=decay)
+
+    optimizer = fresh(recipe["lr"])
+
+    def optimizer_at(step: int) -> torch.optim.Optimizer:
+        nonlocal optimizer
+        if step == falls[protocol] and published:
+            optimizer = fresh(recipe["lr"] / 10)
+        elif step == falls[protocol]:
+            optimizer.param_groups[0]["lr"] = recipe["lr"] / 10
+        return optimizer
+
+    batches = _minibatches(distilled, epochs + published, recipe.get("steps"), generator)
+    _descend(distilled, network, generator, batches=batches, loss=_cross_entropy, optimizer_at=optimizer_at)
+
+
+def _regress(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> None:
+    """Adam on the squared error of scaled labels; the rate rises linearly, then falls along a cosine."""
+    recipe, of_epoch = distilled.recipe, _steps_of_epoch(distilled)
+    epochs = -(-recipe["steps"] // of_epoch)
+    total = epochs * of_epoch
+    rise = min(recipe["warmup"], total // 2)
+    optimizer = torch.optim.Adam(network.parameters(), recipe["lr"])
+
+    def optimizer_at(step: int) -> torch.optim.Optimizer:
+        fallen = 0.5 * (1 + math.cos(math.pi * (step - rise) / max(total - rise, 1)))
+        share = step / rise if step < rise else 0.99 * fallen + 0.01
+        optimizer.param_groups[0]["lr"] = recipe["lr"] * share
+        return optimizer
+
+    def loss(scores: Tensor, labels: Tensor) -> Tensor:
+        return 0.5 * (scores - recipe["label_scale"] * labels).square().sum(-1)
+
+    batches = _minibatches(distilled, epochs, None, generator)
+    _descend(distilled, network, generator, batches=batches, loss=loss, optimizer_at=optimizer_at)
 
 
 _TRAININGS: dict[str, Callable[[Distilled, torch.nn.Module, torch.Generator], None]] = {
     "schedule": _replay,
     "train": _train,
+    "regress": _regress,
 }
 
 

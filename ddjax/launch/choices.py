@@ -16,6 +16,8 @@ from ddjax.data.digest import converted
 from ddjax.data.whitening import fitted
 from ddjax.encodings import Channels, Tokens
 from ddjax.launch.settings import DataChoice, NetworkChoice, TextChoice
+from ddjax.networks.precision import at_precision
+from ddjax.plan import Plan
 from ddjax.pool import Pool
 from ddjax.recipes import MOST_EPOCHS, Train
 from ddjax.types import Network, Outer
@@ -206,6 +208,19 @@ def build_network(
     """
     name, own = choice
     return networks.by_name(name, data.input_shape, data.num_classes, conv_form=conv_form, **own)
+
+
+def network_of_plan(network: Network, plan: Plan) -> Network:
+    """The network under which φ moves; scores are always those of the network itself.
+
+    Args:
+        network: the network.
+        plan: the plan, with its precision.
+
+    Returns:
+        The network at that precision.
+    """
+    return network if plan.precision is None else at_precision(network, plan.precision)
 
 
 def strategy(name: str | None, data: Dataset) -> str:

@@ -15,6 +15,7 @@ from ddjax.launch.choices import (
     build_network,
     choose_network,
     initial_images,
+    network_of_plan,
     trained_recipe,
 )
 from ddjax.launch.settings import Matching
@@ -97,7 +98,8 @@ def matching_parts(
         protocol=config.protocol,
     )
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
-    method = method_of(Matched(network, distribution, recipe, augmentation(config.augment, data)))
+    moving = network_of_plan(network, plan)
+    method = method_of(Matched(moving, distribution, recipe, augmentation(config.augment, data)))
     steps = config.num_outer_steps or num_outer_steps
     outer = bounded(method.outer(steps, lr=config.outer_lr), config.clip_norm)
     chosen = {

@@ -121,7 +121,8 @@ def recipe_of(config: MatrixChoice, own: Recipe, data: Dataset) -> Recipe:
     if not isinstance(recipe, Train):
         return recipe
     if config.train_epochs is not None:
-        recipe = dataclasses.replace(recipe, epochs=config.train_epochs)
+        # In place of a number of steps, which would pass over the epochs asked for.
+        recipe = dataclasses.replace(recipe, epochs=config.train_epochs, steps=None)
     if config.eval_augment is not None:
         recipe = dataclasses.replace(recipe, augmentation=strategy(config.eval_augment, data))
     return recipe

@@ -40,7 +40,7 @@ def given(config: Common) -> dict[str, Any]:
     Returns:
         The values of these choices, by name; a flag that is not given or `auto` leaves its choice out.
     """
-    values = {name: getattr(config, name, None) for name in plan.CHOICES}
+    values = {name: getattr(config, name, None) for name in (*plan.CHOICES, "precision")}
     return {name: value for name, value in values.items() if value not in (None, "auto")}
 
 

@@ -17,6 +17,7 @@ from ddjax.launch.choices import (
     build_network,
     choose_network,
     initial_images,
+    network_of_plan,
     strategy,
 )
 from ddjax.launch.flags import flag, flag_like
@@ -188,7 +189,7 @@ def regression_parts(
     Args:
         config: the settings.
         data: the real data.
-        plan: the plan; only its form of convolutions is used here.
+        plan: the plan, with the form of convolutions and the precision.
         method_of: the function that makes the method.
         outer_of: `(method, outer steps) -> Outer`, the outer optimiser.
         num_outer_steps: the number of outer steps where the flags give none.
@@ -208,7 +209,7 @@ def regression_parts(
     )
     method = method_of(
         Regressed(
-            network,
+            network_of_plan(network, plan),
             drawn,
             regress_recipe(config, data),
             config.pool,

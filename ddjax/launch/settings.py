@@ -16,6 +16,7 @@ from ddjax.launch.flags import DATASET, EXTENDS, JUDGES, WATCHES, flag, flag_lik
 from ddjax.methods.unrolled import HORIZONS
 from ddjax.networks import NAMES, norms
 from ddjax.networks.ops import CONV_FORMS
+from ddjax.networks.precision import PRECISIONS
 from ddjax.optimizers import LR_OF_LRS
 from ddjax.recipes import MOST_EPOCHS, PROTOCOLS
 from ddjax.tokenizer import SMALLEST
@@ -290,6 +291,9 @@ class Unrolled(Common):
     )
     inner_optimizer: str = flag("sgd", "whose updates the learning rates scale", choices=tuple(OPTIMIZERS))
     memory: str = flag("auto", "how the unroll is differentiated", choices=("auto", *STRATEGIES))
+    precision: str | None = flag(
+        None, "of the network under which φ moves; by default the backend's", choices=PRECISIONS
+    )
     window: int | None = flag(None, "differentiate the last so many inner steps only", low=1)
     horizon: str = flag(
         "full", "where training on φ ends: after all steps, or, with --window, anywhere", choices=HORIZONS
@@ -334,6 +338,7 @@ class Matching(Common):
     network: str | None = flag("convnet", ", ".join(NAMES))
     init: str = flag_like(NetworkChoice, "init", default="pytorch")
     images_per_class: int = flag(1, "distilled images of each class", low=1)
+    precision: str | None = flag_like(Unrolled, "precision")
     batch_size: int = flag(256, "N, real images of each class in a minibatch", low=1)
     initial_images: str = flag_like(Unrolled, "initial_images", default="real")
     augment: str | None = flag(None, f"augmentation of real and distilled images alike; {AUGMENTATIONS}")

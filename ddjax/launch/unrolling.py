@@ -17,6 +17,7 @@ from ddjax.launch.choices import (
     build_network,
     choose_network,
     initial_images,
+    network_of_plan,
 )
 from ddjax.launch.settings import Unrolled
 from ddjax.launch.types import Facts, Layout, Parts
@@ -173,7 +174,7 @@ def unrolled_parts(
         )
     form = pixels(config, data, layout)
     method = methods.unrolled(
-        network,
+        network_of_plan(network, plan),
         distribution,
         batch_size=config.batch_size,
         inner_optimizer=config.inner_optimizer,

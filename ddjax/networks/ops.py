@@ -24,6 +24,23 @@ CONV_FORMS = ("auto", "lax", "im2col", "banded", "blocked", "winograd")
 """The names of the forms of a convolution; `conv` describes each."""
 
 
+def forms_on(backend: str) -> tuple[str, ...]:
+    """The forms that are worth trying on a backend.
+
+    Left out are `"lax"` on CPUs, whose second derivatives are several times slower, and `"im2col"` on GPUs:
+    for an H100, XLA of jax 0.10.2 finds no tiles for a product in the gradient of LeNet, so that the program
+    does not compile (tests/networks/test_forms_on_targets.py).
+
+    Args:
+        backend: the name of the backend, as `ddjax.platforms.current()` gives it.
+
+    Returns:
+        The names of the forms, `"auto"` first.
+    """
+    left_out = {"cpu": "lax", "gpu": "im2col"}.get(backend)
+    return tuple(form for form in CONV_FORMS if form != left_out)
+
+
 def conv_op(form: str = "auto", *, pool: int = 1) -> Callable[..., jax.Array]:
     """The convolution to hand to `flax.linen.Conv(conv_general_dilated=...)`.
 

@@ -271,7 +271,7 @@ def test_a_choice_of_steps_refuses_what_counts_none(few_digits):
     with pytest.raises(ValueError, match="recipe: expected one that counts steps; 'ridge' does not"):
         choose_steps(judge, SCHEDULE, (1,), key=jax.random.key(0))
     counting = dataclasses.replace(judge, recipe=TABLE["train in steps, adam"][0])
-    for choices, message in (((), "choices: expected one or more"), ((0, 3), "choices: expected")):
+    for choices, message in (((), "steps: expected one or more"), ((0, 3), "steps: expected")):
         with pytest.raises(ValueError, match=message):
             choose_steps(counting, SCHEDULE, choices, key=jax.random.key(0))
 

@@ -145,6 +145,11 @@ def test_a_stopped_matrix_continues_and_refuses_artifacts_that_have_changed(
         ),
         ({"eval_augment": ""}, Recipe("train", augmentation="color"), Recipe("train")),
         ({"train_epochs": 7}, Recipe(), Recipe()),
+        (
+            {"train_epochs": 7},
+            Recipe("train", protocol="constant", steps=5),
+            Recipe("train", protocol="constant", epochs=7),
+        ),
         ({"protocol": "train"}, Recipe("train", lr=0.3, epochs=9), Recipe("train")),
         (
             {"protocol": "condensation", "eval_augment": "dsa"},

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from problems import small_form
 
-from ddjax import Recipe, artifact, augment, networks
+from ddjax import Recipe, artifact, augment, networks, recipes
 from ddjax import types as ddjax_types
 from ddjax.encodings import Channels, Whitened
 from ddjax.types import Distilled
@@ -59,9 +59,12 @@ def some_pixels(count: int = 5) -> np.ndarray:
         Recipe("schedule", optimizer="adam"),
         Recipe("train", epochs=7, lr=0.1),
         Recipe("train", epochs=8, lr=0.1, protocol="condensation"),
+        Recipe("train", steps=6, lr=0.01, protocol="constant", optimizer="adam"),
+        Recipe("regress", steps=9, lr=0.01, warmup=3, label_scale=2.0),
+        Recipe("regress", steps=5, lr=0.01, centre=True),
         Recipe("ridge", penalty=1e-2),
     ],
-    ids=lambda recipe: f"{recipe.kind}-{getattr(recipe, 'optimizer', getattr(recipe, 'protocol', ''))}",
+    ids=lambda recipe: "-".join(str(value) for value in recipes.as_dict(recipe).values() if value != ""),
 )
 def test_the_same_start_gives_the_same_scores(tmp_path, recipe):
     distilled, phi = saved(tmp_path, recipe)
@@ -202,7 +205,7 @@ def test_batch_norms_keep_the_statistics_of_the_distilled_images(tmp_path):
     ("recipe", "message"),
     [
         ({"kind": "ridge"}, "features: expected"),
-        ({"kind": "dream"}, "expected one of schedule, train, ridge"),
+        ({"kind": "dream"}, "expected one of schedule, train, regress, ridge"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(tmp_path, recipe, message):

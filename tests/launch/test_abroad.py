@@ -27,8 +27,11 @@ TINY: dict[str, Any] = {
 @pytest.fixture
 def settings(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(targets, "stay_at_home", lambda: None)  # the tests have begun already
-    places = {"dataset": str(write_npz(tmp_path / "spots.npz", rng)), "workdir": str(tmp_path / "run")}
-    return lambda **changed: random_init.Config(**(TINY | places | {"dry_run": True} | changed))
+    places: dict[str, Any] = {
+        "dataset": str(write_npz(tmp_path / "spots.npz", rng)),
+        "workdir": str(tmp_path / "run"),
+    }
+    return lambda **changed: random_init.Config(**{**TINY, **places, "dry_run": True, **changed})
 
 
 @pytest.mark.slow

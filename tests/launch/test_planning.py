@@ -100,6 +100,28 @@ def test_flags_are_never_overridden(dataset, tmp_path, no_trials):
     assert resolved["chosen"] == dict.fromkeys(plan.CHOICES, "flag")
 
 
+def test_a_precision_is_a_flag_s_choice_alone(dataset, tmp_path, no_trials):
+    """In the plan where it is given; the method's network computes at it, scores never do."""
+    plain = distillation.prepare("random_init", tiny(dataset, tmp_path / "plain"), random_init.build)
+    assert "precision" not in plain.plan.as_dict()
+    asked = tiny(dataset, tmp_path / "rounded", precision="bf16")
+    rounded = distillation.prepare("random_init", asked, random_init.build)
+    assert planning.resolve(rounded.case)["chosen"]["precision"] == "flag"
+    assert Plan.from_dict(rounded.plan.as_dict()) == rounded.plan
+    products = []
+    for launch in (plain, rounded):
+        method, form = launch.parts.method, launch.parts.form
+        keys = jax.random.split(jax.random.key(0), 3)
+        batch = jax.eval_shape(method.sample, to_device(launch.data.train), keys[0])
+        shapes = (
+            jax.eval_shape(lambda form=form: form.unfold(form.init(jax.random.key(1)))),
+            method.init(keys[1]),
+        )
+        products.append("bf16" in str(jax.make_jaxpr(method.loss)(*shapes, batch, keys[2])))
+    assert products == [False, True]
+    assert rounded.parts.network.made == plain.parts.network.made
+
+
 @pytest.mark.slow
 def test_tuning_takes_the_fastest_of_its_trials_and_remembers(dataset, tmp_path, cache, capsys, monkeypatch):
     asked = CONVNET | {"tune": True, "memory": "reverse"}
