@@ -2,13 +2,16 @@
 
 Networks are trained on the result by squared error on learned, centred labels, never by cross-entropy.
 
-Claim: none: no record yet.
-Cost: not recorded
+Claim: MNIST, one image per class, over five new networks of width 32 that were trained with DSA's
+augmentation: 84.5 ± 1.8, after 1,200 outer steps; published are 500,000, and networks of width 128.
+Cost: two CPU cores beside fifteen other processes: 2,196 s of distillation, 1,776 s for the scores.
+Records: results/mnist-feature-regression-1.json
 
-As published, but for a CPU's width, batch and number of steps:
+As recorded:
 
     python -m experiments.feature_regression --dataset=mnist --width=32 --batch_size=256 --outer_lr=0.02 \
-        --num_outer_steps=1200 --label_rate=0.1 --online_lr=1e-3 --train_lr=1e-3 --eval_augment=dsa
+        --num_outer_steps=1200 --label_rate=0.1 --online_lr=1e-3 --train_lr=1e-3 --eval_augment=dsa \
+        --validate_every=300
 """
 
 from __future__ import annotations

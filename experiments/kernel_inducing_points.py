@@ -1,9 +1,11 @@
 """Distil by kernel ridge regression with the kernel of an infinitely wide network (KIP).
 
-Claim: none: no record yet.
-Cost: not recorded
+Claim: MNIST, one image per class, one hidden layer, regression on the 10,000 test images: 89.8; the real
+images that it starts from 42.0, with solved labels 57.2.
+Cost: two CPU cores beside fifteen other processes: 1,041 s of distillation, 237 s for the scores.
+Records: results/mnist-kernel-inducing-points-1.json
 
-    python -m experiments.kernel_inducing_points --dataset=mnist --num_outer_steps=2000
+    python -m experiments.kernel_inducing_points --dataset=mnist --num_outer_steps=1500 --validate_every=500
     python -m experiments.kernel_inducing_points --dataset=mnist --images_per_class=10 --num_outer_steps=3000
 """
 

@@ -588,6 +588,7 @@ _LINEAR_ROWS = {
 
 QUICKSTART, DIGITS_DM = "digits-quickstart", "digits-distribution-matching"
 LABELS = "labels-mnist-10"
+KIP_MNIST, FREPO_MNIST = "mnist-kernel-inducing-points-1", "mnist-feature-regression-1"
 
 _TEXTS = {
     "random-6": "6 sentences (S 1, E 20), unseen θ0",
@@ -756,6 +757,23 @@ TABLES: Mapping[str, Table] = {
             single("class means", DIGITS_DM, "baselines", "class mean"),
             single("ten random real images", DIGITS_DM, "baselines", "random real"),
         ),
+    ),
+    "kernel inducing points": Table(
+        ("regression on", "test accuracy, %", "n"),
+        (
+            single("**ten distilled images**", KIP_MNIST, "test_accuracy", style="bold"),
+            single(
+                "ten real images, labels solved",
+                KIP_MNIST,
+                "baselines",
+                "the images at the start, labels solved",
+            ),
+            single("ten real images", KIP_MNIST, "baselines", "the images at the start"),
+        ),
+    ),
+    "feature regression": Table(
+        ("trained on", "test accuracy, %", "n"),
+        (single("**ten distilled images**", FREPO_MNIST, "test_accuracy", style="bold"),),
     ),
     "outer recipe": Table(
         (
