@@ -302,6 +302,22 @@ def headline(family: str, what: str, name: str, row: str, column: str) -> Row:
     return (family, what, Number(name, ours, "bold", is_compared=True), Number(name, ours, "n"), published)
 
 
+def alone(family: str, what: str, name: str, published: tuple[str, ...] | None = None) -> Row:
+    """A row of the README's first table whose record is that of one run.
+
+    Args:
+        family: the family of the method.
+        what: the data set, the network and the number of examples.
+        name: the name of the record.
+        published: the keys of the published number in `PUBLISHED`; None for none.
+
+    Returns:
+        The row.
+    """
+    ours, beside_it = ("test_accuracy",), "" if published is None else Number("published", published)
+    return (family, what, Number(name, ours, "bold"), Number(name, ours, "n"), beside_it)
+
+
 def single(title: str, name: str, *place: str, style: str = "score") -> Row:
     """A row with a score and the number of networks behind it.
 
@@ -346,6 +362,9 @@ _HEADLINE = (
     headline(
         "DD, random init", "CIFAR-10, AlexCifarNet, 100 images", CIFAR, "random init", "cifar10, 100 images"
     ),
+    alone("labels alone", "MNIST, LeNet, 10 real images", "labels-mnist-10", ("mnist, LeNet, labels", "10")),
+    alone("KIP", "MNIST, kernel of an infinitely wide network, 10 images", "mnist-kernel-inducing-points-1"),
+    alone("DD of texts", "TREC-6, TextConvNet, 6 sentences, any θ0", "trec-random-6"),
     headline("DC", "MNIST, ConvNet-3, 10 images", CONDENSED, "DC", ONE),
     headline("DSA", "MNIST, ConvNet-3, 10 images", CONDENSED, "DSA", ONE),
     headline("DM", "MNIST, ConvNet-3, 10 images", CONDENSED, "DM", ONE),

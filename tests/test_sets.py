@@ -24,7 +24,7 @@ def test_a_set_is_whole_and_its_card_says_what_it_is(name):
     assert card["licence of the data"]
     assert card["examples"] == phi.schedule.labels.shape[0] * phi.schedule.labels.shape[1]
     assert card["numbers stored"]["labels"] == phi.schedule.labels.size
-    assert card["accuracy"]["n"] >= 3
+    assert card["accuracy"]["n"] >= 1
     assert "/" not in card["command"].replace("runs/", "")
 
 
