@@ -611,6 +611,7 @@ KIP_MNIST, FREPO_MNIST = "mnist-kernel-inducing-points-1", "mnist-feature-regres
 
 _TEXTS = {
     "random-6": "6 sentences (S 1, E 20), unseen θ0",
+    "fixed-6": "6 sentences (S 1, E 20), one θ0",
 }
 """The runs on TREC's questions, by the ends of the names of their records."""
 
