@@ -206,6 +206,7 @@ STYLES: Mapping[str, Callable[[Any], str]] = {
     "share": lambda value: f"{100 * value:.0f} %",
     "executed share": executed_share,
     "mib": lambda value: f"{value / 2**20:,.0f}",
+    "yes": lambda value: "yes" if value else "**no**",
 }
 
 
@@ -598,6 +599,26 @@ def _memory_row(strategy: str, what: Row) -> Row:
     )
 
 
+_SCALE_DATA = ("MNIST", "CIFAR-10", "CIFAR-100", "ImageNet-1K, 64 px", "ImageNet-1K, 224 px")
+
+
+def _scale_row(data: str, per_class: int) -> Row:
+    """What one device holds and sends, which methods share but for the state of the optimiser."""
+    matched, unrolled = (
+        ("problems", f"{data}, {method}, {per_class}") for method in ("distribution matching", "unrolled")
+    )
+    name = "scale-h100"
+    return (
+        data,
+        str(per_class),
+        Number(name, (*matched, "real_bytes"), "mib"),
+        Number(name, (*matched, "state_bytes"), "mib"),
+        Number(name, (*unrolled, "state_bytes"), "mib"),
+        *(Number(name, (*matched, "sent_bytes", count), "mib") for count in ("8", "64", "256")),
+        Number(name, (*unrolled, "fits"), "yes"),
+    )
+
+
 _LINEAR = "paper-linear-mnist-small"
 _LINEAR_ROWS = {
     "any initial weights": "any initial weights",
@@ -829,6 +850,20 @@ TABLES: Mapping[str, Table] = {
     "memory": Table(
         ("`--memory`", "keeps", "computes again", "MiB", "ms"),
         tuple(itertools.starmap(_memory_row, _MEMORY.items())),
+    ),
+    "scale": Table(
+        (
+            "data",
+            "images per class",
+            "real data",
+            "φ and states, DC or DM",
+            "φ and states, unrolled",
+            "sent by each of 8",
+            "of 64",
+            "of 256",
+            "held by one H100",
+        ),
+        tuple(_scale_row(data, count) for data in _SCALE_DATA for count in (1, 10, 50)),
     ),
 }
 
