@@ -344,9 +344,9 @@ class _ImplicitRegression:
             jnp.vdot(slope, leaf - jax.lax.stop_gradient(leaf)) for slope, leaf in zip(whole, of, strict=True)
         )
         value = jax.lax.stop_gradient(found.value) + surrogate
-        norms_of = [optax.tree.norm(part) for part in (found.direct, found.implicit)]
+        direct_norm, implicit_norm = (optax.tree.norm(part) for part in (found.direct, found.implicit))
         inner = around.inner(tangents, seen)
-        return value, ImplicitInfo(inner, found.accuracy, *norms_of, found.of_log_scale)
+        return value, ImplicitInfo(inner, found.accuracy, direct_norm, implicit_norm, found.of_log_scale)
 
     def init(self, key: jax.Array) -> ImplicitState:
         """A pool of new networks, and the factor one. Consumes the key."""

@@ -48,18 +48,6 @@ TABLE: dict[str, Build] = {
     "gradient_matching, augmented": lambda net, p: methods.gradient_matching(
         net, p, batch_size=32, recipe=SHORT, augmentation=augment.by_name("cutout", SHAPE)
     ),
-    "implicit_regression": lambda net, p: methods.implicit_regression(
-        net,
-        p,
-        batch_size=32,
-        pool=2,
-        reset=3,
-        online_steps=2,
-        penalty=0.1,
-        solver_steps=100,
-        clip=False,
-        recipe=Ridge(1e-2),
-    ),
     "kernel_inducing_points": lambda net, p: methods.kernel_inducing_points(
         net, p, batch_size=32, penalty=1e-2, networks=2
     ),
@@ -135,7 +123,7 @@ def test_all_slots_vmapped_at_once_equal_slots_one_by_one():
 def test_learns_a_toy_problem(name, toy):
     # For ridge regression on random features sixteen of them are too few, of any image. Feature regression
     # is judged by it here, on networks as young as those of its pool; three images train no new network.
-    is_ridge = name in ("kernel_inducing_points", "feature_regression", "implicit_regression")
+    is_ridge = name in ("kernel_inducing_points", "feature_regression")
     net = networks.mlp(SHAPE, CLASSES, widths=(128,)) if is_ridge else mlp()
     distribution = inits.random(net)
     method = TABLE[name](net, distribution)
