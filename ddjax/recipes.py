@@ -366,7 +366,9 @@ class Ridge(Recipe):
 class Regress(Recipe):
     """A training by squared error on real-valued labels, with Adam, on all S·B examples.
 
-        ℓ(θ) = mean_j ½ Σ_k (f_θ(x̃_j)_k - s ỹ_jk)²,   scores(x) = f_θ(x), or f_θ(x) - f_θ0(x) where centred
+        ℓ(θ) = mean_j ½ Σ_k (g_θ(x̃_j)_k - s ỹ_jk)²,   scores(x) = g_θ(x)
+
+    where g_θ = f_θ, or g_θ = f_θ - f_θ0 where the outputs are centred.
 
     The rate rises linearly from zero to `lr` in the first `warmup` steps, or in the first half of fewer than
     twice as many steps, and falls along a cosine to a hundredth. Labels of kernel methods are learned with
@@ -419,8 +421,9 @@ class Regress(Recipe):
         rise = min(self.warmup, total // 2)
         rates = optax.warmup_cosine_decay_schedule(0.0, self.lr, rise, total, end_value=0.01 * self.lr)
         scaled = schedule._replace(labels=self.label_scale * schedule.labels)
+        judged = self._centred(network, params) if self.centre else network
         trained, _ = fit(
-            squared_error(network),
+            squared_error(judged),
             params,
             key,
             examples=Examples.of_schedule(scaled),
@@ -429,10 +432,16 @@ class Regress(Recipe):
             batch_size=self.batch_size,
             augmentation=self._augmentation(network),
         )
-        fitted = _fitted(network, trained, schedule)
-        if not self.centre:
-            return fitted
-        return Fitted(trained, lambda inputs: fitted.predict(inputs) - network.apply(params, inputs))
+        return _fitted(judged, trained, schedule)
+
+    @staticmethod
+    def _centred(network: Network, start: Params) -> Network:
+        """The network less its outputs under the initial weights."""
+
+        def apply(params: Params, inputs: jax.Array) -> jax.Array:
+            return network.apply(params, inputs) - network.apply(start, inputs)
+
+        return dataclasses.replace(network, apply=apply)
 
     def check(self, network: Network) -> None:
         """Refuse a setting out of its range or a network without weights; see `ddjax.types.Recipe.check`.

@@ -162,12 +162,11 @@ class Distilled:
                 f"recipe: expected one of {', '.join((*_TRAININGS, 'ridge'))}; got {kind!r}. Take the "
                 "distilled_torch.py of the ddjax that wrote the file."
             )
-        start = copy.deepcopy(network).eval() if self.recipe.get("centre") else None
         network.train()
-        _TRAININGS[kind](own, network, torch.Generator(device="cpu").manual_seed(seed))
+        predict = _TRAININGS[kind](own, network, torch.Generator(device="cpu").manual_seed(seed))
         _calibrate(network, own.images.flatten(0, 1))
         network.eval()
-        return network if start is None else lambda images: network(images) - start(images)
+        return predict
 
     def _on(self, device: Any) -> Distilled:
         lrs = None if self.lrs is None else self.lrs.to(device)
@@ -246,7 +245,7 @@ def _cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     return -(labels * functional.log_softmax(scores, -1)).sum(-1)
 
 
-def _replay(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> None:
+def _replay(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> Predict:
     """The E·S gradient steps with their rates: θ ← θ + η u, u from the optimiser at rate one."""
     del generator
     assert distilled.lrs is not None, "a schedule has learned rates"
@@ -256,6 +255,7 @@ def _replay(distilled: Distilled, network: torch.nn.Module, generator: torch.Gen
         for images, labels, rate in zip(distilled.images, distilled.labels, rates, strict=True):
             loss = _cross_entropy(network(images), labels).mean()
             update(torch.autograd.grad(loss, weights), rate)
+    return network
 
 
 Update = Callable[[Sequence[Tensor], Tensor], None]
@@ -324,7 +324,7 @@ def _steps_of_epoch(distilled: Distilled) -> int:
 
 def _descend(
     distilled: Distilled,
-    network: torch.nn.Module,
+    network: Predict,
     generator: torch.Generator,
     *,
     batches: Iterator[Tensor],
@@ -345,7 +345,7 @@ def _descend(
         optimizer.step()
 
 
-def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> None:
+def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> Predict:
     """SGD or Adam; the protocol says how many steps, and when the rate falls to a tenth."""
     recipe = distilled.recipe
     protocol, epochs = recipe.get("protocol", "plain"), recipe["epochs"]
@@ -375,10 +375,20 @@ def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Gene
 
     batches = _minibatches(distilled, epochs + published, recipe.get("steps"), generator)
     _descend(distilled, network, generator, batches=batches, loss=_cross_entropy, optimizer_at=optimizer_at)
+    return network
 
 
-def _regress(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> None:
-    """Adam on the squared error of scaled labels; the rate rises linearly, then falls along a cosine."""
+def _regress(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> Predict:
+    """Adam on the squared error of scaled labels; the rate rises linearly, then falls along a cosine.
+
+    Where the recipe centres, the outputs are those of the network less those under the initial weights.
+    """
+    start = copy.deepcopy(network).requires_grad_(False)
+
+    def centred(images: Tensor) -> Tensor:
+        return network(images) - start(images)
+
+    predict = centred if distilled.recipe["centre"] else network
     recipe, of_epoch = distilled.recipe, _steps_of_epoch(distilled)
     epochs = -(-recipe["steps"] // of_epoch)
     total = epochs * of_epoch
@@ -395,10 +405,11 @@ def _regress(distilled: Distilled, network: torch.nn.Module, generator: torch.Ge
         return 0.5 * (scores - recipe["label_scale"] * labels).square().sum(-1)
 
     batches = _minibatches(distilled, epochs, None, generator)
-    _descend(distilled, network, generator, batches=batches, loss=loss, optimizer_at=optimizer_at)
+    _descend(distilled, predict, generator, batches=batches, loss=loss, optimizer_at=optimizer_at)
+    return predict
 
 
-_TRAININGS: dict[str, Callable[[Distilled, torch.nn.Module, torch.Generator], None]] = {
+_TRAININGS: dict[str, Callable[[Distilled, torch.nn.Module, torch.Generator], Predict]] = {
     "schedule": _replay,
     "train": _train,
     "regress": _regress,

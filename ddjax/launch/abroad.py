@@ -26,7 +26,7 @@ def begin(config: Common) -> None:
     Raises:
         ValueError: a target is given without `--dry_run`, is unknown, or needs what is not installed.
     """
-    if config.target is None:
+    if config.compiled_for is None:
         return
     if not config.dry_run:
         raise ValueError(
@@ -34,7 +34,7 @@ def begin(config: Common) -> None:
         )
     if config.tune:
         raise ValueError("target: expected no --tune; got it. Leave it out: nothing runs on a target.")
-    if (lacks := targets.missing(targets.by_name(config.target))) is not None:
+    if (lacks := targets.missing(targets.by_name(config.compiled_for))) is not None:
         raise ValueError(lacks)
     targets.stay_at_home()
 

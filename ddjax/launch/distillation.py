@@ -283,7 +283,7 @@ def describe(launch: Launch) -> str:
         f"{config.num_inits} at a time",
         *_initial(parts.inits),
         f"outer loop: {parts.num_outer_steps} steps of {config.batch_size} real {kind}, "
-        f"on {config.target or platforms.current()}",
+        f"on {config.compiled_for or platforms.current()}",
         f"work directory: {launch.workdir}",
     )
     return "\n".join(lines)

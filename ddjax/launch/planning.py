@@ -67,7 +67,9 @@ def platform_of(config: Common) -> str:
     Returns:
         The platform of the target, else that of this machine.
     """
-    return platforms.current() if config.target is None else targets.by_name(config.target).platform
+    return (
+        platforms.current() if config.compiled_for is None else targets.by_name(config.compiled_for).platform
+    )
 
 
 def problem_of(case: Case, chosen: Plan) -> Problem:
@@ -101,9 +103,9 @@ def site_of(case: Case) -> Site:
         The site.
     """
     assets = case.parts(case.start).method.assets
-    if case.config.target is not None:
+    if case.config.compiled_for is not None:
         data = to_device(case.data.train)._replace(assets=assets)
-        return Abroad.at(targets.by_name(case.config.target), data, num_inits=case.config.num_inits)
+        return Abroad.at(targets.by_name(case.config.compiled_for), data, num_inits=case.config.num_inits)
     return Site.of(case.data, case.keys.run, num_inits=case.config.num_inits, assets=assets)
 
 
@@ -118,8 +120,8 @@ def limit_of(config: Common) -> int | None:
     """
     if config.memory_limit is not None:
         return int(config.memory_limit * 2**30)
-    if config.target is not None:
-        return targets.limit(targets.by_name(config.target))
+    if config.compiled_for is not None:
+        return targets.limit(targets.by_name(config.compiled_for))
     return memory.device_memory(parallel.default_devices(config.num_inits))
 
 
@@ -140,7 +142,7 @@ def resolve(case: Case) -> dict[str, Any]:
         ValueError: several processes would tune, or no plan fits.
     """
     start, explicit = case.start, given(case.config)
-    if case.config.target is not None:  # where nothing was timed
+    if case.config.compiled_for is not None:  # where nothing was timed
         return described(start, explicit, "default")
     free = [name for name in start.as_dict() if name not in explicit]
     key = plan.problem_key(facts(case), parallel.default_devices(case.config.num_inits))
@@ -327,7 +329,7 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
     estimate = _looked(case, problem_of(case, chosen), site, limit)
     if estimate is not None and estimate.fits:
         print("it fits" if limit is not None else "how much there is, this device does not say", flush=True)
-        if case.config.target is not None and limit is not None:
+        if case.config.compiled_for is not None and limit is not None:
             at_once = math.gcd(chosen.slots_per_chunk, case.config.num_inits // site.mesh.size)
             grown = functools.partial(_cost_of_slots, case, chosen, site)
             print(abroad.room(grown, at_once, site, estimate), flush=True)
@@ -356,9 +358,9 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
 
 def _looked(case: Case, problem: Problem, site: Site, limit: int | None) -> Estimate | None:
     """Compile outer steps for this machine or for the target, and print what they take."""
-    if case.config.target is None:
+    if case.config.compiled_for is None:
         return estimate_of(problem, site, limit)
-    return abroad.look(targets.by_name(case.config.target), problem, site, limit)
+    return abroad.look(targets.by_name(case.config.compiled_for), problem, site, limit)
 
 
 def _cost_of_slots(case: Case, chosen: Plan, site: Site, at_once: int) -> Cost:

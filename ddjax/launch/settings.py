@@ -232,6 +232,11 @@ class Common(Where, DataChoice, TextChoice):
         None, "which of them this is, from 0, where no cluster is found", low=0, recorded=False
     )
 
+    @property
+    def compiled_for(self) -> str | None:
+        """The devices that a dry run compiles for; None for those of this machine."""
+        return self.target
+
     def differentiated_steps(self) -> int | None:
         """The number of inner steps that an outer step differentiates through.
 
