@@ -12,10 +12,7 @@ from absl import flags
 from ddjax import artifact
 from ddjax.data import from_arrays
 from ddjax.launch.flags import command_line, parse, without_effect
-from ddjax.types import Schedule
-from experiments.label_distillation import (
-    LAUNCHER,
-    Config,
+from ddjax.launch.labelling import (
     base_split,
     form_of,
     known_labels,
@@ -24,6 +21,8 @@ from experiments.label_distillation import (
     published_batch,
     smoothed,
 )
+from ddjax.types import Schedule
+from experiments.label_distillation import LAUNCHER, Config
 
 
 def config(**given) -> Config:
