@@ -83,9 +83,9 @@ def real(shape: Shape) -> RealData:
         The split, without any number.
     """
     statistics = np.zeros(shape.channels, np.float32)
-    rows = jax.ShapeDtypeStruct((shape.count,), jnp.int32)
-    images = jax.ShapeDtypeStruct((shape.count, shape.side, shape.side, shape.channels), jnp.uint8)
-    starts = jax.ShapeDtypeStruct((shape.num_classes + 1,), jnp.int32)
+    rows: Any = jax.ShapeDtypeStruct((shape.count,), jnp.int32)
+    images: Any = jax.ShapeDtypeStruct((shape.count, shape.side, shape.side, shape.channels), jnp.uint8)
+    starts: Any = jax.ShapeDtypeStruct((shape.num_classes + 1,), jnp.int32)
     return RealData(images, rows, Channels(statistics, statistics + 1), rows, starts)
 
 
@@ -138,9 +138,7 @@ def num_bytes(tree: PyTree) -> int:
     Returns:
         The number of bytes.
     """
-    leaves = [
-        leaf for leaf in jax.tree.leaves(tree) if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
-    ]
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)]
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
 

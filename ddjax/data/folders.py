@@ -236,7 +236,7 @@ def _picture(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
             f"dataset: expected pictures that Pillow reads; got {path} ({error}). Remove or repair it."
         ) from error
     if shape is not None:
-        picture = picture.resize(shape[::-1], Image.Resampling.BILINEAR)
+        picture = picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     found = np.asarray(picture)
     return found[..., None] if found.ndim == 2 else found
 
