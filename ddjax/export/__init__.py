@@ -5,7 +5,9 @@
 
 --format=png: a folder with one picture per distilled image, de-normalised and clipped to 0..255; labels.csv:
     file, step, image, label, class, probability of each class (p_0, ...) and the weight of the image's loss,
-    or under ridge regression the label's own numbers (y_0, ...); and metadata.json.
+    or under ridge regression the label's own numbers (y_0, ...); metadata.csv, by which Hugging Face's
+    ImageFolder and `ddjax.data.from_folder` load the folder, each picture with its largest label; and
+    metadata.json.
 --format=safetensors: one file with images [S, B, H, W, C] (normalised), labels (probabilities times the
     image's weight), lrs, mean, std, and the metadata as JSON. Needs the package safetensors.
 --format=torch: a folder with images.pt [S, B, C, H, W] (normalised), labels.pt [S, B, K] (probabilities times
@@ -94,7 +96,7 @@ def label_columns(distilled: Distilled, labels: np.ndarray) -> tuple[list[str], 
 
 
 def png(distilled: Distilled) -> dict[str, bytes]:
-    """The pictures of an artifact, labels.csv and metadata.json.
+    """The pictures of an artifact, with labels.csv, metadata.csv and metadata.json.
 
     Args:
         distilled: the content of the artifact.
@@ -117,6 +119,9 @@ def png(distilled: Distilled) -> dict[str, bytes]:
     names = _class_names(distilled, labels.shape[-1])
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
+    listing = io.StringIO()
+    listed = csv.writer(listing, lineterminator="\n")
+    listed.writerow(["file_name", "label"])
     columns, numbers = label_columns(distilled, labels)
     writer.writerow(["file", "step", "image", "label", "class", *columns])
     files = {}
@@ -127,7 +132,9 @@ def png(distilled: Distilled) -> dict[str, bytes]:
         Image.fromarray(picture[..., 0] if channels == 1 else picture).save(stream, "PNG")
         files[name] = stream.getvalue()
         writer.writerow([name, step, image, label, names[label], *map(str, numbers[step, image])])
-    return files | {"labels.csv": table.getvalue().encode(), "metadata.json": facts(distilled)}
+        listed.writerow([name, names[label]])
+    tables = {"labels.csv": table.getvalue().encode(), "metadata.csv": listing.getvalue().encode()}
+    return files | tables | {"metadata.json": facts(distilled)}
 
 
 def _class_names(distilled: Distilled, num_classes: int) -> Sequence[str]:

@@ -20,6 +20,7 @@ from problems import small_form
 
 from ddjax import Recipe, artifact, coresets, export, forms
 from ddjax import types as ddjax_types
+from ddjax.data import from_folder
 from ddjax.encodings import Channels
 from ddjax.recipes import Replay
 from ddjax.types import Distilled, Schedule
@@ -50,6 +51,7 @@ def test_pictures_are_the_pixels_and_the_table_names_them(saved, tmp_path):
     assert [row["class"] for row in rows] == ["a", "b", "c"] * 2
     assert {path.name for path in (tmp_path / "out" / "png").iterdir()} == {
         "labels.csv",
+        "metadata.csv",
         "metadata.json",
         *(row["file"] for row in rows),
     }
@@ -64,6 +66,24 @@ def test_pictures_are_the_pixels_and_the_table_names_them(saved, tmp_path):
         assert row["label"] == str(image)
 
 
+def test_the_folder_of_pictures_loads_back(tmp_path):
+    form = small_form(inner_lr=0.1, inner_steps=6)
+    phi = dataclasses.replace(distilled(), params=form.init(jax.random.key(0)), form=form)
+    assert run(artifact.save(tmp_path / "distilled.npz", phi), "png", tmp_path / "png") == 0
+    with pytest.warns(UserWarning, match="a fifth of each class is the test split"):
+        data = from_folder(tmp_path / "png", validation_fraction=0.4)
+    assert data.class_names == ("a", "b", "c")
+    loaded = {
+        image.tobytes(): data.class_names[label]
+        for split in (data.train, data.validation, data.test)
+        for image, label in zip(split.raw, split.labels, strict=True)
+    }
+    rows = csv.DictReader((tmp_path / "png" / "labels.csv").read_text().splitlines())
+    for row in rows:
+        with Image.open(tmp_path / "png" / row["file"]) as picture:
+            assert loaded[np.asarray(picture).tobytes()] == row["class"]
+
+
 def test_colour_pictures_keep_their_channels():
     images = np.random.default_rng(0).normal(size=(1, 2, 5, 4, 3)).astype(np.float32)
     schedule = distilled().schedule._replace(inputs=jnp.asarray(images), labels=jnp.eye(2)[None])
@@ -74,7 +94,7 @@ def test_colour_pictures_keep_their_channels():
         encoding=Channels(jnp.zeros(3), jnp.ones(3)),
     )
     files = export.png(colour)
-    assert len(files) == 4
+    assert len(files) == 5
     assert files["labels.csv"].decode().splitlines()[1] == "step000_image000_label0.png,0,0,0,0,1.0,0.0,1.0"
     with Image.open(io.BytesIO(files["step000_image001_label1.png"])) as picture:
         expected = np.clip(np.rint(255 * images[0, 1]), 0, 255)

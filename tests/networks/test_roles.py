@@ -238,9 +238,21 @@ def test_the_networks_of_ddjax_start_bit_for_bit_as_before(name, shape, settings
     jax.tree.map(np.testing.assert_array_equal, ours, before)
 
 
-BUILT_IN = {name: (227, 227, 3) if name == "alexnet" else (32, 32, 3) for name in networks.NAMES} | {
-    "lenet": (28, 28, 1)
+TEXTS = ("bilstm", "textconv", "transformer")
+BUILT_IN: dict[str, tuple[int, ...]] = {
+    **{name: (32, 32, 3) for name in networks.NAMES if name not in TEXTS},
+    "alexnet": (227, 227, 3),
+    "lenet": (28, 28, 1),
 }
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_kernels_of_networks_for_texts_are_known(name):
+    network = networks.by_name(name, (12, 8), 10)
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    known = dict(network.roles)
+    for path, _ in jax.tree_util.tree_leaves_with_path(shapes):
+        assert isinstance(known[leaf_name(path)], Kernel) == (path[-1].key == "kernel")
 
 
 @pytest.mark.slow
