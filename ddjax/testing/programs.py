@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ddjax import hlo
+from ddjax import forms, hlo
 from ddjax.engine import Problem
 from ddjax.plan import Site
 from ddjax.testing.report import Checks, require, run
@@ -26,7 +26,7 @@ class ProgramCase(NamedTuple):
         program: the compiled program.
         num_devices: D, the number of devices of the program.
         num_donated: the number of arrays of the engine's state, which are the first arguments.
-        gradient_bytes: the bytes of the gradient of φ.
+        gradient_bytes: the bytes of the gradient of φ, of all leaves that are not frozen.
         allow_float64: whether the program is one of float64, as tests of numerics are.
     """
 
@@ -48,7 +48,12 @@ class ProgramCase(NamedTuple):
             The case.
         """
         start = site.start(problem)
-        moved = [one for one in jax.tree.leaves(start.params) if jnp.issubdtype(one.dtype, jnp.inexact)]
+        groups = jax.tree.leaves(forms.groups_of(problem.form, start.params))
+        leaves = zip(jax.tree.leaves(start.params), groups, strict=True)
+        # What is frozen has no gradient.
+        moved = [
+            one for one, group in leaves if group != forms.FROZEN and jnp.issubdtype(one.dtype, jnp.inexact)
+        ]
         return cls(
             site.program(problem),
             site.mesh.size,
