@@ -1,12 +1,13 @@
 """Distil by kernel ridge regression with the kernel of an infinitely wide network (KIP).
 
-Claim: MNIST, one image per class, one hidden layer, regression on the 10,000 test images: 89.8; the real
-images that it starts from 42.0, with solved labels 57.2.
-Cost: two CPU cores beside fifteen other processes: 1,041 s of distillation, 237 s for the scores.
-Records: results/mnist-kernel-inducing-points-1.json
+Claim: one hidden layer, regression on the 10,000 test images: MNIST, one image per class 89.8 (the real
+images that it starts from 42.0, with solved labels 57.2), ten per class 97.1; Fashion-MNIST, one per class 82.5.
+Cost: two CPU cores: 22 s, 339 s and 20 s of distillation.
+Records: results/mnist-kernel-inducing-points-1.json, results/mnist-kernel-inducing-points-10.json,
+results/fashion-kernel-inducing-points-1.json
 
     python -m experiments.kernel_inducing_points --dataset=mnist --num_outer_steps=1500 --validate_every=500
-    python -m experiments.kernel_inducing_points --dataset=mnist --images_per_class=10 --num_outer_steps=3000
+    python -m experiments.kernel_inducing_points --dataset=mnist --images_per_class=10 --num_outer_steps=5000
 """
 
 from __future__ import annotations

@@ -365,6 +365,7 @@ _HEADLINE = (
     ),
     alone("labels alone", "MNIST, LeNet, 10 real images", "labels-mnist-10", ("mnist, LeNet, labels", "10")),
     alone("KIP", "MNIST, kernel of an infinitely wide network, 10 images", "mnist-kernel-inducing-points-1"),
+    alone("KIP", "the same, 100 images", "mnist-kernel-inducing-points-10"),
     alone("DD of texts", "TREC-6, TextConvNet, 6 sentences, any θ0", "trec-random-6"),
     headline("DC", "MNIST, ConvNet-3, 10 images", CONDENSED, "DC", ONE),
     headline("DSA", "MNIST, ConvNet-3, 10 images", CONDENSED, "DSA", ONE),
@@ -628,7 +629,13 @@ _LINEAR_ROWS = {
 
 QUICKSTART, DIGITS_DM = "digits-quickstart", "digits-distribution-matching"
 LABELS = "labels-mnist-10"
-KIP_MNIST, FREPO_MNIST = "mnist-kernel-inducing-points-1", "mnist-feature-regression-1"
+FREPO_MNIST = "mnist-feature-regression-1"
+KIP_START = "the images at the start"
+KIP_RECORDS = {
+    "mnist-kernel-inducing-points-1": "ten images of MNIST",
+    "mnist-kernel-inducing-points-10": "a hundred images of MNIST",
+    "fashion-kernel-inducing-points-1": "ten images of Fashion-MNIST",
+}
 
 _TEXTS = {
     "random-6": "6 sentences (S 1, E 20), unseen θ0",
@@ -805,14 +812,15 @@ TABLES: Mapping[str, Table] = {
     "kernel inducing points": Table(
         ("regression on", "test accuracy, %", "n"),
         (
-            single("**ten distilled images**", KIP_MNIST, "test_accuracy", style="bold"),
-            single(
-                "ten real images, labels solved",
-                KIP_MNIST,
-                "baselines",
-                "the images at the start, labels solved",
+            *(
+                row
+                for name, what in KIP_RECORDS.items()
+                for row in (
+                    single(f"**{what}, distilled**", name, "test_accuracy", style="bold"),
+                    single(f"{what}, real, labels solved", name, "baselines", f"{KIP_START}, labels solved"),
+                    single(f"{what}, real", name, "baselines", KIP_START),
+                )
             ),
-            single("ten real images", KIP_MNIST, "baselines", "the images at the start"),
         ),
     ),
     "feature regression": Table(
