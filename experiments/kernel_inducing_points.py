@@ -1,7 +1,8 @@
 """Distil by kernel ridge regression with the kernel of an infinitely wide network (KIP).
 
 Claim: one hidden layer, regression on the 10,000 test images: MNIST, one image per class 89.8 (the real
-images that it starts from 42.0, with solved labels 57.2), ten per class 97.1; Fashion-MNIST, one per class 82.5.
+images that it starts from 42.0, with solved labels 57.2), ten per class 97.1; Fashion-MNIST, one per
+class 82.5.
 Cost: two CPU cores: 22 s, 339 s and 20 s of distillation.
 Records: results/mnist-kernel-inducing-points-1.json, results/mnist-kernel-inducing-points-10.json,
 results/fashion-kernel-inducing-points-1.json
