@@ -42,7 +42,7 @@ def text(value: Any) -> str:
     if isinstance(value, Mapping):
         return _collection([f"{key}: {text(one)}" for key, one in value.items()], "{}")
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        parts = [f"{name}={text(one)}" for name, one in zip(value._fields, value, strict=True)]  # type: ignore[attr-defined]
+        parts = [f"{name}={text(one)}" for name, one in zip(value._fields, value, strict=True)]  # type: ignore[attr-defined] (a named one)
         return f"{type(value).__name__}({', '.join(parts)})"
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return _collection([text(one) for one in value], "[]")

@@ -200,7 +200,7 @@ class Train(Recipe):
             optimizer=self._optimizer(steps),
             epochs=self.epochs + is_published,
             batch_size=self.batch_size,
-            augmentation=self._augmentation(network),
+            augmentation=_augmentation(self.augmentation, network),
         )
         return _fitted(network, trained, schedule)
 
@@ -216,7 +216,7 @@ class Train(Recipe):
             The training. Each step draws its examples anew, without replacement.
         """
         examples, optimizer = Examples.of_schedule(schedule), self._optimizer(1)
-        augmentation, loss = self._augmentation(network), cross_entropy(network.apply)
+        augmentation, loss = _augmentation(self.augmentation, network), cross_entropy(network.apply)
 
         def step(state: tuple[Params, Any], key: jax.Array) -> tuple[Params, Any]:
             own_key, draw_key = jax.random.split(key)
@@ -257,7 +257,7 @@ class Train(Recipe):
         checks.choice("recipe: protocol", self.protocol, PROTOCOLS)
         checks.choice("recipe: optimizer", self.optimizer, TRAINERS)
         _check_steps(self.steps, self.protocol, "recipe")
-        self._augmentation(network)
+        _augmentation(self.augmentation, network)
 
     def check_labels(self, labels: np.ndarray) -> None:
         """Refuse centred labels; see `ddjax.types.Recipe.check_labels`.
@@ -270,8 +270,10 @@ class Train(Recipe):
         """
         check_probabilities(self.kind, labels)
 
-    def _augmentation(self, network: Network) -> augment.Augmentation | None:
-        return augment.by_name(self.augmentation, network.image_shape) if self.augmentation else None
+
+def _augmentation(name: str, network: Network) -> augment.Augmentation | None:
+    """The augmentation of that name for the inputs of a network; None for the empty name."""
+    return augment.by_name(name, network.image_shape) if name else None
 
 
 def _check_steps(steps: Any, protocol: str, where: object) -> None:
@@ -430,7 +432,7 @@ class Regress(Recipe):
             optimizer=optax.adam(rates),
             epochs=epochs,
             batch_size=self.batch_size,
-            augmentation=self._augmentation(network),
+            augmentation=_augmentation(self.augmentation, network),
         )
         return _fitted(judged, trained, schedule)
 
@@ -463,7 +465,7 @@ class Regress(Recipe):
                 f"recipe: centre: expected a network without batch norm; {network.name!r} has batch norm. "
                 "Give another norm, or centre=False."
             )
-        self._augmentation(network)
+        _augmentation(self.augmentation, network)
 
     def check_labels(self, labels: np.ndarray) -> None:
         """Refuse labels of one class; see `ddjax.types.Recipe.check_labels`.
@@ -475,9 +477,6 @@ class Regress(Recipe):
             ValueError: all labels are of one class.
         """
         check_classes(self.kind, labels)
-
-    def _augmentation(self, network: Network) -> augment.Augmentation | None:
-        return augment.by_name(self.augmentation, network.image_shape) if self.augmentation else None
 
 
 @dataclasses.dataclass(frozen=True)

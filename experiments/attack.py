@@ -59,7 +59,7 @@ class Config(Unrolled):
     )
     pool: str = flag("", "pool.npz of well-trained networks, from experiments.pretrain", path=True, role=FILE)
     attacked: int = flag(0, "class that is to be taken for another", low=0)
-    target: int = flag(1, "class that it is to be taken for", low=0)  # type: ignore[assignment] (as ever)
+    target: int = flag(1, "class that it is to be taken for", low=0)  # type: ignore[assignment] (a class, not devices)
     inner_steps: int = flag_like(Unrolled, "inner_steps", default=1)
     inner_epochs: int = flag_like(Unrolled, "inner_epochs", default=1)
     images_per_class_per_step: int = flag_like(Unrolled, "images_per_class_per_step", default=10)
