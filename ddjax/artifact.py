@@ -222,7 +222,7 @@ def _parsed(where: object, members: dict[str, np.ndarray]) -> Distilled:
     recipe = recipes.from_dict(_recipe(where, metadata), inputs.shape[2:], where=where)
     if recipe.needs_lrs and lrs is None:
         raise ValueError(
-            f"{where}: expected lrs [E, S], which a recipe of kind schedule replays; got none. Write it "
+            f"{where}: expected lrs [E, S], which a recipe of kind {recipe.kind} uses; got none. Write it "
             "again."
         )
     encoding = _encoding(where, metadata, members, inputs)
