@@ -51,7 +51,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -70,12 +69,12 @@ from ddjax import (
     report,
 )
 from ddjax import data as real_data
-from ddjax.arithmetic import flops_of_step
+from ddjax.arithmetic import speed_of_product
 from ddjax.experts import Experts, Flat
 from ddjax.launch import Launcher, flag
 from ddjax.methods.trajectory_matching import Window, trajectory_matching
 from ddjax.networks.ops import CONV_FORMS
-from ddjax.plan import COMPILE_ERRORS, Plan, Site, default_plan
+from ddjax.plan import COMPILE_ERRORS, Plan, Site, default_plan, flops_of_step
 from ddjax.run import DivergedError
 from ddjax.types import Form, InitDistribution, Method, Network
 from ddjax.unroll import STRATEGIES
@@ -635,33 +634,8 @@ def measure_peak(config: Config) -> Record:
     peaks = {}
     for precision in config.precision.split(","):
         with jax.default_matmul_precision(None if precision == "auto" else precision):
-            peaks[precision] = max(map(speed_of_product, (2048, 4096)))
+            peaks[precision] = max(speed_of_product(size, seconds=CALL_SECONDS) for size in (2048, 4096))
     return {"peaks": peaks, "hardware": report.hardware()}
-
-
-def speed_of_product(size: int) -> float:
-    """Operations per second of a dense product, over about half a second, the best of three measurements.
-
-    Args:
-        size: the number of rows and of columns of both matrices.
-
-    Returns:
-        The speed.
-    """
-    multiply = jax.jit(jnp.matmul)
-    matrix = jax.random.normal(jax.random.key(0), (size, size)) / math.sqrt(size)
-
-    def timed(times: int) -> float:
-        began = time.perf_counter()
-        product = matrix
-        for _ in range(times):  # each product needs the one before, so the last one ends last
-            product = multiply(product, matrix)
-        jax.block_until_ready(product)
-        return time.perf_counter() - began
-
-    timed(1)
-    times = math.ceil(CALL_SECONDS / timed(1))
-    return 2 * size**3 * times / min(timed(times) for _ in range(3))
 
 
 # The whole benchmark, which starts those processes.

@@ -12,7 +12,7 @@ from typing import Any
 
 from ddjax import experts, facts, files, report
 from ddjax.data import Dataset, digests
-from ddjax.launch import results
+from ddjax.launch import page, results
 from ddjax.launch.flags import DATASET, EXTENDS, FILE, JUDGES, MAKES, in_older, of_role, recorded
 from ddjax.launch.process import tell
 from ddjax.workdir import LOCK, locked
@@ -312,6 +312,7 @@ def once(
         result = write_result(workdir, config, measure(), experiment=experiment, inputs=inputs)
         draws = {name: functools.partial(_draw_of, draw, result) for name, draw in (pictures or {}).items()}
         drawn = results.drawn(workdir, draws)
+        drawn += results.drawn(workdir, {page.NAME: lambda _: page.write(workdir, table=table(result))})
     tell(f"\n{table(result)}\n\nwritten to {workdir}: {', '.join((written, *drawn))}")
     return result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ddjax.encodings import Tokens
 from ddjax.engine import Cost
 from ddjax.facts import Facts
 from ddjax.judge import Judge
-from ddjax.launch import abroad, planning, results
+from ddjax.launch import abroad, page, planning, results
 from ddjax.launch.choices import load_data, runs_at_once
 from ddjax.launch.directory import check_workdir, finished, inputs_of, open_workdir, write_result
 from ddjax.launch.process import tell
@@ -327,36 +327,35 @@ def distil(launch: Launch) -> Run:
         The outcome of the outer loop.
     """
     config, parts, limit = launch.config, launch.parts, planning.limit_of(launch.config)
-    with report.Progress(parts.num_outer_steps) as progress:
-        return distill(
-            launch.data,
-            parts.method,
-            key=launch.keys.run,
-            num_outer_steps=parts.num_outer_steps,
-            form=parts.form,
-            num_inits=config.num_inits,
-            optimizer=parts.outer.optimizer,
-            clip_norm=parts.outer.clip_norm,
-            slots_per_chunk=launch.plan.slots_per_chunk,
-            validation=validation(launch),
-            workdir=launch.workdir,
-            save_seconds=config.save_seconds,
-            save_every=config.save_every,
-            on_nonfinite="rollback" if config.on_nonfinite == "rollback" else "stop",
-            max_rollbacks=config.max_rollbacks,
-            reporting=Reporting(
-                every=config.record_every,
-                listener=lambda record: show(progress, record),
-                announce=lambda cost: announce(cost, limit),
-                tensorboard=config.tensorboard,
-            ),
-            metadata=metadata(launch),
-            own_facts={
-                "outer": Facts(parts.outer.facts),
-                "validation": launch.inputs["data"]["validation"],
-                "num_val_inits": config.num_val_inits,
-            },
-        )
+    return distill(
+        launch.data,
+        parts.method,
+        key=launch.keys.run,
+        num_outer_steps=parts.num_outer_steps,
+        form=parts.form,
+        num_inits=config.num_inits,
+        optimizer=parts.outer.optimizer,
+        clip_norm=parts.outer.clip_norm,
+        slots_per_chunk=launch.plan.slots_per_chunk,
+        validation=validation(launch),
+        workdir=launch.workdir,
+        save_seconds=config.save_seconds,
+        save_every=config.save_every,
+        on_nonfinite="rollback" if config.on_nonfinite == "rollback" else "stop",
+        max_rollbacks=config.max_rollbacks,
+        reporting=Reporting(
+            every=config.record_every,
+            announce=lambda cost: announce(cost, limit),
+            tensorboard=config.tensorboard,
+            progress=True,
+        ),
+        metadata=metadata(launch),
+        own_facts={
+            "outer": Facts(parts.outer.facts),
+            "validation": launch.inputs["data"]["validation"],
+            "num_val_inits": config.num_val_inits,
+        },
+    )
 
 
 def metadata(launch: Launch) -> dict[str, Any]:
@@ -375,18 +374,6 @@ def metadata(launch: Launch) -> dict[str, Any]:
         "network_settings": dict(parts.facts.network_settings),
         "init": parts.inits.name,
     }
-
-
-def show(progress: report.Progress, record: Mapping[str, Any]) -> None:
-    """Show a record of the metrics as a progress line.
-
-    Args:
-        progress: the progress line on the terminal.
-        record: the record, with `step`, `loss` and, where they exist, `lrs` and `val_accuracy`.
-    """
-    progress.update(
-        record["step"], loss=record["loss"], lrs=record.get("lrs"), val_accuracy=record.get("val_accuracy")
-    )
 
 
 def draw(workdir: Path, distilled: Distilled, class_names: Sequence[str]) -> tuple[str, ...]:
@@ -499,6 +486,8 @@ def carry_out(launch: Launch, began: float) -> dict[str, Any]:
         launch.workdir, launch.config, result, experiment=launch.experiment, inputs=launch.inputs
     )
     pictures = draw(launch.workdir, outcome.distilled, launch.data.class_names)
-    written = ", ".join(("distilled.npz", *pictures, "result.json"))
-    print(f"\n{results.table(result)}\n\nwritten to {launch.workdir}: {written}")
+    table = results.table(result)
+    shown = results.drawn(launch.workdir, {page.NAME: lambda _: page.write(launch.workdir, table=table)})
+    written = ", ".join(("distilled.npz", *pictures, "result.json", *shown))
+    print(f"\n{table}\n\nwritten to {launch.workdir}: {written}")
     return result
