@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import pytest
 
-from ddjax import forms
+from ddjax import forms, updates
 from ddjax.launch import Keys, Parts
 from ddjax.launch.planning import default_for
 from experiments import bases, distribution_matching, latents, random_init
@@ -62,7 +62,7 @@ def test_bases_have_rates_and_a_bound_of_their_own(digits):
     assert parts.outer.facts["outer_lr_of_coefficients"] == pytest.approx(0.05)
     optimizer = forms.optimizer_for(parts.form, parts.outer)
     start = parts.form.init(jax.random.key(0))
-    moves, _ = optimizer.update(start, optimizer.init(start), start)
+    moves, _ = updates.update(optimizer, start, updates.init(optimizer, start), start)
     assert abs(moves.code.bases).max() == pytest.approx(0.1, rel=1e-3)
     assert abs(moves.code.coefficients).max() == pytest.approx(0.05, rel=1e-3)
 
