@@ -202,7 +202,8 @@ def unroll(
     Args:
         loss: the inner loss of one minibatch.
         params: the initial weights θ_0.
-        schedule: the schedule of S steps of B images, with learning rates `[E, S]`.
+        schedule: the schedule of S steps of B images, with learning rates `[E, S]`; with an order, each step
+            takes its own examples from all S·B.
         optimizer: the inner optimiser at learning rate one, whose updates η scales.
         memory: the strategy for differentiating the training.
         stop: `[]` int32 in [min(window, T), T], the step where training ends; by default T. The number may be
@@ -226,12 +227,13 @@ def unroll(
             "stop: expected a window beside it, of the steps that are differentiated; got none. Give "
             "memory=dataclasses.replace(memory, window=...)."
         )
+    if schedule.order is None and not memory.first_order:
+        training = _Training(loss, optimizer, memory, lambda _, now: now, kept=True)
+        return training.run(params, (), _unfold_epochs(schedule), stop)
+    source, places = _gathering(schedule)
     if memory.first_order:
-        return unroll_drawn(
-            loss, params, schedule, _places(schedule), draw=_step_at, optimizer=optimizer, memory=memory
-        )
-    training = _Training(loss, optimizer, memory, lambda _, now: now, kept=True)
-    return training.run(params, (), _unfold_epochs(schedule), stop)
+        return unroll_drawn(loss, params, source, places, draw=_gathered, optimizer=optimizer, memory=memory)
+    return _Training(loss, optimizer, memory, _gathered, kept=False).run(params, source, places, stop)
 
 
 def unroll_drawn(
@@ -317,7 +319,8 @@ class _Training:
         self, params: Params, phi: PyTree, steps: PyTree, stop: jax.Array | None
     ) -> tuple[Params, jax.Array]:
         """θ_T and the losses; with `stop`, θ_stop and the losses of the window before."""
-        memory, step, num_steps = self.memory, self.step_on(phi), _num_steps(steps)
+        memory, num_steps = self.memory, _num_steps(steps)
+        step, plain = (self.step_on(one) for one in (phi, jax.lax.stop_gradient(phi)))
         # Steps that are computed again inside a stretch of √T steps keep only θ_t, not all activations A.
         again = (memory.checkpoint is not None and not memory.mixed) or (memory.mixed and not self.kept)
         inner = jax.checkpoint(step, prevent_cse=False) if again else step
@@ -325,7 +328,7 @@ class _Training:
         carry = (params, updates.init(self.optimizer, params))
         window = min(memory.window or num_steps, num_steps)
         if stop is not None:
-            carry = _train_until(self.step_on(jax.lax.stop_gradient(phi)), carry, steps, stop - window)
+            carry = _train_until(plain, carry, steps, stop - window)
             last = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, stop - window, window), steps)
             (params, _), losses = scan(inner, carry, last)
             return params, losses
@@ -335,7 +338,7 @@ class _Training:
             for part in (slice(early), slice(early, None))
         )
         if early:
-            carry, losses = jax.lax.stop_gradient(_scan(step, carry, jax.lax.stop_gradient(first)))
+            carry, losses = jax.lax.stop_gradient(_scan(plain, carry, jax.lax.stop_gradient(first)))
             (params, _), last_losses = scan(inner, carry, last)
             return params, jnp.concatenate([losses, last_losses])
         (params, _), losses = scan(inner, carry, last)
@@ -382,18 +385,47 @@ def _first_order(loss: LossFn, draw: Draw, memory: Memory) -> Callable:
     return trained
 
 
-def _places(schedule: Schedule) -> tuple[jax.Array, jax.Array]:
-    """`[T], [T]`, the epoch and the step of the schedule that each inner step takes."""
-    assert schedule.lrs is not None
-    epochs, steps = schedule.lrs.shape
-    places = jnp.arange(epochs * steps)
-    return places // steps, places % steps
+class _Source(NamedTuple):
+    """What the steps take their minibatches from.
+
+    Attributes:
+        inputs: `[S·B, ...]`, all examples of φ in the order of the steps.
+        labels: `[S·B, K]`, their labels.
+        lrs: `[T]`, the learning rates.
+    """
+
+    inputs: jax.Array
+    labels: jax.Array
+    lrs: jax.Array
 
 
-def _step_at(schedule: Schedule, place: tuple[jax.Array, jax.Array]) -> _Step:
-    epoch, step = place
+class _Place(NamedTuple):
+    """What one step takes from a `_Source`; stacked, each leaf is `[T, ...]`.
+
+    Attributes:
+        rows: `[b]`, the positions of the examples.
+        number: `[]`, the number of the step.
+    """
+
+    rows: jax.Array
+    number: jax.Array
+
+
+def _gathering(schedule: Schedule) -> tuple[_Source, _Place]:
+    """All examples of a schedule once, and what each of the T steps takes of them."""
     assert schedule.lrs is not None
-    return _Step(schedule.inputs[step], schedule.labels[step], schedule.lrs[epoch, step])
+    rates = schedule.lrs.ravel()
+    rows = schedule.order
+    if rows is None:
+        blocks = jnp.arange(schedule.labels.shape[0] * schedule.labels.shape[1])
+        blocks = blocks.reshape(schedule.labels.shape[:2])
+        rows = jnp.broadcast_to(blocks, (len(schedule.lrs), *blocks.shape))
+    flat = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
+    return _Source(*flat, rates), _Place(rows.reshape(len(rates), -1), jnp.arange(len(rates)))
+
+
+def _gathered(source: _Source, place: _Place) -> _Step:
+    return _Step(source.inputs[place.rows], source.labels[place.rows], source.lrs[place.number])
 
 
 def _unfold_epochs(schedule: Schedule) -> _Step:

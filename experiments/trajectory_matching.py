@@ -36,6 +36,7 @@ from ddjax.launch import (
     AUGMENTATIONS,
     Common,
     Facts,
+    Formed,
     Keys,
     Launcher,
     Layout,
@@ -49,6 +50,7 @@ from ddjax.launch import (
     choose_network,
     flag,
     flag_like,
+    forming,
     initial_images,
     strategy,
 )
@@ -65,7 +67,7 @@ NUM_OUTER_STEPS = 5000
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Common):
+class Config(Formed):
     """The settings of trajectory matching; the published ones where they apply."""
 
     experts: str = flag("", "directory of the experts, from experiments.experts", path=True, role=FILE)
@@ -133,6 +135,7 @@ class Config(Common):
             found["grows_over"] = "without --starts_below_at_first the window does not grow"
         if not self.soft_labels:
             found["outer_lr_of_labels"] = "hard labels are not learned"
+        found["inner_lr_decay"] = "there is one learning rate"
         if self.first_order:
             found["memory"] = "--first_order keeps no step"
         return found
@@ -291,8 +294,9 @@ def form_of(config: Config, data: Dataset, network: Network, found: Experts) -> 
         ValueError: a class has too few images, or labels that noise has are to be learned from experts.
     """
     count, classes = config.images_per_class, data.num_classes
-    images = starts_of(config, data, network, found)
-    labels = None
+    if config.form != "pixels":
+        return decoded_form(config, data)
+    images, labels = starts_of(config, data, network, found), None
     if config.soft_labels:
         if images is None:
             raise ValueError(
@@ -313,6 +317,36 @@ def form_of(config: Config, data: Dataset, network: Network, found: Experts) -> 
         initial_labels=labels,
         label_form="hard" if labels is None else "softmax",
     )
+
+
+def decoded_form(config: Config, data: Dataset) -> Form:
+    """The form of φ whose images are decoded, in the storage of `--images_per_class` plain ones.
+
+    Args:
+        config: the settings, whose form is not pixels.
+        data: the real data.
+
+    Returns:
+        The form.
+
+    Raises:
+        ValueError: labels are to be learned, or images that experts classify right are to be started from,
+            which decoded images cannot be; or the settings of the form do not fit the data.
+    """
+    for name, given in (
+        ("soft_labels", config.soft_labels),
+        ("initial_images", config.initial_images == "classified"),
+        ("drawn_per_class", config.drawn_per_class is not None),
+    ):
+        if given:
+            raise ValueError(
+                f"{name}: expected none of that kind with --form={config.form}, whose images are decoded; "
+                f"got {getattr(config, name)}. Leave --{name} out; the student draws minibatches itself "
+                "(--student_batch)."
+            )
+    per_class = forming.decoded_per_class(config, data, config.images_per_class)
+    steps = forming.Steps(inner_lr=config.inner_lr, max_lr=config.max_inner_lr)
+    return forming.composed(config, data, per_class, steps, initial=config.initial_images, seed=config.seed)
 
 
 def starts_of(config: Config, data: Dataset, network: Network, found: Experts) -> np.ndarray | None:

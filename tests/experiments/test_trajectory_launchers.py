@@ -95,6 +95,12 @@ def test_the_flags_choose_the_parts(made, digits):
     # Starts 0 and 1, the targets two checkpoints later: all four checkpoints.
     assert plain.method.assets.shape[:2] == (2, 4)
     assert parts(made, digits, span=1, starts_below=1).method.assets.shape[:2] == (2, 2)
+    tiles = parts(made, digits, form="multi_formation", images_per_class=2).form
+    assert jax.eval_shape(lambda key: tiles.unfold(tiles.init(key)), jax.random.key(0)).labels.shape == (
+        1,
+        80,
+        10,
+    )
     cropped = parts(made, digits, augment="crop", train_epochs=7).method.recipe
     assert cropped == Train(lr=None, epochs=7, augmentation="crop", protocol="condensation")
     config = trajectory_matching.Config(first_order=True, memory="mixed_sqrt", grows_over=3, batch_size=9)
@@ -111,6 +117,7 @@ def test_bad_settings_are_refused(made, digits, tmp_path):
         ({"network": "convnet", "width": 2, "depth": 1}, "experts: expected those of convnet"),
         ({"starts_below": 3}, "window: expected starts below 2"),
         ({"starts_below_at_first": 1}, "grows_over: expected the outer steps"),
+        ({"form": "stored", "soft_labels": True}, "soft_labels: expected none of that kind with --form"),
         ({"soft_labels": True, "initial_images": "noise"}, "initial_images: expected real images"),
     ):
         with pytest.raises(ValueError, match=message):
