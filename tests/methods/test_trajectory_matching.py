@@ -217,13 +217,14 @@ def needed(memory: Memory, steps: int) -> int:
 @pytest.mark.slow
 def test_the_memory_of_exact_and_first_order_gradients():
     bytes_of_weights = 4 * Flat.of(networks.convnet((8, 8, 1), CLASSES, depth=3, width=8)).size
-    exact = {steps: needed(STRATEGIES["mixed"], steps) for steps in (1, 80)}
-    first = {steps: needed(FIRST_ORDER["mixed, first order"], steps) for steps in (1, 80)}
-    # One step needs P + A; eighty of them T·P + A, within a fifth.
-    activations = exact[1] - bytes_of_weights
+    # Not of one step, which XLA computes without a loop.
+    exact = {steps: needed(STRATEGIES["mixed"], steps) for steps in (2, 80)}
+    first = {steps: needed(FIRST_ORDER["mixed, first order"], steps) for steps in (2, 80)}
+    # Two steps need 2 P + A; eighty of them T·P + A, within a fifth.
+    activations = exact[2] - 2 * bytes_of_weights
     assert 80 * bytes_of_weights <= exact[80] <= 1.2 * (80 * bytes_of_weights + activations)
-    # The losses and keys of the steps alone: a few numbers each.
-    assert first[80] - first[1] <= 80 * 64
+    # The losses of the steps alone, if any.
+    assert first[80] - first[2] <= 80 * 16
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
