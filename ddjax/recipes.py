@@ -147,7 +147,8 @@ class Train(Recipe):
     epochs, or a given number of steps, at one rate; label distillation is measured so, by Adam.
 
     Attributes:
-        lr: the learning rate at the start.
+        lr: the learning rate at the start; None for the rate that φ has learned, the mean of the schedule's
+            learning rates.
         momentum: the momentum of SGD; not used by Adam.
         weight_decay: the factor of θ that is added to the gradient.
         epochs: E, the number of passes over the S·B examples; not used where `steps` is given.
@@ -160,13 +161,14 @@ class Train(Recipe):
 
     References:
         Zhao et al. 2021, arXiv 2006.05929; `evaluate_synset` in `utils.py` of the authors' repository,
-        github.com/VICO-UoE/DatasetCondensation. Adam and steps: Bohdal et al. 2020, arXiv 2006.08572.
+        github.com/VICO-UoE/DatasetCondensation. Adam and steps: Bohdal et al. 2020, arXiv 2006.08572. At the
+        learned rate: Cazenavette et al. 2022, arXiv 2203.11932.
     """
 
     kind = "train"
     is_random = True
 
-    lr: float = 0.01
+    lr: float | None = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
     epochs: int = 300
@@ -176,13 +178,18 @@ class Train(Recipe):
     optimizer: str = "sgd"
     steps: int | None = None
 
+    @property
+    def needs_lrs(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] (of each recipe here)
+        """Whether training is at the rate that φ has learned."""
+        return self.lr is None
+
     def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
         """Train for all epochs; see `ddjax.types.Recipe.fit`.
 
         Args:
             network: the network to train.
             params: the initial weights θ0.
-            schedule: φ as a schedule; the learning rates are not used.
+            schedule: φ as a schedule; the learning rates are used where the recipe has none of its own.
             key: the source of the order of each epoch and of the augmentation. Consumed.
 
         Returns:
@@ -197,7 +204,7 @@ class Train(Recipe):
             params,
             key,
             examples=Examples.of_schedule(schedule),
-            optimizer=self._optimizer(steps),
+            optimizer=self._optimizer(steps, self._rate(schedule)),
             epochs=self.epochs + is_published,
             batch_size=self.batch_size,
             augmentation=_augmentation(self.augmentation, network),
@@ -210,12 +217,13 @@ class Train(Recipe):
         Args:
             network: the network to train.
             params: the initial weights θ0.
-            schedule: φ as a schedule; the learning rates are not used.
+            schedule: φ as a schedule; the learning rates are used where the recipe has none of its own.
 
         Returns:
             The training. Each step draws its examples anew, without replacement.
         """
-        examples, optimizer = Examples.of_schedule(schedule), self._optimizer(1)
+        examples = Examples.of_schedule(schedule)
+        optimizer = self._optimizer(1, self._rate(schedule))
         augmentation, loss = _augmentation(self.augmentation, network), cross_entropy(network.apply)
 
         def step(state: tuple[Params, Any], key: jax.Array) -> tuple[Params, Any]:
@@ -230,15 +238,22 @@ class Train(Recipe):
         start = params, updates.init(optimizer, params)
         return Stepwise(start, step, lambda state: _fitted(network, state[0], schedule))
 
-    def _optimizer(self, steps: int) -> optax.GradientTransformation:
-        """The optimiser under the protocol, where an epoch has so many steps."""
+    def _rate(self, schedule: Schedule) -> float | jax.Array:
+        """The learning rate at the start."""
+        if self.lr is not None:
+            return self.lr
+        checks.schedule(schedule, needs_lrs=True)
+        return jnp.mean(jnp.asarray(schedule.lrs))
+
+    def _optimizer(self, steps: int, lr: Any) -> optax.GradientTransformation:
+        """The optimiser under the protocol, where an epoch has so many steps and the rate starts at `lr`."""
         moving = optax.scale_by_adam() if self.optimizer == "adam" else optax.trace(self.momentum)
         decay = optax.add_decayed_weights(self.weight_decay)
         if self.protocol == "constant":
-            return optax.chain(decay, moving, optax.scale_by_learning_rate(self.lr))
+            return optax.chain(decay, moving, optax.scale_by_learning_rate(lr))
         is_published = self.protocol == "condensation"
         boundary = steps * (self.epochs // 2 + 2) if is_published else -(-steps * self.epochs // 2)
-        rate = optax.piecewise_constant_schedule(self.lr, {boundary: 0.1})
+        rate = optax.piecewise_constant_schedule(lr, {boundary: 0.1})
         moved = _restarted(moving, boundary) if is_published else moving
         return optax.chain(decay, moved, optax.scale_by_learning_rate(rate))
 
@@ -528,7 +543,7 @@ class TrainHead(Recipe):
         Args:
             network: the network to train, with features.
             params: the initial weights θ0.
-            schedule: φ as a schedule; the learning rates are not used.
+            schedule: φ as a schedule; the learning rates are used where the recipe has none of its own.
 
         Returns:
             The training. Each step draws its examples anew, without replacement.
@@ -763,7 +778,7 @@ def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where:
     names = {field.name for field in dataclasses.fields(KINDS[kind])}
     for name in given.keys() - names - {*_LEGACY}:
         checks.choice(f"{where}: expected a recipe as ddjax writes it: settings", name, names, remedy=remedy)
-    _check_numbers(given, where)
+    _check_numbers(kind, given, where)
     if "optimizer" in given:
         known = TRAINERS if kind == Train.kind else OPTIMIZERS
         checks.choice(f"{where}: the recipe's optimizer", given["optimizer"], known, remedy=remedy)
@@ -789,9 +804,10 @@ def _check_augmentation(name: str, input_shape: tuple[int, ...], where: object, 
         raise ValueError(f"{where}: recipe: {error} Or install a newer ddjax.") from error
 
 
-def _check_numbers(given: Mapping[str, Any], where: object) -> None:
+def _check_numbers(kind: str, given: Mapping[str, Any], where: object) -> None:
     for name in ("lr", "momentum", "weight_decay", "penalty", "label_scale", "warmup", "lr_of_scale"):
-        if name in given:
+        learned = kind == Train.kind and name == "lr"  # the rate of the schedule, where none is given
+        if name in given and not (learned and given[name] is None):
             checks.at_least(f"{where}: the recipe's {name}", given[name], 0, integer=False)
     for name in ("epochs", "steps", "batch_size"):
         if given.get(name) is not None:

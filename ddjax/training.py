@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -80,6 +81,10 @@ class Watch(NamedTuple):
     see: Callable[[PyTree, jax.Array, PyTree], PyTree]
 
 
+BLIND = Watch((), lambda record, rows, aux: record)
+"""The observer that sees nothing."""
+
+
 def weighted_loss(network: Network) -> MeanLoss:
     """The weighted mean cross-entropy of n examples, (1/n) Σ_i w_i ℓ_i.
 
@@ -115,6 +120,25 @@ def class_loss(network: Network) -> Callable[[Params, Minibatch], tuple[jax.Arra
     return loss
 
 
+def weighted_class_loss(network: Network) -> MeanLoss:
+    """The weighted mean cross-entropy of n real examples, (1/n) Σ_i w_i ℓ_i, which chunks can be taken of.
+
+    Args:
+        network: the network to train.
+
+    Returns:
+        `(params, (inputs [n, *input_shape], labels [n], weights [n])) -> (loss [], ())`.
+    """
+
+    def loss(params: Params, batch: Any) -> tuple[jax.Array, tuple[()]]:
+        inputs, labels, weights = batch
+        logits = network.apply(params, inputs)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return jnp.mean(weights * losses), ()
+
+    return loss
+
+
 def steps_of_epoch(num_examples: int, batch_size: int) -> int:
     """The number of minibatches of an epoch.
 
@@ -128,8 +152,140 @@ def steps_of_epoch(num_examples: int, batch_size: int) -> int:
     return -(-num_examples // min(batch_size, num_examples))
 
 
+ValueAndAux = Callable[[Params, Any], tuple[jax.Array, PyTree]]
+"""`(params, minibatch) -> (loss [], aux)`."""
+
+Gradient = Callable[[ValueAndAux, Params, Minibatch], tuple[Params, PyTree]]
+"""`(loss, params, minibatch) -> (direction, aux)`: what a step moves along, of the shapes of the weights."""
+
+
+def plain_gradient(loss: ValueAndAux, params: Params, batch: Minibatch) -> tuple[Params, PyTree]:
+    """The gradient of the loss, the direction of an ordinary training.
+
+    Args:
+        loss: the loss of one minibatch.
+        params: the weights.
+        batch: the minibatch.
+
+    Returns:
+        The gradient, and the second result of the loss.
+    """
+    return jax.grad(loss, has_aux=True)(params, batch)
+
+
+class Places(NamedTuple):
+    """The minibatches of one epoch.
+
+    Attributes:
+        rows: `[steps, size]` int32, the positions of each minibatch's examples.
+        weights: `[steps, size]` float, the weight of each example.
+        keys: `[steps]`, the source of each minibatch's augmentation; None without one.
+    """
+
+    rows: jax.Array
+    weights: jax.Array
+    keys: jax.Array | None
+
+
+class Progress(NamedTuple):
+    """A training between two steps.
+
+    Attributes:
+        params: the weights.
+        state: the state of the optimiser.
+        record: the record of the watch.
+    """
+
+    params: Params
+    state: PyTree
+    record: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """A training in passes over examples, step by step; `fit` goes through all steps.
+
+    Attributes:
+        loss: the loss of one minibatch, as in `fit`.
+        examples: the examples to train on.
+        optimizer: the complete optimiser, with its learning rate.
+        batch_size: the number of examples in one step.
+        augmentation: the augmentation of every minibatch; None leaves the images as they are.
+        drops_rest: whether the examples left over after the last full minibatch of an epoch are left out.
+        watch: the observer of every step.
+        gradient: the direction of each step; by default the gradient of the loss.
+    """
+
+    loss: ValueAndAux
+    examples: Examples
+    optimizer: optax.GradientTransformation
+    batch_size: int
+    augmentation: Augmentation | None = None
+    drops_rest: bool = False
+    watch: Watch = BLIND
+    gradient: Gradient = plain_gradient
+
+    @property
+    def size(self) -> int:
+        """The number of examples in one step."""
+        return min(self.batch_size, self.examples.count)
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of an epoch."""
+        count = self.examples.count
+        return count // self.size if self.drops_rest else steps_of_epoch(count, self.batch_size)
+
+    def start(self, params: Params) -> Progress:
+        """The training before its first step.
+
+        Args:
+            params: the initial weights θ0.
+
+        Returns:
+            The state.
+        """
+        return Progress(params, updates.init(self.optimizer, params), self.watch.init)
+
+    def places(self, key: jax.Array) -> Places:
+        """The minibatches of an epoch, in a random order of the examples.
+
+        Args:
+            key: the source of the order and of the augmentation. Consumed.
+
+        Returns:
+            The minibatches.
+        """
+        keys = None
+        if self.augmentation is not None:
+            key, draw_key = jax.random.split(key)
+            keys = jax.random.split(draw_key, self.steps)
+        order = jnp.resize(jax.random.permutation(key, self.examples.count), (self.steps, self.size))
+        return Places(order, _weights(self.examples, self.steps, self.size), keys)
+
+    def step(self, now: Progress, place: Places) -> Progress:
+        """The training after one step.
+
+        Args:
+            now: the training before the step.
+            place: the minibatch, one entry of each leaf of `places`.
+
+        Returns:
+            The training after the step.
+        """
+        rows, weights, key = place
+        inputs, labels = self.examples.take(rows)
+        if self.augmentation is not None:
+            # A barrier: fused into the first layer, an augmentation might be computed once for each tap.
+            inputs = jax.lax.optimization_barrier(self.augmentation.of_minibatch(key, inputs, weights))
+        grads, aux = self.gradient(self.loss, now.params, Minibatch(inputs, labels, weights))
+        record = self.watch.see(now.record, rows, aux)
+        moves, state = updates.update(self.optimizer, grads, now.state, now.params)
+        return Progress(optax.apply_updates(now.params, moves), state, record)
+
+
 def fit(
-    loss: Callable[[Params, Any], tuple[jax.Array, PyTree]],
+    loss: ValueAndAux,
     params: Params,
     key: jax.Array,
     *,
@@ -161,35 +317,13 @@ def fit(
     Returns:
         The trained weights, and the record of the watch.
     """
-    count = examples.count
-    size = min(batch_size, count)
-    steps = count // size if drops_rest else steps_of_epoch(count, batch_size)
-    watch = watch or Watch((), lambda record, rows, aux: record)
+    loop = Loop(loss, examples, optimizer, batch_size, augmentation, drops_rest, watch or BLIND)
 
-    def step(carry: tuple, now: tuple) -> tuple[tuple, None]:
-        params, state, record = carry
-        rows, weights, key = now
-        inputs, labels = examples.take(rows)
-        if augmentation is not None:
-            # A barrier: fused into the first layer, an augmentation might be computed once for each tap.
-            inputs = jax.lax.optimization_barrier(augmentation.of_minibatch(key, inputs, weights))
-        grads, aux = jax.grad(loss, has_aux=True)(params, Minibatch(inputs, labels, weights))
-        record = watch.see(record, rows, aux)
-        moves, state = updates.update(optimizer, grads, state, params)
-        return (optax.apply_updates(params, moves), state, record), None
+    def epoch(now: Progress, key: jax.Array) -> tuple[Progress, None]:
+        return jax.lax.scan(lambda now, place: (loop.step(now, place), None), now, loop.places(key))
 
-    def epoch(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
-        keys = None
-        if augmentation is not None:
-            key, draw_key = jax.random.split(key)
-            keys = jax.random.split(draw_key, steps)
-        order = jnp.resize(jax.random.permutation(key, count), (steps, size))
-        return jax.lax.scan(step, carry, (order, weights, keys))
-
-    weights = _weights(examples, steps, size)
-    start = (params, updates.init(optimizer, params), watch.init)
-    (params, _, record), _ = jax.lax.scan(epoch, start, jax.random.split(key, epochs))
-    return params, record
+    end, _ = jax.lax.scan(epoch, loop.start(params), jax.random.split(key, epochs))
+    return end.params, end.record
 
 
 def _weights(examples: Examples, steps: int, size: int) -> jax.Array:

@@ -347,7 +347,10 @@ def _descend(
 
 def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> Predict:
     """SGD or Adam; the protocol says how many steps, and when the rate falls to a tenth."""
-    recipe = distilled.recipe
+    recipe, rate = distilled.recipe, distilled.recipe["lr"]
+    if rate is None:  # the learned one
+        assert distilled.lrs is not None, "training at the learned rate has one"
+        rate = float(distilled.lrs.mean())
     protocol, epochs = recipe.get("protocol", "plain"), recipe["epochs"]
     published, steps = protocol == "condensation", _steps_of_epoch(distilled)
     falls = {"condensation": steps * (epochs // 2 + 2), "plain": -(-steps * epochs // 2), "constant": None}
@@ -363,14 +366,14 @@ def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Gene
             return torch.optim.Adam(weights, lr, weight_decay=decay)
         return torch.optim.SGD(weights, lr, momentum=recipe["momentum"], weight_decay=decay)
 
-    optimizer = fresh(recipe["lr"])
+    optimizer = fresh(rate)
 
     def optimizer_at(step: int) -> torch.optim.Optimizer:
         nonlocal optimizer
         if step == falls[protocol] and published:
-            optimizer = fresh(recipe["lr"] / 10)
+            optimizer = fresh(rate / 10)
         elif step == falls[protocol]:
-            optimizer.param_groups[0]["lr"] = recipe["lr"] / 10
+            optimizer.param_groups[0]["lr"] = rate / 10
         return optimizer
 
     batches = _minibatches(distilled, epochs + published, recipe.get("steps"), generator)

@@ -274,6 +274,7 @@ def describe(launch: Launch) -> str:
     steps, images = schedule.inputs.shape[:2]
     size = networks.num_weights(parts.network)
     kind = "texts" if isinstance(data.encoding, Tokens) else "images"
+    real = f" of {config.batch_size} real {kind}" if config.draws_real else ""
     epochs = "" if schedule.lrs is None else f", {len(schedule.lrs)} epoch(s), learned learning rates"
     lines = (
         f"{parts.method.name} on {data.name}: {data.num_classes} classes, {len(data.train)} training {kind}, "
@@ -283,8 +284,7 @@ def describe(launch: Launch) -> str:
         f"network: {parts.network.name}, {size:,} weights from {parts.inits.name}, "
         f"{config.num_inits} at a time",
         *_initial(parts.inits),
-        f"outer loop: {parts.num_outer_steps} steps of {config.batch_size} real {kind}, "
-        f"on {config.compiled_for or platforms.current()}",
+        f"outer loop: {parts.num_outer_steps} steps{real}, on {config.compiled_for or platforms.current()}",
         f"work directory: {launch.workdir}",
     )
     return "\n".join(lines)

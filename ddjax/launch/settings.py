@@ -238,6 +238,11 @@ class Common(Where, DataChoice, TextChoice):
         """The devices that a dry run compiles for; None for those of this machine."""
         return self.target
 
+    @property
+    def draws_real(self) -> bool:
+        """Whether an outer step draws real examples, `batch_size` of them."""
+        return True
+
     def differentiated_steps(self) -> int | None:
         """The number of inner steps that an outer step differentiates through.
 
@@ -256,6 +261,8 @@ class Common(Where, DataChoice, TextChoice):
         chunk = self.slots_per_chunk or 1
         if (used := math.gcd(chunk, self.num_inits)) != chunk:
             found["slots_per_chunk"] = f"{used} at once, the largest divisor of --num_inits={self.num_inits}"
+        if not self.draws_real:
+            found["batch_size"] = "no real examples are drawn"
         if self.network == "mlp":
             found["conv_form"] = "an mlp has no convolutions"
         if self.on_nonfinite == "stop":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,10 @@ TABLE: dict[str, tuple[Recipe, Network]] = {
     "train": (Train(lr=0.1, epochs=3, batch_size=4), MLP),
     "train, augmented": (Train(lr=0.1, epochs=2, augmentation="flip"), MLP),
     "train, as published": (Train(lr=0.1, epochs=2, batch_size=4, protocol="condensation"), MLP),
+    "train, at the learned rate": (
+        Train(lr=None, epochs=2, batch_size=4, protocol="condensation", augmentation="flip"),
+        MLP,
+    ),
     "train, batch norm": (
         Train(lr=0.1, epochs=2),
         networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="batch"),
@@ -168,6 +173,28 @@ def test_the_rate_falls_where_the_protocol_says(protocol, epochs, batch_size, bo
         momentum = 0.9 * momentum + slope
         bias = bias - (0.5 if step < boundary else 0.05) * momentum
     np.testing.assert_allclose(ours, bias, rtol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"epochs": 3}, {"steps": 4, "protocol": "constant"}])
+def test_the_learned_rate_is_the_mean_of_the_schedule_s(settings):
+    assert SCHEDULE.lrs is not None
+    schedule = SCHEDULE._replace(lrs=SCHEDULE.lrs * jnp.asarray([[0.5, 1.0], [1.5, 1.0]]))
+    params = MLP.init(jax.random.key(0))
+
+    def trained(lr: float | None) -> Any:
+        recipe = Train(lr=lr, batch_size=4, **settings)
+        return jax.jit(lambda key: recipe.fit(MLP, params, schedule, key).params)(jax.random.key(1))
+
+    own, learned = trained(0.1), trained(None)
+    for ours, theirs in zip(jax.tree.leaves(learned), jax.tree.leaves(own), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+    assert not Train(lr=0.1).needs_lrs
+    record = recipes.as_dict(Train(lr=None))
+    assert record["lr"] is None
+    assert recipes.from_dict(record, SHAPE, where="file") == Train(lr=None)
+    with pytest.raises(ValueError, match="the recipe's lr: expected"):
+        recipes.from_dict(recipes.as_dict(Regress()) | {"lr": None}, SHAPE, where="file")
 
 
 def test_a_record_without_a_protocol_is_plain():
