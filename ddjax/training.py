@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from ddjax import updates
-from ddjax.augment import Augmentation
+from ddjax.augment import Augmentation, Mix
 from ddjax.chunks import MeanLoss
 from ddjax.types import Network, Params, PyTree, RealData, Schedule
 
@@ -128,6 +128,20 @@ def steps_of_epoch(num_examples: int, batch_size: int) -> int:
     return -(-num_examples // min(batch_size, num_examples))
 
 
+class Progress(NamedTuple):
+    """A training between two of its epochs.
+
+    Attributes:
+        params: the weights.
+        opt_state: the state of the optimiser.
+        record: the record of the watch.
+    """
+
+    params: Params
+    opt_state: optax.OptState
+    record: PyTree = ()
+
+
 def fit(
     loss: Callable[[Params, Any], tuple[jax.Array, PyTree]],
     params: Params,
@@ -138,6 +152,7 @@ def fit(
     epochs: int,
     batch_size: int,
     augmentation: Augmentation | None = None,
+    mix: Mix | None = None,
     drops_rest: bool = False,
     watch: Watch | None = None,
 ) -> tuple[Params, PyTree]:
@@ -147,13 +162,15 @@ def fit(
         loss: `(params, minibatch) -> (loss [], aux)`: `weighted_loss`, `weighted_loss` in chunks
             (`ddjax.chunks.mean_over_chunks`), or `class_loss`.
         params: the initial weights θ0.
-        key: the source of the order of each epoch and of the augmentation. Consumed.
+        key: the source of the order of each epoch, of the augmentation and of the mixture. Consumed.
         examples: the examples to train on.
         optimizer: the complete optimiser, with its learning rate.
         epochs: the number of passes.
         batch_size: the number of examples in one step.
         augmentation: the augmentation of every minibatch, with a draw of its own for each image; None leaves
             the images as they are.
+        mix: the mixture of the images of every minibatch after the augmentation, for examples whose labels
+            are probabilities; None for none.
         drops_rest: whether examples left over after the last full minibatch of an epoch are left out of that
             epoch; else the last minibatch is filled up with examples of weight zero.
         watch: the observer of every step; None keeps no record.
@@ -161,35 +178,97 @@ def fit(
     Returns:
         The trained weights, and the record of the watch.
     """
+    start = Progress(params, updates.init(optimizer, params), () if watch is None else watch.init)
+    end = go_on(
+        loss,
+        start,
+        key,
+        examples=examples,
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=batch_size,
+        augmentation=augmentation,
+        mix=mix,
+        drops_rest=drops_rest,
+        watch=watch,
+    )
+    return end.params, end.record
+
+
+def go_on(
+    loss: Callable[[Params, Any], tuple[jax.Array, PyTree]],
+    start: Progress,
+    key: jax.Array,
+    *,
+    examples: Examples,
+    optimizer: optax.GradientTransformation,
+    epochs: int,
+    batch_size: int,
+    augmentation: Augmentation | None = None,
+    mix: Mix | None = None,
+    drops_rest: bool = False,
+    watch: Watch | None = None,
+) -> Progress:
+    """A training that was begun, continued by a number of passes over all examples; pure.
+
+    Args:
+        loss: the loss of a minibatch, see `fit`.
+        start: the weights, the optimiser's state and the record to go on from.
+        key: the source of the random draws. Consumed.
+        examples: the examples to train on, which need not be those of earlier passes.
+        optimizer: the complete optimiser, with its learning rate.
+        epochs: the number of passes.
+        batch_size: the number of examples in one step.
+        augmentation: the augmentation of every minibatch; None for none.
+        mix: the mixture of the images of every minibatch; None for none.
+        drops_rest: whether examples left over after the last full minibatch are left out of an epoch.
+        watch: the observer of every step; None leaves the record as it is.
+
+    Returns:
+        The training after these passes.
+    """
     count = examples.count
     size = min(batch_size, count)
     steps = count // size if drops_rest else steps_of_epoch(count, batch_size)
-    watch = watch or Watch((), lambda record, rows, aux: record)
+    see = (lambda record, rows, aux: record) if watch is None else watch.see
 
-    def step(carry: tuple, now: tuple) -> tuple[tuple, None]:
+    def step(carry: Progress, now: tuple) -> tuple[Progress, None]:
         params, state, record = carry
         rows, weights, key = now
-        inputs, labels = examples.take(rows)
-        if augmentation is not None:
-            # A barrier: fused into the first layer, an augmentation might be computed once for each tap.
-            inputs = jax.lax.optimization_barrier(augmentation.of_minibatch(key, inputs, weights))
+        inputs, labels = _changed(examples.take(rows), weights, key, augmentation, mix)
         grads, aux = jax.grad(loss, has_aux=True)(params, Minibatch(inputs, labels, weights))
-        record = watch.see(record, rows, aux)
+        record = see(record, rows, aux)
         moves, state = updates.update(optimizer, grads, state, params)
-        return (optax.apply_updates(params, moves), state, record), None
+        return Progress(optax.apply_updates(params, moves), state, record), None
 
-    def epoch(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
+    def epoch(carry: Progress, key: jax.Array) -> tuple[Progress, None]:
         keys = None
-        if augmentation is not None:
+        if augmentation is not None or mix is not None:
             key, draw_key = jax.random.split(key)
             keys = jax.random.split(draw_key, steps)
         order = jnp.resize(jax.random.permutation(key, count), (steps, size))
         return jax.lax.scan(step, carry, (order, weights, keys))
 
     weights = _weights(examples, steps, size)
-    start = (params, updates.init(optimizer, params), watch.init)
-    (params, _, record), _ = jax.lax.scan(epoch, start, jax.random.split(key, epochs))
-    return params, record
+    return jax.lax.scan(epoch, start, jax.random.split(key, epochs))[0]
+
+
+def _changed(
+    examples: tuple[jax.Array, jax.Array],
+    weights: jax.Array,
+    key: jax.Array,
+    augmentation: Augmentation | None,
+    mix: Mix | None,
+) -> tuple[jax.Array, jax.Array]:
+    """The inputs and labels of a minibatch, augmented, then mixed. Consumes the key, if one of both is."""
+    inputs, labels = examples
+    mix_key = key
+    if mix is not None and augmentation is not None:
+        key, mix_key = jax.random.split(key)
+    if augmentation is not None:
+        # A barrier: fused into the first layer, an augmentation might be computed once for each tap.
+        inputs = jax.lax.optimization_barrier(augmentation.of_minibatch(key, inputs, weights))
+    return (inputs, labels) if mix is None else mix(mix_key, inputs, labels)
 
 
 def _weights(examples: Examples, steps: int, size: int) -> jax.Array:

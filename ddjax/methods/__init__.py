@@ -6,6 +6,7 @@ from ddjax.methods.gradient_matching import (
     DISTANCES,
     GradientMatchingInfo,
     Loops,
+    RealTraining,
     gradient_matching,
     schedule_for,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "MatchingInfo",
     "Objective",
     "PoolState",
+    "RealTraining",
     "UnrolledInfo",
     "centred",
     "cross_entropy",

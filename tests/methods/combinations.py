@@ -151,6 +151,7 @@ AUGMENTATIONS: Mapping[str, str] = {
     **{name: name for name in OPERATIONS},
     "one at random (DSA)": augment.strategy_for("cifar10"),
     "several in turn": "crop+flip",
+    "one beside others (IDC)": "color+(crop_flip)",
     **{name: name for name in STRATEGIES},
 }
 
