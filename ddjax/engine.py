@@ -166,7 +166,7 @@ def mean_and_grad(
     chunk = math.gcd(problem.slots_per_chunk, num_slots)
 
     def one(params: PyTree, slot: PyTree, key: jax.Array) -> tuple[jax.Array, Info]:
-        schedule = problem.form.unfold(forms.freeze(problem.form, params))
+        schedule, key = forms.drawn(problem.form, forms.freeze(problem.form, params), key)
         return problem.method.loss(schedule, slot, batch, key)
 
     def mean(params: PyTree, slots: PyTree, keys: jax.Array) -> tuple[jax.Array, tuple[Info, Info]]:

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ddjax import checks, files, hlo, parallel, platforms, report
+from ddjax import checks, files, forms, hlo, parallel, platforms, report
 from ddjax.data import Dataset, to_device
 from ddjax.engine import (
     DISPATCH_CAPACITY,
@@ -388,7 +388,7 @@ def _program(problem: Problem, plan: Plan, site: Site) -> tuple[Any, ...]:
     """The identity of a program; the form of convolution counts by the program of one slot's loss."""
     shapes = jax.eval_shape(
         lambda data, key: (
-            problem.form.unfold(problem.form.init(key)),
+            forms.drawn(problem.form, problem.form.init(key), key)[0],
             problem.method.init(key),
             problem.method.sample(data, key),
         ),

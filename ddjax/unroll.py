@@ -123,11 +123,37 @@ def mixed_value_and_grad(loss: LossFn) -> ValueAndGrad:
 
 
 class _Step(NamedTuple):
-    """The minibatch of φ and the learning rate of one inner step; stacked, each leaf is `[T, ...]`."""
+    """The minibatch of φ and the learning rate of one inner step; stacked, each leaf is `[T, ...]`.
+
+    Attributes:
+        examples: inputs `[B, ...]` and labels `[B, K]`, or the positions `[b]` of both in a `_Source`.
+        lr: the learning rate, `[]`.
+    """
+
+    examples: Any
+    lr: jax.Array
+
+
+class _Source(NamedTuple):
+    """All S·B examples of φ, from which each step takes its own; see `Schedule.order`."""
 
     inputs: jax.Array
     labels: jax.Array
-    lr: jax.Array
+
+
+def _stepping(
+    value_and_grad: ValueAndGrad, optimizer: optax.GradientTransformation, source: _Source | None
+) -> Callable:
+    """The function of one inner step, `((θ, optimiser's state), step) -> (the same after it, loss [])`."""
+
+    def step(carry: tuple[Params, Any], now: _Step) -> tuple[tuple[Params, Any], jax.Array]:
+        params, state = carry
+        examples = now.examples if source is None else tuple(leaf[now.examples] for leaf in source)
+        value, grads = value_and_grad(params, *examples)
+        moves, state = updates.update(optimizer, grads, state, params)
+        return (jax.tree.map(lambda p, u: p + now.lr.astype(p.dtype) * u, params, moves), state), value
+
+    return step
 
 
 def _scan_sqrt(step: Callable, carry: PyTree, steps: _Step) -> tuple[PyTree, jax.Array]:
@@ -175,7 +201,8 @@ def unroll(
     Args:
         loss: the inner loss of one minibatch.
         params: the initial weights θ_0.
-        schedule: the schedule of S steps of B images, with learning rates `[E, S]`.
+        schedule: the schedule of S steps of B images, with learning rates `[E, S]`; with an order, each step
+            takes its own examples from all S·B.
         optimizer: the inner optimiser at learning rate one, whose updates η scales.
         memory: the strategy for differentiating the training.
         stop: `[]` int32 in [min(window, T), T], the step where training ends; by default T. The number may be
@@ -201,22 +228,17 @@ def unroll(
         )
     value_and_grad = mixed_value_and_grad(loss) if memory.mixed else jax.value_and_grad(loss)
 
-    def step(carry: tuple[Params, Any], now: _Step) -> tuple[tuple[Params, Any], jax.Array]:
-        params, state = carry
-        value, grads = value_and_grad(params, now.inputs, now.labels)
-        moves, state = updates.update(optimizer, grads, state, params)
-        return (jax.tree.map(lambda p, u: p + now.lr.astype(p.dtype) * u, params, moves), state), value
-
+    steps, source = _steps(schedule)
+    step, plain = (_stepping(value_and_grad, optimizer, of) for of in (source, jax.lax.stop_gradient(source)))
     # Steps that are computed again inside a stretch of √T steps keep only θ_t, not all activations A.
     kept_whole = memory.checkpoint is None or memory.mixed
     inner = step if kept_whole else jax.checkpoint(step, prevent_cse=False)
     scan = _scan_sqrt if memory.checkpoint == "sqrt" else jax.lax.scan
     carry = (params, updates.init(optimizer, params))
-    steps = _unfold_epochs(schedule)
     num_steps = len(steps.lr)
     if stop is not None:
         window = min(memory.window or num_steps, num_steps)
-        carry = _train_until(step, carry, steps, stop - window)
+        carry = _train_until(plain, carry, steps, stop - window)
         last = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, stop - window, window), steps)
         (params, _), losses = scan(inner, carry, last)
         return params, losses
@@ -225,19 +247,27 @@ def unroll(
         jax.tree.map(lambda leaf, part=part: leaf[part], steps) for part in (slice(early), slice(early, None))
     )
     if early:
-        carry, losses = jax.lax.stop_gradient(jax.lax.scan(step, carry, jax.lax.stop_gradient(first)))
+        carry, losses = jax.lax.stop_gradient(jax.lax.scan(plain, carry, jax.lax.stop_gradient(first)))
         (params, _), last_losses = scan(inner, carry, last)
         return params, jnp.concatenate([losses, last_losses])
     (params, _), losses = scan(inner, carry, last)
     return params, losses
 
 
-def _unfold_epochs(schedule: Schedule) -> _Step:
-    """The T = E·S steps one after the other; the repeated images take the memory of T·B images."""
+def _steps(schedule: Schedule) -> tuple[_Step, _Source | None]:
+    """The T = E·S steps one after the other, and what they take their examples from.
+
+    Without an order each step holds its own images, which repeated take the memory of T·B images; with one
+    the images are there once, and are gathered inside the loop.
+    """
     assert schedule.lrs is not None
+    rates = schedule.lrs.ravel()
+    if schedule.order is not None:
+        flat = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
+        return _Step(schedule.order.reshape(len(rates), -1), rates), _Source(*flat)
     epochs = len(schedule.lrs)
 
     def repeat(leaf: jax.Array) -> jax.Array:
         return jnp.broadcast_to(leaf, (epochs, *leaf.shape)).reshape(-1, *leaf.shape[1:])
 
-    return _Step(repeat(schedule.inputs), repeat(schedule.labels), schedule.lrs.ravel())
+    return _Step((repeat(schedule.inputs), repeat(schedule.labels)), rates), None

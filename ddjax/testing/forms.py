@@ -127,6 +127,31 @@ def survives_an_artifact(case: FormCase) -> None:
     )
 
 
+def draws_a_schedule(case: FormCase) -> None:
+    """`draw` gives a finite `Schedule` of the inputs and rates of `unfold`, the same one for the same key."""
+    if case.form.draw is None:
+        return
+    params, draw = case.start(), jax.jit(case.form.draw)
+    first, again, other = (draw(params, jax.random.key(seed)) for seed in (5, 5, 6))
+    try:
+        checks.schedule(first)
+    except ValueError as error:
+        require(False, "a Schedule", found=error, remedy="See ddjax.types.Schedule for the shapes.")
+    remedy = "Draw from finite numbers."
+    require(all_finite(first), "a finite schedule", found="NaN or infinity", remedy=remedy)
+    remedy = "Draw everything from the key."
+    require(
+        distance(first, again) == 0, "the same schedule from the same key", found="another", remedy=remedy
+    )
+    require(distance(first, other) > 0, "another one from another key", found="the same", remedy=remedy)
+    whole = case.form.unfold(params)
+    rates = [0 if one.lrs is None else one.lrs.size for one in (first, whole)]
+    remedy = "Draw other examples of the same φ, not another number of steps."
+    require(rates[0] == rates[1], f"{rates[1]} learning rates", found=rates[0], remedy=remedy)
+    kinds = [(one.inputs.shape[2:], one.labels.shape[2:]) for one in (first, whole)]
+    require(kinds[0] == kinds[1], f"examples and labels {kinds[1]}", found=kinds[0], remedy=remedy)
+
+
 FORM_CHECKS: Checks[FormCase] = {
     check.__name__: check
     for check in (
@@ -135,6 +160,7 @@ FORM_CHECKS: Checks[FormCase] = {
         names_a_group_for_every_leaf,
         learns_what_is_not_frozen,
         projects_once,
+        draws_a_schedule,
         survives_an_artifact,
     )
 }
