@@ -385,7 +385,7 @@ def test_of_operations_in_parentheses_one_is_carried_out_and_of_the_others_all()
     whole = augment.by_name("flip+color+(crop_scale_rotate)", (9, 12, 3))
     images = jax.random.normal(jax.random.key(1), (4, 9, 12, 3))
     seen = set()
-    for i in range(12):
+    for i in range(8):
         draw = whole.sample(jax.random.key(i), 4)
         flipped, colour, choice = draw
         which = int(choice.which)
@@ -393,9 +393,8 @@ def test_of_operations_in_parentheses_one_is_carried_out_and_of_the_others_all()
         name = ("crop", "scale", "rotate")[which]
         # The same params through a composition in which nothing is left to choose.
         fixed = augment.by_name(f"flip+color+{name}", (9, 12, 3))
-        np.testing.assert_array_equal(
-            whole.apply(draw, images), fixed.apply((flipped, colour, choice.params[which]), images)
-        )
+        wanted = fixed.apply((flipped, colour, choice.params[which]), images)
+        np.testing.assert_allclose(whole.apply(draw, images), wanted, atol=1e-5)
     assert seen == {0, 1, 2}
 
 
@@ -419,14 +418,14 @@ def test_cutmix_puts_a_rectangle_of_the_partner_into_each_image(rng):
 
 
 def test_cutmix_draws_half_of_the_minibatches_and_a_uniform_share():
-    draws = jax.vmap(lambda key: augment.draw_patch(key, 5, (20, 30), probability=0.5))(
+    draws = jax.vmap(lambda key: augment.draw_patch(key, 5, (200, 300), probability=0.5))(
         jax.random.split(KEY, 4000)
     )
     assert 0.46 < float(draws.is_mixed.mean()) < 0.54
-    sides = 2 * np.asarray(draws.half.rows) / 20
-    assert abs(np.mean(sides**2) - 0.5) < 0.06  # of even sides, at most a tenth of a side less
+    sides = 2 * np.asarray(draws.half.rows) / 200
+    assert abs(np.mean(sides**2) - 0.5) < 0.03
     assert (np.sort(draws.partners, -1) == np.arange(5)).all()
-    for centre, length in zip(draws.centre, (20, 30), strict=True):
+    for centre, length in zip(draws.centre, (200, 300), strict=True):
         assert (int(centre.min()), int(centre.max())) == (0, length - 1)
 
 

@@ -7,11 +7,13 @@
 | `constant` | learned | fixed | fixed or none |
 | `decoded` | made from those of another form | those of that form | those of that form |
 | `composed` | decoded from what is stored of them | hard, softmax or free | learned or none |
+| `augmented` | those of another form, under learned transforms | of that form | of that form |
 
 `composed` takes images that are stored as less than their pixels: `multi_formation` (parts of an image, each
-enlarged), `bases` (combinations of a few images that all share).
+enlarged), `bases` (combinations of a few images that all share), `textures` (cuts of canvases without edges).
 """
 
+from ddjax.forms.augmented import AugmentedParams, augmented
 from ddjax.forms.bases import BasesCode, bases, bases_for_budget
 from ddjax.forms.composed import ComposedParams, composed
 from ddjax.forms.decoded import DecodedParams, decoded
@@ -23,16 +25,19 @@ from ddjax.forms.multi_formation import multi_formation, shrunk
 from ddjax.forms.pixels import PixelParams, by_step, pixels
 from ddjax.forms.schedule import constant
 from ddjax.forms.targets import LabelForm, inverse_softplus
+from ddjax.forms.textures import textures
 
 __all__ = [
     "FROZEN",
     "REST",
+    "AugmentedParams",
     "BasesCode",
     "ComposedParams",
     "DecodedParams",
     "LabelForm",
     "LabelParams",
     "PixelParams",
+    "augmented",
     "bases",
     "bases_for_budget",
     "by_step",
@@ -52,4 +57,5 @@ __all__ = [
     "optimizer_for",
     "pixels",
     "shrunk",
+    "textures",
 ]

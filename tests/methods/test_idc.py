@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -130,8 +131,9 @@ def test_the_training_on_real_images_augments_and_mixes():
     network = linear()
     batch = None
     ends = []
-    for settings in ({}, {"augmentation": augment.by_name("cutout", SHAPE)}, {"mix": "cutmix"}):
-        training = methods.RealTraining(images=30, batch_size=3, lr=0.1, **settings)
+    plain = methods.RealTraining(images=30, batch_size=3, lr=0.1)
+    cut = dataclasses.replace(plain, augmentation=augment.by_name("cutout", SHAPE))
+    for training in (plain, cut, dataclasses.replace(plain, mix="cutmix")):
         method = methods.gradient_matching(network, inits.random(network), matches=2, training=training)
         batch = batch or method.sample(to_device(three_digits().train), jax.random.key(0))
         start = method.init(jax.random.key(0))
