@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from ddjax import checks
-from ddjax.types import Outer
+from ddjax.types import Outer, PyTree
 
 LR = 0.05
 """The default rate of the images at the start, for methods that learn learning rates; chosen by measuring."""
@@ -88,6 +91,56 @@ def sgd_momentum(*, lr: float = 1.0, momentum: float = 0.5) -> optax.GradientTra
     checks.positive("lr", lr)
     checks.fraction("momentum", momentum)
     return optax.sgd(lr, momentum=momentum)
+
+
+class RunningNormState(NamedTuple):
+    """The state of `clip_by_running_norm`.
+
+    Attributes:
+        norm: `[]`, the running mean of the gradient's norm; below zero before the first update.
+    """
+
+    norm: jax.Array
+
+
+@checks.entry
+def clip_by_running_norm(*, decay: float = 0.9, factor: float = 2.0) -> optax.GradientTransformation:
+    """Bounds the norm of a gradient by a multiple of the running mean of the norms so far.
+
+        s_t = decay · s_{t-1} + (1 - decay) ‖g_t‖,   s_1 = ‖g_1‖,   g_t ← g_t · min(1, factor · s_t / ‖g_t‖)
+
+    One outlier among gradients through a chaotic training is cut down, whatever the size of the others.
+
+    Args:
+        decay: the share of the earlier mean in the next one.
+        factor: the bound, in means.
+
+    Returns:
+        A transformation to chain before an optimiser.
+
+    Raises:
+        ValueError: a decay outside [0, 1), or a factor that is not positive.
+
+    References:
+        Feng et al. 2024 (RaT-BPTT), arXiv 2311.07025, and the authors' code.
+    """
+    checks.fraction("decay", decay)
+    checks.positive("factor", factor)
+
+    def init(params: PyTree) -> RunningNormState:
+        return RunningNormState(-jnp.ones_like(optax.tree.norm(params)))
+
+    def update(
+        updates: PyTree, state: RunningNormState, params: PyTree | None = None
+    ) -> tuple[PyTree, RunningNormState]:
+        del params
+        norm = optax.tree.norm(updates)
+        mean = jnp.where(state.norm < 0, norm, decay * state.norm + (1 - decay) * norm)
+        scale = jnp.minimum(1, factor * mean / jnp.where(norm == 0, 1, norm))
+        clipped = jax.tree.map(lambda one: one * scale.astype(one.dtype), updates)
+        return clipped, RunningNormState(mean)
+
+    return optax.GradientTransformation(init, update)
 
 
 @checks.entry

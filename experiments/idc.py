@@ -4,9 +4,8 @@ An outer step is one match and one update of the stored images; the published 2,
 times each, 200,000 outer steps. By default data set, number of images and factor decide on the settings, as
 published (`ddjax.methods.idc_settings`). --images_per_class is the number of stored images.
 
-Claim: none: no run was recorded.
-Cost: not recorded
-Records: none
+Claim: none: no record yet.
+Cost: not recorded.
 
     python -m experiments.idc --dataset=mnist --images_per_class=1
     python -m experiments.idc --dataset=mnist --images_per_class=1 --factor=1 --num_outer_steps=10000
@@ -41,6 +40,7 @@ class Config(Matching):
     protocol: str = flag("idc", "as IDC was evaluated, or another", choices=PROTOCOLS, same_step=True)
     eval_augment: str | None = flag(None, "augmentation in the end; by default as published", same_step=True)
     eval_mix: str | None = flag(None, "mixture of images in the end", choices=MIXES, same_step=True)
+    form: str = flag_like(Matching, "form", default="multi_formation", choices=("multi_formation",))
     factor: int = flag(2, "parts of each side of a stored image; 1 is IDC-I", low=1)
     distance: str | None = flag(None, "of two gradients; by default as published", choices=tuple(DISTANCES))
     matches: int = flag(MATCHES, "outer steps before a new network is drawn", low=1)

@@ -6,9 +6,8 @@ outer loss is taken on real images as they are, and its gradient moves images, l
 width of the rotation should grow to twice the angle, and the other five stay small. --augerino_epochs adds
 the control: Augerino, a network that learns the widths on the real images by its training loss.
 
-Claim: none: no run was recorded.
-Cost: not recorded
-Records: none
+Claim: none: no record yet.
+Cost: not recorded.
 
     python -m experiments.learned_augmentation --dataset=mnist --network=lenet --rotated=30
     python -m experiments.learned_augmentation --dataset=mnist --network=lenet --rotated=30 --widths=none

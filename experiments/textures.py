@@ -7,9 +7,8 @@ side with itself. --images_per_class is the number of canvases, each of --canvas
 elsewhere: 1 where no seam can be seen. `random_cuts` is the accuracy of networks that train on cuts at places
 drawn anew for each network, the score beside it that of cuts at fixed places.
 
-Claim: none: no run was recorded.
-Cost: not recorded
-Records: none
+Claim: none: no record yet.
+Cost: not recorded.
 
     python -m experiments.textures --dataset=digits --width=32 --batch_size=64 --num_outer_steps=500
 """
@@ -36,6 +35,7 @@ from ddjax.types import Form
 class Config(Matching):
     """The settings of textures."""
 
+    form: str = flag_like(Matching, "form", default="textures", choices=("textures",))
     initial_images: str = flag_like(Matching, "initial_images", default="noise")
     canvas: int = flag(2, "images along each side of a canvas", low=1)
     cuts: int = flag(8, "cuts of each canvas that a network sees", low=1)

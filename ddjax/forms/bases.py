@@ -81,7 +81,7 @@ def bases_for_budget(
     found = math.floor((whole - shared - other_numbers) / (num_classes * (num_bases + label_numbers)))
     if found < 1:
         raise ValueError(
-            f"num_bases: expected room for one image of each class beside the bases, in {whole:,.0f} numbers; "
+            f"num_bases: expected an image of each class beside the bases, in {whole:,.0f} numbers; "
             f"got {num_bases} bases of {shared:,} numbers in all. Give fewer bases, or a larger downsample."
         )
     return found
@@ -117,8 +117,8 @@ def bases(
         Images with the code `BasesCode`: the group "data" for the bases, "coefficients" for the coefficients.
 
     Raises:
-        ValueError: a count below one, a factor below one, initial images of another shape, or more bases than these
-            images determine.
+        ValueError: a count below one, a factor below one, initial images of another shape, or more bases
+            than these images determine.
 
     References:
         Deng and Russakovsky 2022, arXiv 2206.02916 (RememberThePast), section 3.
@@ -133,8 +133,8 @@ def bases(
         most = min(num_classes * per_class, math.prod(small))
         if num_bases > most:
             raise ValueError(
-                f"num_bases: expected at most {most}, the number of images or of pixels, which is what images "
-                f"to start from determine; got {num_bases}. Give fewer, or no initial_images."
+                f"num_bases: expected at most {most}, the number of images or of pixels, which is "
+                f"all that initial images determine; got {num_bases}. Give fewer, or no initial_images."
             )
         images = checks.encoded_images("initial_images", initial_images, whole)
         start = _nearest(images, num_bases, small)

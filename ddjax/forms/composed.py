@@ -37,6 +37,7 @@ def composed(
     inner_epochs: int = 1,
     inner_lr: float | None = None,
     max_lr: float | None = None,
+    lr_decay: str = "constant",
     label_form: LabelForm | None = None,
     label_confidence: float | None = None,
     drawn_per_class: int | None = None,
@@ -59,6 +60,8 @@ def composed(
             learn none.
         max_lr: the largest learning rate, to which larger ones are set after every update of φ; None for no
             bound.
+        lr_decay: the fall of the learning rates over the T steps at the start, `"constant"` or `"cosine"`,
+            from `inner_lr` down to almost nothing; what is learned of them is free.
         label_form: the form of the labels, as of `ddjax.forms.pixels`. Learned labels are K stored numbers
             for each decoded image.
         label_confidence: the probability p in (1 / K, 1) of an image's own class, at the start of softmax
@@ -84,7 +87,7 @@ def composed(
             f"drawn_per_class: expected none, {images.name} are drawn anew for every epoch; got "
             f"{drawn_per_class}. Leave it out."
         )
-    rates = Rates((inner_epochs, inner_steps), inner_lr, max_lr)
+    rates = Rates((inner_epochs, inner_steps), inner_lr, max_lr, lr_decay)
     _check_steps(per_class, inner_steps, drawn_per_class)
     kind = label_form_of(label_form, label_confidence, None, num_classes)
     given = one_class_each(inner_steps, per_class // inner_steps, num_classes)

@@ -16,6 +16,9 @@ LabelForm = Literal["hard", "softmax", "free", "nonnegative", "centred"]
 numbers, "nonnegative" for learned numbers that every update of φ leaves at zero or above, "centred" for
 learned numbers whose rows sum to zero at the start."""
 
+DECAYS = ("constant", "cosine")
+"""The ways in which learned rates may fall at the start; see `Rates`."""
+
 
 def inverse_softplus(value: float | np.ndarray) -> np.ndarray:
     """The raw parameter whose softplus is η > 0, log(exp(η) - 1).
@@ -96,14 +99,18 @@ class Rates:
         shape: `(E, S)`, the numbers of epochs and of steps.
         inner_lr: η at the start; None for a form without learning rates.
         max_lr: the bound to which larger η are set after an update of φ; None for no bound.
+        decay: the fall of η over the T = E·S steps at the start: "constant" for none, "cosine" for η at step
+            t of `inner_lr` · (1 + cos(π t / T)) / 2.
 
     Raises:
-        ValueError: a count below one, a rate that is not positive, or a bound below the start.
+        ValueError: a count below one, a rate that is not positive, a bound below the start, or an unknown
+            fall.
     """
 
     shape: tuple[int, int]
     inner_lr: float | None
     max_lr: float | None = None
+    decay: str = "constant"
 
     def __post_init__(self) -> None:
         checks.at_least("inner_epochs", self.shape[0], 1)
@@ -113,6 +120,7 @@ class Rates:
         if self.max_lr is not None:
             least = self.inner_lr or 0
             checks.at_least("max_lr", self.max_lr, least, integer=False, remedy="Start below the bound.")
+        checks.choice("lr_decay", self.decay, DECAYS)
 
     def start(self, dtype: Any) -> jax.Array | None:
         """The first parameters.
@@ -123,7 +131,13 @@ class Rates:
         Returns:
             `[E, S]`; None without learning rates.
         """
-        return None if self.inner_lr is None else jnp.full(self.shape, inverse_softplus(self.inner_lr), dtype)
+        if self.inner_lr is None:
+            return None
+        if self.decay == "constant":
+            return jnp.full(self.shape, inverse_softplus(self.inner_lr), dtype)
+        places = np.arange(self.shape[0] * self.shape[1]).reshape(self.shape)
+        rates = self.inner_lr * (1 + np.cos(np.pi * places / places.size)) / 2
+        return jnp.asarray(inverse_softplus(rates), dtype)
 
     def unfold(self, raw: jax.Array | None) -> jax.Array | None:
         """The learning rates η for their parameters.

@@ -27,7 +27,7 @@ from ddjax.launch.types import Build, Case, Finished, Keys, Launch
 from ddjax.memory import Estimate
 from ddjax.plan import Plan
 from ddjax.run import Reporting, Run, Validation, distill
-from ddjax.types import Distilled, InitDistribution, Schedule
+from ddjax.types import Distilled, Form, InitDistribution, Schedule
 from ddjax.workdir import held
 
 _MOST_NAMES = 4
@@ -279,6 +279,7 @@ def describe(launch: Launch) -> str:
         f"{parts.method.name} on {data.name}: {data.num_classes} classes, {len(data.train)} training {kind}, "
         f"{len(data.validation)} for validation",
         f"distilled: {steps * images} {kind}, {steps} step(s) of {images}{epochs}",
+        *_stored(parts.form),
         f"network: {parts.network.name}, {size:,} weights from {parts.inits.name}, "
         f"{config.num_inits} at a time",
         *_initial(parts.inits),
@@ -287,6 +288,17 @@ def describe(launch: Launch) -> str:
         f"work directory: {launch.workdir}",
     )
     return "\n".join(lines)
+
+
+def _stored(form: Form) -> list[str]:
+    """What the form stores, in one line; none where networks are trained on what is stored."""
+    if not forms.is_named(form):
+        return []
+    found = forms.storage(form)
+    parts = ", ".join(f"{count:,} of {group}" for group, count in found.numbers.items())
+    return [
+        f"stored: {found.total:,} numbers, {found.images_per_class:.2f} plain images of each class ({parts})"
+    ]
 
 
 def _initial(inits: InitDistribution) -> list[str]:
@@ -493,12 +505,15 @@ def carry_out(launch: Launch, began: float) -> dict[str, Any]:
     if launch.parts.hooks.settle is not None:
         outcome = launch.parts.hooks.settle(launch, outcome)
     artifact.save(launch.workdir / "distilled.npz", outcome.distilled)
+    if is_small := forms.is_named(outcome.distilled.form):
+        artifact.save(launch.workdir / "code.npz", outcome.distilled, compact=True)
     measure = launch.parts.hooks.measure or results.measure
     result = measure(Finished(launch, outcome, began))
     result = write_result(
         launch.workdir, launch.config, result, experiment=launch.experiment, inputs=launch.inputs
     )
     pictures = draw(launch.workdir, outcome.distilled, launch.data.class_names)
-    written = ", ".join(("distilled.npz", *pictures, "result.json"))
+    code = ("code.npz",) if is_small else ()
+    written = ", ".join(("distilled.npz", *code, *pictures, "result.json"))
     print(f"\n{results.table(result)}\n\nwritten to {launch.workdir}: {written}")
     return result

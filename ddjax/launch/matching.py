@@ -9,6 +9,7 @@ from ddjax import forms, inits
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset
 from ddjax.encodings import channels_of
+from ddjax.launch import forming
 from ddjax.launch.choices import (
     augmentation,
     augmentations,
@@ -44,6 +45,8 @@ class Matched(NamedTuple):
 def pixels(config: Matching, data: Dataset) -> Form:
     """The form of φ: images of the data's shape, all in one step, without learning rates.
 
+    Where images are decoded, as many of them as the storage of `--images_per_class` plain ones holds.
+
     Args:
         config: the settings.
         data: the real data.
@@ -52,6 +55,10 @@ def pixels(config: Matching, data: Dataset) -> Form:
         The form.
     """
     count = config.images_per_class
+    if config.form != "pixels":
+        decoded = forming.decoded_per_class(config, data, count)
+        steps = forming.Steps()
+        return forming.composed(config, data, decoded, steps, initial=config.initial_images, seed=config.seed)
     return forms.pixels(
         data.input_shape,
         data.num_classes,

@@ -11,6 +11,7 @@ from ddjax.augment import FLIPPED
 from ddjax.coresets import INITIAL_IMAGES
 from ddjax.data import TextSettings
 from ddjax.data.whitening import WHITENINGS
+from ddjax.forms import DECAYS
 from ddjax.inits import SCHEMES
 from ddjax.launch.flags import DATASET, EXTENDS, JUDGES, WATCHES, flag, flag_like
 from ddjax.methods.unrolled import HORIZONS
@@ -265,8 +266,60 @@ class Common(Where, DataChoice, TextChoice):
         return found
 
 
+FORMS = ("pixels", "multi_formation", "bases", "latents", "stored")
+"""The choices of `--form`: free pixels, or what `ddjax.forms.composed` makes images of."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Unrolled(Common):
+class Formed(Common):
+    """The settings of the methods whose φ may store less, or more, than the pixels of its images."""
+
+    form: str = flag(
+        "pixels",
+        "what is stored of the images: their pixels; parts that are enlarged (multi_formation); combinations "
+        "of bases; codes times decoders (latents); or pixels of which minibatches are drawn (stored)",
+        choices=FORMS,
+    )
+    factor: int = flag(2, "parts of each side of a stored image, with --form=multi_formation", low=1)
+    num_bases: int = flag(32, "images that all others are combinations of, with --form=bases", low=1)
+    downsample: float = flag(1.0, "factor by which a basis is smaller on each side", low=1)
+    num_decoders: int = flag(4, "decoders of every code, with --form=latents", low=1)
+    decoder: str = flag("convolution", "kind of these decoders", choices=("convolution", "style"))
+    decoder_width: int = flag(0, "hidden channels of a decoder; 0 for one convolution", low=0)
+    code_scale: int = flag(2, "factor by which a code is smaller than an image on each side", low=1)
+    code_channels: int = flag(1, "channels of a code", low=1)
+    drawn_per_class: int | None = flag(
+        None,
+        "images of each class in a minibatch that every outer step draws anew; by default none are drawn",
+        low=1,
+    )
+    inner_lr_decay: str = flag(
+        "constant", "fall of the learning rates over the steps at the start", choices=DECAYS, same_step=True
+    )
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found = super().idle()
+        own = {
+            "multi_formation": ("factor",),
+            "bases": ("num_bases", "downsample"),
+            "latents": ("num_decoders", "decoder", "decoder_width", "code_scale", "code_channels"),
+        }
+        for form, names in own.items():
+            if form != self.form:
+                found |= dict.fromkeys(names, f"only --form={form} has it")
+        if self.form == "pixels":
+            whole = ("drawn_per_class", "inner_lr_decay")
+            found |= dict.fromkeys(whole, "--form=pixels unfolds as it is stored")
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Unrolled(Formed):
     """The settings of the methods that differentiate through training."""
 
     inner_steps: int = flag(10, "S, gradient steps with images of their own", low=1)
@@ -337,7 +390,7 @@ class Unrolled(Common):
 
 
 @dataclasses.dataclass(frozen=True)
-class Matching(Common):
+class Matching(Formed):
     """The settings of the methods that match real and distilled images.
 
     Networks are trained on the distilled images in epochs, at a learning rate that is not learned.

@@ -116,15 +116,22 @@ def projects_once(case: FormCase) -> None:
 
 
 def survives_an_artifact(case: FormCase) -> None:
-    """A φ of this form has the same schedule after it was saved and loaded."""
+    """A φ of this form has the same schedule once saved and loaded, compact too where it has a name."""
     phi = Distilled(case.start(), case.form, case.encoding, case.recipe)
+    kinds = (False, True) if forms.is_named(case.form) else (False,)
     with tempfile.TemporaryDirectory(prefix="ddjax-testing-") as folder:
-        loaded = artifact.load(artifact.save(Path(folder) / "distilled.npz", phi))
-    found = distance(loaded.schedule, phi.schedule)
-    remedy = "Unfold into float32, which artifacts hold."
-    require(
-        found < 1e-6, "the same schedule from its file", found=f"a distance of {found:.1e}", remedy=remedy
-    )
+        files = [artifact.save(Path(folder) / f"{kind}.npz", phi, compact=kind) for kind in kinds]
+        loaded = [artifact.load(file) for file in files]
+    for one in loaded:
+        found = distance(one.schedule, phi.schedule)
+        same, text = found < 1e-6, f"a distance of {found:.1e}"
+        remedy = "Unfold into float32, which artifacts hold."
+        require(same, "the same schedule from its file", found=text, remedy=remedy)
+    stored = sum(leaf.size for leaf in jax.tree.leaves(loaded[-1].params))
+    claimed = forms.storage(case.form).total
+    remedy = "Store what the parameters hold."
+    if len(kinds) == 2:
+        require(stored == claimed, f"{claimed} numbers in a compact file", found=stored, remedy=remedy)
 
 
 def draws_a_schedule(case: FormCase) -> None:

@@ -136,6 +136,40 @@ TABLE: dict[str, tuple[Form, Encoding, Any]] = {
         PIXELS,
         Train(),
     ),
+    "latents": (
+        forms.composed(
+            forms.latents(SHAPE, CLASSES, codes_per_class=2, code_shape=(3, 4, 2), num_decoders=3, width=4),
+            inner_steps=2,
+            inner_lr=0.1,
+        ),
+        PIXELS,
+        Replay(),
+    ),
+    "styles near to images": (
+        forms.composed(
+            forms.latents(
+                SHAPE,
+                CLASSES,
+                codes_per_class=1,
+                code_shape=SHAPE,
+                num_decoders=2,
+                decoder="style",
+                fit_steps=3,
+                initial_images=noise(CLASSES, 2, *SHAPE),
+            ),
+            label_confidence=0.8,
+            drawn_per_class=1,
+        ),
+        PIXELS,
+        Train(),
+    ),
+    "stored, of unit norm": (
+        forms.composed(
+            forms.stored(SHAPE, CLASSES, per_class=2, unit_norm=True), inner_lr=0.1, drawn_per_class=1
+        ),
+        PIXELS,
+        Replay(),
+    ),
     "drawn and decoded": (
         forms.decoded(
             forms.composed(forms.multi_formation((4, 4, 1), CLASSES), inner_lr=0.1, drawn_per_class=2),

@@ -99,5 +99,5 @@ def test_what_does_not_fit_is_refused(settings, message):
 
 
 def test_bases_that_fill_the_budget_are_refused():
-    with pytest.raises(ValueError, match="num_bases: expected room for one image of each class"):
+    with pytest.raises(ValueError, match="num_bases: expected an image of each class beside the bases"):
         forms.bases_for_budget(1, (28, 28, 1), 10, num_bases=10)

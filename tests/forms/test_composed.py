@@ -16,7 +16,7 @@ from ddjax.unroll import STRATEGIES, unroll
 
 
 def numbered(per_class: int = 4) -> Images:
-    """Images whose pixels are all the number of the image: a hundred times its class, plus its place there."""
+    """Images whose pixels are all the number of the image: 100 times its class, plus its place there."""
     numbers = 100.0 * np.arange(CLASSES)[:, None] + np.arange(per_class)
     start = np.broadcast_to(numbers[:, :, None, None, None], (CLASSES, per_class, *SHAPE))
     return Images(

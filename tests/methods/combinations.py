@@ -130,6 +130,19 @@ FORMS: Mapping[str, Callable[[tuple[int, ...], float | None], Form]] = {
         shape, lr, initial_images=np.full((1, CLASSES, *shape), 0.5, np.float32)
     ),
     "learned labels": lambda shape, lr: _pixels(shape, lr, label_confidence=0.8),
+    "multi-formation": lambda shape, lr: forms.composed(forms.multi_formation(shape, CLASSES), inner_lr=lr),
+    "bases, of whose images minibatches are drawn": lambda shape, lr: forms.composed(
+        forms.bases(shape, CLASSES, num_bases=2, per_class=4), inner_lr=lr, drawn_per_class=2
+    ),
+    "codes and shared decoders": lambda shape, lr: forms.composed(
+        forms.latents(shape, CLASSES, codes_per_class=2, code_shape=(4, 4, 2), num_decoders=2),
+        inner_lr=lr,
+        label_form="nonnegative",
+    ),
+    "textures, cut at random places": lambda shape, lr: forms.composed(
+        forms.textures(shape, CLASSES, cuts=2), inner_lr=lr
+    ),
+    "pixels under a learned augmentation": lambda shape, lr: forms.augmented(_pixels(shape, lr), widths=0.3),
     "any schedule of yours": lambda shape, lr: _constant(shape, lr, is_sorted=True),
     "the same, not in the order of the classes": lambda shape, lr: _constant(shape, lr, is_sorted=False),
 }
