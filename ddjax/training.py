@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from ddjax import updates
-from ddjax.augment import Augmentation
+from ddjax.augment import Augmentation, Mix
 from ddjax.chunks import MeanLoss
 from ddjax.types import Network, Params, PyTree, RealData, Schedule
 
@@ -179,7 +179,7 @@ class Places(NamedTuple):
     Attributes:
         rows: `[steps, size]` int32, the positions of each minibatch's examples.
         weights: `[steps, size]` float, the weight of each example.
-        keys: `[steps]`, the source of each minibatch's augmentation; None without one.
+        keys: `[steps]`, the source of each minibatch's augmentation and mixture; None without both.
     """
 
     rows: jax.Array
@@ -198,12 +198,12 @@ class Progress(NamedTuple):
 
     params: Params
     state: PyTree
-    record: PyTree
+    record: PyTree = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """A training in passes over examples, step by step; `fit` goes through all steps.
+    """A training in passes over examples, step by step; `epochs` and `fit` go through all steps.
 
     Attributes:
         loss: the loss of one minibatch, as in `fit`.
@@ -214,6 +214,8 @@ class Loop:
         drops_rest: whether the examples left over after the last full minibatch of an epoch are left out.
         watch: the observer of every step.
         gradient: the direction of each step; by default the gradient of the loss.
+        mix: the mixture of the images of every minibatch after the augmentation, for examples whose labels
+            are probabilities; None for none.
     """
 
     loss: ValueAndAux
@@ -224,6 +226,7 @@ class Loop:
     drops_rest: bool = False
     watch: Watch = BLIND
     gradient: Gradient = plain_gradient
+    mix: Mix | None = None
 
     @property
     def size(self) -> int:
@@ -251,13 +254,13 @@ class Loop:
         """The minibatches of an epoch, in a random order of the examples.
 
         Args:
-            key: the source of the order and of the augmentation. Consumed.
+            key: the source of the order, of the augmentation and of the mixture. Consumed.
 
         Returns:
             The minibatches.
         """
         keys = None
-        if self.augmentation is not None:
+        if self.augmentation is not None or self.mix is not None:
             key, draw_key = jax.random.split(key)
             keys = jax.random.split(draw_key, self.steps)
         order = jnp.resize(jax.random.permutation(key, self.examples.count), (self.steps, self.size))
@@ -274,14 +277,41 @@ class Loop:
             The training after the step.
         """
         rows, weights, key = place
-        inputs, labels = self.examples.take(rows)
-        if self.augmentation is not None:
-            # A barrier: fused into the first layer, an augmentation might be computed once for each tap.
-            inputs = jax.lax.optimization_barrier(self.augmentation.of_minibatch(key, inputs, weights))
+        inputs, labels = self._changed(self.examples.take(rows), weights, key)
         grads, aux = self.gradient(self.loss, now.params, Minibatch(inputs, labels, weights))
         record = self.watch.see(now.record, rows, aux)
         moves, state = updates.update(self.optimizer, grads, now.state, now.params)
         return Progress(optax.apply_updates(now.params, moves), state, record)
+
+    def _changed(
+        self, examples: tuple[jax.Array, jax.Array], weights: jax.Array, key: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The inputs and labels of a minibatch, augmented, then mixed. Consumes the key, if there is one."""
+        inputs, labels = examples
+        mix_key = key
+        if self.mix is not None and self.augmentation is not None:
+            key, mix_key = jax.random.split(key)
+        if self.augmentation is not None:
+            # A barrier: fused into the first layer, an augmentation might be computed once for each tap.
+            inputs = jax.lax.optimization_barrier(self.augmentation.of_minibatch(key, inputs, weights))
+        return (inputs, labels) if self.mix is None else self.mix(mix_key, inputs, labels)
+
+    def epochs(self, now: Progress, key: jax.Array, *, count: int) -> Progress:
+        """The training after some passes over all examples, each in an order of its own; pure.
+
+        Args:
+            now: the training to go on from, which may have seen other examples.
+            key: the source of the random draws. Consumed.
+            count: the number of passes.
+
+        Returns:
+            The training after these passes.
+        """
+
+        def epoch(now: Progress, key: jax.Array) -> tuple[Progress, None]:
+            return jax.lax.scan(lambda now, place: (self.step(now, place), None), now, self.places(key))
+
+        return jax.lax.scan(epoch, now, jax.random.split(key, count))[0]
 
 
 def fit(
@@ -294,6 +324,7 @@ def fit(
     epochs: int,
     batch_size: int,
     augmentation: Augmentation | None = None,
+    mix: Mix | None = None,
     drops_rest: bool = False,
     watch: Watch | None = None,
 ) -> tuple[Params, PyTree]:
@@ -303,13 +334,15 @@ def fit(
         loss: `(params, minibatch) -> (loss [], aux)`: `weighted_loss`, `weighted_loss` in chunks
             (`ddjax.chunks.mean_over_chunks`), or `class_loss`.
         params: the initial weights θ0.
-        key: the source of the order of each epoch and of the augmentation. Consumed.
+        key: the source of the order of each epoch, of the augmentation and of the mixture. Consumed.
         examples: the examples to train on.
         optimizer: the complete optimiser, with its learning rate.
         epochs: the number of passes.
         batch_size: the number of examples in one step.
         augmentation: the augmentation of every minibatch, with a draw of its own for each image; None leaves
             the images as they are.
+        mix: the mixture of the images of every minibatch after the augmentation, for examples whose labels
+            are probabilities; None for none.
         drops_rest: whether examples left over after the last full minibatch of an epoch are left out of that
             epoch; else the last minibatch is filled up with examples of weight zero.
         watch: the observer of every step; None keeps no record.
@@ -317,12 +350,8 @@ def fit(
     Returns:
         The trained weights, and the record of the watch.
     """
-    loop = Loop(loss, examples, optimizer, batch_size, augmentation, drops_rest, watch or BLIND)
-
-    def epoch(now: Progress, key: jax.Array) -> tuple[Progress, None]:
-        return jax.lax.scan(lambda now, place: (loop.step(now, place), None), now, loop.places(key))
-
-    end, _ = jax.lax.scan(epoch, loop.start(params), jax.random.split(key, epochs))
+    loop = Loop(loss, examples, optimizer, batch_size, augmentation, drops_rest, watch or BLIND, mix=mix)
+    end = loop.epochs(loop.start(params), key, count=epochs)
     return end.params, end.record
 
 

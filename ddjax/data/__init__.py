@@ -6,6 +6,7 @@ from ddjax.data.device import class_minibatch, minibatch, to_device
 from ddjax.data.digest import digest, digests
 from ddjax.data.folders import from_folder
 from ddjax.data.resize import repeat_channels, resize
+from ddjax.data.rotated import rotated
 from ddjax.data.sources import known_names, load
 from ddjax.data.tasks import Stream, in_tasks
 from ddjax.data.text import TextSettings, from_texts
@@ -28,6 +29,7 @@ __all__ = [
     "minibatch",
     "repeat_channels",
     "resize",
+    "rotated",
     "to_device",
     "with_classes",
     "zca",

@@ -114,6 +114,9 @@ class DataChoice(NetworkChoice):
 
     resize: int | None = flag(None, "height and width that all images are brought to, bilinear", low=1)
     channels: int | None = flag(None, "channels that grey images are repeated to", low=1)
+    rotated: float | None = flag(
+        None, "degrees by which every image is turned at most, by a random angle of its own", positive=True
+    )
     pixels: str | None = flag(
         None, "whose pixels' mean and std normalise; by default the data's own", choices=("imagenet",)
     )

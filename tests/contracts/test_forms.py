@@ -114,6 +114,28 @@ TABLE: dict[str, tuple[Form, Encoding, Any]] = {
         PIXELS,
         Replay(),
     ),
+    "textures": (
+        forms.composed(forms.textures(SHAPE, CLASSES, cuts=2), inner_steps=2, inner_epochs=2, inner_lr=0.1),
+        PIXELS,
+        Replay(),
+    ),
+    "textures for matching": (
+        forms.composed(forms.textures(SHAPE, CLASSES, canvases_per_class=2, cuts=3), label_form="free"),
+        PIXELS,
+        Train(),
+    ),
+    "augmented": (forms.augmented(pixels(label_confidence=0.8), widths=0.3), PIXELS, Replay()),
+    "augmented, by class, of bounded images that are drawn": (
+        forms.augmented(
+            forms.composed(
+                forms.multi_formation(SHAPE, CLASSES, bounds=((-2.0,), (2.0,))), drawn_per_class=2
+            ),
+            widths=(0.1, 0.1, 1.0, 0.2, 0.2, 0.2),
+            num_classes=CLASSES,
+        ),
+        PIXELS,
+        Train(),
+    ),
     "latents": (
         forms.composed(
             forms.latents(SHAPE, CLASSES, codes_per_class=2, code_shape=(3, 4, 2), num_decoders=3, width=4),

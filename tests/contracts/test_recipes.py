@@ -39,6 +39,7 @@ TABLE: dict[str, tuple[Recipe, Network]] = {
         Train(lr=None, epochs=2, batch_size=4, protocol="condensation", augmentation="flip"),
         MLP,
     ),
+    "train, as IDC": (Train(lr=0.1, epochs=3, batch_size=4, protocol="idc", mix="cutmix"), MLP),
     "train, batch norm": (
         Train(lr=0.1, epochs=2),
         networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="batch"),
@@ -63,6 +64,42 @@ TABLE: dict[str, tuple[Recipe, Network]] = {
 @pytest.mark.parametrize("name", TABLE)
 def test_a_recipe_keeps_its_contract(name, check):
     RECIPE_CHECKS[check](RecipeCase(*TABLE[name], SCHEDULE))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("epochs", "falls"), [(12, (8, 10)), (7, (4, 5)), (2, (1, 1))])
+def test_idc_lowers_the_rate_to_a_fifth_twice(epochs, falls):
+    """A network of biases, trained on one example with momentum and decay, step by step in NumPy."""
+    biases = networks.from_functions(
+        lambda key: {"bias": jnp.zeros(CLASSES)},
+        lambda params, x: jnp.broadcast_to(params["bias"], (len(x), CLASSES)),
+        SHAPE,
+        CLASSES,
+    )
+    label = np.array([0.7, 0.2, 0.1])
+    schedule = Schedule(jnp.ones((1, 1, *SHAPE)), jnp.asarray(label)[None, None], None)
+    recipe = Train(lr=0.5, momentum=0.9, weight_decay=0.1, epochs=epochs, protocol="idc")
+    found = recipe.fit(biases, {"bias": jnp.zeros(CLASSES)}, schedule, jax.random.key(0)).params["bias"]
+    bias, trace = np.zeros(CLASSES), np.zeros(CLASSES)
+    for epoch in range(epochs):
+        trace = 0.9 * trace + np.exp(bias) / np.exp(bias).sum() - label + 0.1 * bias
+        bias = bias - 0.5 * 0.2 ** sum(epoch >= fall for fall in falls) * trace
+    np.testing.assert_allclose(found, bias, rtol=1e-12)
+
+
+def test_a_mixture_is_refused_where_it_has_no_meaning():
+    with pytest.raises(ValueError, match="recipe: mix: expected one of cutmix"):
+        Train(mix="mixup").check(MLP)
+    with pytest.raises(ValueError, match="mix: expected none where steps are counted"):
+        Train(mix="cutmix", protocol="constant", steps=3).check(MLP)
+
+
+def test_recipes_without_a_mixture_are_written_as_they_were():
+    assert "mix" not in recipes.as_dict(Train())
+    whole = Train(mix="cutmix", protocol="idc")
+    assert recipes.from_dict(recipes.as_dict(whole), SHAPE, where="file") == whole
+    with pytest.raises(ValueError, match="file: the recipe: mix: expected one of cutmix"):
+        recipes.from_dict({"kind": "train", "mix": ["x"]}, SHAPE, where="file")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,6 +49,16 @@ TABLE: dict[str, Build] = {
     "gradient_matching, augmented": lambda net, p: methods.gradient_matching(
         net, p, batch_size=32, recipe=SHORT, augmentation=augment.by_name("cutout", SHAPE)
     ),
+    "gradient_matching, as IDC": lambda net, p: methods.gradient_matching(
+        net,
+        p,
+        batch_size=32,
+        distance="l1",
+        layers="matrices",
+        matches=3,
+        training=methods.RealTraining(images=24, batch_size=12, lr=0.1, mix="cutmix"),
+        recipe=SHORT,
+    ),
     "kernel_inducing_points": lambda net, p: methods.kernel_inducing_points(
         net, p, batch_size=32, penalty=1e-2, networks=2
     ),
