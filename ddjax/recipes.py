@@ -157,10 +157,14 @@ class Train(Recipe):
         protocol: the count of the epochs and the fall of the rate, one of `PROTOCOLS`.
         optimizer: the optimiser, `"sgd"` or `"adam"` (β 0.9 and 0.999).
         steps: the number of steps in place of E epochs, for the protocol `"constant"`; None for E epochs.
+        temperature: T, by which logits are divided in training: the loss is T² times the cross-entropy of the
+            labels and softmax(z / T), where the labels are a teacher's probabilities at the same T. Scores
+            are the logits as they are; 1 is ordinary training.
 
     References:
         Zhao et al. 2021, arXiv 2006.05929; `evaluate_synset` in `utils.py` of the authors' repository,
         github.com/VICO-UoE/DatasetCondensation. Adam and steps: Bohdal et al. 2020, arXiv 2006.08572.
+        Temperature: Hinton, Vinyals and Dean 2015, arXiv 1503.02531.
     """
 
     kind = "train"
@@ -175,6 +179,7 @@ class Train(Recipe):
     protocol: str = "plain"
     optimizer: str = "sgd"
     steps: int | None = None
+    temperature: float = 1.0
 
     def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
         """Train for all epochs; see `ddjax.types.Recipe.fit`.
@@ -193,7 +198,7 @@ class Train(Recipe):
         steps = steps_of_epoch(schedule.labels.shape[0] * schedule.labels.shape[1], self.batch_size)
         is_published = self.protocol == "condensation"
         trained, _ = fit(
-            weighted_loss(network),
+            weighted_loss(network, temperature=self.temperature),
             params,
             key,
             examples=Examples.of_schedule(schedule),
@@ -216,7 +221,8 @@ class Train(Recipe):
             The training. Each step draws its examples anew, without replacement.
         """
         examples, optimizer = Examples.of_schedule(schedule), self._optimizer(1)
-        augmentation, loss = _augmentation(self.augmentation, network), cross_entropy(network.apply)
+        augmentation = _augmentation(self.augmentation, network)
+        loss = cross_entropy(network.apply, temperature=self.temperature)
 
         def step(state: tuple[Params, Any], key: jax.Array) -> tuple[Params, Any]:
             own_key, draw_key = jax.random.split(key)
@@ -250,10 +256,11 @@ class Train(Recipe):
 
         Raises:
             ValueError: the network is a kernel, the protocol, optimiser or augmentation is unknown, the
-                augmentation does not fit the inputs of the network, or steps are given under a protocol that
-                counts epochs.
+                augmentation does not fit the inputs of the network, steps are given under a protocol that
+                counts epochs, or the temperature is not above zero.
         """
         _check_trains(self.kind, network)
+        checks.positive("recipe: temperature", self.temperature)
         checks.choice("recipe: protocol", self.protocol, PROTOCOLS)
         checks.choice("recipe: optimizer", self.optimizer, TRAINERS)
         _check_steps(self.steps, self.protocol, "recipe")
@@ -668,7 +675,12 @@ def _fitted(network: Network, params: Params, schedule: Schedule) -> Fitted:
 KINDS: Mapping[str, Any] = {one.kind: one for one in (Replay, Train, Ridge, Regress, TrainHead)}
 """The recipes that artifacts know, by name."""
 
-_ONLY_ONCE: Mapping[str, Any] = {"protocol": "plain", "optimizer": "sgd", "steps": None}
+_ONLY_ONCE: Mapping[str, Any] = {
+    "protocol": "plain",
+    "optimizer": "sgd",
+    "steps": None,
+    "temperature": 1.0,
+}
 """The values of settings of `Train` that were the only ones once, and are not written to files."""
 
 _LEGACY: Mapping[str, Any] = {
@@ -793,6 +805,8 @@ def _check_numbers(given: Mapping[str, Any], where: object) -> None:
     for name in ("lr", "momentum", "weight_decay", "penalty", "label_scale", "warmup", "lr_of_scale"):
         if name in given:
             checks.at_least(f"{where}: the recipe's {name}", given[name], 0, integer=False)
+    if "temperature" in given:
+        checks.positive(f"{where}: the recipe's temperature", given["temperature"])
     for name in ("epochs", "steps", "batch_size"):
         if given.get(name) is not None:
             checks.at_least(f"{where}: the recipe's {name}", given[name], 1)

@@ -13,6 +13,7 @@ from ddjax import updates
 from ddjax.augment import Augmentation
 from ddjax.chunks import MeanLoss
 from ddjax.types import Network, Params, PyTree, RealData, Schedule
+from ddjax.unroll import tempered_cross_entropy
 
 
 class Minibatch(NamedTuple):
@@ -80,11 +81,12 @@ class Watch(NamedTuple):
     see: Callable[[PyTree, jax.Array, PyTree], PyTree]
 
 
-def weighted_loss(network: Network) -> MeanLoss:
+def weighted_loss(network: Network, *, temperature: float = 1.0) -> MeanLoss:
     """The weighted mean cross-entropy of n examples, (1/n) Σ_i w_i ℓ_i.
 
     Args:
         network: the network to train.
+        temperature: T, see `tempered_cross_entropy`.
 
     Returns:
         `(params, (inputs [n, *input_shape], labels [n, K], weights [n])) -> (loss [], ())`.
@@ -92,7 +94,8 @@ def weighted_loss(network: Network) -> MeanLoss:
 
     def loss(params: Params, batch: Any) -> tuple[jax.Array, tuple[()]]:
         inputs, labels, weights = batch
-        return jnp.mean(weights * optax.softmax_cross_entropy(network.apply(params, inputs), labels)), ()
+        losses = tempered_cross_entropy(network.apply(params, inputs), labels, temperature=temperature)
+        return jnp.mean(weights * losses), ()
 
     return loss
 
@@ -161,35 +164,78 @@ def fit(
     Returns:
         The trained weights, and the record of the watch.
     """
+    watch = watch or Watch((), lambda record, rows, aux: record)
+
+    def step(carry: tuple, rows: jax.Array, batch: Minibatch) -> tuple:
+        params, state, record = carry
+        grads, aux = jax.grad(loss, has_aux=True)(params, batch)
+        record = watch.see(record, rows, aux)
+        moves, state = updates.update(optimizer, grads, state, params)
+        return optax.apply_updates(params, moves), state, record
+
+    start = (params, updates.init(optimizer, params), watch.init)
+    params, _, record = passes(
+        step,
+        start,
+        key,
+        examples=examples,
+        epochs=epochs,
+        batch_size=batch_size,
+        augmentation=augmentation,
+        drops_rest=drops_rest,
+    )
+    return params, record
+
+
+def passes(
+    step: Callable[[Any, jax.Array, Minibatch], Any],
+    start: PyTree,
+    key: jax.Array,
+    *,
+    examples: Examples,
+    epochs: int,
+    batch_size: int,
+    augmentation: Augmentation | None = None,
+    drops_rest: bool = False,
+) -> PyTree:
+    """The state of a training after a number of passes over all examples; pure.
+
+    Args:
+        step: `(state, rows [n], minibatch) -> state`, one step of the training; `rows` are the positions of
+            the minibatch's examples.
+        start: the state before the first step.
+        key: the source of the order of each epoch and of the augmentation. Consumed.
+        examples: the examples to train on.
+        epochs: the number of passes, each in an order of its own.
+        batch_size: the number of examples in one step.
+        augmentation: see `fit`.
+        drops_rest: see `fit`.
+
+    Returns:
+        The state after the last step.
+    """
     count = examples.count
     size = min(batch_size, count)
     steps = count // size if drops_rest else steps_of_epoch(count, batch_size)
-    watch = watch or Watch((), lambda record, rows, aux: record)
 
-    def step(carry: tuple, now: tuple) -> tuple[tuple, None]:
-        params, state, record = carry
+    def one(state: PyTree, now: tuple) -> tuple[PyTree, None]:
         rows, weights, key = now
         inputs, labels = examples.take(rows)
         if augmentation is not None:
             # A barrier: fused into the first layer, an augmentation might be computed once for each tap.
             inputs = jax.lax.optimization_barrier(augmentation.of_minibatch(key, inputs, weights))
-        grads, aux = jax.grad(loss, has_aux=True)(params, Minibatch(inputs, labels, weights))
-        record = watch.see(record, rows, aux)
-        moves, state = updates.update(optimizer, grads, state, params)
-        return (optax.apply_updates(params, moves), state, record), None
+        return step(state, rows, Minibatch(inputs, labels, weights)), None
 
-    def epoch(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
+    def epoch(state: PyTree, key: jax.Array) -> tuple[PyTree, None]:
         keys = None
         if augmentation is not None:
             key, draw_key = jax.random.split(key)
             keys = jax.random.split(draw_key, steps)
         order = jnp.resize(jax.random.permutation(key, count), (steps, size))
-        return jax.lax.scan(step, carry, (order, weights, keys))
+        return jax.lax.scan(one, state, (order, weights, keys))
 
     weights = _weights(examples, steps, size)
-    start = (params, updates.init(optimizer, params), watch.init)
-    (params, _, record), _ = jax.lax.scan(epoch, start, jax.random.split(key, epochs))
-    return params, record
+    return jax.lax.scan(epoch, start, jax.random.split(key, epochs))[0]
 
 
 def _weights(examples: Examples, steps: int, size: int) -> jax.Array:

@@ -17,7 +17,12 @@ weights of the images that a network is trained on (`weighted_schedule`).
 """
 
 from ddjax.coresets.by_name import BY_FEATURES, SELECTIONS, Coreset, Learned, select
-from ddjax.coresets.features import embeddings, last_layer_gradients
+from ddjax.coresets.features import (
+    embeddings,
+    feature_gradients,
+    last_layer_gradients,
+    last_layer_kernel,
+)
 from ddjax.coresets.forgetting import Forgetting, forgetting
 from ddjax.coresets.images import (
     INITIAL_IMAGES,
@@ -30,12 +35,15 @@ from ddjax.coresets.images import (
 )
 from ddjax.coresets.selection import (
     by_class,
+    by_class_share,
+    central,
     cluster_sizes,
     facility_location,
     herding,
     k_center,
     most_forgotten,
     nearest,
+    neighbours,
 )
 from ddjax.coresets.weighted import weighted_schedule
 
@@ -47,19 +55,24 @@ __all__ = [
     "Forgetting",
     "Learned",
     "by_class",
+    "by_class_share",
+    "central",
     "check_enough",
     "class_means",
     "cluster_sizes",
     "embeddings",
     "facility_location",
+    "feature_gradients",
     "forgetting",
     "herding",
     "images_at",
     "k_center",
     "k_means",
     "last_layer_gradients",
+    "last_layer_kernel",
     "most_forgotten",
     "nearest",
+    "neighbours",
     "random_real",
     "real_images",
     "select",

@@ -5,6 +5,7 @@ from ddjax.data.dataset import Dataset, Split, from_arrays
 from ddjax.data.device import class_minibatch, minibatch, to_device
 from ddjax.data.digest import digest, digests
 from ddjax.data.folders import from_folder
+from ddjax.data.noise import Noisy, corrupt, transition
 from ddjax.data.resize import repeat_channels, resize
 from ddjax.data.sources import known_names, load
 from ddjax.data.tasks import Stream, in_tasks
@@ -13,10 +14,12 @@ from ddjax.data.whitening import zca
 
 __all__ = [
     "Dataset",
+    "Noisy",
     "Split",
     "Stream",
     "TextSettings",
     "class_minibatch",
+    "corrupt",
     "digest",
     "digests",
     "from_arrays",
@@ -29,6 +32,7 @@ __all__ = [
     "repeat_channels",
     "resize",
     "to_device",
+    "transition",
     "with_classes",
     "zca",
 ]

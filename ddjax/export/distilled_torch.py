@@ -346,7 +346,10 @@ def _descend(
 
 
 def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> Predict:
-    """SGD or Adam; the protocol says how many steps, and when the rate falls to a tenth."""
+    """SGD or Adam; the protocol says how many steps, and when the rate falls to a tenth.
+
+    The loss is T² times the cross-entropy of the logits divided by the temperature T.
+    """
     recipe = distilled.recipe
     protocol, epochs = recipe.get("protocol", "plain"), recipe["epochs"]
     published, steps = protocol == "condensation", _steps_of_epoch(distilled)
@@ -373,8 +376,12 @@ def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Gene
             optimizer.param_groups[0]["lr"] = recipe["lr"] / 10
         return optimizer
 
+    def loss(scores: Tensor, labels: Tensor) -> Tensor:
+        temperature = recipe.get("temperature", 1.0)
+        return temperature**2 * _cross_entropy(scores / temperature, labels)
+
     batches = _minibatches(distilled, epochs + published, recipe.get("steps"), generator)
-    _descend(distilled, network, generator, batches=batches, loss=_cross_entropy, optimizer_at=optimizer_at)
+    _descend(distilled, network, generator, batches=batches, loss=loss, optimizer_at=optimizer_at)
     return network
 
 
