@@ -59,3 +59,20 @@ def class_accuracies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     counts = np.bincount(labels, minlength=num_classes).astype(np.float64)
     right = np.bincount(labels, weights=is_right, minlength=num_classes)
     return 100 * np.divide(right, counts, out=np.full(num_classes, np.nan), where=counts > 0)
+
+
+def accuracy(network: Network, params: Params, split: Split) -> float:
+    """The share of all examples whose largest logit is that of their class.
+
+    Args:
+        network: the network.
+        params: the weights of the network.
+        split: the examples.
+
+    Returns:
+        The accuracy, in percent.
+
+    Raises:
+        ValueError: see `logits`.
+    """
+    return 100 * float(np.mean(np.argmax(logits(network, params, split), -1) == split.labels))

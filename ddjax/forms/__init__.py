@@ -5,6 +5,7 @@
 | `pixels` | learned | hard, softmax or free | learned or none |
 | `labels` | fixed | learned, on the simplex or softmax | learned or none |
 | `constant` | learned | fixed | fixed or none |
+| `subspace` | in the principal subspaces of their classes | as `pixels` | as `pixels` |
 | `decoded` | made from those of another form | those of that form | those of that form |
 """
 
@@ -14,6 +15,7 @@ from ddjax.forms.labels import LabelParams, labels, onto_simplex
 from ddjax.forms.mixtures import mixtures
 from ddjax.forms.pixels import PixelParams, by_step, inverse_softplus, pixels
 from ddjax.forms.schedule import constant
+from ddjax.forms.subspace import subspace
 
 __all__ = [
     "FROZEN",
@@ -33,4 +35,5 @@ __all__ = [
     "onto_simplex",
     "optimizer_for",
     "pixels",
+    "subspace",
 ]

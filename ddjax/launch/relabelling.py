@@ -1,0 +1,299 @@
+"""The parts of a comparison of labels: sets of images, teachers of several ages, scores of students."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddjax import artifact, checks, coresets, inits, predictions, report, teachers
+from ddjax.coresets import SELECTIONS, Learned
+from ddjax.data import Dataset, Split
+from ddjax.judge import Evaluation, Judge, check_fits
+from ddjax.launch.choices import load_data, runs_at_once, spelled_network
+from ddjax.launch.flags import FILE, flag, listed, numbers
+from ddjax.launch.settings import DataChoice, Where
+from ddjax.launch.types import Keys
+from ddjax.networks import by_text
+from ddjax.pretrain import Training, pretrain
+from ddjax.recipes import Train
+from ddjax.types import Distilled, InitDistribution, Network, Params, Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Relabel(Where, DataChoice):
+    """The settings of a comparison of labels."""
+
+    artifact: str | None = flag(None, "distilled images to relabel, a distilled.npz", path=True, role=FILE)
+    select: str | None = flag(
+        "herding", f"real images to relabel, besides random ones: {', '.join(SELECTIONS)}"
+    )
+    images_per_class: int = flag(10, "real images of each class; an artifact has its own number", low=1)
+    num_sets: int = flag(3, "random sets, which trainings take in turns", low=1)
+    teacher: str | None = flag(None, "network of the teachers, as --network; by default the same")
+    teacher_epochs: str = flag("1,10", "passes over all training images that make teachers of several ages")
+    teacher_lr: float = flag(1e-3, "learning rate of that training by Adam at the start", positive=True)
+    num_teachers: int = flag(1, "teachers of each age, whose logits are averaged", low=1)
+    num_examples: int | None = flag(None, "training images, drawn; by default all", low=1)
+    temperature: str = flag("1,4,20", "temperatures of labels and trainings, with commas between them")
+    train_steps: int = flag(200, "steps of Adam on real images; an artifact brings its own recipe", low=1)
+    train_lr: float = flag(1e-3, "learning rate of these steps", positive=True)
+    num_eval_inits: int = flag(5, "unseen initial weights behind each score", low=1)
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found = super().idle()
+        if self.artifact:
+            names = ("images_per_class", "train_steps", "train_lr")
+            found |= dict.fromkeys(names, "the artifact brings its own number of images and recipe")
+        return found
+
+
+class Teacher(NamedTuple):
+    """Teachers of one age.
+
+    Attributes:
+        network: the teachers' network.
+        params: the weights of the teachers, each leaf `[n, ...]`.
+        epochs: the age, in passes over the training images.
+        accuracy: the accuracy of the averaged logits on the validation split, in percent.
+    """
+
+    network: Network
+    params: Params
+    epochs: int
+    accuracy: float
+
+    def logits(self, inputs: jax.Array) -> jax.Array:
+        """The mean of the teachers' logits.
+
+        Args:
+            inputs: `[n, *input_shape]`.
+
+        Returns:
+            `[n, K]`.
+        """
+        each = jax.lax.map(lambda params: self.network.apply(params, inputs), self.params)
+        return teachers.consensus(each)
+
+
+class RelabelTask(NamedTuple):
+    """A comparison of labels.
+
+    Attributes:
+        data: the real data, under the encoding of the images.
+        network: the network of the students.
+        inits: p(θ0), the distribution of the students' initial weights.
+        recipe: the recipe by which students train on all sets.
+        sets: the sets of images with their own labels, by name; those under one name have one shape, and
+            trainings take them in turns.
+    """
+
+    data: Dataset
+    network: Network
+    inits: InitDistribution
+    recipe: Train
+    sets: Mapping[str, Sequence[Schedule]]
+
+
+def task_of(config: Relabel) -> RelabelTask:
+    """The parts of the comparison that the settings ask for.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ValueError: the settings do not fit each other, the data or the artifact.
+        FileNotFoundError: the data or the artifact are missing.
+    """
+    ages(config)
+    temperatures(config)
+    data = load_data(config)
+    phi = None if config.artifact is None else artifact.load(config.artifact)
+    if phi is not None:
+        data = data.encoded_by(jax.tree.map(np.asarray, phi.encoding))
+    network = spelled_network(config, data)
+    recipe = _recipe(config, phi)
+    sets: dict[str, Sequence[Schedule]] = {}
+    per_class = config.images_per_class
+    if phi is not None:
+        check_fits(phi, network)
+        sets["artifact"], per_class = [_as_one(phi.schedule)], _per_class(phi.schedule, data)
+    distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
+    task = RelabelTask(data, network, distribution, recipe, sets)
+    wanted = () if config.select is None else listed("select", config.select, SELECTIONS)
+    real = {name: _real(name, config, task, per_class) for name in dict.fromkeys(("random", *wanted))}
+    return task._replace(sets={**sets, **real})
+
+
+def ages(config: Relabel) -> tuple[int, ...]:
+    """The ages of the teachers, in passes over the training images.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        ValueError: there is none, or one is below one.
+    """
+    found = numbers("teacher_epochs", config.teacher_epochs, int)
+    checks.at_least("teacher_epochs", min(found, default=0), 1)
+    return found
+
+
+def temperatures(config: Relabel) -> tuple[float, ...]:
+    """The temperatures of the comparison.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        ValueError: there is none, or one is not above zero.
+    """
+    found = numbers("temperature", config.temperature, float)
+    checks.positive("temperature", min(found, default=0.0))
+    return found
+
+
+def _recipe(config: Relabel, phi: Distilled | None) -> Train:
+    if phi is None:
+        return Train(
+            lr=config.train_lr,
+            weight_decay=0.0,
+            protocol="constant",
+            optimizer="adam",
+            steps=config.train_steps,
+        )
+    teachers.relabelled(phi, phi.schedule.labels)  # refuses other recipes
+    assert isinstance(phi.recipe, Train)
+    return phi.recipe
+
+
+def _as_one(schedule: Schedule) -> Schedule:
+    """All examples of φ as one step."""
+    inputs, labels = (leaf.reshape(1, -1, *leaf.shape[2:]) for leaf in schedule[:2])
+    return Schedule(inputs, labels, None)
+
+
+def _per_class(schedule: Schedule, data: Dataset) -> int:
+    """The number of real images of each class that make a set as large as φ, rounded up."""
+    return -(-schedule.labels.shape[0] * schedule.labels.shape[1] // data.num_classes)
+
+
+def _real(name: str, config: Relabel, task: RelabelTask, per_class: int) -> list[Schedule]:
+    """The real images that a selection takes, with the labels of their classes."""
+    keys, train = Keys.of(config.seed), task.data.train
+    learned = Learned(train, task.network, task.inits, keys.theta, keys.run, epochs=10, lr=0.05)
+    found = coresets.select(name, learned, per_class=per_class, seed=config.seed, num_sets=config.num_sets)
+    return [coresets.weighted_schedule(images, found.weights) for images in found.sets]
+
+
+def teachers_of(config: Relabel, task: RelabelTask) -> list[Teacher]:
+    """Teachers of all ages, each trained from θ0 on real images with their own labels.
+
+    Args:
+        config: the settings.
+        task: the parts of the comparison.
+
+    Returns:
+        The teachers, in the order of the flag.
+
+    Raises:
+        ValueError: the teachers' network is unknown or does not fit the data.
+    """
+    data, found = task.data, []
+    network = task.network
+    if config.teacher is not None:
+        network = by_text(config.teacher, data.input_shape, data.num_classes)
+    split, distribution = _drawn(data.train, config), inits.random(network, scheme=config.init)
+    for epochs in ages(config):
+        keys = jax.random.split(
+            jax.random.fold_in(Keys.of(config.seed).baselines, epochs), config.num_teachers
+        )
+        training = Training(epochs, min(64, len(split)), config.teacher_lr)
+        params = pretrain(network, distribution, split, training, keys=keys)
+        each = [
+            predictions.logits(network, jax.tree.map(lambda leaf, i=i: leaf[i], params), data.validation)
+            for i in range(config.num_teachers)
+        ]
+        right = np.argmax(np.mean(each, 0), -1) == data.validation.labels
+        found.append(Teacher(network, params, epochs, 100 * float(right.mean())))
+    return found
+
+
+def _drawn(split: Split, config: Relabel) -> Split:
+    if config.num_examples is None or config.num_examples >= len(split):
+        return split
+    rows = np.random.default_rng(config.seed).permutation(len(split))[: config.num_examples]
+    return split.at(np.sort(rows))
+
+
+def score(
+    config: Relabel, task: RelabelTask, name: str, teacher: Teacher | None = None, temperature: float = 1.0
+) -> dict[str, Any]:
+    """The scores of students that train on a set under a teacher's labels.
+
+    Args:
+        config: the settings.
+        task: the parts of the comparison.
+        name: the name of the set.
+        teacher: the teacher; None for the set's own labels.
+        temperature: T of the labels and of the training.
+
+    Returns:
+        The score on the test split, with that on the validation split, by other networks, as `validation`.
+    """
+    sets = task.sets[name]
+    if teacher is not None:
+        sets = [
+            one._replace(labels=jax.nn.softmax(teacher.logits(one.inputs[0]) / temperature)[None])
+            for one in sets
+        ]
+    recipe = dataclasses.replace(task.recipe, temperature=float(temperature))
+    keys, count = Keys.of(config.seed), config.num_eval_inits
+    which = jnp.arange(count, dtype=jnp.int32) % len(sets)
+
+    def on(split: Split, key: jax.Array) -> dict[str, Any]:
+        judge = Judge(task.network, task.inits, recipe, split, runs_at_once(count))
+        return Evaluation.of(judge.outcomes(sets, which, jax.random.split(key, count))).as_dict()
+
+    return {**on(task.data.test, keys.test), "validation": on(task.data.validation, keys.validation)}
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """A row for each kind of labels, a column for each set; the row that validation chooses has a star.
+
+    Args:
+        result: the content of `result.json`.
+
+    Returns:
+        The table as text.
+    """
+    names = list(result["sets"])
+    best = {
+        name: max(one, key=lambda row: one[row]["validation"]["mean"]) for name, one in result["sets"].items()
+    }
+    rows = [
+        (
+            row,
+            *(report.format_score(result["sets"][name][row]) + " *" * (best[name] == row) for name in names),
+        )
+        for row in result["sets"][names[0]]
+    ]
+    return report.table(rows, ("test accuracy, %; * chosen on validation", *names))
