@@ -14,13 +14,15 @@ from ddjax.judge import Chunks, check_split, chunks
 from ddjax.types import Network, Params
 
 
-def logits(network: Network, params: Params, split: Split) -> np.ndarray:
+def logits(network: Network, params: Params, split: Split, *, pieces: Chunks | None = None) -> np.ndarray:
     """The logits of all examples.
 
     Args:
         network: the network.
         params: the weights of the network.
         split: the examples; their labels are not used.
+        pieces: the split on the device (`ddjax.judge.chunks`), for who asks many times; by default copied
+            there now, and whitened, where the encoding is a whitening.
 
     Returns:
         `[n, K]`, in the order of the split.
@@ -29,7 +31,7 @@ def logits(network: Network, params: Params, split: Split) -> np.ndarray:
         ValueError: the network takes inputs of another shape, or has fewer classes than the split.
     """
     check_split(split, network)
-    found = np.asarray(_outputs(params, chunks(split), function=network.apply))
+    found = np.asarray(_outputs(params, pieces or chunks(split), function=network.apply))
     return found.reshape(-1, found.shape[-1])[: len(split)]
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ddjax.launch import Launcher, inputs_of, once, results
+from ddjax.launch import Launcher, once, results
 from ddjax.launch import clients as parts
 from ddjax.launch.clients import Federated as Config
 
@@ -38,22 +38,22 @@ def run(config: Config) -> dict[str, Any]:
         ValueError: the settings do not fit each other, the data, the artifact or the directory.
         FileNotFoundError: the data or the artifact are missing.
     """
-    federation = parts.Federation.of(config)
+    federation, workdir = parts.Federation.of(config), config.directory("federated")
 
     def measure() -> dict[str, Any]:
-        found = federation.measured(config)
+        found = federation.measured(config, workdir)
         seconds = found.pop("seconds")
         return results.record("federated", federation.private.name, found, seconds=seconds, seed=config.seed)
 
     private, public = federation.private.name, federation.public.name
     return once(
-        config.directory("federated"),
+        workdir,
         config,
         measure,
         experiment="federated",
         what=f"{len(federation.members)} clients of {private} agree on {public}",
-        written="result.json",
-        inputs=inputs_of(config, federation.private),
+        written="seeds.json, result.json",
+        inputs=federation.inputs(config),
         table=parts.table,
         pictures={"federated.png": parts.draw},
     )

@@ -47,10 +47,11 @@ def _measure(config: Config, task: noisy.NoisyTask, workdir: Path) -> dict[str, 
             if config.distil:
                 found["distilled"] = _distilled(config, task, name, runs[0], workdir)
             scores.add(name, found)
+    warm = noisy.warmed_up(task, seeds, epochs=config.warm_up, lr=config.warm_up_lr)
     for name in listed("once", config.once, tuple(ONCE)) if config.once else ():
         if f"once {name}" not in scores.known:
-            how = {"per_class": config.images_per_class, "warm_up": config.warm_up, "lr": config.warm_up_lr}
-            scores.add(f"once {name}", noisy.chosen_once(task, name, seeds=seeds, **how))
+            found = noisy.chosen_once(task, name, warm, per_class=config.images_per_class)
+            scores.add(f"once {name}", found)
     facts = {"network": task.network.name, "num_examples": len(task.data.train)}
     found = {**facts, "selections": scores.known}
     seconds = {"total": time.monotonic() - began}

@@ -6,14 +6,23 @@ for what is rare, and a wrong label makes an image rare in its class.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from ddjax import checks, predictions
 from ddjax.coresets.by_name import BY_FEATURES, Learned
 from ddjax.coresets.features import feature_gradients, last_layer_kernel
-from ddjax.coresets.selection import by_class, by_class_share, central, facility_location
+from ddjax.coresets.selection import (
+    by_class,
+    by_class_share,
+    central,
+    cluster_sizes,
+    facility_location,
+)
+from ddjax.data import Split
 
 
 def _lowest(values: np.ndarray, count: int) -> np.ndarray:
@@ -59,17 +68,34 @@ ONCE: dict[str, Callable[[Learned, int], tuple[Select, np.ndarray]]] = {
     "random": _random,
     "central": _by_gradient(central),
     "facility_location": _by_gradient(facility_location),
+    "craig": _by_gradient(facility_location),
     "loss": _loss,
     "forgetting": _forgetting,
     **{name: _by_feature(select) for name, select in BY_FEATURES.items()},
 }
-"""The selections by name: `central` is CRUST's released one, `facility_location` that of CRAIG and of CRUST's
-paper, both on ∂ℓ/∂h; `loss` takes the smallest losses, `forgetting` the least forgotten images."""
+"""The selections by name.
+
+`central` is CRUST's released one and `facility_location` that of its paper, both on ∂ℓ/∂h; `craig` is the
+latter with the sizes of clusters as weights; `loss` takes the smallest losses, `forgetting` the images that
+were forgotten least.
+"""
+
+
+class Chosen(NamedTuple):
+    """The images that a selection took.
+
+    Attributes:
+        rows: `[m]` int64, the positions in the split.
+        weights: `[m]`, the weight of each image's loss, with a mean of one.
+    """
+
+    rows: np.ndarray
+    weights: np.ndarray
 
 
 def select_once(
     name: str, learned: Learned, *, per_class: int | None = None, share: float = 0.5, seed: int = 0
-) -> np.ndarray:
+) -> Chosen:
     """The images that a selection takes from each class of given labels.
 
     Args:
@@ -80,7 +106,7 @@ def select_once(
         seed: the seed of `random`, and of the order among equally forgotten images.
 
     Returns:
-        The positions in the split, `[m]` int64.
+        The images, with weights that differ for `craig` alone.
 
     Raises:
         ValueError: the selection is unknown, or a class has fewer images.
@@ -88,6 +114,23 @@ def select_once(
     checks.choice("once", name, ONCE)
     checks.at_least("seed", seed, 0)
     select, points = ONCE[name](learned, seed)
+    split = learned.split
     if per_class is None:
-        return by_class_share(select, points, learned.split, share=share)
-    return by_class(select, points, learned.split, per_class=per_class).ravel()
+        rows = by_class_share(select, points, split, share=share)
+    else:
+        rows = by_class(select, points, split, per_class=per_class).ravel()
+    weights = _cluster_sizes(points, split, rows) if name == "craig" else np.ones(len(rows))
+    return Chosen(rows, weights / weights.mean())
+
+
+def _cluster_sizes(points: np.ndarray, split: Split, rows: np.ndarray) -> np.ndarray:
+    """The number of points nearest to each selected one of their class; classes may differ in number."""
+    sizes = np.zeros(len(rows))
+    for k in np.unique(split.labels):
+        members, is_own = np.flatnonzero(split.labels == k), split.labels[rows] == k
+        one_class = dataclasses.replace(
+            split.at(members), labels=np.zeros(len(members), np.int32), num_classes=1
+        )
+        chosen = np.searchsorted(members, rows[is_own])
+        sizes[is_own] = cluster_sizes(points[members], one_class, chosen[None])[0]
+    return sizes

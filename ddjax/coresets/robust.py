@@ -22,6 +22,7 @@ from ddjax.coresets.features import feature_gradients, last_layer_kernel
 from ddjax.coresets.scores import Buffers, Losses
 from ddjax.coresets.selection import by_class_share, central, facility_location
 from ddjax.data import Noisy, Split, to_device
+from ddjax.judge import chunks
 from ddjax.networks import norms
 from ddjax.training import Examples, Minibatch, passes
 from ddjax.types import Network, Params, PyTree, RealData
@@ -257,10 +258,12 @@ def crust(
     """
     checks.choice("select", select, CRUST)
 
+    pieces = chunks(split)
+
     def rows_at(epoch: int, params: Params) -> np.ndarray:
         if epoch < first:
             return np.arange(len(split))
-        answers = predictions.logits(network, params, split)
+        answers = predictions.logits(network, params, split, pieces=pieces)
         points = feature_gradients(answers, split.labels, last_layer_kernel(network, params))
         # In an order of positions: the order of a selection would do nothing but change the shuffling.
         return np.sort(by_class_share(CRUST[select], points, split, share=share))

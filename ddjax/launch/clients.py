@@ -16,7 +16,9 @@ from ddjax.data import Dataset, load
 from ddjax.federated import Client, Labelled, Phase, Protocol, enrolled, together
 from ddjax.judge import Evaluation
 from ddjax.launch.choices import in_form, load_data
+from ddjax.launch.directory import inputs_of
 from ddjax.launch.flags import DATASET, FILE, flag, listed
+from ddjax.launch.seeds import each_seed
 from ddjax.launch.settings import DataChoice, Where
 from ddjax.types import InitDistribution, Network
 
@@ -119,24 +121,38 @@ class Federation(NamedTuple):
             fixed[f"{len(rows)} fixed images"] = public.train.at(rows).encoded()
         return cls(public, private, members, fixed)
 
-    def measured(self, config: Federated) -> dict[str, Any]:
+    def inputs(self, config: Federated) -> dict[str, Any]:
+        """The identity of what is read: the private data, the files, and the public data.
+
+        Args:
+            config: the settings.
+
+        Returns:
+            What `inputs_of` says of the private data, and of the public ones as `public`.
+        """
+        return {**inputs_of(config, self.private), "public": inputs_of(config, self.public)["data"]}
+
+    def measured(self, config: Federated, workdir: Path) -> dict[str, Any]:
         """All scores over the seeds, for a record.
 
         Args:
             config: the settings.
+            workdir: the directory where each seed is kept as soon as it is known.
 
         Returns:
             `scores`: the mean over the clients of the test accuracy, over the seeds, for each way, as
             `clients` those of each client; `rounds`: the mean accuracy after each round, from 0, the start,
             `[seeds][rounds + 1]` for each way; `seconds`.
         """
-        began, runs = time.monotonic(), []
-        for seed in range(config.seed, config.seed + config.num_seeds):
-            runs.append(self._one(config, seed))
-            print(
-                f"seed {seed}: {', '.join(f'{k} {v[-1].mean():.1f}' for k, v in runs[-1].items())}",
-                flush=True,
-            )
+        began = time.monotonic()
+
+        def kept(seed: int) -> dict[str, Any]:
+            found = self._one(config, seed)
+            shown = ", ".join(f"{name} {curve[-1].mean():.1f}" for name, curve in found.items())
+            print(f"seed {seed}: {shown}", flush=True)
+            return {name: curve.tolist() for name, curve in found.items()}
+
+        runs = each_seed(workdir, range(config.seed, config.seed + config.num_seeds), kept)
         curves = {name: np.stack([run[name] for run in runs]) for name in runs[0]}
         scores = {
             ALONE: next(iter(curves.values()))[:, 0],

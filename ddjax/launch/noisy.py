@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from ddjax.coresets.once import ONCE, select_once
 from ddjax.coresets.robust import Robust, Selected
 from ddjax.data import Dataset, Noisy, Split, corrupt, transition
 from ddjax.data.noise import KINDS
-from ddjax.judge import Evaluation, Judge
+from ddjax.judge import Chunks, Evaluation, Judge, chunks
 from ddjax.launch.choices import load_data, spelled_network
 from ddjax.launch.flags import flag, listed
 from ddjax.launch.settings import DataChoice, Where
@@ -167,31 +167,34 @@ def trained(task: NoisyTask, name: str, *, seed: int) -> Trained:
     """
     noisy, (theta_key, key) = task.noisy(seed), jax.random.split(jax.random.key(seed))
 
-    def watch(epoch: int, params: Params) -> tuple[np.ndarray, np.ndarray | None]:
-        is_last = epoch >= task.epochs - task.last
-        found = _by_class(task, params, task.data.validation)
-        return found, _by_class(task, params, task.data.test) if is_last else None
+    splits = task.data.validation, task.data.test
+    pieces = [chunks(split) for split in splits]
+
+    def watch(epoch: int, params: Params) -> list[np.ndarray]:
+        read = slice(2 if epoch >= task.epochs - task.last else 1)
+        both = zip(splits[read], pieces[read], strict=True)
+        return [_by_class(task.network, params, split, piece) for split, piece in both]
 
     start = jax.jit(task.inits.sample)(theta_key)
     found = robust.by_name(
         name, task.network, start, noisy, key, settings=task.settings, epochs=task.epochs, watch=watch
     )
-    return _summary(task, found, noisy)
+    return _summary(found, noisy)
 
 
-def _by_class(task: NoisyTask, params: Params, split: Split) -> np.ndarray:
+def _by_class(network: Network, params: Params, split: Split, pieces: Chunks) -> np.ndarray:
     """`[1 + K]`, the accuracy on a split and on each of its classes, in percent."""
-    logits = predictions.logits(task.network, params, split)
+    logits = predictions.logits(network, params, split, pieces=pieces)
     whole = 100 * np.mean(np.argmax(logits, -1) == split.labels)
     return np.array([whole, *predictions.class_accuracies(logits, split.labels)])
 
 
-def _summary(task: NoisyTask, found: Robust, noisy: Noisy) -> Trained:
-    tests = np.mean([test for _, test in found.watched if test is not None], 0)
+def _summary(found: Robust, noisy: Noisy) -> Trained:
+    tests = np.mean([seen[1] for seen in found.watched if len(seen) > 1], 0)
     return Trained(
         found.kept[-1],
         np.array([100 * noisy.clean[kept].mean() for kept in found.kept]),
-        np.array([validation[0] for validation, _ in found.watched]),
+        np.array([seen[0][0] for seen in found.watched]),
         float(tests[0]),
         float(np.nanmin(tests[1:])),
     )
@@ -217,32 +220,52 @@ def summarised(runs: Sequence[Trained]) -> dict[str, Any]:
     }
 
 
+def warmed_up(
+    task: NoisyTask, seeds: Sequence[int], *, epochs: int, lr: float
+) -> dict[int, tuple[Noisy, Learned]]:
+    """What selections that are made once look at: a short training on all noisy labels of each seed.
+
+    Args:
+        task: the comparison.
+        seeds: the seeds of the noise.
+        epochs: the number of passes of the short training, which counts forgetting events too.
+        lr: the learning rate of the short training at its start.
+
+    Returns:
+        The noisy split of each seed, and the training, which is done when first asked for.
+    """
+    found = {}
+    for seed in seeds:
+        noisy, keys = task.noisy(seed), jax.random.split(jax.random.key(seed), 3)
+        learned = Learned(noisy.split, task.network, task.inits, keys[0], keys[1], epochs=epochs, lr=lr)
+        found[seed] = noisy, learned
+    return found
+
+
 def chosen_once(
-    task: NoisyTask, name: str, *, seeds: Sequence[int], per_class: int | None, warm_up: int, lr: float
+    task: NoisyTask, name: str, warm: Mapping[int, tuple[Noisy, Learned]], *, per_class: int | None
 ) -> dict[str, Any]:
     """A selection made once after a short training on all noisy labels, scored by new networks.
 
     Args:
         task: the comparison.
         name: the selection, one of `ddjax.coresets.once.ONCE`.
-        seeds: the seeds of the noise, one network each.
+        warm: what `warmed_up` returned; one network is trained for each seed.
         per_class: the number of images of each class; None for half of each.
-        warm_up: the number of passes of the short training, which counts forgetting events too.
-        lr: the learning rate of the short training at its start.
 
     Returns:
         Mean, standard deviation and values of the test accuracy, and those of the purity as `pure`.
     """
     judge = Judge(task.network, task.inits, AFRESH, task.data.test)
     tests, pure = [], []
-    for seed in seeds:
-        noisy, keys = task.noisy(seed), jax.random.split(jax.random.key(seed), 3)
-        learned = Learned(noisy.split, task.network, task.inits, keys[0], keys[1], epochs=warm_up, lr=lr)
-        rows = select_once(name, learned, per_class=per_class, seed=seed)
-        labels = np.eye(task.data.num_classes, dtype=np.float32)[noisy.split.labels[rows]]
-        schedule = teachers.of_examples(noisy.split.at(rows).encoded(), labels)
-        tests.append(judge.accuracies([schedule], jnp.zeros(1, jnp.int32), keys[2:])[0])
-        pure.append(100 * noisy.clean[rows].mean())
+    for seed, (noisy, learned) in warm.items():
+        found = select_once(name, learned, per_class=per_class, seed=seed)
+        labels = np.eye(task.data.num_classes, dtype=np.float32)[noisy.split.labels[found.rows]]
+        weighted = labels * found.weights[:, None].astype(np.float32)
+        schedule = teachers.of_examples(noisy.split.at(found.rows).encoded(), weighted)
+        key = jax.random.split(jax.random.key(seed), 3)[2:]
+        tests.append(judge.accuracies([schedule], jnp.zeros(1, jnp.int32), key)[0])
+        pure.append(100 * noisy.clean[found.rows].mean())
     return {
         **Evaluation.of(np.array(tests)).as_dict(),
         "pure": Evaluation.of(np.array(pure)).as_dict(),

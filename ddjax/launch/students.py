@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +20,7 @@ from ddjax.launch import results
 from ddjax.launch.choices import load_data, spelled_network
 from ddjax.launch.directory import inputs_of, once
 from ddjax.launch.flags import flag
+from ddjax.launch.seeds import each_seed
 from ddjax.launch.settings import DataChoice, Where
 from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Network, Params
@@ -195,28 +197,30 @@ def compared(config: Schooling, school: School, one: OneSeed, *, what: str) -> d
     Raises:
         ValueError: the work directory belongs to something else.
     """
+    workdir = config.directory(school.experiment)
 
     def measure() -> dict[str, Any]:
-        found = measured(one, seed=config.seed, num_seeds=config.num_seeds)
+        found = measured(one, workdir, seed=config.seed, num_seeds=config.num_seeds)
         return record(school, found, seed=config.seed)
 
     return once(
-        config.directory(school.experiment),
+        workdir,
         config,
         measure,
         experiment=school.experiment,
         what=f"{school.data.name}: {what}",
-        written="result.json",
+        written="seeds.json, result.json",
         inputs=inputs_of(config, school.data),
         table=table,
     )
 
 
-def measured(one: OneSeed, *, seed: int, num_seeds: int) -> dict[str, Any]:
+def measured(one: OneSeed, workdir: Path, *, seed: int, num_seeds: int) -> dict[str, Any]:
     """The scores of several seeds, for a record.
 
     Args:
         one: the trainings of one seed.
+        workdir: the directory where each seed is kept as soon as it is known.
         seed: the first seed.
         num_seeds: the number of seeds.
 
@@ -224,12 +228,17 @@ def measured(one: OneSeed, *, seed: int, num_seeds: int) -> dict[str, Any]:
         `scores`: for each name mean, standard deviation and values on the test split, and those on the
         validation split as `validation`; `facts`: the values of each fact; `seconds` of all.
     """
-    began, runs = time.monotonic(), []
-    for number in range(seed, seed + num_seeds):
-        runs.append(one(number))
-        shown = ", ".join(f"{name} {score.test:.1f}" for name, score in runs[-1][0].items())
+    began = time.monotonic()
+
+    def kept(number: int) -> dict[str, Any]:
+        scores, facts = one(number)
+        shown = ", ".join(f"{name} {score.test:.1f}" for name, score in scores.items())
         print(f"seed {number}: {shown}", flush=True)
-    scores, facts = ([run[i] for run in runs] for i in (0, 1))
+        return {"scores": {name: score._asdict() for name, score in scores.items()}, "facts": dict(facts)}
+
+    runs = each_seed(workdir, range(seed, seed + num_seeds), kept)
+    scores = [{name: Score(**score) for name, score in run["scores"].items()} for run in runs]
+    facts = [run["facts"] for run in runs]
     return {
         "scores": {
             name: {
