@@ -32,20 +32,20 @@ OWN = "own labels"
 def _measure(config: Config, task: relabelling.RelabelTask, workdir: Path) -> dict[str, Any]:
     """The content of `result.json`; each score is kept as soon as it is known."""
     began, scores = time.monotonic(), Scores(workdir)
-    teachers = relabelling.teachers_of(config, task)
+    sets, teachers = relabelling.sets_of(config, task), relabelling.teachers_of(config, task)
     rows: dict[str, tuple] = {OWN: ()}
     for teacher in teachers:
         for temperature in relabelling.temperatures(config):
             rows[f"teacher of {teacher.epochs} epochs, T {temperature:g}"] = (teacher, temperature)
-    for name in task.sets:
+    for name, images in sets.items():
         for row, labels in rows.items():
             if f"{name}: {row}" not in scores.known:
-                scores.add(f"{name}: {row}", relabelling.score(config, task, name, *labels))
+                scores.add(f"{name}: {row}", relabelling.score(config, task, images, *labels))
     found = {
         "network": task.network.name,
         "teachers": [{"epochs": one.epochs, "validation": one.accuracy} for one in teachers],
-        "images": {name: sets[0].labels.shape[1] for name, sets in task.sets.items()},
-        "sets": {name: {row: scores.known[f"{name}: {row}"] for row in rows} for name in task.sets},
+        "images": {name: images[0].labels.shape[1] for name, images in sets.items()},
+        "sets": {name: {row: scores.known[f"{name}: {row}"] for row in rows} for name in sets},
     }
     seconds = {"total": time.monotonic() - began}
     return results.record("relabel", task.data.name, found, seconds=seconds, seed=config.seed)
@@ -71,7 +71,7 @@ def run(config: Config) -> dict[str, Any]:
         config,
         lambda: _measure(config, task, workdir),
         experiment="relabel",
-        what=f"{task.data.name}: labels of {', '.join(task.sets)}",
+        what=f"{task.data.name}: {task.per_class} images of each class under labels of teachers",
         written="scores.json, result.json",
         inputs=inputs_of(config, task.data),
         table=relabelling.table,

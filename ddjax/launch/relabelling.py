@@ -14,13 +14,13 @@ from ddjax import artifact, checks, coresets, inits, predictions, report, teache
 from ddjax.coresets import SELECTIONS, Learned
 from ddjax.data import Dataset, Split
 from ddjax.judge import Evaluation, Judge, check_fits
-from ddjax.launch.choices import load_data, runs_at_once, spelled_network
+from ddjax.launch.choices import augmentation, load_data, runs_at_once, spelled_network, strategy
 from ddjax.launch.flags import FILE, flag, listed, numbers
-from ddjax.launch.settings import DataChoice, Where
+from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
 from ddjax.launch.types import Keys
 from ddjax.networks import by_text
 from ddjax.pretrain import Training, pretrain
-from ddjax.recipes import Train
+from ddjax.recipes import TRAINERS, Train
 from ddjax.types import Distilled, InitDistribution, Network, Params, Schedule
 
 
@@ -40,8 +40,12 @@ class Relabel(Where, DataChoice):
     num_teachers: int = flag(1, "teachers of each age, whose logits are averaged", low=1)
     num_examples: int | None = flag(None, "training images, drawn; by default all", low=1)
     temperature: str = flag("1,4,20", "temperatures of labels and trainings, with commas between them")
-    train_steps: int = flag(200, "steps of Adam on real images; an artifact brings its own recipe", low=1)
+    train_steps: int = flag(200, "steps on real images; an artifact brings its own recipe", low=1)
     train_lr: float = flag(1e-3, "learning rate of these steps", positive=True)
+    optimizer: str = flag(
+        "adam", "of these steps; sgd has momentum 0.9 and weight decay 5e-4", choices=TRAINERS
+    )
+    eval_augment: str | None = flag(None, f"augmentation of each image in them; {AUGMENTATIONS}")
     num_eval_inits: int = flag(5, "unseen initial weights behind each score", low=1)
 
     def idle(self) -> dict[str, str]:
@@ -52,7 +56,7 @@ class Relabel(Where, DataChoice):
         """
         found = super().idle()
         if self.artifact:
-            names = ("images_per_class", "train_steps", "train_lr")
+            names = ("images_per_class", "train_steps", "train_lr", "optimizer", "eval_augment")
             found |= dict.fromkeys(names, "the artifact brings its own number of images and recipe")
         return found
 
@@ -93,15 +97,16 @@ class RelabelTask(NamedTuple):
         network: the network of the students.
         inits: p(θ0), the distribution of the students' initial weights.
         recipe: the recipe by which students train on all sets.
-        sets: the sets of images with their own labels, by name; those under one name have one shape, and
-            trainings take them in turns.
+        distilled: the artifact's images with their labels, as one step; None without an artifact.
+        per_class: the number of real images of each class, as many as distilled ones.
     """
 
     data: Dataset
     network: Network
     inits: InitDistribution
     recipe: Train
-    sets: Mapping[str, Sequence[Schedule]]
+    distilled: Schedule | None
+    per_class: int
 
 
 def task_of(config: Relabel) -> RelabelTask:
@@ -119,22 +124,38 @@ def task_of(config: Relabel) -> RelabelTask:
     """
     ages(config)
     temperatures(config)
-    data = load_data(config)
+    if config.select is not None:
+        listed("select", config.select, SELECTIONS)
+    data, per_class = load_data(config), config.images_per_class
     phi = None if config.artifact is None else artifact.load(config.artifact)
     if phi is not None:
         data = data.encoded_by(jax.tree.map(np.asarray, phi.encoding))
-    network = spelled_network(config, data)
-    recipe = _recipe(config, phi)
-    sets: dict[str, Sequence[Schedule]] = {}
-    per_class = config.images_per_class
+        per_class = _per_class(phi.schedule, data)
+    coresets.check_enough(data.train, per_class, data.num_classes)
+    network, recipe = spelled_network(config, data), _recipe(config, data, phi)
     if phi is not None:
         check_fits(phi, network)
-        sets["artifact"], per_class = [_as_one(phi.schedule)], _per_class(phi.schedule, data)
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
-    task = RelabelTask(data, network, distribution, recipe, sets)
+    distilled = None if phi is None else _as_one(phi.schedule)
+    return RelabelTask(data, network, distribution, recipe, distilled, per_class)
+
+
+def sets_of(config: Relabel, task: RelabelTask) -> dict[str, Sequence[Schedule]]:
+    """The sets of images with their own labels, by name.
+
+    Args:
+        config: the settings.
+        task: the parts of the comparison.
+
+    Returns:
+        The artifact's images where there is one, random real images, and those of the listed selections.
+        Those under one name have one shape, and trainings take them in turns.
+    """
+    found: dict[str, Sequence[Schedule]] = {}
+    if task.distilled is not None:
+        found["artifact"] = [task.distilled]
     wanted = () if config.select is None else listed("select", config.select, SELECTIONS)
-    real = {name: _real(name, config, task, per_class) for name in dict.fromkeys(("random", *wanted))}
-    return task._replace(sets={**sets, **real})
+    return found | {name: _real(name, config, task) for name in dict.fromkeys(("random", *wanted))}
 
 
 def ages(config: Relabel) -> tuple[int, ...]:
@@ -171,14 +192,16 @@ def temperatures(config: Relabel) -> tuple[float, ...]:
     return found
 
 
-def _recipe(config: Relabel, phi: Distilled | None) -> Train:
+def _recipe(config: Relabel, data: Dataset, phi: Distilled | None) -> Train:
     if phi is None:
+        augmentation(config.eval_augment, data)  # refuses what does not fit the images
         return Train(
             lr=config.train_lr,
-            weight_decay=0.0,
+            weight_decay=5e-4 if config.optimizer == "sgd" else 0.0,
             protocol="constant",
-            optimizer="adam",
+            optimizer=config.optimizer,
             steps=config.train_steps,
+            augmentation=strategy(config.eval_augment, data),
         )
     teachers.relabelled(phi, phi.schedule.labels)  # refuses other recipes
     assert isinstance(phi.recipe, Train)
@@ -196,11 +219,13 @@ def _per_class(schedule: Schedule, data: Dataset) -> int:
     return -(-schedule.labels.shape[0] * schedule.labels.shape[1] // data.num_classes)
 
 
-def _real(name: str, config: Relabel, task: RelabelTask, per_class: int) -> list[Schedule]:
+def _real(name: str, config: Relabel, task: RelabelTask) -> list[Schedule]:
     """The real images that a selection takes, with the labels of their classes."""
     keys, train = Keys.of(config.seed), task.data.train
     learned = Learned(train, task.network, task.inits, keys.theta, keys.run, epochs=10, lr=0.05)
-    found = coresets.select(name, learned, per_class=per_class, seed=config.seed, num_sets=config.num_sets)
+    found = coresets.select(
+        name, learned, per_class=task.per_class, seed=config.seed, num_sets=config.num_sets
+    )
     return [coresets.weighted_schedule(images, found.weights) for images in found.sets]
 
 
@@ -245,26 +270,26 @@ def _drawn(split: Split, config: Relabel) -> Split:
 
 
 def score(
-    config: Relabel, task: RelabelTask, name: str, teacher: Teacher | None = None, temperature: float = 1.0
+    config: Relabel,
+    task: RelabelTask,
+    sets: Sequence[Schedule],
+    teacher: Teacher | None = None,
+    temperature: float = 1.0,
 ) -> dict[str, Any]:
-    """The scores of students that train on a set under a teacher's labels.
+    """The scores of students that train on images under a teacher's labels.
 
     Args:
         config: the settings.
         task: the parts of the comparison.
-        name: the name of the set.
-        teacher: the teacher; None for the set's own labels.
+        sets: the sets of images, which trainings take in turns.
+        teacher: the teacher; None for the sets' own labels.
         temperature: T of the labels and of the training.
 
     Returns:
         The score on the test split, with that on the validation split, by other networks, as `validation`.
     """
-    sets = task.sets[name]
     if teacher is not None:
-        sets = [
-            one._replace(labels=jax.nn.softmax(teacher.logits(one.inputs[0]) / temperature)[None])
-            for one in sets
-        ]
+        sets = [_relabelled(one, teacher, temperature) for one in sets]
     recipe = dataclasses.replace(task.recipe, temperature=float(temperature))
     keys, count = Keys.of(config.seed), config.num_eval_inits
     which = jnp.arange(count, dtype=jnp.int32) % len(sets)
@@ -274,6 +299,12 @@ def score(
         return Evaluation.of(judge.outcomes(sets, which, jax.random.split(key, count))).as_dict()
 
     return {**on(task.data.test, keys.test), "validation": on(task.data.validation, keys.validation)}
+
+
+def _relabelled(one: Schedule, teacher: Teacher, temperature: float) -> Schedule:
+    """A set under a teacher's labels; an image's weight, the sum of its labels, stays."""
+    soft = jax.nn.softmax(teacher.logits(one.inputs[0]) / temperature)
+    return one._replace(labels=soft[None] * one.labels.sum(-1, keepdims=True))
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -63,7 +63,8 @@ def test_labels_are_those_of_the_teachers_mean_logits(tmp_path, monkeypatch):
     config = tiny(tmp_path, teacher_epochs="2", num_teachers=2)
     task = relabelling.task_of(config)
     (teacher,) = relabelling.teachers_of(config, task)
-    inputs = task.sets["random"][0].inputs[0]
+    sets = relabelling.sets_of(config, task)["random"]
+    inputs = sets[0].inputs[0]
     each = [
         task.network.apply(jax.tree.map(lambda leaf, i=i: leaf[i], teacher.params), inputs) for i in (0, 1)
     ]
@@ -74,7 +75,7 @@ def test_labels_are_those_of_the_teachers_mean_logits(tmp_path, monkeypatch):
         "outcomes",
         lambda self, sets, *rest: seen.append((self.recipe, sets)) or np.ones(2),
     )
-    relabelling.score(config, task, "random", teacher, 20.0)
+    relabelling.score(config, task, sets, teacher, 20.0)
     recipe, sets = seen[0]
     assert (recipe.temperature, recipe.steps, len(sets)) == (20.0, 60, 2)
     np.testing.assert_allclose(sets[0].labels[0], jax.nn.softmax(teacher.logits(inputs) / 20), rtol=1e-5)
@@ -86,6 +87,7 @@ def test_labels_are_those_of_the_teachers_mean_logits(tmp_path, monkeypatch):
         ({"temperature": "1,0"}, "temperature: expected a finite number > 0"),
         ({"temperature": ""}, "temperature: expected"),
         ({"teacher_epochs": "0"}, "teacher_epochs: expected"),
+        ({"eval_augment": "spin"}, "augmentation: expected one of"),
         ({"select": "herdng"}, "select: expected one of .*Did you mean 'herding'"),
     ],
 )
