@@ -24,8 +24,8 @@ import numpy as np
 
 from ddjax import teachers
 from ddjax.data import corrupt, noise, transition
-from ddjax.launch import Launcher, flag, numbers
-from ddjax.launch.students import School, Schooling, Score, Seat, compared, stacked
+from ddjax.launch import Launcher, flag
+from ddjax.launch.students import School, Schooling, Score, Seat, compared, shares, stacked
 from ddjax.teachers import Risks
 
 FOLDS = 5
@@ -63,7 +63,7 @@ def _one(config: Config, school: School, seed: int) -> tuple[dict[str, Score], d
     clean, many = Seat.drawn(school.data.train, (config.num_clean, config.num_noisy), seed=seed)
     matrix = transition(config.noise, config.rate, school.data.num_classes)
     given = [
-        school.one_hot(corrupt(one.split, matrix, seed=seed + i).split.labels)
+        school.one_hot(corrupt(one.split, matrix, seed=2 * seed + i).split.labels)
         for i, one in enumerate((clean, many))
     ]
     truth = [school.one_hot(one.split.labels) for one in (clean, many)]
@@ -72,7 +72,7 @@ def _one(config: Config, school: School, seed: int) -> tuple[dict[str, Score], d
     soft = teachers.soft_labels(school.network, params, many.inputs, temperature=config.temperature)
     risks = _risks(school, clean, given[0], keys[1], config)
     best = teachers.hedge(risks)
-    grid = numbers("weights", config.weights, float)
+    grid = shares("weights", config.weights)
     targets = {
         "noisy alone": stacked(given[0], given[1]),
         "noisy and clean": stacked(truth[0], given[1]),
@@ -102,6 +102,7 @@ def run(config: Config) -> dict[str, Any]:
     """
     school = config.school(experiment="noisy_teacher")
     transition(config.noise, config.rate, school.data.num_classes)
+    shares("weights", config.weights)
     Seat.drawn(school.data.train, (config.num_clean, config.num_noisy), seed=0)
     what = f"{config.num_noisy} noisy labels, {config.num_clean} checked ones"
     return compared(config, school, lambda seed: _one(config, school, seed), what=what)

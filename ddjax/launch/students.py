@@ -19,7 +19,7 @@ from ddjax.judge import Evaluation
 from ddjax.launch import results
 from ddjax.launch.choices import load_data, spelled_network
 from ddjax.launch.directory import inputs_of, once
-from ddjax.launch.flags import flag
+from ddjax.launch.flags import flag, numbers
 from ddjax.launch.seeds import each_seed
 from ddjax.launch.settings import DataChoice, Where
 from ddjax.recipes import Train
@@ -288,6 +288,26 @@ def table(result: Mapping[str, Any]) -> str:
     means = [f"{name} {np.mean(values):.3g}" for name, values in result["facts"].items()]
     text = report.table(rows, ("accuracy, %", "test", "validation", "n"))
     return f"{text}\n\n{', '.join(means)}" if means else text
+
+
+def shares(name: str, text: str) -> tuple[float, ...]:
+    """The shares in the value of a flag, numbers from 0 to 1.
+
+    Args:
+        name: the name of the flag.
+        text: the value of the flag, with commas between the numbers.
+
+    Returns:
+        The numbers, in their order.
+
+    Raises:
+        ValueError: a part of the text is no such number.
+    """
+    found = numbers(name, text, float)
+    for one in found:
+        if not 0 <= one <= 1:
+            raise ValueError(f"{name}: expected numbers from 0 to 1; got {one:g}. Give shares, e.g. 0,0.5,1.")
+    return found
 
 
 def stacked(*parts: Any) -> jax.Array:

@@ -69,6 +69,7 @@ def test_groups_have_no_example_in_common(few_digits):
     ("module", "settings", "message"),
     [
         (noisy_teacher, {"rate": 0.6}, "nothing says which of the two is right"),
+        (noisy_teacher, {"weights": "0,1.5"}, "weights: expected numbers from 0 to 1; got 1.5"),
         (noisy_teacher, {"num_noisy": 10**6}, "examples: expected at most"),
         (omni, {"num_unlabelled": 10**6}, "examples: expected at most"),
     ],
