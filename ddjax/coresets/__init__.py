@@ -15,10 +15,10 @@ image was forgotten (`forgetting`). `by_class` applies a selection to each class
 The same points give the same rows. CRAIG is `facility_location` on gradients, with `cluster_sizes` as the
 weights of the images that a network is trained on (`weighted_schedule`).
 
-Under noisy labels (`ddjax.data.corrupt`) selections that cover the data collect wrong labels, and central ones
-refuse them: `central` is the selection that CRUST's code was released with. `ddjax.coresets.robust` trains with
-a selection in every minibatch (`ddjax.coresets.scores`) or before every epoch, `ddjax.coresets.once` selects
-once after a short training.
+Under noisy labels (`ddjax.data.corrupt`) selections that cover the data collect wrong labels, and central
+ones refuse them: `central` is the selection that CRUST's code was released with. `ddjax.coresets.robust`
+trains with a selection in every minibatch (`ddjax.coresets.scores`) or before every epoch;
+`ddjax.coresets.once` selects once, after a short training.
 """
 
 from ddjax.coresets.by_name import BY_FEATURES, SELECTIONS, Coreset, Learned, select
