@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import figures, inits, predictions, report, teachers
+from ddjax import checks, figures, inits, predictions, report, teachers
 from ddjax.coresets import robust
 from ddjax.coresets.by_name import Learned
 from ddjax.coresets.once import ONCE, select_once
@@ -117,6 +117,9 @@ class Noise(Where, DataChoice):
         for name, known in (("select", robust.TRAININGS), ("once", tuple(ONCE))):
             if getattr(self, name) is not None:
                 listed(name, getattr(self, name), known)
+        if "forgetting" in (self.once or ""):
+            remedy = "Nothing is forgotten in a single epoch: give more --warm_up."
+            checks.at_least("forgetting: warm_up", self.warm_up, 2, remedy=remedy)
         data = fewer(load_data(self), self.num_examples, seed=self.seed)
         network = spelled_network(self, data)
         settings = Selected("loss", self.rate, self.ramp, self.batch_size, self.train_lr, self.buffer_length)

@@ -65,6 +65,7 @@ def test_what_is_kept_is_distilled(tmp_path):
     [
         ({"select": "los"}, "select: expected one of .*Did you mean 'loss'"),
         ({"once": "centre"}, "once: expected one of .*central"),
+        ({"once": "forgetting", "warm_up": 1}, "forgetting: warm_up: expected .* >= 2; got 1"),
         ({"noise": "pair", "rate": 0.5}, "nothing says which of the two is right"),
         ({"distil": "distribution_matching:width"}, "distil: expected a launcher and its flags"),
         ({"distil": "evaluate"}, "distil: expected a launcher that distils; evaluate does not"),
