@@ -162,12 +162,16 @@ class Train(Recipe):
         steps: the number of steps in place of E epochs, for the protocol `"constant"`; None for E epochs.
         mix: the mixture of the images of every minibatch after the augmentation: the name of one of
             `ddjax.augment.MIXES`, or the empty text for none.
+        temperature: T, by which logits are divided in training: the loss is T² times the cross-entropy of the
+            labels and softmax(z / T), where the labels are a teacher's probabilities at the same T. Scores
+            are the logits as they are; 1 is ordinary training.
 
     References:
         Zhao et al. 2021, arXiv 2006.05929; `evaluate_synset` in `utils.py` of the authors' repository,
         github.com/VICO-UoE/DatasetCondensation. Adam and steps: Bohdal et al. 2020, arXiv 2006.08572. At the
         learned rate: Cazenavette et al. 2022, arXiv 2203.11932. IDC: Kim et al. 2022, arXiv 2205.14959, and
         `train.py` of the authors' repository, github.com/snu-mllab/Efficient-Dataset-Condensation.
+        Temperature: Hinton, Vinyals and Dean 2015, arXiv 1503.02531.
     """
 
     kind = "train"
@@ -183,6 +187,7 @@ class Train(Recipe):
     optimizer: str = "sgd"
     steps: int | None = None
     mix: str = ""
+    temperature: float = 1.0
 
     @property
     def needs_lrs(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] (of each recipe here)
@@ -206,7 +211,7 @@ class Train(Recipe):
         steps = steps_of_epoch(schedule.labels.shape[0] * schedule.labels.shape[1], self.batch_size)
         is_published = self.protocol == "condensation"
         trained, _ = fit(
-            weighted_loss(network),
+            weighted_loss(network, temperature=self.temperature),
             params,
             key,
             examples=Examples.of_schedule(schedule),
@@ -231,7 +236,8 @@ class Train(Recipe):
         """
         examples = Examples.of_schedule(schedule)
         optimizer = self._optimizer(1, self._rate(schedule))
-        augmentation, loss = _augmentation(self.augmentation, network), cross_entropy(network.apply)
+        augmentation = _augmentation(self.augmentation, network)
+        loss = cross_entropy(network.apply, temperature=self.temperature)
 
         def step(state: tuple[Params, Any], key: jax.Array) -> tuple[Params, Any]:
             own_key, draw_key = jax.random.split(key)
@@ -281,10 +287,11 @@ class Train(Recipe):
 
         Raises:
             ValueError: the network is a kernel, the protocol, optimiser, augmentation or mixture is unknown,
-                the augmentation or the mixture does not fit the inputs of the network, or steps are given
-                under a protocol that counts epochs.
+                the augmentation or the mixture does not fit the inputs of the network, steps are given under
+                a protocol that counts epochs, or the temperature is not above zero.
         """
         _check_trains(self.kind, network)
+        checks.positive("recipe: temperature", self.temperature)
         checks.choice("recipe: protocol", self.protocol, PROTOCOLS)
         checks.choice("recipe: optimizer", self.optimizer, TRAINERS)
         _check_steps(self.steps, self.protocol, "recipe")
@@ -713,7 +720,13 @@ def _fitted(network: Network, params: Params, schedule: Schedule) -> Fitted:
 KINDS: Mapping[str, Any] = {one.kind: one for one in (Replay, Train, Ridge, Regress, TrainHead)}
 """The recipes that artifacts know, by name."""
 
-_ONLY_ONCE: Mapping[str, Any] = {"protocol": "plain", "optimizer": "sgd", "steps": None, "mix": ""}
+_ONLY_ONCE: Mapping[str, Any] = {
+    "protocol": "plain",
+    "optimizer": "sgd",
+    "steps": None,
+    "mix": "",
+    "temperature": 1.0,
+}
 """The values of settings of `Train` that were the only ones once, and are not written to files."""
 
 _LEGACY: Mapping[str, Any] = {
@@ -840,6 +853,8 @@ def _check_numbers(kind: str, given: Mapping[str, Any], where: object) -> None:
         learned = kind == Train.kind and name == "lr"  # the rate of the schedule, where none is given
         if name in given and not (learned and given[name] is None):
             checks.at_least(f"{where}: the recipe's {name}", given[name], 0, integer=False)
+    if "temperature" in given:
+        checks.positive(f"{where}: the recipe's temperature", given["temperature"])
     for name in ("epochs", "steps", "batch_size"):
         if given.get(name) is not None:
             checks.at_least(f"{where}: the recipe's {name}", given[name], 1)

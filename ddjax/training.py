@@ -14,6 +14,7 @@ from ddjax import updates
 from ddjax.augment import Augmentation, Mix
 from ddjax.chunks import MeanLoss
 from ddjax.types import Network, Params, PyTree, RealData, Schedule
+from ddjax.unroll import tempered_cross_entropy
 
 
 class Minibatch(NamedTuple):
@@ -85,11 +86,12 @@ BLIND = Watch((), lambda record, rows, aux: record)
 """The observer that sees nothing."""
 
 
-def weighted_loss(network: Network) -> MeanLoss:
+def weighted_loss(network: Network, *, temperature: float = 1.0) -> MeanLoss:
     """The weighted mean cross-entropy of n examples, (1/n) Σ_i w_i ℓ_i.
 
     Args:
         network: the network to train.
+        temperature: T, see `tempered_cross_entropy`.
 
     Returns:
         `(params, (inputs [n, *input_shape], labels [n, K], weights [n])) -> (loss [], ())`.
@@ -97,7 +99,8 @@ def weighted_loss(network: Network) -> MeanLoss:
 
     def loss(params: Params, batch: Any) -> tuple[jax.Array, tuple[()]]:
         inputs, labels, weights = batch
-        return jnp.mean(weights * optax.softmax_cross_entropy(network.apply(params, inputs), labels)), ()
+        losses = tempered_cross_entropy(network.apply(params, inputs), labels, temperature=temperature)
+        return jnp.mean(weights * losses), ()
 
     return loss
 
@@ -187,46 +190,26 @@ class Places(NamedTuple):
     keys: jax.Array | None
 
 
-class Progress(NamedTuple):
-    """A training between two steps.
-
-    Attributes:
-        params: the weights.
-        state: the state of the optimiser.
-        record: the record of the watch.
-    """
-
-    params: Params
-    state: PyTree
-    record: PyTree = ()
-
-
 @dataclasses.dataclass(frozen=True)
-class Loop:
-    """A training in passes over examples, step by step; `epochs` and `fit` go through all steps.
+class Passes:
+    """Passes over examples in minibatches, each pass in a random order of its own.
 
     Attributes:
-        loss: the loss of one minibatch, as in `fit`.
-        examples: the examples to train on.
-        optimizer: the complete optimiser, with its learning rate.
+        examples: the examples.
         batch_size: the number of examples in one step.
-        augmentation: the augmentation of every minibatch; None leaves the images as they are.
-        drops_rest: whether the examples left over after the last full minibatch of an epoch are left out.
-        watch: the observer of every step.
-        gradient: the direction of each step; by default the gradient of the loss.
+        augmentation: the augmentation of every minibatch, with a draw of its own for each image; None leaves
+            the images as they are.
         mix: the mixture of the images of every minibatch after the augmentation, for examples whose labels
             are probabilities; None for none.
+        drops_rest: whether examples left over after the last full minibatch of an epoch are left out of that
+            epoch; else the last minibatch is filled up with examples of weight zero.
     """
 
-    loss: ValueAndAux
     examples: Examples
-    optimizer: optax.GradientTransformation
     batch_size: int
     augmentation: Augmentation | None = None
-    drops_rest: bool = False
-    watch: Watch = BLIND
-    gradient: Gradient = plain_gradient
     mix: Mix | None = None
+    drops_rest: bool = False
 
     @property
     def size(self) -> int:
@@ -238,17 +221,6 @@ class Loop:
         """The number of steps of an epoch."""
         count = self.examples.count
         return count // self.size if self.drops_rest else steps_of_epoch(count, self.batch_size)
-
-    def start(self, params: Params) -> Progress:
-        """The training before its first step.
-
-        Args:
-            params: the initial weights θ0.
-
-        Returns:
-            The state.
-        """
-        return Progress(params, updates.init(self.optimizer, params), self.watch.init)
 
     def places(self, key: jax.Array) -> Places:
         """The minibatches of an epoch, in a random order of the examples.
@@ -266,52 +238,113 @@ class Loop:
         order = jnp.resize(jax.random.permutation(key, self.examples.count), (self.steps, self.size))
         return Places(order, _weights(self.examples, self.steps, self.size), keys)
 
-    def step(self, now: Progress, place: Places) -> Progress:
-        """The training after one step.
+    def at(self, place: Places) -> Minibatch:
+        """A minibatch, augmented, then mixed.
 
         Args:
-            now: the training before the step.
-            place: the minibatch, one entry of each leaf of `places`.
+            place: one entry of each leaf of `places`.
 
         Returns:
-            The training after the step.
+            The minibatch.
         """
         rows, weights, key = place
-        inputs, labels = self._changed(self.examples.take(rows), weights, key)
-        grads, aux = self.gradient(self.loss, now.params, Minibatch(inputs, labels, weights))
-        record = self.watch.see(now.record, rows, aux)
-        moves, state = updates.update(self.optimizer, grads, now.state, now.params)
-        return Progress(optax.apply_updates(now.params, moves), state, record)
-
-    def _changed(
-        self, examples: tuple[jax.Array, jax.Array], weights: jax.Array, key: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
-        """The inputs and labels of a minibatch, augmented, then mixed. Consumes the key, if there is one."""
-        inputs, labels = examples
+        inputs, labels = self.examples.take(rows)
         mix_key = key
         if self.mix is not None and self.augmentation is not None:
             key, mix_key = jax.random.split(key)
         if self.augmentation is not None:
             # A barrier: fused into the first layer, an augmentation might be computed once for each tap.
             inputs = jax.lax.optimization_barrier(self.augmentation.of_minibatch(key, inputs, weights))
-        return (inputs, labels) if self.mix is None else self.mix(mix_key, inputs, labels)
+        if self.mix is not None:
+            inputs, labels = self.mix(mix_key, inputs, labels)
+        return Minibatch(inputs, labels, weights)
 
-    def epochs(self, now: Progress, key: jax.Array, *, count: int) -> Progress:
-        """The training after some passes over all examples, each in an order of its own; pure.
+    def through(
+        self,
+        step: Callable[[Any, jax.Array, Minibatch], Any],
+        state: PyTree,
+        key: jax.Array,
+        *,
+        epochs: int,
+    ) -> PyTree:
+        """The state of a training after some passes over all examples; pure.
 
         Args:
-            now: the training to go on from, which may have seen other examples.
+            step: `(state, rows [size], minibatch) -> state`, one step of the training; `rows` are the
+                positions of the minibatch's examples.
+            state: the state to go on from, which may have seen other examples.
             key: the source of the random draws. Consumed.
-            count: the number of passes.
+            epochs: the number of passes.
 
         Returns:
-            The training after these passes.
+            The state after these passes.
         """
 
-        def epoch(now: Progress, key: jax.Array) -> tuple[Progress, None]:
-            return jax.lax.scan(lambda now, place: (self.step(now, place), None), now, self.places(key))
+        def one(state: PyTree, place: Places) -> tuple[PyTree, None]:
+            return step(state, place.rows, self.at(place)), None
 
-        return jax.lax.scan(epoch, now, jax.random.split(key, count))[0]
+        def epoch(state: PyTree, key: jax.Array) -> tuple[PyTree, None]:
+            return jax.lax.scan(one, state, self.places(key))
+
+        return jax.lax.scan(epoch, state, jax.random.split(key, epochs))[0]
+
+
+class Progress(NamedTuple):
+    """A training between two steps.
+
+    Attributes:
+        params: the weights.
+        state: the state of the optimiser.
+        record: the record of the watch.
+    """
+
+    params: Params
+    state: PyTree
+    record: PyTree = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Descent:
+    """The steps of an ordinary training: an optimiser moves the weights along the gradient of a loss.
+
+    Attributes:
+        loss: the loss of one minibatch, as in `fit`.
+        optimizer: the complete optimiser, with its learning rate.
+        watch: the observer of every step.
+        gradient: the direction of each step; by default the gradient of the loss.
+    """
+
+    loss: ValueAndAux
+    optimizer: optax.GradientTransformation
+    watch: Watch = BLIND
+    gradient: Gradient = plain_gradient
+
+    def start(self, params: Params) -> Progress:
+        """The training before its first step.
+
+        Args:
+            params: the initial weights θ0.
+
+        Returns:
+            The state.
+        """
+        return Progress(params, updates.init(self.optimizer, params), self.watch.init)
+
+    def step(self, now: Progress, rows: jax.Array, batch: Minibatch) -> Progress:
+        """The training after one step, for `Passes.through`.
+
+        Args:
+            now: the training before the step.
+            rows: `[n]` int32, the positions of the minibatch's examples.
+            batch: the minibatch.
+
+        Returns:
+            The training after the step.
+        """
+        grads, aux = self.gradient(self.loss, now.params, batch)
+        record = self.watch.see(now.record, rows, aux)
+        moves, state = updates.update(self.optimizer, grads, now.state, now.params)
+        return Progress(optax.apply_updates(now.params, moves), state, record)
 
 
 def fit(
@@ -350,8 +383,9 @@ def fit(
     Returns:
         The trained weights, and the record of the watch.
     """
-    loop = Loop(loss, examples, optimizer, batch_size, augmentation, drops_rest, watch or BLIND, mix=mix)
-    end = loop.epochs(loop.start(params), key, count=epochs)
+    descent = Descent(loss, optimizer, watch or BLIND)
+    passes = Passes(examples, batch_size, augmentation, mix, drops_rest)
+    end = passes.through(descent.step, descent.start(params), key, epochs=epochs)
     return end.params, end.record
 
 

@@ -5,6 +5,7 @@ from ddjax.data.dataset import Dataset, Split, from_arrays
 from ddjax.data.device import class_minibatch, minibatch, to_device
 from ddjax.data.digest import digest, digests
 from ddjax.data.folders import from_folder
+from ddjax.data.noise import Noisy, corrupt, transition
 from ddjax.data.resize import repeat_channels, resize
 from ddjax.data.rotated import rotated
 from ddjax.data.sources import known_names, load
@@ -14,10 +15,12 @@ from ddjax.data.whitening import zca
 
 __all__ = [
     "Dataset",
+    "Noisy",
     "Split",
     "Stream",
     "TextSettings",
     "class_minibatch",
+    "corrupt",
     "digest",
     "digests",
     "from_arrays",
@@ -31,6 +34,7 @@ __all__ = [
     "resize",
     "rotated",
     "to_device",
+    "transition",
     "with_classes",
     "zca",
 ]

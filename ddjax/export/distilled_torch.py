@@ -353,7 +353,10 @@ def _descend(
 
 
 def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> Predict:
-    """SGD or Adam; the protocol says how many steps, and when the rate falls by what factor."""
+    """SGD or Adam; the protocol says how many steps, and when the rate falls by what factor.
+
+    The loss is T² times the cross-entropy of the logits divided by the temperature T.
+    """
     recipe, rate = distilled.recipe, distilled.recipe["lr"]
     if rate is None:  # the learned one
         assert distilled.lrs is not None, "training at the learned rate has one"
@@ -389,8 +392,12 @@ def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Gene
             optimizer.param_groups[0]["lr"] *= factor
         return optimizer
 
+    def loss(scores: Tensor, labels: Tensor) -> Tensor:
+        temperature = recipe.get("temperature", 1.0)
+        return temperature**2 * _cross_entropy(scores / temperature, labels)
+
     batches = _minibatches(distilled, epochs + published, recipe.get("steps"), generator)
-    _descend(distilled, network, generator, batches=batches, loss=_cross_entropy, optimizer_at=optimizer_at)
+    _descend(distilled, network, generator, batches=batches, loss=loss, optimizer_at=optimizer_at)
     return network
 
 

@@ -20,7 +20,7 @@ from ddjax.methods.matching import Matching, published_outer
 from ddjax.methods.starts import WithPool, assets_of, parted, theta
 from ddjax.networks import norms
 from ddjax.recipes import Train
-from ddjax.training import Examples, Loop, Progress, fit, weighted_loss
+from ddjax.training import Descent, Examples, Passes, Progress, fit, weighted_loss
 from ddjax.types import (
     Batch,
     InitDistribution,
@@ -608,15 +608,15 @@ class _GradientMatching(Matching):
         """The network after epochs on real images, with the momentum of earlier ones. Consumes the key."""
         whole = self.has_batch_norm
         labels = jax.nn.one_hot(batch.labels, self.network.num_classes, dtype=batch.inputs.dtype)
-        loop = Loop(
-            weighted_loss(self.network) if whole else self._loss_in_chunks(training.batch_size),
+        loss = weighted_loss(self.network) if whole else self._loss_in_chunks(training.batch_size)
+        passes = Passes(
             Examples(lambda rows: (batch.inputs[rows], labels[rows]), len(batch.labels)),
-            training.optimizer,
             training.batch_size,
             training.augmentation,
-            mix=augment.mix_by_name(training.mix, self.network.input_shape),
+            augment.mix_by_name(training.mix, self.network.input_shape),
         )
-        return loop.epochs(Progress(state.params, state.opt_state), key, count=self.loops.epochs)
+        now = Progress(state.params, state.opt_state)
+        return passes.through(Descent(loss, training.optimizer).step, now, key, epochs=self.loops.epochs)
 
 
 @noted

@@ -53,6 +53,7 @@ TABLE: dict[str, tuple[Recipe, Network]] = {
         Train(lr=0.01, batch_size=4, protocol="constant", optimizer="adam", steps=5),
         MLP,
     ),
+    "train at a temperature": (Train(lr=0.1, epochs=3, batch_size=4, temperature=4.0), MLP),
     "train a ridge head": (TrainHead(momentum=0.1, steps=5, batch_size=4), MLP),
     "ridge on features": (Ridge(1e-2), MLP),
     "ridge in a kernel": (Ridge(1e-4), KERNEL),
@@ -245,6 +246,35 @@ def test_a_record_without_a_protocol_is_plain():
         recipes.from_dict({**plain, "protocol": "condensed"}, SHAPE, where="file")
     with pytest.raises(ValueError, match="recipe: protocol"):
         Judge(MLP, random(MLP), Train(protocol="other"), None)  # type: ignore[arg-type] (the recipe is refused first)
+
+
+def test_a_temperature_is_written_where_it_is_not_one_and_only_training_has_one():
+    warm = recipes.as_dict(Train(temperature=4.0))
+    assert warm == {**recipes.as_dict(Train()), "temperature": 4.0}
+    assert recipes.from_dict(warm, SHAPE, where="file") == Train(temperature=4.0)
+    with pytest.raises(ValueError, match="file: the recipe's temperature: expected a finite number > 0"):
+        recipes.from_dict({**warm, "temperature": 0.0}, SHAPE, where="file")
+    with pytest.raises(ValueError, match="recipe: temperature: expected a finite number > 0"):
+        Train(temperature=-1.0).check(MLP)
+    with pytest.raises(ValueError, match="settings of 'schedule': expected one of optimizer; got 'temp"):
+        recipes.recipe("schedule", temperature=2.0)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("steps", [None, 1])
+def test_a_step_at_a_temperature_follows_the_tempered_loss(steps):
+    """One full step of plain SGD from known logits, in epochs and in steps: -η T (softmax(z / T) - y)."""
+    labels, start = np.array([0.7, 0.2, 0.1]), np.array([0.5, -1.0, 2.0])
+    schedule = Schedule(jnp.zeros((1, 6, *SHAPE)), jnp.broadcast_to(labels, (1, 6, 3)), None)
+    network = networks.from_functions(
+        lambda key: jnp.zeros(3), lambda bias, x: jnp.broadcast_to(bias, (len(x), 3)), SHAPE, 3
+    )
+    recipe = Train(
+        lr=0.5, momentum=0, weight_decay=0, epochs=1, protocol="constant", steps=steps, temperature=4.0
+    )
+    ours = recipe.fit(network, jnp.asarray(start), schedule, jax.random.key(0)).params
+    soft = np.exp(start / 4) / np.exp(start / 4).sum()
+    np.testing.assert_allclose(ours, start - 0.5 * 4 * (soft - labels), rtol=1e-12)
 
 
 @pytest.mark.parametrize("recipe", [Train(), Replay(), Regress()])
