@@ -78,7 +78,7 @@ def gsam_gradient(settings: Gsam) -> Gradient:
 
     def direction(loss: ValueAndAux, params: Params, batch: Minibatch) -> tuple[Params, PyTree]:
         plain, aux = plain_gradient(loss, params, batch)
-        scaled = optax.tree.norm(jax.tree.map(lambda p, g: p * g, params, plain))
+        scaled = jnp.asarray(optax.tree.norm(jax.tree.map(lambda p, g: p * g, params, plain)))
         step = settings.rho / jnp.where(scaled > 0, scaled, 1)
         moved = jax.tree.map(lambda p, g: p + step.astype(p.dtype) * p * p * g, params, plain)
         flat, _ = plain_gradient(loss, moved, batch)

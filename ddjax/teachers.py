@@ -144,7 +144,7 @@ def hardened(soft: jax.Array) -> jax.Array:
     return jax.nn.one_hot(jnp.argmax(soft, -1), soft.shape[-1], dtype=soft.dtype)
 
 
-def mix(labels: jax.Array, soft: jax.Array, weight: float | jax.Array) -> jax.Array:
+def mix(labels: jax.Array | np.ndarray, soft: jax.Array | np.ndarray, weight: float | jax.Array) -> jax.Array:
     """The targets between given labels and a teacher's, λ y + (1 - λ) s.
 
     Args:

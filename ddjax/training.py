@@ -249,6 +249,8 @@ class Passes:
         """
         rows, weights, key = place
         inputs, labels = self.examples.take(rows)
+        if key is None:
+            return Minibatch(inputs, labels, weights)
         mix_key = key
         if self.mix is not None and self.augmentation is not None:
             key, mix_key = jax.random.split(key)

@@ -442,8 +442,8 @@ def _gathering(schedule: Schedule) -> tuple[_Source, _Place]:
         blocks = jnp.arange(schedule.labels.shape[0] * schedule.labels.shape[1])
         blocks = blocks.reshape(schedule.labels.shape[:2])
         rows = jnp.broadcast_to(blocks, (len(schedule.lrs), *blocks.shape))
-    flat = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
-    return _Source(*flat, rates), _Place(rows.reshape(len(rates), -1), jnp.arange(len(rates)))
+    inputs, labels = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
+    return _Source(inputs, labels, rates), _Place(rows.reshape(len(rates), -1), jnp.arange(len(rates)))
 
 
 def _gathered(source: _Source, place: _Place) -> _Step:

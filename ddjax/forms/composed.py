@@ -115,7 +115,8 @@ def composed(
         if whole.lrs is not None:
             return whole._replace(order=order)
         rows = order[0, :1]  # a single minibatch
-        return Schedule(*(leaf.reshape(-1, *leaf.shape[2:])[rows] for leaf in whole[:2]), None)
+        inputs, labels = (leaf.reshape(-1, *leaf.shape[2:])[rows] for leaf in whole[:2])
+        return Schedule(inputs, labels, None)
 
     def draw_images(params: ComposedParams, key: jax.Array) -> Schedule:
         assert images.draw is not None

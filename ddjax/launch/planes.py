@@ -89,8 +89,11 @@ class Look(NamedTuple):
             The parts with the form `ddjax.forms.subspace`.
         """
         layout = parts.facts.layout
+        mean, directions, scales = map(np.asarray, self.subspaces)
         form = forms.subspace(
-            *map(np.asarray, self.subspaces),
+            mean,
+            directions,
+            scales,
             self.data.input_shape,
             inner_steps=layout.inner_steps,
             inner_epochs=layout.inner_epochs,
@@ -134,7 +137,8 @@ class Look(NamedTuple):
         split = self.data.validation
         split = split.at(np.random.default_rng(seed).permutation(len(split))[:count])
         labels = np.eye(self.data.num_classes, dtype=np.float32)[split.labels]
-        return self.facts(Schedule(jax.numpy.asarray(split.encoded()[None]), labels[None], None))
+        inputs, targets = map(jax.numpy.asarray, (split.encoded()[None], labels[None]))
+        return self.facts(Schedule(inputs, targets, None))
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -173,11 +177,13 @@ def draw(path: Path, result: Mapping[str, Any], *, plane: str) -> None:
     series = []
     for k in sorted(set(real["classes"])):
         own = [place for place, label in zip(real[plane], real["classes"], strict=True) if label == k]
-        series.append(figures.Line(f"{k}", *map(list, zip(*own, strict=True)), drawn=False))
+        x, y = map(list, zip(*own, strict=True))
+        series.append(figures.Line(f"{k}", x, y, drawn=False))
         # The first image of the class: a line for each would hide the points.
         paths = [one[plane][one["classes"].index(k)] for one in steps if k in one["classes"]]
         if paths:
-            series.append(figures.Line(f"{k}, distilled", *map(list, zip(*paths, strict=True))))
+            x, y = map(list, zip(*paths, strict=True))
+            series.append(figures.Line(f"{k}, distilled", x, y))
     name = plane.upper()
     figures.lines(path, series, x_label=f"{name} 1", y_label=f"{name} 2", title=result["dataset"])
 

@@ -580,7 +580,7 @@ class _GradientMatching(Matching):
                 if self.training is None
                 else self._trained_on_real(real.training, state, key, self.training)
             )
-            return NetworkState(trained.params, state.matches + 1, trained.opt_state)
+            return NetworkState(trained.params, state.matches + 1, trained.state)
 
         is_used_up = state.matches + 1 == self.loops.matches
         return jax.lax.cond(is_used_up, lambda: self.draw_network(key, pool), train)

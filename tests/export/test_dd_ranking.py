@@ -61,12 +61,11 @@ def test_soft_labels_are_logarithms_of_which_the_evaluator_takes_the_softmax():
 def rates(recipe: Train, count: int) -> list[float]:
     """The learning rate of each step as `Train` has it."""
     of_epoch = -(-count // recipe.batch_size)
-    published = recipe.protocol == "condensation"
+    published, lr = recipe.protocol == "condensation", recipe.lr
+    assert lr is not None
     steps = of_epoch * (recipe.epochs + published)
     fall = of_epoch * (recipe.epochs // 2 + 2) if published else -(-of_epoch * recipe.epochs // 2)
-    return [
-        recipe.lr * (0.1 if step >= fall and recipe.protocol != "constant" else 1) for step in range(steps)
-    ]
+    return [lr * (0.1 if step >= fall and recipe.protocol != "constant" else 1) for step in range(steps)]
 
 
 @pytest.mark.parametrize(
