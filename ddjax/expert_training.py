@@ -78,11 +78,11 @@ def gsam_gradient(settings: Gsam) -> Gradient:
 
     def direction(loss: ValueAndAux, params: Params, batch: Minibatch) -> tuple[Params, PyTree]:
         plain, aux = plain_gradient(loss, params, batch)
-        scaled = jnp.asarray(optax.tree.norm(jax.tree.map(lambda p, g: p * g, params, plain)))
+        scaled = optax.tree.norm(jax.tree.map(lambda p, g: p * g, params, plain))
         step = settings.rho / jnp.where(scaled > 0, scaled, 1)
         moved = jax.tree.map(lambda p, g: p + step.astype(p.dtype) * p * p * g, params, plain)
         flat, _ = plain_gradient(loss, moved, batch)
-        squared = optax.tree.vdot(flat, flat)
+        squared = jnp.square(jnp.asarray(optax.tree.norm(flat)))
         along = optax.tree.vdot(plain, flat) / jnp.where(squared > 0, squared, 1)
         return jax.tree.map(lambda h, g: h - settings.alpha * (g - along * h), flat, plain), aux
 

@@ -158,7 +158,7 @@ def mix(labels: jax.Array | np.ndarray, soft: jax.Array | np.ndarray, weight: fl
     References:
         Li et al. 2017, Learning from Noisy Labels with Distillation, arXiv 1703.02391.
     """
-    return weight * labels + (1 - weight) * soft
+    return jnp.asarray(weight * labels + (1 - weight) * soft)
 
 
 class Risks(NamedTuple):

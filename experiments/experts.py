@@ -7,7 +7,6 @@ last start plus the span. Killed at any moment, the same command goes on, inside
 
 Claim: none: what a run makes is weights; each expert's accuracy on the validation split is in experts.json.
 Cost: not recorded
-Records: none
 
     python -m experiments.experts --dataset=mnist --num_experts=20 --checkpoints=3 --record_every=60
     python -m experiments.experts --dataset=cifar10 --whiten=zca --num_experts=100 --checkpoints=50

@@ -9,7 +9,6 @@ on the validation split, and the test set is read once.
 
 Claim: none: no run is recorded yet.
 Cost: not recorded
-Records: none
 
     python -m experiments.trajectory_matching --dataset=mnist --experts=runs/experts-mnist
     python -m experiments.trajectory_matching --dataset=cifar10 --whiten=zca --experts=runs/experts-cifar10 \

@@ -164,7 +164,7 @@ def exported(distilled: Distilled) -> Exported:
         **({} if soft is None else _SOFT | {"teacher_model_names": [model]}),
     }
     hard = labels.argmax(-1).astype(np.int64)
-    lr = float(np.mean(distilled.schedule.lrs)) if recipe.lr is None else recipe.lr
+    lr = float(np.mean(np.asarray(distilled.schedule.lrs))) if recipe.lr is None else recipe.lr
     return Exported(images, hard if soft is None else soft, lr, config, (*_NOTES, *notes, *note))
 
 
