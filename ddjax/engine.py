@@ -381,11 +381,11 @@ def compile_program(
     dispatch = lowered.compile({**usual, **(options or {})})
     seconds = time.monotonic() - started
     memory = dispatch.memory_analysis()
-    sizes = (getattr(memory, f"{kind}_size_in_bytes", 0) for kind in ("temp", "argument"))
+    temporary, resident = (getattr(memory, f"{kind}_size_in_bytes", 0) for kind in ("temp", "argument"))
     operations = flops(traced.jaxpr.jaxpr)
     del traced, lowered
     host_memory.return_freed()
-    return dispatch, Cost(seconds, *sizes, operations)
+    return dispatch, Cost(seconds, temporary, resident, operations)
 
 
 def _always_compiled(dispatch: Any) -> Any:

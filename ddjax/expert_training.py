@@ -27,10 +27,11 @@ from ddjax.experts import Directory, Entry, Experts, Flat
 from ddjax.judge import Judge, check_split
 from ddjax.recipes import Train
 from ddjax.training import (
+    Descent,
     Examples,
     Gradient,
-    Loop,
     Minibatch,
+    Passes,
     Places,
     Progress,
     ValueAndAux,
@@ -72,7 +73,7 @@ def gsam_gradient(settings: Gsam) -> Gradient:
         settings: ρ and α.
 
     Returns:
-        The direction, for `ddjax.training.Loop`.
+        The direction, for `ddjax.training.Descent`.
     """
 
     def direction(loss: ValueAndAux, params: Params, batch: Minibatch) -> tuple[Params, PyTree]:
@@ -81,7 +82,7 @@ def gsam_gradient(settings: Gsam) -> Gradient:
         step = settings.rho / jnp.where(scaled > 0, scaled, 1)
         moved = jax.tree.map(lambda p, g: p + step.astype(p.dtype) * p * p * g, params, plain)
         flat, _ = plain_gradient(loss, moved, batch)
-        squared = optax.tree.vdot(flat, flat)
+        squared = jnp.square(jnp.asarray(optax.tree.norm(flat)))
         along = optax.tree.vdot(plain, flat) / jnp.where(squared > 0, squared, 1)
         return jax.tree.map(lambda h, g: h - settings.alpha * (g - along * h), flat, plain), aux
 
@@ -140,25 +141,34 @@ class ExpertTraining:
         every = self.record_every or steps_of_epoch(num_examples, self.batch_size)
         return every * np.arange(self.checkpoints + 1, dtype=np.int64)
 
-    def loop(self, network: Network, data: RealData) -> Loop:
-        """The training as a loop over examples.
+    def passes(self, network: Network, data: RealData) -> Passes:
+        """The minibatches of the training.
 
         Args:
             network: the network to train.
             data: the real data on the device.
 
         Returns:
-            The loop.
+            The passes over the data.
+        """
+        named = self.augmentation
+        augmentation = augment.by_name(named, network.image_shape) if named else None
+        return Passes(Examples.of_data(data), self.batch_size, augmentation)
+
+    def descent(self, network: Network) -> Descent:
+        """The steps of the training.
+
+        Args:
+            network: the network to train.
+
+        Returns:
+            The steps.
         """
         is_cpu = platforms.current() == "cpu"
         loss = weighted_class_loss(network)
-        named = self.augmentation
-        return Loop(
+        return Descent(
             mean_over_chunks(loss, size=EXAMPLES_PER_CHUNK) if is_cpu else loss,
-            Examples.of_data(data),
             self.optimizer,
-            self.batch_size,
-            augment.by_name(named, network.image_shape) if named else None,
             gradient=plain_gradient if self.gsam is None else gsam_gradient(self.gsam),
         )
 
@@ -193,7 +203,7 @@ class _Programs(NamedTuple):
     """The compiled parts of an expert's training.
 
     Attributes:
-        start: `(key, data) -> progress`, the training before its first step.
+        start: `key -> progress`, the training before its first step.
         places: `(key, data) -> places`, the minibatches of an epoch.
         advance: `(progress, places, first, last, data) -> progress`, the steps from `first` to `last` of an
             epoch.
@@ -208,17 +218,18 @@ class _Programs(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def _programs(network: Network, inits: InitDistribution, training: ExpertTraining) -> _Programs:
-    def start(key: jax.Array, data: RealData) -> Progress:
-        return training.loop(network, data).start(inits.sample(key))
+    def start(key: jax.Array) -> Progress:
+        return training.descent(network).start(inits.sample(key))
 
     def places(key: jax.Array, data: RealData) -> Places:
-        return training.loop(network, data).places(key)
+        return training.passes(network, data).places(key)
 
     def advance(now: Progress, places: Places, first: jax.Array, last: jax.Array, data: RealData) -> Progress:
-        loop = training.loop(network, data)
+        passes, descent = training.passes(network, data), training.descent(network)
 
         def step(index: jax.Array, now: Progress) -> Progress:
-            return loop.step(now, jax.tree.map(lambda leaf: leaf[index], places))
+            place = jax.tree.map(lambda leaf: leaf[index], places)
+            return descent.step(now, place.rows, passes.at(place))
 
         return jax.lax.fori_loop(first, last, step, now)
 
@@ -270,7 +281,7 @@ class _Trainer:
 
     def begun(self, number: int) -> Unfinished:
         """The expert before its first step."""
-        progress = self.programs.start(self.keys(number)[0], self.data)
+        progress = self.programs.start(self.keys(number)[0])
         weights = np.zeros((len(self.steps), Flat.of(self.network).size), np.float32)
         weights[0] = self.programs.vector(progress.params)
         return _unfinished(number, 1, weights, progress)

@@ -64,7 +64,8 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self.is_quiet = quiet or self._stream is None
         self._clock = clock
-        self._in_place = not self.is_quiet and (self._stream.isatty() or (stream is None and is_notebook()))
+        is_shown_anew = self._stream is not None and self._stream.isatty()
+        self._in_place = is_shown_anew or (stream is None and is_notebook())
         self._not_before = clock() + patience if patience else -math.inf
         self._first: tuple[int, float] | None = None
         self._shown = -math.inf

@@ -22,7 +22,7 @@ from ddjax.training import Examples, fit, steps_of_epoch, weighted_loss
 from ddjax.types import Fitted, Network, Params, PyTree, Recipe, Schedule, as_image_shape
 from ddjax.unroll import OPTIMIZERS, cross_entropy, unroll
 
-PROTOCOLS = ("plain", "condensation", "constant")
+PROTOCOLS = ("plain", "condensation", "constant", "idc")
 """The ways in which `Train` counts epochs and lowers its rate; see there. `plain` was the only one once."""
 
 TRAINERS = ("sgd", "adam")
@@ -144,7 +144,9 @@ class Train(Recipe):
     epochs, after ⌊E / 2⌋ + 2 of which the rate falls to a tenth and a new optimiser starts, whose momentum is
     zero. Under `"plain"` there are E epochs, and the rate falls to a tenth after half of their steps, rounded
     up, while the momentum is kept; no published number was measured so. Under `"constant"` there are E
-    epochs, or a given number of steps, at one rate; label distillation is measured so, by Adam.
+    epochs, or a given number of steps, at one rate; label distillation is measured so, by Adam. Under `"idc"`
+    there are E epochs, and the rate falls to a fifth after ⌊2E / 3⌋ of these and again after ⌊5E / 6⌋, while
+    the momentum is kept; IDC's numbers were measured so, by 1,000 epochs in minibatches of 64.
 
     Attributes:
         lr: the learning rate at the start; None for the rate that φ has learned, the mean of the schedule's
@@ -158,11 +160,18 @@ class Train(Recipe):
         protocol: the count of the epochs and the fall of the rate, one of `PROTOCOLS`.
         optimizer: the optimiser, `"sgd"` or `"adam"` (β 0.9 and 0.999).
         steps: the number of steps in place of E epochs, for the protocol `"constant"`; None for E epochs.
+        mix: the mixture of the images of every minibatch after the augmentation: the name of one of
+            `ddjax.augment.MIXES`, or the empty text for none.
+        temperature: T, by which logits are divided in training: the loss is T² times the cross-entropy of the
+            labels and softmax(z / T), where the labels are a teacher's probabilities at the same T. Scores
+            are the logits as they are; 1 is ordinary training.
 
     References:
         Zhao et al. 2021, arXiv 2006.05929; `evaluate_synset` in `utils.py` of the authors' repository,
         github.com/VICO-UoE/DatasetCondensation. Adam and steps: Bohdal et al. 2020, arXiv 2006.08572. At the
-        learned rate: Cazenavette et al. 2022, arXiv 2203.11932.
+        learned rate: Cazenavette et al. 2022, arXiv 2203.11932. IDC: Kim et al. 2022, arXiv 2205.14959, and
+        `train.py` of the authors' repository, github.com/snu-mllab/Efficient-Dataset-Condensation.
+        Temperature: Hinton, Vinyals and Dean 2015, arXiv 1503.02531.
     """
 
     kind = "train"
@@ -177,6 +186,8 @@ class Train(Recipe):
     protocol: str = "plain"
     optimizer: str = "sgd"
     steps: int | None = None
+    mix: str = ""
+    temperature: float = 1.0
 
     @property
     def needs_lrs(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] (of each recipe here)
@@ -200,7 +211,7 @@ class Train(Recipe):
         steps = steps_of_epoch(schedule.labels.shape[0] * schedule.labels.shape[1], self.batch_size)
         is_published = self.protocol == "condensation"
         trained, _ = fit(
-            weighted_loss(network),
+            weighted_loss(network, temperature=self.temperature),
             params,
             key,
             examples=Examples.of_schedule(schedule),
@@ -208,6 +219,7 @@ class Train(Recipe):
             epochs=self.epochs + is_published,
             batch_size=self.batch_size,
             augmentation=_augmentation(self.augmentation, network),
+            mix=augment.mix_by_name(self.mix, network.input_shape),
         )
         return _fitted(network, trained, schedule)
 
@@ -224,7 +236,8 @@ class Train(Recipe):
         """
         examples = Examples.of_schedule(schedule)
         optimizer = self._optimizer(1, self._rate(schedule))
-        augmentation, loss = _augmentation(self.augmentation, network), cross_entropy(network.apply)
+        augmentation = _augmentation(self.augmentation, network)
+        loss = cross_entropy(network.apply, temperature=self.temperature)
 
         def step(state: tuple[Params, Any], key: jax.Array) -> tuple[Params, Any]:
             own_key, draw_key = jax.random.split(key)
@@ -251,11 +264,20 @@ class Train(Recipe):
         decay = optax.add_decayed_weights(self.weight_decay)
         if self.protocol == "constant":
             return optax.chain(decay, moving, optax.scale_by_learning_rate(lr))
-        is_published = self.protocol == "condensation"
-        boundary = steps * (self.epochs // 2 + 2) if is_published else -(-steps * self.epochs // 2)
-        rate = optax.piecewise_constant_schedule(lr, {boundary: 0.1})
-        moved = _restarted(moving, boundary) if is_published else moving
+        falls = self._falls(steps)
+        rate = optax.piecewise_constant_schedule(lr, falls)
+        moved = _restarted(moving, *falls) if self.protocol == "condensation" else moving
         return optax.chain(decay, moved, optax.scale_by_learning_rate(rate))
+
+    def _falls(self, steps: int) -> dict[int, float]:
+        """The factors on the rate under the protocol, by the number of the step from which they hold."""
+        epochs = self.epochs
+        if self.protocol == "condensation":
+            return {steps * (epochs // 2 + 2): 0.1}
+        if self.protocol == "plain":
+            return {-(-steps * epochs // 2): 0.1}
+        first, second = steps * (2 * epochs // 3), steps * (5 * epochs // 6)
+        return {first: 0.2, second: 0.2} if first < second else {first: 0.2**2}
 
     def check(self, network: Network) -> None:
         """Refuse an unknown protocol or optimiser, an unfitting augmentation; see `ddjax.types.Recipe.check`.
@@ -264,15 +286,17 @@ class Train(Recipe):
             network: the network to train.
 
         Raises:
-            ValueError: the network is a kernel, the protocol, optimiser or augmentation is unknown, the
-                augmentation does not fit the inputs of the network, or steps are given under a protocol that
-                counts epochs.
+            ValueError: the network is a kernel, the protocol, optimiser, augmentation or mixture is unknown,
+                the augmentation or the mixture does not fit the inputs of the network, steps are given under
+                a protocol that counts epochs, or the temperature is not above zero.
         """
         _check_trains(self.kind, network)
+        checks.positive("recipe: temperature", self.temperature)
         checks.choice("recipe: protocol", self.protocol, PROTOCOLS)
         checks.choice("recipe: optimizer", self.optimizer, TRAINERS)
         _check_steps(self.steps, self.protocol, "recipe")
         _augmentation(self.augmentation, network)
+        _check_mix(self.mix, self.steps, network.input_shape, "recipe")
 
     def check_labels(self, labels: np.ndarray) -> None:
         """Refuse centred labels; see `ddjax.types.Recipe.check_labels`.
@@ -301,6 +325,19 @@ def _check_steps(steps: Any, protocol: str, where: object) -> None:
         raise ValueError(
             f"{where}: steps: expected none under the protocol {protocol!r}, which counts epochs; got "
             f"{steps}. Give protocol='constant', or epochs."
+        )
+
+
+def _check_mix(mix: Any, steps: Any, input_shape: tuple[int, ...], where: object) -> None:
+    """Refuse a mixture that is unknown, of inputs that are no images, or of a training that counts steps."""
+    try:
+        augment.mix_by_name(mix, input_shape)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if mix and steps is not None:
+        raise ValueError(
+            f"{where}: mix: expected none where steps are counted; got {mix!r} with steps={steps}. Give "
+            "epochs, or no mixture."
         )
 
 
@@ -683,7 +720,13 @@ def _fitted(network: Network, params: Params, schedule: Schedule) -> Fitted:
 KINDS: Mapping[str, Any] = {one.kind: one for one in (Replay, Train, Ridge, Regress, TrainHead)}
 """The recipes that artifacts know, by name."""
 
-_ONLY_ONCE: Mapping[str, Any] = {"protocol": "plain", "optimizer": "sgd", "steps": None}
+_ONLY_ONCE: Mapping[str, Any] = {
+    "protocol": "plain",
+    "optimizer": "sgd",
+    "steps": None,
+    "mix": "",
+    "temperature": 1.0,
+}
 """The values of settings of `Train` that were the only ones once, and are not written to files."""
 
 _LEGACY: Mapping[str, Any] = {
@@ -787,6 +830,7 @@ def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where:
         checks.choice(what, given["protocol"], PROTOCOLS, remedy=remedy)
     if kind == Train.kind:
         _check_steps(given.get("steps"), given.get("protocol", "plain"), f"{where}: the recipe")
+        _check_mix(given.get("mix", ""), given.get("steps"), input_shape, f"{where}: the recipe")
     _check_augmentation(given.get("augmentation", ""), input_shape, where, is_known="augmentation" in names)
     return KINDS[kind](**{name: value for name, value in given.items() if name in names})
 
@@ -809,6 +853,8 @@ def _check_numbers(kind: str, given: Mapping[str, Any], where: object) -> None:
         learned = kind == Train.kind and name == "lr"  # the rate of the schedule, where none is given
         if name in given and not (learned and given[name] is None):
             checks.at_least(f"{where}: the recipe's {name}", given[name], 0, integer=False)
+    if "temperature" in given:
+        checks.positive(f"{where}: the recipe's temperature", given["temperature"])
     for name in ("epochs", "steps", "batch_size"):
         if given.get(name) is not None:
             checks.at_least(f"{where}: the recipe's {name}", given[name], 1)

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import optax
 
 from ddjax import updates
-from ddjax.augment import Augmentation
+from ddjax.augment import Augmentation, Mix
 from ddjax.chunks import MeanLoss
 from ddjax.types import Network, Params, PyTree, RealData, Schedule
+from ddjax.unroll import tempered_cross_entropy
 
 
 class Minibatch(NamedTuple):
@@ -85,11 +86,12 @@ BLIND = Watch((), lambda record, rows, aux: record)
 """The observer that sees nothing."""
 
 
-def weighted_loss(network: Network) -> MeanLoss:
+def weighted_loss(network: Network, *, temperature: float = 1.0) -> MeanLoss:
     """The weighted mean cross-entropy of n examples, (1/n) Σ_i w_i ℓ_i.
 
     Args:
         network: the network to train.
+        temperature: T, see `tempered_cross_entropy`.
 
     Returns:
         `(params, (inputs [n, *input_shape], labels [n, K], weights [n])) -> (loss [], ())`.
@@ -97,7 +99,8 @@ def weighted_loss(network: Network) -> MeanLoss:
 
     def loss(params: Params, batch: Any) -> tuple[jax.Array, tuple[()]]:
         inputs, labels, weights = batch
-        return jnp.mean(weights * optax.softmax_cross_entropy(network.apply(params, inputs), labels)), ()
+        losses = tempered_cross_entropy(network.apply(params, inputs), labels, temperature=temperature)
+        return jnp.mean(weights * losses), ()
 
     return loss
 
@@ -179,12 +182,113 @@ class Places(NamedTuple):
     Attributes:
         rows: `[steps, size]` int32, the positions of each minibatch's examples.
         weights: `[steps, size]` float, the weight of each example.
-        keys: `[steps]`, the source of each minibatch's augmentation; None without one.
+        keys: `[steps]`, the source of each minibatch's augmentation and mixture; None without both.
     """
 
     rows: jax.Array
     weights: jax.Array
     keys: jax.Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+    """Passes over examples in minibatches, each pass in a random order of its own.
+
+    Attributes:
+        examples: the examples.
+        batch_size: the number of examples in one step.
+        augmentation: the augmentation of every minibatch, with a draw of its own for each image; None leaves
+            the images as they are.
+        mix: the mixture of the images of every minibatch after the augmentation, for examples whose labels
+            are probabilities; None for none.
+        drops_rest: whether examples left over after the last full minibatch of an epoch are left out of that
+            epoch; else the last minibatch is filled up with examples of weight zero.
+    """
+
+    examples: Examples
+    batch_size: int
+    augmentation: Augmentation | None = None
+    mix: Mix | None = None
+    drops_rest: bool = False
+
+    @property
+    def size(self) -> int:
+        """The number of examples in one step."""
+        return min(self.batch_size, self.examples.count)
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of an epoch."""
+        count = self.examples.count
+        return count // self.size if self.drops_rest else steps_of_epoch(count, self.batch_size)
+
+    def places(self, key: jax.Array) -> Places:
+        """The minibatches of an epoch, in a random order of the examples.
+
+        Args:
+            key: the source of the order, of the augmentation and of the mixture. Consumed.
+
+        Returns:
+            The minibatches.
+        """
+        keys = None
+        if self.augmentation is not None or self.mix is not None:
+            key, draw_key = jax.random.split(key)
+            keys = jax.random.split(draw_key, self.steps)
+        order = jnp.resize(jax.random.permutation(key, self.examples.count), (self.steps, self.size))
+        return Places(order, _weights(self.examples, self.steps, self.size), keys)
+
+    def at(self, place: Places) -> Minibatch:
+        """A minibatch, augmented, then mixed.
+
+        Args:
+            place: one entry of each leaf of `places`.
+
+        Returns:
+            The minibatch.
+        """
+        rows, weights, key = place
+        inputs, labels = self.examples.take(rows)
+        if key is None:
+            return Minibatch(inputs, labels, weights)
+        mix_key = key
+        if self.mix is not None and self.augmentation is not None:
+            key, mix_key = jax.random.split(key)
+        if self.augmentation is not None:
+            # A barrier: fused into the first layer, an augmentation might be computed once for each tap.
+            inputs = jax.lax.optimization_barrier(self.augmentation.of_minibatch(key, inputs, weights))
+        if self.mix is not None:
+            inputs, labels = self.mix(mix_key, inputs, labels)
+        return Minibatch(inputs, labels, weights)
+
+    def through(
+        self,
+        step: Callable[[Any, jax.Array, Minibatch], Any],
+        state: PyTree,
+        key: jax.Array,
+        *,
+        epochs: int,
+    ) -> PyTree:
+        """The state of a training after some passes over all examples; pure.
+
+        Args:
+            step: `(state, rows [size], minibatch) -> state`, one step of the training; `rows` are the
+                positions of the minibatch's examples.
+            state: the state to go on from, which may have seen other examples.
+            key: the source of the random draws. Consumed.
+            epochs: the number of passes.
+
+        Returns:
+            The state after these passes.
+        """
+
+        def one(state: PyTree, place: Places) -> tuple[PyTree, None]:
+            return step(state, place.rows, self.at(place)), None
+
+        def epoch(state: PyTree, key: jax.Array) -> tuple[PyTree, None]:
+            return jax.lax.scan(one, state, self.places(key))
+
+        return jax.lax.scan(epoch, state, jax.random.split(key, epochs))[0]
 
 
 class Progress(NamedTuple):
@@ -198,43 +302,24 @@ class Progress(NamedTuple):
 
     params: Params
     state: PyTree
-    record: PyTree
+    record: PyTree = ()
 
 
 @dataclasses.dataclass(frozen=True)
-class Loop:
-    """A training in passes over examples, step by step; `fit` goes through all steps.
+class Descent:
+    """The steps of an ordinary training: an optimiser moves the weights along the gradient of a loss.
 
     Attributes:
         loss: the loss of one minibatch, as in `fit`.
-        examples: the examples to train on.
         optimizer: the complete optimiser, with its learning rate.
-        batch_size: the number of examples in one step.
-        augmentation: the augmentation of every minibatch; None leaves the images as they are.
-        drops_rest: whether the examples left over after the last full minibatch of an epoch are left out.
         watch: the observer of every step.
         gradient: the direction of each step; by default the gradient of the loss.
     """
 
     loss: ValueAndAux
-    examples: Examples
     optimizer: optax.GradientTransformation
-    batch_size: int
-    augmentation: Augmentation | None = None
-    drops_rest: bool = False
     watch: Watch = BLIND
     gradient: Gradient = plain_gradient
-
-    @property
-    def size(self) -> int:
-        """The number of examples in one step."""
-        return min(self.batch_size, self.examples.count)
-
-    @property
-    def steps(self) -> int:
-        """The number of steps of an epoch."""
-        count = self.examples.count
-        return count // self.size if self.drops_rest else steps_of_epoch(count, self.batch_size)
 
     def start(self, params: Params) -> Progress:
         """The training before its first step.
@@ -247,38 +332,18 @@ class Loop:
         """
         return Progress(params, updates.init(self.optimizer, params), self.watch.init)
 
-    def places(self, key: jax.Array) -> Places:
-        """The minibatches of an epoch, in a random order of the examples.
-
-        Args:
-            key: the source of the order and of the augmentation. Consumed.
-
-        Returns:
-            The minibatches.
-        """
-        keys = None
-        if self.augmentation is not None:
-            key, draw_key = jax.random.split(key)
-            keys = jax.random.split(draw_key, self.steps)
-        order = jnp.resize(jax.random.permutation(key, self.examples.count), (self.steps, self.size))
-        return Places(order, _weights(self.examples, self.steps, self.size), keys)
-
-    def step(self, now: Progress, place: Places) -> Progress:
-        """The training after one step.
+    def step(self, now: Progress, rows: jax.Array, batch: Minibatch) -> Progress:
+        """The training after one step, for `Passes.through`.
 
         Args:
             now: the training before the step.
-            place: the minibatch, one entry of each leaf of `places`.
+            rows: `[n]` int32, the positions of the minibatch's examples.
+            batch: the minibatch.
 
         Returns:
             The training after the step.
         """
-        rows, weights, key = place
-        inputs, labels = self.examples.take(rows)
-        if self.augmentation is not None:
-            # A barrier: fused into the first layer, an augmentation might be computed once for each tap.
-            inputs = jax.lax.optimization_barrier(self.augmentation.of_minibatch(key, inputs, weights))
-        grads, aux = self.gradient(self.loss, now.params, Minibatch(inputs, labels, weights))
+        grads, aux = self.gradient(self.loss, now.params, batch)
         record = self.watch.see(now.record, rows, aux)
         moves, state = updates.update(self.optimizer, grads, now.state, now.params)
         return Progress(optax.apply_updates(now.params, moves), state, record)
@@ -294,6 +359,7 @@ def fit(
     epochs: int,
     batch_size: int,
     augmentation: Augmentation | None = None,
+    mix: Mix | None = None,
     drops_rest: bool = False,
     watch: Watch | None = None,
 ) -> tuple[Params, PyTree]:
@@ -303,13 +369,15 @@ def fit(
         loss: `(params, minibatch) -> (loss [], aux)`: `weighted_loss`, `weighted_loss` in chunks
             (`ddjax.chunks.mean_over_chunks`), or `class_loss`.
         params: the initial weights θ0.
-        key: the source of the order of each epoch and of the augmentation. Consumed.
+        key: the source of the order of each epoch, of the augmentation and of the mixture. Consumed.
         examples: the examples to train on.
         optimizer: the complete optimiser, with its learning rate.
         epochs: the number of passes.
         batch_size: the number of examples in one step.
         augmentation: the augmentation of every minibatch, with a draw of its own for each image; None leaves
             the images as they are.
+        mix: the mixture of the images of every minibatch after the augmentation, for examples whose labels
+            are probabilities; None for none.
         drops_rest: whether examples left over after the last full minibatch of an epoch are left out of that
             epoch; else the last minibatch is filled up with examples of weight zero.
         watch: the observer of every step; None keeps no record.
@@ -317,12 +385,9 @@ def fit(
     Returns:
         The trained weights, and the record of the watch.
     """
-    loop = Loop(loss, examples, optimizer, batch_size, augmentation, drops_rest, watch or BLIND)
-
-    def epoch(now: Progress, key: jax.Array) -> tuple[Progress, None]:
-        return jax.lax.scan(lambda now, place: (loop.step(now, place), None), now, loop.places(key))
-
-    end, _ = jax.lax.scan(epoch, loop.start(params), jax.random.split(key, epochs))
+    descent = Descent(loss, optimizer, watch or BLIND)
+    passes = Passes(examples, batch_size, augmentation, mix, drops_rest)
+    end = passes.through(descent.step, descent.start(params), key, epochs=epochs)
     return end.params, end.record
 
 

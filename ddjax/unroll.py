@@ -21,20 +21,42 @@ ValueAndGrad = Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, Params]
 """`(params, inputs [B, H, W, C], labels [B, K]) -> (loss [], its gradient in params)`."""
 
 
-def cross_entropy(apply: Callable[[Params, jax.Array], jax.Array]) -> LossFn:
-    """The mean over a minibatch of -Σ_k y_k log softmax(apply(θ, x))_k.
+def cross_entropy(apply: Callable[[Params, jax.Array], jax.Array], *, temperature: float = 1.0) -> LossFn:
+    """The mean over a minibatch of -T² Σ_k y_k log softmax(apply(θ, x) / T)_k.
 
     Args:
         apply: `(params, inputs) -> logits [B, K]`, the function of the network.
+        temperature: T, by which logits are divided; 1 leaves them as they are.
 
     Returns:
         A loss whose labels are probabilities, so that learned labels need no loss of their own.
     """
 
     def loss(params: Params, inputs: jax.Array, labels: jax.Array) -> jax.Array:
-        return optax.softmax_cross_entropy(apply(params, inputs), labels).mean()
+        return tempered_cross_entropy(apply(params, inputs), labels, temperature=temperature).mean()
 
     return loss
+
+
+def tempered_cross_entropy(logits: jax.Array, labels: jax.Array, *, temperature: float = 1.0) -> jax.Array:
+    """The cross-entropy of each example at a temperature, -T² Σ_k y_k log softmax(z / T)_k.
+
+    T² keeps the gradients of all temperatures of one size: without it they fall as 1 / T².
+
+    Args:
+        logits: `[n, K]`, z.
+        labels: `[n, K]`, the probabilities y, a teacher's at the same temperature.
+        temperature: T, by which logits are divided; 1 is the ordinary cross-entropy.
+
+    Returns:
+        `[n]`, the losses.
+
+    References:
+        Hinton, Vinyals and Dean 2015, arXiv 1503.02531, section 2.
+    """
+    if temperature == 1:
+        return optax.softmax_cross_entropy(logits, labels)
+    return temperature**2 * optax.softmax_cross_entropy(logits / temperature, labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -420,8 +442,8 @@ def _gathering(schedule: Schedule) -> tuple[_Source, _Place]:
         blocks = jnp.arange(schedule.labels.shape[0] * schedule.labels.shape[1])
         blocks = blocks.reshape(schedule.labels.shape[:2])
         rows = jnp.broadcast_to(blocks, (len(schedule.lrs), *blocks.shape))
-    flat = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
-    return _Source(*flat, rates), _Place(rows.reshape(len(rates), -1), jnp.arange(len(rates)))
+    inputs, labels = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
+    return _Source(inputs, labels, rates), _Place(rows.reshape(len(rates), -1), jnp.arange(len(rates)))
 
 
 def _gathered(source: _Source, place: _Place) -> _Step:

@@ -35,8 +35,14 @@ SIZES = tuple(PUBLISHED_LOOPS)
 """The numbers of images per class that have published numbers."""
 
 _PUBLISHED = Path(__file__).with_name("published")
-SHEET = tables.read(_PUBLISHED / "wang2018.toml", _PUBLISHED / "condensation.toml")["block"]
+SHEETS = tables.read(*(_PUBLISHED / f"{name}.toml" for name in ("wang2018", "condensation", "storage")))
+"""The tables of the files, by name."""
+
+SHEET = SHEETS["block"]
 """Every block of the table: rows, flags and published numbers."""
+
+TABLES = ("block", "storage")
+"""The tables that can be asked for: pixels as they are stored, or several images stored in one (IDC)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Config(Settings):
     """The settings of a block."""
 
     images_per_class: int = flag(1, f"images of each class: {', '.join(map(str, SIZES))}", low=1)
+    table: str = flag("block", "of images as they are stored, or of several stored in one", choices=TABLES)
     workdir: str | None = flag(
         None, "directory of the runs; runs/condense-DATASET-IMAGES_PER_CLASS-BUDGET by default", path=True
     )
@@ -58,7 +65,8 @@ def title_of(config: Config) -> str:
     Returns:
         The title.
     """
-    return f"condense-{Path(config.dataset).stem}-{config.images_per_class}-{config.budget}"
+    kind = "" if config.table == "block" else f"-{config.table}"
+    return f"condense-{Path(config.dataset).stem}-{config.images_per_class}-{config.budget}{kind}"
 
 
 def table_of(config: Config) -> Table:
@@ -80,7 +88,7 @@ def table_of(config: Config) -> Table:
             f"numbers; got {number}. Give one of them."
         )
     return tables.expand(
-        SHEET,
+        SHEETS[config.table],
         dataset=config.dataset,
         budget=config.budget,
         words=(f"{number}-per-class",),

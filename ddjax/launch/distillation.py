@@ -500,9 +500,9 @@ def carry_out(launch: Launch, began: float) -> dict[str, Any]:
         launch.workdir, launch.config, result, experiment=launch.experiment, inputs=launch.inputs
     )
     pictures = draw(launch.workdir, outcome.distilled, launch.data.class_names)
-    code = ("code.npz",) if is_small else ()
     table = results.table(result)
     shown = results.drawn(launch.workdir, {page.NAME: lambda _: page.write(launch.workdir, table=table)})
+    code = ("code.npz",) if is_small else ()
     written = ", ".join(("distilled.npz", *code, *pictures, "result.json", *shown))
     print(f"\n{table}\n\nwritten to {launch.workdir}: {written}")
     return result

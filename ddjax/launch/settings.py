@@ -10,6 +10,8 @@ from pathlib import Path
 from ddjax.augment import FLIPPED
 from ddjax.coresets import INITIAL_IMAGES
 from ddjax.data import TextSettings
+from ddjax.data.huggingface import HUB
+from ddjax.data.sources import is_path
 from ddjax.data.whitening import WHITENINGS
 from ddjax.forms import DECAYS
 from ddjax.inits import SCHEMES
@@ -43,9 +45,11 @@ def named_by_tfds(dataset: str | None) -> bool:
         dataset: the value of `--dataset`; None where an artifact says which.
 
     Returns:
-        False for the embedded digits and for paths.
+        False for the embedded digits, for sets of the Hugging Face Hub and for paths.
     """
-    return dataset is None or (dataset != "digits" and Path(dataset).suffix == "" and "/" not in dataset)
+    if dataset is None:
+        return True
+    return not (dataset == "digits" or dataset.startswith(HUB) or is_path(dataset))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Where:
 
     dataset: str = flag(
         "digits",
-        "digits, a TFDS name such as mnist or trec, or the path of an .npz, .csv or .tsv",
+        "digits, a TFDS name such as mnist or trec, hf:OWNER/NAME of the Hugging Face Hub, or the path of an "
+        ".npz, .csv or .tsv or of a folder of pictures",
         path=True,
         role=DATASET,
     )
@@ -114,6 +119,9 @@ class DataChoice(NetworkChoice):
 
     resize: int | None = flag(None, "height and width that all images are brought to, bilinear", low=1)
     channels: int | None = flag(None, "channels that grey images are repeated to", low=1)
+    rotated: float | None = flag(
+        None, "degrees by which every image is turned at most, by a random angle of its own", positive=True
+    )
     pixels: str | None = flag(
         None, "whose pixels' mean and std normalise; by default the data's own", choices=("imagenet",)
     )

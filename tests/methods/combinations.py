@@ -163,6 +163,10 @@ FORMS: Mapping[str, Callable[[tuple[int, ...], float | None], Form]] = {
         inner_lr=lr,
         label_form="nonnegative",
     ),
+    "textures, cut at random places": lambda shape, lr: forms.composed(
+        forms.textures(shape, CLASSES, cuts=2), inner_lr=lr
+    ),
+    "pixels under a learned augmentation": lambda shape, lr: forms.augmented(_pixels(shape, lr), widths=0.3),
     "any schedule of yours": lambda shape, lr: _constant(shape, lr, is_sorted=True),
     "the same, not in the order of the classes": lambda shape, lr: _constant(shape, lr, is_sorted=False),
 }
@@ -184,6 +188,7 @@ AUGMENTATIONS: Mapping[str, str] = {
     **{name: name for name in OPERATIONS},
     "one at random (DSA)": augment.strategy_for("cifar10"),
     "several in turn": "crop+flip",
+    "one beside others (IDC)": "color+(crop_flip)",
     **{name: name for name in STRATEGIES},
 }
 

@@ -17,12 +17,13 @@ from ddjax import augment, forms, inits, methods, networks, parallel, testing
 from ddjax.data import Dataset, to_device
 from ddjax.engine import Problem, build_dispatch, init_state
 from ddjax.methods.moment_matching import moment_matching
+from ddjax.methods.penalised import penalised
 from ddjax.methods.trajectory_matching import Window, trajectory_matching
 from ddjax.pool import Pool
 from ddjax.recipes import Ridge, Train
 from ddjax.testing import METHOD_CHECKS, MethodCase
 from ddjax.testing.report import distance, double
-from ddjax.types import Form, InitDistribution, Method, Network, Outer
+from ddjax.types import Form, InitDistribution, Method, Network, Outer, Schedule
 
 Build = Callable[[Network, InitDistribution], Method]
 SHORT = Train(lr=0.1, epochs=60)
@@ -32,6 +33,11 @@ def from_a_pool(p: InitDistribution) -> InitDistribution:
     """A finite p(θ0): a hundred draws of another one."""
     params = jax.vmap(p.sample)(jax.random.split(jax.random.key(11), 100))
     return inits.pretrained(Pool(jax.device_get(params), 100, np.zeros(100, np.float32)))
+
+
+def size_of_images(schedule: Schedule) -> jax.Array:
+    """A penalty."""
+    return jnp.mean(schedule.inputs**2)
 
 
 TABLE: dict[str, Build] = {
@@ -48,6 +54,16 @@ TABLE: dict[str, Build] = {
     ),
     "gradient_matching, augmented": lambda net, p: methods.gradient_matching(
         net, p, batch_size=32, recipe=SHORT, augmentation=augment.by_name("cutout", SHAPE)
+    ),
+    "gradient_matching, as IDC": lambda net, p: methods.gradient_matching(
+        net,
+        p,
+        batch_size=32,
+        distance="l1",
+        layers="matrices",
+        matches=3,
+        training=methods.RealTraining(images=24, batch_size=12, lr=0.1, mix="cutmix"),
+        recipe=SHORT,
     ),
     "kernel_inducing_points": lambda net, p: methods.kernel_inducing_points(
         net, p, batch_size=32, penalty=1e-2, networks=2
@@ -70,6 +86,9 @@ TABLE: dict[str, Build] = {
         span=1,
         window=Window(0, 3),
         recipe=Train(lr=None, epochs=60),
+    ),
+    "penalised matching": lambda net, p: penalised(
+        methods.distribution_matching(net, p, batch_size=32, recipe=SHORT), size_of_images, weight=0.01
     ),
 }
 """`(network, p(θ0)) -> method`: a row is all that a method adds."""

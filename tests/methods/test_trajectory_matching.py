@@ -21,7 +21,7 @@ from ddjax.methods.trajectory_matching import (
     student_loss,
     trajectory_matching,
 )
-from ddjax.types import Network, Schedule
+from ddjax.types import Network, Schedule, as_image_shape
 from ddjax.unroll import STRATEGIES, Memory
 
 FIRST_ORDER = {
@@ -53,7 +53,7 @@ def golden(name: str, reference) -> tuple[Network, Segment, Steps, Schedule, Any
     soft = "label_logits" in values
     classes = values["label_logits"].shape[1] if soft else int(values["start/classifier.bias"].size)
     labels = values["label_logits"] if soft else np.eye(classes)[values["labels"]]
-    network = networks.convnet(images.shape[2:], classes, depth=2, width=8)
+    network = networks.convnet(as_image_shape(images.shape[2:], "φ"), classes, depth=2, width=8)
     flat = Flat.of(network)
     segment = Segment(*(flat.vector(weights_of(values, which)) for which in ("start", "target")))
     rows = jnp.asarray(values["indices"])
@@ -199,11 +199,13 @@ def test_the_student_is_augmented_anew_in_each_step_and_image():
 def needed(memory: Memory, steps: int) -> int:
     """The bytes of XLA's buffers in one outer step on four images, two in a step, of a small ConvNet-3."""
     network = networks.convnet((8, 8, 1), CLASSES, depth=3, width=8)
-    vector = jax.ShapeDtypeStruct((Flat.of(network).size,), jnp.float32)
+    vector: Any = jax.ShapeDtypeStruct((Flat.of(network).size,), jnp.float32)
     keys = jax.eval_shape(lambda key: jax.random.split(key, steps), jax.random.key(0))
-    minibatches = Steps(jax.ShapeDtypeStruct((steps, 2), jnp.int32), keys)
+    rows: Any = jax.ShapeDtypeStruct((steps, 2), jnp.int32)
+    minibatches = Steps(rows, keys)
     shapes = ((1, 4, 8, 8, 1), (1, 4, CLASSES), (1, 1))
-    phi = Schedule(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+    inputs, labels, lrs = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+    phi: Any = Schedule(inputs, labels, lrs)  # type: ignore[arg-type] (shapes alone)
 
     def loss(phi: Schedule, segment: Segment, steps: Steps) -> jax.Array:
         return student_loss(network, phi, segment, steps, memory=memory)[0]
