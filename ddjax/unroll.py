@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -155,6 +156,49 @@ def mixed_value_and_grad(loss: LossFn) -> ValueAndGrad:
 
     value_and_grad.defvjp(forward, backward)
     return value_and_grad
+
+
+def mixed_descent(loss: LossFn) -> Callable[..., tuple[Params, jax.Array]]:
+    """One step of plain descent whose derivative is taken forward over reverse.
+
+        θ' = θ - η ∇_θ ℓ(θ, x, y)
+
+    For cotangents λ of θ' and c of the loss, with z = (θ, x, y) and v = -η λ:
+
+        z̄ = (λ, 0, 0) + c ∇_z ℓ + d/dε ∇_z ℓ(θ + ε v, x, y),    η̄ = -⟨λ, ∇_θ ℓ⟩
+
+    The directional derivative has ∇_θ ℓ as a by-product, so that η needs nothing else: only z and η are kept,
+    and no gradient is computed twice.
+
+    Args:
+        loss: the loss of one minibatch, twice differentiable.
+
+    Returns:
+        `(params, inputs, labels, rate []) -> (params after the step, loss [] before it)`.
+    """
+    gradient = jax.value_and_grad(loss, argnums=(0, 1, 2))
+
+    @jax.custom_vjp
+    def step(params: Params, inputs: jax.Array, labels: jax.Array, lr: jax.Array) -> tuple:
+        value, grads = jax.value_and_grad(loss)(params, inputs, labels)
+        return jax.tree.map(lambda p, g: p - lr.astype(p.dtype) * g, params, grads), value
+
+    def forward(params: Params, inputs: jax.Array, labels: jax.Array, lr: jax.Array) -> tuple:
+        return step(params, inputs, labels, lr), (params, inputs, labels, lr)
+
+    def backward(point: tuple, cotangents: tuple[Params, jax.Array]) -> tuple:
+        (params, inputs, labels, lr), (of_params, of_value) = point, cotangents
+        direction = jax.tree.map(lambda one: -lr.astype(one.dtype) * one, of_params)
+        (_, first), (_, second) = jax.jvp(
+            lambda params: gradient(params, inputs, labels), (params,), (direction,)
+        )
+        own, of_inputs, of_labels = jax.tree.map(lambda a, b: of_value * a + b, first, second)
+        of_lr = [-jnp.sum(a * g) for a, g in zip(*map(jax.tree.leaves, (of_params, first[0])), strict=True)]
+        of_lr = functools.reduce(jnp.add, [one.astype(lr.dtype) for one in of_lr])
+        return jax.tree.map(jnp.add, of_params, own), of_inputs, of_labels, of_lr
+
+    step.defvjp(forward, backward)
+    return step
 
 
 class _Step(NamedTuple):
@@ -322,6 +366,8 @@ class _Training:
 
     def step_on(self, phi: PyTree) -> Callable:
         """`((params, state), step, counted) -> ((params, state), loss)`; `counted` false makes η zero."""
+        if self.memory.mixed and self.optimizer is OPTIMIZERS["sgd"]:
+            return self._descent_on(phi)
         value_and_grad = (mixed_value_and_grad if self.memory.mixed else jax.value_and_grad)(self.loss)
 
         def step(
@@ -334,6 +380,18 @@ class _Training:
             value, grads = value_and_grad(params, inputs, labels)
             moves, state = updates.update(self.optimizer, grads, state, params)
             return (jax.tree.map(lambda p, u: p + lr.astype(p.dtype) * u, params, moves), state), value
+
+        return step
+
+    def _descent_on(self, phi: PyTree) -> Callable:
+        descend = mixed_descent(self.loss)
+
+        def step(carry: tuple, now: PyTree, counted: jax.Array | None) -> tuple[tuple, jax.Array]:
+            (params, state), (inputs, labels, lr) = carry, self.draw(phi, now)
+            params, value = descend(
+                params, inputs, labels, lr if counted is None else jnp.where(counted, lr, 0)
+            )
+            return (params, state), value
 
         return step
 
@@ -367,6 +425,14 @@ class _Training:
         return params, losses
 
 
+def _descend(
+    loss: LossFn, params: Params, inputs: jax.Array, labels: jax.Array, lr: jax.Array
+) -> tuple[Params, jax.Array]:
+    """The weights after a step of plain descent, and the loss before."""
+    value, grads = jax.value_and_grad(loss)(params, inputs, labels)
+    return jax.tree.map(lambda p, g: p - lr.astype(p.dtype) * g, params, grads), value
+
+
 def _first_order(loss: LossFn, draw: Draw, memory: Memory) -> Callable:
     """`(φ, θ_0, steps) -> (θ_T, losses [T])` by plain descent, with the first-order gradient.
 
@@ -376,12 +442,10 @@ def _first_order(loss: LossFn, draw: Draw, memory: Memory) -> Callable:
 
     c_t being the adjoint of the loss of step t. Kept are φ and θ_0; the way back takes the steps again.
     """
-    value_and_grad = (mixed_value_and_grad if memory.mixed else jax.value_and_grad)(loss)
+    descend = mixed_descent(loss) if memory.mixed else functools.partial(_descend, loss)
 
     def step(phi: PyTree, params: Params, now: PyTree) -> tuple[Params, jax.Array]:
-        inputs, labels, lr = draw(phi, now)
-        value, grads = value_and_grad(params, inputs, labels)
-        return jax.tree.map(lambda p, g: p - lr.astype(p.dtype) * g, params, grads), value
+        return descend(params, *draw(phi, now))
 
     @jax.custom_vjp
     def trained(phi: PyTree, params: Params, steps: PyTree) -> tuple[Params, jax.Array]:
