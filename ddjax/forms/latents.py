@@ -193,7 +193,7 @@ def _fitted(
     """The code after some steps towards given images, in squares."""
     optimizer = optax.adam(_FIT_LR)
 
-    def step(carry: tuple[LatentsCode, Any], _: None) -> tuple[tuple[LatentsCode, Any], None]:
+    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
         code, state = carry
         grads = jax.grad(lambda code: jnp.mean((decode(code) - images) ** 2))(code)
         moves, state = updates.update(optimizer, grads, state, code)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from problems import CLASSES, SHAPE, small_form
 
-from ddjax import artifact, forms
+from ddjax import artifact, forms, npz
 from ddjax.encodings import Channels
 from ddjax.recipes import Replay
 from ddjax.types import Distilled, Form
@@ -40,7 +40,7 @@ def rewritten(path: Path, **changes: Any) -> Path:
     with np.load(path) as file:
         members = dict(file)
     metadata = json.loads(str(members["metadata"])) | changes.pop("metadata", {})
-    np.savez(path, **members | {"metadata": np.array(json.dumps(metadata))} | changes)
+    npz.write(path, members | {"metadata": np.array(json.dumps(metadata))} | changes)
     return path
 
 
@@ -152,7 +152,7 @@ ANYTHING = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     name=st.sampled_from(
         [
