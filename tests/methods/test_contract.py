@@ -128,6 +128,30 @@ def test_a_method_keeps_its_contract(row, check):
     METHOD_CHECKS[check](case(row))
 
 
+@functools.cache
+def drawing(name: str) -> MethodCase:
+    """The case of a row with minibatches that every slot draws from combinations of bases."""
+    plain = case(name)
+    images = forms.bases(SHAPE, CLASSES, num_bases=3, per_class=4)
+    rates = {"inner_lr": 0.1} if plain.method.needs_lrs else {}
+    form = forms.composed(images, inner_epochs=2 if rates else 1, drawn_per_class=2, **rates)
+    return dataclasses.replace(plain, form=form)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("row", "check"),
+    [
+        ("unrolled", "agrees_with_finite_differences"),
+        ("unrolled", "is_the_same_on_several_devices"),
+        ("unrolled", "resumes_bit_for_bit"),
+        ("gradient_matching", "agrees_with_finite_differences"),
+    ],
+)
+def test_a_method_keeps_its_contract_with_drawn_minibatches(row, check):
+    METHOD_CHECKS[check](drawing(row))
+
+
 @pytest.mark.slow
 def test_all_slots_vmapped_at_once_equal_slots_one_by_one():
     one = case("unrolled")
