@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -143,7 +144,8 @@ def learn(
         return images, _Targets(labels, uniform)
 
     of_weights = optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(lr))
-    each = {"weights": of_weights, "widths": optax.adam(lr_of_widths)}
+    each: dict[Hashable, Any] = {"weights": of_weights, "widths": optax.adam(lr_of_widths)}
+    named: Any = "widths"
     dtype = jax.tree.leaves(params)[0].dtype
     raw = jnp.full(len(TRANSFORMS), np.log(np.expm1(widths)), dtype)
     learned, _ = fit(
@@ -152,7 +154,7 @@ def learn(
         key,
         examples=examples,
         optimizer=optax.partition(
-            each, lambda tree: Learned(jax.tree.map(lambda leaf: "weights", tree.params), "widths")
+            each, lambda tree: Learned(jax.tree.map(lambda leaf: "weights", tree.params), named)
         ),
         epochs=epochs,
         batch_size=batch_size,
@@ -216,7 +218,7 @@ def measured(
     key: jax.Array,
     *,
     epochs: int,
-    **settings: float,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Augerino on a data set, for records: one network from new initial weights.
 

@@ -149,7 +149,8 @@ class Train(Recipe):
     the momentum is kept; IDC's numbers were measured so, by 1,000 epochs in minibatches of 64.
 
     Attributes:
-        lr: the learning rate at the start.
+        lr: the learning rate at the start; None for the rate that φ has learned, the mean of the schedule's
+            learning rates.
         momentum: the momentum of SGD; not used by Adam.
         weight_decay: the factor of θ that is added to the gradient.
         epochs: E, the number of passes over the S·B examples; not used where `steps` is given.
@@ -161,18 +162,22 @@ class Train(Recipe):
         steps: the number of steps in place of E epochs, for the protocol `"constant"`; None for E epochs.
         mix: the mixture of the images of every minibatch after the augmentation: the name of one of
             `ddjax.augment.MIXES`, or the empty text for none.
+        temperature: T, by which logits are divided in training: the loss is T² times the cross-entropy of the
+            labels and softmax(z / T), where the labels are a teacher's probabilities at the same T. Scores
+            are the logits as they are; 1 is ordinary training.
 
     References:
         Zhao et al. 2021, arXiv 2006.05929; `evaluate_synset` in `utils.py` of the authors' repository,
-        github.com/VICO-UoE/DatasetCondensation. Adam and steps: Bohdal et al. 2020, arXiv 2006.08572. IDC:
-        Kim et al. 2022, arXiv 2205.14959, and `train.py` of the authors' repository,
-        github.com/snu-mllab/Efficient-Dataset-Condensation.
+        github.com/VICO-UoE/DatasetCondensation. Adam and steps: Bohdal et al. 2020, arXiv 2006.08572. At the
+        learned rate: Cazenavette et al. 2022, arXiv 2203.11932. IDC: Kim et al. 2022, arXiv 2205.14959, and
+        `train.py` of the authors' repository, github.com/snu-mllab/Efficient-Dataset-Condensation.
+        Temperature: Hinton, Vinyals and Dean 2015, arXiv 1503.02531.
     """
 
     kind = "train"
     is_random = True
 
-    lr: float = 0.01
+    lr: float | None = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
     epochs: int = 300
@@ -182,6 +187,12 @@ class Train(Recipe):
     optimizer: str = "sgd"
     steps: int | None = None
     mix: str = ""
+    temperature: float = 1.0
+
+    @property
+    def needs_lrs(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] (of each recipe here)
+        """Whether training is at the rate that φ has learned."""
+        return self.lr is None
 
     def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
         """Train for all epochs; see `ddjax.types.Recipe.fit`.
@@ -189,7 +200,7 @@ class Train(Recipe):
         Args:
             network: the network to train.
             params: the initial weights θ0.
-            schedule: φ as a schedule; the learning rates are not used.
+            schedule: φ as a schedule; the learning rates are used where the recipe has none of its own.
             key: the source of the order of each epoch and of the augmentation. Consumed.
 
         Returns:
@@ -200,11 +211,11 @@ class Train(Recipe):
         steps = steps_of_epoch(schedule.labels.shape[0] * schedule.labels.shape[1], self.batch_size)
         is_published = self.protocol == "condensation"
         trained, _ = fit(
-            weighted_loss(network),
+            weighted_loss(network, temperature=self.temperature),
             params,
             key,
             examples=Examples.of_schedule(schedule),
-            optimizer=self._optimizer(steps),
+            optimizer=self._optimizer(steps, self._rate(schedule)),
             epochs=self.epochs + is_published,
             batch_size=self.batch_size,
             augmentation=_augmentation(self.augmentation, network),
@@ -218,13 +229,15 @@ class Train(Recipe):
         Args:
             network: the network to train.
             params: the initial weights θ0.
-            schedule: φ as a schedule; the learning rates are not used.
+            schedule: φ as a schedule; the learning rates are used where the recipe has none of its own.
 
         Returns:
             The training. Each step draws its examples anew, without replacement.
         """
-        examples, optimizer = Examples.of_schedule(schedule), self._optimizer(1)
-        augmentation, loss = _augmentation(self.augmentation, network), cross_entropy(network.apply)
+        examples = Examples.of_schedule(schedule)
+        optimizer = self._optimizer(1, self._rate(schedule))
+        augmentation = _augmentation(self.augmentation, network)
+        loss = cross_entropy(network.apply, temperature=self.temperature)
 
         def step(state: tuple[Params, Any], key: jax.Array) -> tuple[Params, Any]:
             own_key, draw_key = jax.random.split(key)
@@ -238,14 +251,21 @@ class Train(Recipe):
         start = params, updates.init(optimizer, params)
         return Stepwise(start, step, lambda state: _fitted(network, state[0], schedule))
 
-    def _optimizer(self, steps: int) -> optax.GradientTransformation:
-        """The optimiser under the protocol, where an epoch has so many steps."""
+    def _rate(self, schedule: Schedule) -> float | jax.Array:
+        """The learning rate at the start."""
+        if self.lr is not None:
+            return self.lr
+        checks.schedule(schedule, needs_lrs=True)
+        return jnp.mean(jnp.asarray(schedule.lrs))
+
+    def _optimizer(self, steps: int, lr: Any) -> optax.GradientTransformation:
+        """The optimiser under the protocol, where an epoch has so many steps and the rate starts at `lr`."""
         moving = optax.scale_by_adam() if self.optimizer == "adam" else optax.trace(self.momentum)
         decay = optax.add_decayed_weights(self.weight_decay)
         if self.protocol == "constant":
-            return optax.chain(decay, moving, optax.scale_by_learning_rate(self.lr))
+            return optax.chain(decay, moving, optax.scale_by_learning_rate(lr))
         falls = self._falls(steps)
-        rate = optax.piecewise_constant_schedule(self.lr, falls)
+        rate = optax.piecewise_constant_schedule(lr, falls)
         moved = _restarted(moving, *falls) if self.protocol == "condensation" else moving
         return optax.chain(decay, moved, optax.scale_by_learning_rate(rate))
 
@@ -267,10 +287,11 @@ class Train(Recipe):
 
         Raises:
             ValueError: the network is a kernel, the protocol, optimiser, augmentation or mixture is unknown,
-                the augmentation or the mixture does not fit the inputs of the network, or steps are given
-                under a protocol that counts epochs.
+                the augmentation or the mixture does not fit the inputs of the network, steps are given under
+                a protocol that counts epochs, or the temperature is not above zero.
         """
         _check_trains(self.kind, network)
+        checks.positive("recipe: temperature", self.temperature)
         checks.choice("recipe: protocol", self.protocol, PROTOCOLS)
         checks.choice("recipe: optimizer", self.optimizer, TRAINERS)
         _check_steps(self.steps, self.protocol, "recipe")
@@ -559,7 +580,7 @@ class TrainHead(Recipe):
         Args:
             network: the network to train, with features.
             params: the initial weights θ0.
-            schedule: φ as a schedule; the learning rates are not used.
+            schedule: φ as a schedule; the learning rates are used where the recipe has none of its own.
 
         Returns:
             The training. Each step draws its examples anew, without replacement.
@@ -699,7 +720,13 @@ def _fitted(network: Network, params: Params, schedule: Schedule) -> Fitted:
 KINDS: Mapping[str, Any] = {one.kind: one for one in (Replay, Train, Ridge, Regress, TrainHead)}
 """The recipes that artifacts know, by name."""
 
-_ONLY_ONCE: Mapping[str, Any] = {"protocol": "plain", "optimizer": "sgd", "steps": None, "mix": ""}
+_ONLY_ONCE: Mapping[str, Any] = {
+    "protocol": "plain",
+    "optimizer": "sgd",
+    "steps": None,
+    "mix": "",
+    "temperature": 1.0,
+}
 """The values of settings of `Train` that were the only ones once, and are not written to files."""
 
 _LEGACY: Mapping[str, Any] = {
@@ -794,7 +821,7 @@ def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where:
     names = {field.name for field in dataclasses.fields(KINDS[kind])}
     for name in given.keys() - names - {*_LEGACY}:
         checks.choice(f"{where}: expected a recipe as ddjax writes it: settings", name, names, remedy=remedy)
-    _check_numbers(given, where)
+    _check_numbers(kind, given, where)
     if "optimizer" in given:
         known = TRAINERS if kind == Train.kind else OPTIMIZERS
         checks.choice(f"{where}: the recipe's optimizer", given["optimizer"], known, remedy=remedy)
@@ -821,10 +848,13 @@ def _check_augmentation(name: str, input_shape: tuple[int, ...], where: object, 
         raise ValueError(f"{where}: recipe: {error} Or install a newer ddjax.") from error
 
 
-def _check_numbers(given: Mapping[str, Any], where: object) -> None:
+def _check_numbers(kind: str, given: Mapping[str, Any], where: object) -> None:
     for name in ("lr", "momentum", "weight_decay", "penalty", "label_scale", "warmup", "lr_of_scale"):
-        if name in given:
+        learned = kind == Train.kind and name == "lr"  # the rate of the schedule, where none is given
+        if name in given and not (learned and given[name] is None):
             checks.at_least(f"{where}: the recipe's {name}", given[name], 0, integer=False)
+    if "temperature" in given:
+        checks.positive(f"{where}: the recipe's temperature", given["temperature"])
     for name in ("epochs", "steps", "batch_size"):
         if given.get(name) is not None:
             checks.at_least(f"{where}: the recipe's {name}", given[name], 1)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from ddjax.launch import Launcher, flag, tables
-from ddjax.launch.regenerate import Settings, regenerate
+from ddjax.launch.regenerate import Settings, planned, regenerate
 from ddjax.launch.tables import Table
 from ddjax.methods.gradient_matching import PUBLISHED_LOOPS
 
@@ -106,11 +106,28 @@ def run(config: Config) -> dict[str, Any]:
         The results of the runs by name; empty after `--dry_run`.
     """
     title = title_of(config)
-    root = Path(config.workdir or f"runs/{title}")
-    return regenerate("condense_table", config, table_of(config), title=title, root=root)
+    return regenerate("condense_table", config, table_of(config), title=title, root=root_of(config))
 
 
-LAUNCHER = Launcher("condense_table", __doc__, Config, run=run)
+def root_of(config: Config) -> Path:
+    """The directory that contains the directories of the runs.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The path.
+    """
+    return Path(config.workdir or f"runs/{title_of(config)}")
+
+
+LAUNCHER = Launcher(
+    "condense_table",
+    __doc__,
+    Config,
+    run=run,
+    runs=lambda config: planned(config, table_of(config), root_of(config)),
+)
 
 if __name__ == "__main__":
     LAUNCHER.main()

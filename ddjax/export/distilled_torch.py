@@ -353,8 +353,14 @@ def _descend(
 
 
 def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> Predict:
-    """SGD or Adam; the protocol says how many steps, and when the rate falls by what factor."""
-    recipe = distilled.recipe
+    """SGD or Adam; the protocol says how many steps, and when the rate falls by what factor.
+
+    The loss is T² times the cross-entropy of the logits divided by the temperature T.
+    """
+    recipe, rate = distilled.recipe, distilled.recipe["lr"]
+    if rate is None:  # the learned one
+        assert distilled.lrs is not None, "training at the learned rate has one"
+        rate = float(distilled.lrs.mean())
     protocol, epochs = recipe.get("protocol", "plain"), recipe["epochs"]
     published, steps = protocol == "condensation", _steps_of_epoch(distilled)
     falls: dict[str, list[tuple[int, float]]] = {
@@ -375,19 +381,23 @@ def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Gene
             return torch.optim.Adam(weights, lr, weight_decay=decay)
         return torch.optim.SGD(weights, lr, momentum=recipe["momentum"], weight_decay=decay)
 
-    optimizer = fresh(recipe["lr"])
+    optimizer = fresh(rate)
 
     def optimizer_at(step: int) -> torch.optim.Optimizer:
         nonlocal optimizer
         factor = math.prod(factor for first, factor in falls[protocol] if step == first)
         if factor != 1 and published:
-            optimizer = fresh(recipe["lr"] * factor)
+            optimizer = fresh(rate * factor)
         elif factor != 1:
             optimizer.param_groups[0]["lr"] *= factor
         return optimizer
 
+    def loss(scores: Tensor, labels: Tensor) -> Tensor:
+        temperature = recipe.get("temperature", 1.0)
+        return temperature**2 * _cross_entropy(scores / temperature, labels)
+
     batches = _minibatches(distilled, epochs + published, recipe.get("steps"), generator)
-    _descend(distilled, network, generator, batches=batches, loss=_cross_entropy, optimizer_at=optimizer_at)
+    _descend(distilled, network, generator, batches=batches, loss=loss, optimizer_at=optimizer_at)
     return network
 
 

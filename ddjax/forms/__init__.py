@@ -5,6 +5,7 @@
 | `pixels` | learned | hard, softmax or free | learned or none |
 | `labels` | fixed | learned, on the simplex or softmax | learned or none |
 | `constant` | learned | fixed | fixed or none |
+| `subspace` | in the principal subspaces of their classes | as `pixels` | as `pixels` |
 | `decoded` | made from those of another form | those of that form | those of that form |
 | `composed` | decoded from what is stored of them | hard, softmax or free | learned or none |
 | `augmented` | those of another form, under learned transforms | of that form | of that form |
@@ -30,6 +31,7 @@ from ddjax.forms.pixels import PixelParams, by_step, pixels
 from ddjax.forms.schedule import constant
 from ddjax.forms.storage import Storage, storage
 from ddjax.forms.stored import stored
+from ddjax.forms.subspace import subspace
 from ddjax.forms.targets import DECAYS, LabelForm, inverse_softplus
 from ddjax.forms.textures import textures
 
@@ -74,5 +76,6 @@ __all__ = [
     "shrunk",
     "storage",
     "stored",
+    "subspace",
     "textures",
 ]

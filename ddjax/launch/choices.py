@@ -212,6 +212,24 @@ def build_network(
     return networks.by_name(name, data.input_shape, data.num_classes, conv_form=conv_form, **own)
 
 
+def spelled_network(config: NetworkChoice, data: Dataset) -> Network:
+    """The network that the flags choose, where `--network` may have settings: `mlp:widths=256x128`.
+
+    Args:
+        config: the settings.
+        data: the data set whose examples and classes the network must fit.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: the network is unknown, does not fit the examples, or has no such setting.
+    """
+    if config.network is not None and ":" in config.network:
+        return networks.by_text(config.network, data.input_shape, data.num_classes)
+    return build_network(choose_network(config, data), data)
+
+
 def network_of_plan(network: Network, plan: Plan) -> Network:
     """The network under which φ moves; scores are always those of the network itself.
 

@@ -20,7 +20,7 @@ from ddjax.methods.matching import Matching, published_outer
 from ddjax.methods.starts import WithPool, assets_of, parted, theta
 from ddjax.networks import norms
 from ddjax.recipes import Train
-from ddjax.training import Examples, Progress, fit, go_on, weighted_loss
+from ddjax.training import Descent, Examples, Passes, Progress, fit, weighted_loss
 from ddjax.types import (
     Batch,
     InitDistribution,
@@ -580,7 +580,7 @@ class _GradientMatching(Matching):
                 if self.training is None
                 else self._trained_on_real(real.training, state, key, self.training)
             )
-            return NetworkState(trained.params, state.matches + 1, trained.opt_state)
+            return NetworkState(trained.params, state.matches + 1, trained.state)
 
         is_used_up = state.matches + 1 == self.loops.matches
         return jax.lax.cond(is_used_up, lambda: self.draw_network(key, pool), train)
@@ -608,17 +608,15 @@ class _GradientMatching(Matching):
         """The network after epochs on real images, with the momentum of earlier ones. Consumes the key."""
         whole = self.has_batch_norm
         labels = jax.nn.one_hot(batch.labels, self.network.num_classes, dtype=batch.inputs.dtype)
-        return go_on(
-            weighted_loss(self.network) if whole else self._loss_in_chunks(training.batch_size),
-            Progress(state.params, state.opt_state),
-            key,
-            examples=Examples(lambda rows: (batch.inputs[rows], labels[rows]), len(batch.labels)),
-            optimizer=training.optimizer,
-            epochs=self.loops.epochs,
-            batch_size=training.batch_size,
-            augmentation=training.augmentation,
-            mix=augment.mix_by_name(training.mix, self.network.input_shape),
+        loss = weighted_loss(self.network) if whole else self._loss_in_chunks(training.batch_size)
+        passes = Passes(
+            Examples(lambda rows: (batch.inputs[rows], labels[rows]), len(batch.labels)),
+            training.batch_size,
+            training.augmentation,
+            augment.mix_by_name(training.mix, self.network.input_shape),
         )
+        now = Progress(state.params, state.opt_state)
+        return passes.through(Descent(loss, training.optimizer).step, now, key, epochs=self.loops.epochs)
 
 
 @noted

@@ -38,6 +38,10 @@ def coloured(decoder: jax.Array, schedule: Schedule) -> Schedule:
     return schedule._replace(inputs=schedule.inputs @ decoder)
 
 
+SUBSPACES = noise(CLASSES, 64), noise(CLASSES, 4, 64), np.ones((CLASSES, 4), np.float32)
+"""Means, directions and their lengths."""
+
+
 TABLE: dict[str, tuple[Form, Encoding, Any]] = {
     "pixels": (pixels(), PIXELS, Replay()),
     "pixels without rates": (pixels(inner_lr=None), PIXELS, Train()),
@@ -56,6 +60,7 @@ TABLE: dict[str, tuple[Form, Encoding, Any]] = {
         PIXELS,
         Replay(),
     ),
+    "inside class subspaces": (forms.subspace(*SUBSPACES, SHAPE, inner_steps=2), PIXELS, Replay()),
     "decoded": (
         forms.decoded(forms.pixels((4, 4, 1), CLASSES, inner_steps=1), upscaled, name="upscaled"),
         PIXELS,

@@ -61,6 +61,7 @@ def some_pixels(count: int = 5) -> np.ndarray:
         Recipe("train", epochs=8, lr=0.1, protocol="condensation"),
         Recipe("train", epochs=9, lr=0.1, protocol="idc"),
         Recipe("train", steps=6, lr=0.01, protocol="constant", optimizer="adam"),
+        Recipe("train", epochs=4, lr=0.1, temperature=4.0),
         Recipe("regress", steps=9, lr=0.01, warmup=3, label_scale=2.0),
         Recipe("regress", steps=5, lr=0.01, centre=True),
         Recipe("ridge", penalty=1e-2),

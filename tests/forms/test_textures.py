@@ -119,7 +119,7 @@ def test_decoded_and_drawn_images_are_cuts_of_the_canvases():
     found, drawn = decode(code), [draw(code, jax.random.key(i)) for i in range(2)]
     assert found.shape == images.shape == (2, 15, 4, 4, 1)
     for k, j, n in np.ndindex(2, 5, 3):
-        place = even_places(5, (8, 8))[j]
+        place = jnp.asarray(even_places(5, (8, 8))[j])
         np.testing.assert_array_equal(found[k, j * 3 + n], cut(code[k, n], place, (4, 4)))
         for one in drawn:
             image = one[k, j * 3 + n]
