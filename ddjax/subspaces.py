@@ -162,7 +162,7 @@ def principal_plane(split: Split) -> Plane:
     from sklearn.decomposition import PCA
 
     found = PCA(2, svd_solver="full").fit(_rows(split.encoded()))
-    return Plane(found.mean_, found.components_.T)
+    return Plane(found.mean_, np.transpose(found.components_))
 
 
 def discriminant(split: Split, *, dims: int = 50) -> Discriminant:
@@ -191,4 +191,4 @@ def discriminant(split: Split, *, dims: int = 50) -> Discriminant:
     within = np.zeros((pca.n_components_, 2))
     scalings = lda.scalings_[:, : min(2, split.num_classes - 1)]
     within[:, : scalings.shape[1]] = scalings
-    return Discriminant(Plane(pca.mean_, pca.components_.T @ within), model)
+    return Discriminant(Plane(pca.mean_, np.transpose(pca.components_) @ within), model)

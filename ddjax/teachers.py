@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -144,7 +144,7 @@ def hardened(soft: jax.Array) -> jax.Array:
     return jax.nn.one_hot(jnp.argmax(soft, -1), soft.shape[-1], dtype=soft.dtype)
 
 
-def mix(labels: jax.Array, soft: jax.Array, weight: float | jax.Array) -> jax.Array:
+def mix(labels: Any, soft: Any, weight: float | jax.Array) -> Any:
     """The targets between given labels and a teacher's, λ y + (1 - λ) s.
 
     Args:
@@ -153,7 +153,7 @@ def mix(labels: jax.Array, soft: jax.Array, weight: float | jax.Array) -> jax.Ar
         weight: λ, the share of the given labels; a number, or `[..., 1]`.
 
     Returns:
-        `[..., K]`.
+        `[..., K]`, an array of JAX, or of NumPy where all given are.
 
     References:
         Li et al. 2017, Learning from Noisy Labels with Distillation, arXiv 1703.02391.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ddjax import figures, forms, report
@@ -90,7 +90,9 @@ class Look(NamedTuple):
         """
         layout = parts.facts.layout
         form = forms.subspace(
-            *map(np.asarray, self.subspaces),
+            np.asarray(self.subspaces.mean),
+            np.asarray(self.subspaces.directions),
+            np.asarray(self.subspaces.scales),
             self.data.input_shape,
             inner_steps=layout.inner_steps,
             inner_epochs=layout.inner_epochs,
@@ -111,7 +113,7 @@ class Look(NamedTuple):
         """
         inputs = np.asarray(schedule.inputs).reshape(-1, *schedule.inputs.shape[2:])
         classes = np.argmax(np.asarray(schedule.labels).reshape(len(inputs), -1), -1)
-        nearest = np.argmin(np.asarray(errors(self.subspaces, jax.numpy.asarray(inputs))), -1)
+        nearest = np.argmin(np.asarray(errors(self.subspaces, jnp.asarray(inputs))), -1)
         return {
             "own_error": float(own_error(self.subspaces, schedule)),
             "named_by_lda": 100 * float(np.mean(self.lda.named(inputs) == classes)),
@@ -134,7 +136,8 @@ class Look(NamedTuple):
         split = self.data.validation
         split = split.at(np.random.default_rng(seed).permutation(len(split))[:count])
         labels = np.eye(self.data.num_classes, dtype=np.float32)[split.labels]
-        return self.facts(Schedule(jax.numpy.asarray(split.encoded()[None]), labels[None], None))
+        inputs = jnp.asarray(split.encoded()[None])
+        return self.facts(Schedule(inputs, jnp.asarray(labels[None]), None))
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -173,13 +176,17 @@ def draw(path: Path, result: Mapping[str, Any], *, plane: str) -> None:
     series = []
     for k in sorted(set(real["classes"])):
         own = [place for place, label in zip(real[plane], real["classes"], strict=True) if label == k]
-        series.append(figures.Line(f"{k}", *map(list, zip(*own, strict=True)), drawn=False))
+        series.append(_line(f"{k}", own)._replace(drawn=False))
         # The first image of the class: a line for each would hide the points.
         paths = [one[plane][one["classes"].index(k)] for one in steps if k in one["classes"]]
         if paths:
-            series.append(figures.Line(f"{k}, distilled", *map(list, zip(*paths, strict=True))))
+            series.append(_line(f"{k}, distilled", paths))
     name = plane.upper()
     figures.lines(path, series, x_label=f"{name} 1", y_label=f"{name} 2", title=result["dataset"])
+
+
+def _line(name: str, places: Sequence[Sequence[float]]) -> figures.Line:
+    return figures.Line(name, [place[0] for place in places], [place[1] for place in places])
 
 
 PICTURES = {f"{plane}.png": functools.partial(draw, plane=plane) for plane in ("pca", "lda")}

@@ -57,7 +57,12 @@ class School(NamedTuple):
         return np.eye(self.data.num_classes, dtype=np.float32)[labels]
 
     def trained(
-        self, inputs: np.ndarray, labels: np.ndarray | jax.Array, key: jax.Array, *, is_teacher: bool = False
+        self,
+        inputs: np.ndarray | jax.Array,
+        labels: np.ndarray | jax.Array,
+        key: jax.Array,
+        *,
+        is_teacher: bool = False,
     ) -> Params:
         """The weights of one network after its training.
 
