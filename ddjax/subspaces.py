@@ -161,8 +161,8 @@ def principal_plane(split: Split) -> Plane:
     """
     from sklearn.decomposition import PCA
 
-    found: Any = PCA(2, svd_solver="full").fit(_rows(split.encoded()))
-    return Plane(found.mean_, found.components_.T)
+    found = PCA(2, svd_solver="full").fit(_rows(split.encoded()))
+    return Plane(found.mean_, np.asarray(found.components_).T)
 
 
 def discriminant(split: Split, *, dims: int = 50) -> Discriminant:
@@ -186,10 +186,9 @@ def discriminant(split: Split, *, dims: int = 50) -> Discriminant:
     inputs = _rows(split.encoded())
     # Components without variance, such as those of constant pixels, are what LDA fails on.
     rank = int(np.linalg.matrix_rank(inputs - inputs.mean(0)))
-    pca: Any = PCA(min(dims, rank), svd_solver="full")
-    lda = LinearDiscriminantAnalysis()
+    pca, lda = PCA(min(dims, rank), svd_solver="full"), LinearDiscriminantAnalysis()
     model = make_pipeline(pca, lda).fit(inputs, split.labels)
     within = np.zeros((pca.n_components_, 2))
     scalings = lda.scalings_[:, : min(2, split.num_classes - 1)]
     within[:, : scalings.shape[1]] = scalings
-    return Discriminant(Plane(pca.mean_, pca.components_.T @ within), model)
+    return Discriminant(Plane(pca.mean_, np.asarray(pca.components_).T @ within), model)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -144,7 +144,7 @@ def hardened(soft: jax.Array) -> jax.Array:
     return jax.nn.one_hot(jnp.argmax(soft, -1), soft.shape[-1], dtype=soft.dtype)
 
 
-def mix(labels: Any, soft: Any, weight: float | jax.Array) -> Any:
+def mix(labels: jax.Array | np.ndarray, soft: jax.Array | np.ndarray, weight: float | jax.Array) -> jax.Array:
     """The targets between given labels and a teacher's, λ y + (1 - λ) s.
 
     Args:
@@ -153,12 +153,12 @@ def mix(labels: Any, soft: Any, weight: float | jax.Array) -> Any:
         weight: λ, the share of the given labels; a number, or `[..., 1]`.
 
     Returns:
-        `[..., K]`, an array of JAX, or of NumPy where all given are.
+        `[..., K]`.
 
     References:
         Li et al. 2017, Learning from Noisy Labels with Distillation, arXiv 1703.02391.
     """
-    return weight * labels + (1 - weight) * soft
+    return jnp.asarray(weight * labels + (1 - weight) * soft)
 
 
 class Risks(NamedTuple):

@@ -98,9 +98,8 @@ def test_dimensions_that_do_not_fit_are_refused(digits):
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_images_of_the_form_lie_in_the_subspaces_of_their_classes(own):
-    mean, directions, scales = map(np.asarray, own)
     form = forms.subspace(
-        mean, directions, scales, SHAPE, inner_steps=2, images_per_class_per_step=3, inner_lr=None
+        own.mean, own.directions, own.scales, SHAPE, inner_steps=2, images_per_class_per_step=3, inner_lr=None
     )
     params = form.init(jax.random.key(0))
     schedule = form.unfold(params)
@@ -109,7 +108,7 @@ def test_images_of_the_form_lie_in_the_subspaces_of_their_classes(own):
     np.testing.assert_allclose(subspaces.own_error(own, schedule), 0, atol=1e-20)
     assert float(subspaces.errors(own, schedule.inputs[0])[0, 1]) > 0.01
     with pytest.raises(ValueError, match=r"subspace: features: expected 64; got 49"):
-        forms.subspace(mean, directions, scales, (7, 7, 1))
+        forms.subspace(own.mean, own.directions, own.scales, (7, 7, 1))
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from ddjax.coresets.selection import by_class_share, central, facility_location
 from ddjax.data import Noisy, Split, to_device
 from ddjax.judge import chunks
 from ddjax.networks import norms
-from ddjax.training import Examples, Minibatch, passes
+from ddjax.training import Examples, Minibatch, Passes
 from ddjax.types import Network, Params, PyTree, RealData
 
 RowsAt = Callable[[int, Params], np.ndarray]
@@ -204,9 +204,8 @@ def _epoch(
     order_key, key = jax.random.split(learner.key)
     start = learner._replace(kept=jnp.zeros_like(learner.kept), key=key)
     examples = Examples(lambda at: (data.inputs_at(rows[at]), data.labels[rows[at]]), len(rows))
-    return passes(
-        step, start, order_key, examples=examples, epochs=1, batch_size=settings.batch_size, drops_rest=True
-    )
+    passes = Passes(examples, settings.batch_size, drops_rest=True)
+    return passes.through(step, start, order_key, epochs=1)
 
 
 def _partners(data: RealData, rows: jax.Array) -> Callable[[jax.Array, jax.Array], jax.Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,9 +17,9 @@ from ddjax.types import Form, Schedule
 
 @noted
 def subspace(
-    mean: np.ndarray,
-    directions: np.ndarray,
-    scales: np.ndarray,
+    mean: np.ndarray | jax.Array,
+    directions: np.ndarray | jax.Array,
+    scales: np.ndarray | jax.Array,
     input_shape: tuple[int, ...],
     **settings: Any,
 ) -> Form:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from ddjax import figures, forms, report
@@ -89,10 +89,11 @@ class Look(NamedTuple):
             The parts with the form `ddjax.forms.subspace`.
         """
         layout = parts.facts.layout
+        mean, directions, scales = map(np.asarray, self.subspaces)
         form = forms.subspace(
-            np.asarray(self.subspaces.mean),
-            np.asarray(self.subspaces.directions),
-            np.asarray(self.subspaces.scales),
+            mean,
+            directions,
+            scales,
             self.data.input_shape,
             inner_steps=layout.inner_steps,
             inner_epochs=layout.inner_epochs,
@@ -113,7 +114,7 @@ class Look(NamedTuple):
         """
         inputs = np.asarray(schedule.inputs).reshape(-1, *schedule.inputs.shape[2:])
         classes = np.argmax(np.asarray(schedule.labels).reshape(len(inputs), -1), -1)
-        nearest = np.argmin(np.asarray(errors(self.subspaces, jnp.asarray(inputs))), -1)
+        nearest = np.argmin(np.asarray(errors(self.subspaces, jax.numpy.asarray(inputs))), -1)
         return {
             "own_error": float(own_error(self.subspaces, schedule)),
             "named_by_lda": 100 * float(np.mean(self.lda.named(inputs) == classes)),
@@ -136,8 +137,8 @@ class Look(NamedTuple):
         split = self.data.validation
         split = split.at(np.random.default_rng(seed).permutation(len(split))[:count])
         labels = np.eye(self.data.num_classes, dtype=np.float32)[split.labels]
-        inputs = jnp.asarray(split.encoded()[None])
-        return self.facts(Schedule(inputs, jnp.asarray(labels[None]), None))
+        inputs, targets = map(jax.numpy.asarray, (split.encoded()[None], labels[None]))
+        return self.facts(Schedule(inputs, targets, None))
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -176,17 +177,15 @@ def draw(path: Path, result: Mapping[str, Any], *, plane: str) -> None:
     series = []
     for k in sorted(set(real["classes"])):
         own = [place for place, label in zip(real[plane], real["classes"], strict=True) if label == k]
-        series.append(_line(f"{k}", own)._replace(drawn=False))
+        x, y = map(list, zip(*own, strict=True))
+        series.append(figures.Line(f"{k}", x, y, drawn=False))
         # The first image of the class: a line for each would hide the points.
         paths = [one[plane][one["classes"].index(k)] for one in steps if k in one["classes"]]
         if paths:
-            series.append(_line(f"{k}, distilled", paths))
+            x, y = map(list, zip(*paths, strict=True))
+            series.append(figures.Line(f"{k}, distilled", x, y))
     name = plane.upper()
     figures.lines(path, series, x_label=f"{name} 1", y_label=f"{name} 2", title=result["dataset"])
-
-
-def _line(name: str, places: Sequence[Sequence[float]]) -> figures.Line:
-    return figures.Line(name, [place[0] for place in places], [place[1] for place in places])
 
 
 PICTURES = {f"{plane}.png": functools.partial(draw, plane=plane) for plane in ("pca", "lda")}
