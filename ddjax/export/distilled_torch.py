@@ -348,7 +348,7 @@ def _descend(
 def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> Predict:
     """SGD or Adam; the protocol says how many steps, and when the rate falls to a tenth."""
     recipe = distilled.recipe
-    protocol, epochs = recipe.get("protocol", "plain"), recipe["epochs"]
+    protocol, epochs = recipe.get("protocol", "plain"), recipe.get("epochs", 0)
     published, steps = protocol == "condensation", _steps_of_epoch(distilled)
     falls = {"condensation": steps * (epochs // 2 + 2), "plain": -(-steps * epochs // 2), "constant": None}
     if protocol not in falls:
