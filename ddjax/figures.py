@@ -279,8 +279,8 @@ def _draw_grid(
         if shared and row > 0:
             continue
         words = "".join(texts[row][index]) if shared else _shorten(*texts[row][index], width, font)
-        at = (left + x + width / 2, top + y - 8)
-        axes.text(*at, words, ha="center", va="bottom", rotation=90 if turned else 0, **style)
+        middle, foot = left + x + width / 2, top + y - 8
+        axes.text(middle, foot, words, ha="center", va="bottom", rotation=90 if turned else 0, **style)
     if title:
         style |= {"fontsize": 1.25 * points, "weight": "bold"}
         axes.text(left, 0.9 * font, title, va="top", **style)
