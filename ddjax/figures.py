@@ -278,7 +278,8 @@ def _draw_grid(
             axes.text(left - 16, top + y + height / 2, names[row], ha="right", va="center", **style)
         if shared and row > 0:
             continue
-        words = "".join(texts[row][index]) if shared else _shorten(*texts[row][index], width, font)
+        name, rest = texts[row][index]
+        words = name + rest if shared else _shorten(name, rest, width, font)
         middle, foot = left + x + width / 2, top + y - 8
         axes.text(middle, foot, words, ha="center", va="bottom", rotation=90 if turned else 0, **style)
     if title:
