@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,14 +15,15 @@ from ddjax.data import provenance
 from ddjax.encodings import Channels, Tokens
 from ddjax.files import StrPath
 from ddjax.recipes import Replay, Train
-from ddjax.types import Distilled, Encoding, Schedule
+from ddjax.types import Distilled, Encoding, Recipe, Schedule
 from ddjax.version import __version__
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """The newest version of the format, raised when an older ddjax could no longer read a new file.
 
 Version 2 added a recipe with augmentation. Version 3 added inputs of any rank, encodings other than channel
-statistics, and other recipes. Each φ is written in the oldest version that can hold it, so that every ddjax
+statistics, and other recipes. Version 4 holds the code of a form in the place of inputs, labels and rates
+(`save` with `compact`). Each φ is written in the oldest version that can hold it, so that every ddjax
 reads what version 1 can hold.
 """
 
@@ -33,9 +35,14 @@ REQUIRED = ("images", "labels", "mean", "std", "metadata")
 REQUIRED_OF_3 = ("inputs", "labels", "metadata")
 """The members of version 3, besides those of the encoding, `encoding.NAME`."""
 
+REQUIRED_OF_4 = ("metadata",)
+"""The member of version 4, besides those of the encoding and of the form, `form.NAME`."""
+
 OPTIONAL = ("lrs",)
 
 _ENCODING = "encoding."
+
+_FORM = "form."
 
 _KINDS: dict[str, type] = {
     "dataset": str,
@@ -45,6 +52,7 @@ _KINDS: dict[str, type] = {
     "class_names": list,
     "recipe": dict,
     "encoding": str,
+    "form": dict,
     "tokenizer": str,
     "init": str,
     "init_settings": dict,
@@ -62,7 +70,7 @@ def _version(distilled: Distilled, schedule: Schedule) -> int:
 
 
 @checks.entry
-def save(path: StrPath, distilled: Distilled) -> Path:
+def save(path: StrPath, distilled: Distilled, *, compact: bool = False) -> Path:
     """Write φ as an `.npz` that loads with `numpy.load(path, allow_pickle=False)`.
 
     Members: `images [S, B, H, W, C]` float32, normalised; `labels [S, B, K]` float32, rows of probabilities,
@@ -74,6 +82,10 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     texts these are the table of word vectors, and `metadata` has the JSON of the tokenizer. The same φ gives
     the same bytes.
 
+    Such a file has all images as networks are trained on them. A compact one, version 4, has what the form
+    stores in their place: the leaves of the form's parameters, `form.NAME` float32, and `metadata` with the
+    name and settings of the form (`ddjax.forms.named`). Its size is what a form of few numbers claims.
+
     Of the metadata, evaluations read `dataset`, `class_names` and `data` (see `ddjax.data.provenance.facts`),
     `network`, `network_settings`, `init` and `init_settings` (see `ddjax.types.start_of`), where there are
     any; `ddjax.distill` writes them.
@@ -81,17 +93,19 @@ def save(path: StrPath, distilled: Distilled) -> Path:
     Args:
         path: the file to write.
         distilled: the distilled data φ.
+        compact: whether to write the code of the form in the place of its images, labels and rates.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: φ holds NaN or infinity, the arrays of φ do not fit together, or the metadata hold
-            something that `load` would refuse; nothing was written.
+        ValueError: the file is to be compact and the form cannot be built from a name; φ holds NaN or
+            infinity, the arrays of φ do not fit together, or the metadata hold something that `load` would
+            refuse; nothing was written.
         OSError: the file could not be written; what was there is untouched.
     """
     checks.path("path", path, remedy="Give the file to write, e.g. distilled.npz.")
-    return npz.write(path, _members(distilled))
+    return npz.write(path, _members(distilled, compact=compact))
 
 
 @checks.entry
@@ -123,17 +137,20 @@ def check(distilled: Distilled) -> None:
     _members(distilled)
 
 
-def _members(distilled: Distilled) -> dict[str, np.ndarray]:
+def _members(distilled: Distilled, *, compact: bool = False) -> dict[str, np.ndarray]:
     """The members of the file of φ, all checked."""
     checks.kind("distilled", distilled, Distilled, remedy="Give the `distilled` of a run.")
     checks.facts("metadata", distilled.metadata)
-    schedule = distilled.schedule
-    version = _version(distilled, schedule)
+    schedule = None if compact else distilled.schedule
+    version = 4 if schedule is None else _version(distilled, schedule)
     parts = encodings.members(distilled.encoding)
-    arrays = {"inputs" if version == 3 else "images": schedule.inputs, "labels": schedule.labels}
-    if schedule.lrs is not None:
-        arrays["lrs"] = schedule.lrs
-    arrays |= {f"{_ENCODING}{name}": part for name, part in parts.items()} if version == 3 else parts
+    if schedule is None:
+        arrays = {f"{_FORM}{name}": leaf for name, leaf in forms.arrays_of(distilled.params).items()}
+    else:
+        arrays = {"inputs" if version == 3 else "images": schedule.inputs, "labels": schedule.labels}
+        if schedule.lrs is not None:
+            arrays["lrs"] = schedule.lrs
+    arrays |= {f"{_ENCODING}{name}": part for name, part in parts.items()} if version >= 3 else parts
     recipe = recipes.as_dict(distilled.recipe)
     if recipe.get("augmentation") == "":
         del recipe["augmentation"]  # a key that version 1 does not have
@@ -143,15 +160,17 @@ def _members(distilled: Distilled) -> dict[str, np.ndarray]:
         "ddjax_version": __version__,
         "recipe": recipe,
     }
-    if version == 3:
+    if version >= 3:
         metadata["encoding"] = distilled.encoding.kind
+    if compact:
+        metadata["form"] = forms.named(distilled.form)
     if (tokenizer := encodings.tokenizer_of(distilled.encoding)) is not None:
         metadata["tokenizer"] = tokenizer
     members: dict[str, np.ndarray] = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
     for name, array in members.items():
         npz.check_finite("artifact", name, array, remedy=_REMEDY)
     members["metadata"] = np.array(json.dumps(metadata, sort_keys=True))
-    _parsed("artifact", members)  # what could not be loaded is not saved
+    _parsed("artifact", members, npz.LIMIT)  # what could not be loaded is not saved
     return members
 
 
@@ -162,10 +181,11 @@ def load(path: StrPath, *, limit: int = npz.LIMIT) -> Distilled:
     Args:
         path: the file of the artifact.
         limit: the most bytes that all arrays may take together; a larger file is refused before any array is
-            read.
+            read, and a compact one before its few numbers are decoded into more.
 
     Returns:
-        The distilled data φ, with the schedule itself as parameters (`ddjax.forms.constant`).
+        The distilled data φ, with the schedule itself as parameters (`ddjax.forms.constant`); of a compact
+        file with the form that the file names, and the form's own parameters.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -179,7 +199,7 @@ def load(path: StrPath, *, limit: int = npz.LIMIT) -> Distilled:
             f"artifact: expected a file; there is none at {path}. A run writes it as distilled.npz in its "
             "work directory."
         )
-    return _parsed(path, _read(path, limit))
+    return _parsed(path, _read(path, limit), limit)
 
 
 def _read(path: Path, limit: int) -> dict[str, np.ndarray]:
@@ -191,13 +211,15 @@ def _read(path: Path, limit: int) -> dict[str, np.ndarray]:
             f"{path}: expected an .npz of plain arrays as ddjax writes it; {error}. Distil again, give "
             "another file, or raise `limit` where a large file is right."
         ) from error
-    is_new = "inputs" in members
-    required = REQUIRED_OF_3 if is_new else REQUIRED
-    known = {*required, *OPTIONAL}
-    unknown = sorted(n for n in members.keys() - known if not (is_new and n.startswith(_ENCODING)))
+    required = _required(members)
+    prefixes = (
+        () if required is REQUIRED else (_ENCODING, _FORM) if required is REQUIRED_OF_4 else (_ENCODING,)
+    )
+    known = {*required, *(() if required is REQUIRED_OF_4 else OPTIONAL)}
+    unknown = sorted(name for name in members.keys() - known if not name.startswith(prefixes))
     if unknown:
         raise ValueError(
-            f"{path}: expected the members {', '.join((*required, *OPTIONAL))}; got {unknown[0][:80]!r} too. "
+            f"{path}: expected the members {', '.join(sorted(known))}; got {unknown[0][:80]!r} too. "
             "Is it a distilled.npz of this version of ddjax?"
         )
     missing = [name for name in required if name not in members]
@@ -209,27 +231,71 @@ def _read(path: Path, limit: int) -> dict[str, np.ndarray]:
     return members
 
 
-def _parsed(where: object, members: dict[str, np.ndarray]) -> Distilled:
+def _required(members: dict[str, np.ndarray]) -> tuple[str, ...]:
+    """The members that a file of this kind must have."""
+    if "inputs" in members:
+        return REQUIRED_OF_3
+    is_compact = "images" not in members and any(name.startswith(_FORM) for name in members)
+    return REQUIRED_OF_4 if is_compact else REQUIRED
+
+
+def _parsed(where: object, members: dict[str, np.ndarray], limit: int) -> Distilled:
     """The distilled data that the members of a file describe; every member is checked.
 
     Raises:
         ValueError: a member that `save` would not write.
     """
     metadata = _metadata(where, members)
+    own = ("recipe", "encoding", "tokenizer", "form")
+    rest = {name: value for name, value in metadata.items() if name not in own}
+    if _required(members) is REQUIRED_OF_4:
+        return _unfolded(where, members, metadata, rest, limit)
     inputs = members["inputs"] if "inputs" in members else members["images"]
     labels, lrs = members["labels"], members.get("lrs")
     _check_arrays(where, inputs, members)
     recipe = recipes.from_dict(_recipe(where, metadata), inputs.shape[2:], where=where)
-    if recipe.needs_lrs and lrs is None:
-        raise ValueError(
-            f"{where}: expected lrs [E, S], which a recipe of kind schedule replays; got none. Write it "
-            "again."
-        )
+    _check_rates(where, recipe, lrs)
     encoding = _encoding(where, metadata, members, inputs)
     schedule = Schedule(jnp.asarray(inputs), jnp.asarray(labels), None if lrs is None else jnp.asarray(lrs))
-    own = ("recipe", "encoding", "tokenizer")
-    rest = {name: value for name, value in metadata.items() if name not in own}
     return Distilled(schedule, forms.constant(schedule), encoding, recipe, rest)
+
+
+def _unfolded(
+    where: object,
+    members: dict[str, np.ndarray],
+    metadata: dict[str, Any],
+    facts: dict[str, Any],
+    limit: int,
+) -> Distilled:
+    """The distilled data of a compact file: the form by its name, whose size is bounded before it unfolds.
+
+    Raises:
+        ValueError: no form of that name and size, or other arrays than its parameters.
+    """
+    given = {name: array for name, array in members.items() if name != "metadata"}
+    for name, array in given.items():
+        npz.check_finite(where, name, array, remedy=_REMEDY)
+    try:
+        form = forms.by_name(metadata.get("form"), limit=limit)
+        codes = {name.removeprefix(_FORM): array for name, array in given.items() if name.startswith(_FORM)}
+        params = forms.params_like(form, codes)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    schedule = jax.jit(form.unfold)(params)
+    for name, array in zip(("images", "labels"), schedule[:2], strict=True):
+        npz.check_finite(where, name, np.asarray(array), remedy=_REMEDY)
+    recipe = recipes.from_dict(_recipe(where, metadata), schedule.inputs.shape[2:], where=where)
+    _check_rates(where, recipe, schedule.lrs)
+    encoding = _encoding(where, metadata, members, schedule.inputs)
+    return Distilled(params, form, encoding, recipe, facts)
+
+
+def _check_rates(where: object, recipe: Recipe, lrs: Any) -> None:
+    if recipe.needs_lrs and lrs is None:
+        raise ValueError(
+            f"{where}: expected lrs [E, S], which a recipe of kind {recipe.kind} uses; got none. Write it "
+            "again."
+        )
 
 
 def _metadata(path: object, members: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -267,7 +333,7 @@ def _check_arrays(path: object, inputs: np.ndarray, members: dict[str, np.ndarra
 
 
 def _encoding(
-    path: object, metadata: dict[str, Any], members: dict[str, np.ndarray], inputs: np.ndarray
+    path: object, metadata: dict[str, Any], members: dict[str, np.ndarray], inputs: Any
 ) -> Encoding:
     """The encoding that the members hold, checked against the shape of the inputs.
 

@@ -226,6 +226,30 @@ def image_shape(value: Any) -> tuple[int, int, int]:
     return height, width, channels
 
 
+def encoded_images(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Encoded inputs to start from, as an array.
+
+    Args:
+        what: the name of the checked thing, for the message.
+        value: the inputs.
+        shape: the shape that the inputs must have.
+
+    Returns:
+        The inputs, in their own dtype.
+
+    Raises:
+        ValueError: the shape differs, or the inputs are no finite floats.
+    """
+    array = np.asarray(value)
+    equal(f"{what}.shape", array.shape, shape, remedy="Give one image for each label.")
+    if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
+        raise ValueError(
+            f"{what}: expected finite floats, normalised; got {array.dtype}, or NaN or infinity. "
+            "Give what the data's encoding makes of images, (pixel / 255 - mean) / std."
+        )
+    return array
+
+
 def input_shape(value: Any) -> tuple[int, ...]:
     """The shape of an input as positive whole numbers.
 
@@ -293,10 +317,11 @@ def schedule(value: Any, *, needs_lrs: bool = False) -> None:
 
     Raises:
         ValueError: `value` is no `Schedule`, its arrays are not `[S, B, ...]`, `[S, B, K]` and `[E, S]` with
-            at least one input and one rate, or learning rates are needed and missing.
+            at least one input and one rate, the order is not `[E, S, b]`, or learning rates are needed and
+            missing.
     """
     kind("schedule", value, Schedule, remedy="Give ddjax.Schedule(inputs, labels, lrs).")
-    inputs, labels, lrs = ([*getattr(array, "shape", ())] for array in value)
+    inputs, labels, lrs, order = ([*getattr(array, "shape", ())] for array in value)
     fits = len(inputs) >= 3 and len(labels) == 3 and inputs[:2] == labels[:2] and 0 not in inputs
     if value.lrs is not None:
         fits = fits and len(lrs) == 2 and lrs[1] == inputs[0] and 0 not in lrs
@@ -306,6 +331,11 @@ def schedule(value: Any, *, needs_lrs: bool = False) -> None:
         raise ValueError(
             "schedule: expected inputs [S, B, ...], labels [S, B, K], lrs [E, S] or None; got "
             f"{tuple(inputs)}, {tuple(labels)}, {tuple(lrs)}. Bring them to these shapes."
+        )
+    if value.order is not None and (len(order) != 3 or order[:2] != lrs or 0 in order):
+        raise ValueError(
+            f"schedule: expected an order [E, S, b] beside learning rates [E, S]; got {tuple(order)} beside "
+            f"{tuple(lrs)}. Give the examples of each step, or None."
         )
 
 

@@ -20,10 +20,10 @@ import jax
 import numpy as np
 
 from ddjax import checks
-from ddjax.types import Form, InitDistribution, Made, Method, Network
+from ddjax.types import Form, Images, InitDistribution, Made, Method, Network
 
 P = ParamSpec("P")
-BuiltT = TypeVar("BuiltT", Network, InitDistribution, Form, Method)
+BuiltT = TypeVar("BuiltT", Network, InitDistribution, Form, Images, Method)
 
 MADE_BY = "made_by"
 """The fact that names the function which built a part."""
@@ -45,7 +45,7 @@ def noted(build: Callable[P, BuiltT]) -> Callable[P, BuiltT]:
     """Let what a function builds carry the name of the function and the arguments; see `checks.entry` too.
 
     Args:
-        build: the function that builds a network, a p(θ0), a form or a method.
+        build: the function that builds a network, a p(θ0), a form, the images of a form, or a method.
 
     Returns:
         The function, whose results have `made`. A part that was built by another noted function inside keeps
@@ -251,7 +251,7 @@ _DESCRIBED: Sequence[tuple[Any, Callable[[Any], Any]]] = (
     (numbers.Number, _number),
     (Mapping, _of_mapping),
     (Sequence, lambda value: [plain(one) for one in value]),
-    ((Network, InitDistribution, Form, Method), _of_part),
+    ((Network, InitDistribution, Form, Images, Method), _of_part),
 )
 """The kinds of values, each with the function that describes them; the first that fits counts."""
 

@@ -41,6 +41,7 @@ def image_grid(
     class_names: Sequence[str] | None = None,
     title: str | None = None,
     ordered: bool = True,
+    side: int | None = None,
 ) -> None:
     """Write a PNG of distilled images with their labels; each step begins a new row.
 
@@ -62,6 +63,8 @@ def image_grid(
         title: the line above the grid; None leaves the line out.
         ordered: whether the steps are those of a training, which are numbered where there are several; a
             recipe that shuffles all images has none.
+        side: the side of each image in the picture, in pixels: large images are averaged in blocks, and small
+            ones repeated; None for what lets a step fit into one picture.
 
     Raises:
         ValueError: `images` and `labels` are not of these shapes, the number of class names is not K, or the
@@ -83,8 +86,8 @@ def image_grid(
     pixels, texts = _wrapped(pixels, rows, blank=1.0), _wrapped(texts, rows, blank="")
     numbered = ordered and len(images) > 1
     names = [f"step {row // rows + 1}" if numbered and row % rows == 0 else "" for row in range(len(texts))]
-    side = int(np.clip(3200 // pixels.shape[1], 64, 192))
-    _draw_grid(path, _resize(pixels, side), texts.tolist(), names, title)
+    shown = side or int(np.clip(3200 // pixels.shape[1], 64, 192))
+    _draw_grid(path, _resize(pixels, shown), texts.tolist(), names, title)
 
 
 def word_table(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from ddjax import checks
-from ddjax.types import Outer
+from ddjax.types import Outer, PyTree
 
 LR = 0.05
 """The default rate of the images at the start, for methods that learn learning rates; chosen by measuring."""
@@ -90,6 +93,54 @@ def sgd_momentum(*, lr: float = 1.0, momentum: float = 0.5) -> optax.GradientTra
     return optax.sgd(lr, momentum=momentum)
 
 
+class RunningNormState(NamedTuple):
+    """The state of `clip_by_running_norm`.
+
+    Attributes:
+        norm: `[]`, the running mean of the gradient's norm; below zero before the first update.
+    """
+
+    norm: jax.Array
+
+
+@checks.entry
+def clip_by_running_norm(*, decay: float = 0.9, factor: float = 2.0) -> optax.GradientTransformation:
+    """Bounds the norm of a gradient by a multiple of the running mean of the norms so far.
+
+        s_t = decay · s_{t-1} + (1 - decay) ‖g_t‖,   s_1 = ‖g_1‖,   g_t ← g_t · min(1, factor · s_t / ‖g_t‖)
+
+    One outlier among gradients through a chaotic training is cut down, whatever the size of the others.
+
+    Args:
+        decay: the share of the earlier mean in the next one.
+        factor: the bound, in means.
+
+    Returns:
+        A transformation to chain before an optimiser.
+
+    Raises:
+        ValueError: a decay outside [0, 1), or a factor that is not positive.
+
+    References:
+        Feng et al. 2024 (RaT-BPTT), arXiv 2311.07025, and the authors' code.
+    """
+    checks.fraction("decay", decay)
+    checks.positive("factor", factor)
+
+    def init(params: PyTree) -> RunningNormState:
+        return RunningNormState(-jnp.ones_like(optax.tree.norm(params)))
+
+    def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, RunningNormState]:
+        del params
+        norm = optax.tree.norm(updates)
+        mean = jnp.where(state.norm < 0, norm, decay * state.norm + (1 - decay) * norm)
+        scale = jnp.minimum(1, factor * mean / jnp.where(norm == 0, 1, norm))
+        clipped = jax.tree.map(lambda one: one * scale.astype(one.dtype), updates)
+        return clipped, RunningNormState(mean)
+
+    return optax.GradientTransformation(init, update)
+
+
 @checks.entry
 def unrolled_outer(
     num_outer_steps: int,
@@ -128,6 +179,36 @@ def unrolled_outer(
         each["labels"] = adam_cosine(num_outer_steps, lr=lr_of_labels)
         facts["outer_lr_of_labels"] = lr_of_labels
     return Outer(each, clip_norm, facts)
+
+
+@checks.entry
+def trajectory_outer(
+    num_outer_steps: int,
+    *,
+    lr: float | None = None,
+    lr_of_lrs: float = LR_OF_LRS,
+    lr_of_labels: float | None = None,
+) -> Outer:
+    """The outer optimiser of trajectory matching: that of methods that differentiate through training.
+
+    The published rates, of SGD with momentum and for a learning rate that is a free number, do not carry over
+    to Adam and to η = softplus(raw).
+
+    Args:
+        num_outer_steps: the outer step where the rates reach zero.
+        lr: the rate of images at the start; `LR` by default.
+        lr_of_lrs: the rate of the learned learning rate at the start; 0 keeps it as it starts.
+        lr_of_labels: the rate of learned labels at the start; by default that of the images.
+
+    Returns:
+        The optimisers of the groups, and a bound of 1 on the norm of the gradient.
+
+    Raises:
+        ValueError: see `unrolled_outer`.
+    """
+    return unrolled_outer(
+        num_outer_steps, lr=lr, lr_of_lrs=lr_of_lrs, lr_of_labels=lr_of_labels, clip_norm=1.0
+    )
 
 
 @checks.entry

@@ -21,13 +21,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ddjax import checks, files, hlo, parallel, platforms, report
+from ddjax import checks, files, forms, hlo, parallel, platforms, report
+from ddjax.arithmetic import flops
 from ddjax.data import Dataset, to_device
 from ddjax.engine import (
     DISPATCH_CAPACITY,
     Cost,
     EngineState,
     Problem,
+    build_dispatch,
     check_problem,
     compile_dispatch,
     compile_program,
@@ -388,7 +390,7 @@ def _program(problem: Problem, plan: Plan, site: Site) -> tuple[Any, ...]:
     """The identity of a program; the form of convolution counts by the program of one slot's loss."""
     shapes = jax.eval_shape(
         lambda data, key: (
-            problem.form.unfold(problem.form.init(key)),
+            forms.drawn(problem.form, problem.form.init(key), key)[0],
             problem.method.init(key),
             problem.method.sample(data, key),
         ),
@@ -478,3 +480,19 @@ def remember(directory: files.StrPath, key: str, trials: Sequence[Trial]) -> Non
         report.write_json(path, known)
     except OSError as error:
         warnings.warn(f"{path}: the tuned plan could not be kept ({error}).", stacklevel=2)
+
+
+def flops_of_step(problem: Problem, site: Site) -> int:
+    """The operations of one outer step, over all devices.
+
+    The outer loop is a `while`, whose body counts once.
+
+    Args:
+        problem: the computation of an outer step.
+        site: the devices and data, or their shapes.
+
+    Returns:
+        The number of operations.
+    """
+    dispatch = build_dispatch(problem, site.mesh)
+    return flops(jax.make_jaxpr(dispatch)(site.start(problem), site.data, site.key, np.int32(0)).jaxpr)

@@ -66,7 +66,8 @@ def parts(problem: Problem, key: jax.Array, data: RealData) -> dict[str, str]:
         return form.init(key), method.init(key)
 
     def loss(params: PyTree, slot: PyTree, batch: Any, key: jax.Array) -> tuple[jax.Array, Any]:
-        return method.loss(form.unfold(forms.freeze(form, params)), slot, batch, key)
+        schedule, key = forms.drawn(form, forms.freeze(form, params), key)
+        return method.loss(schedule, slot, batch, key)
 
     def advance(schedule: Schedule, slot: PyTree, batch: Any, info: Any, key: jax.Array) -> PyTree:
         return method.advance(schedule, slot, batch, info, key)

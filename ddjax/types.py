@@ -161,11 +161,16 @@ class Schedule(NamedTuple):
             squared error and ridge regression take any numbers, usually centred, rows that sum to zero.
         lrs: `[E, S]` float, the learning rate η of epoch e and step s; None where the recipe has its own
             optimiser.
+        order: `[E, S, b]` int32 in [0, S·B), the examples of epoch e and step s, as positions among all S·B
+            examples in the order of the steps, so that a step may have other examples than its own block;
+            None, the usual case, for step s with `inputs[s]`. Only a drawn schedule with learning rates has
+            an order (`Form.draw`), and only `ddjax.unroll` follows the order.
     """
 
     inputs: jax.Array
     labels: jax.Array
     lrs: jax.Array | None
+    order: jax.Array | None = None
 
 
 class Kernel(NamedTuple):
@@ -394,6 +399,37 @@ class Recipe(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
+class Images(Brief):
+    """The images of a form of φ: a code, which is what is stored, and the decoder that makes images of it.
+
+    `ddjax.forms.composed` makes a `Form` of them, with labels and learning rates.
+
+    Attributes:
+        init: `key -> code`, the starting point, a pytree of float arrays. Consumes the key.
+        decode: `code -> images [K, m, H, W, C]`, m encoded images of each class, differentiable.
+        shape: `(K, m, H, W, C)`, the shape of the decoded images.
+        name: the name of the images in artifacts and records.
+        groups: `code -> labels`, a tree of the same structure that names the group of every leaf, such as
+            "data" or "decoder" (`Form.groups`). None puts every leaf into "data".
+        project: `code -> code`, applied after every update; None leaves the code as the update made it.
+        made: the origin of the images: the function that `ddjax.forms.images_by_name` calls again, and the
+            arguments; None for images of a user's own.
+        draw: `(code, key) -> images [K, m, H, W, C]`, differentiable in the code: other images of the same
+            classes, for codes that stand for more images than are decoded, such as cuts of a canvas at random
+            places. Consumes the key. None for a code whose images are always those of `decode`.
+    """
+
+    init: Callable[[jax.Array], PyTree]
+    decode: Callable[[PyTree], jax.Array]
+    shape: tuple[int, int, int, int, int]
+    name: str
+    groups: Callable[[PyTree], PyTree] | None = None
+    project: Callable[[PyTree], PyTree] | None = None
+    made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
+    draw: Callable[[PyTree, jax.Array], jax.Array] | None = None
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class Form(Brief):
     """A form of φ: the parameters that are moved, and the schedule that they stand for.
 
@@ -408,6 +444,11 @@ class Form(Brief):
             leaves the parameters as the update made them.
         made: the origin of the form, by which a run is known; None for one of a user's own, which is
             known by its name and by the program that it makes.
+        draw: `(params, key) -> Schedule`, differentiable in `params`: the schedule of one slot in one outer
+            step where that is random, e.g. minibatches of many decoded images. Each slot draws its own, and
+            `unfold` stays what is validated, saved and drawn as a picture. Has learning rates exactly where
+            `unfold` has them, as many in all. Consumes the key. None for a form that is not random, whose
+            slots all see `unfold(params)`.
     """
 
     init: Callable[[jax.Array], PyTree]
@@ -416,6 +457,7 @@ class Form(Brief):
     groups: Callable[[PyTree], PyTree] | None = None
     project: Callable[[PyTree], PyTree] | None = None
     made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
+    draw: Callable[[PyTree, jax.Array], Schedule] | None = None
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -548,6 +590,7 @@ __all__ = [
     "Encoding",
     "Fitted",
     "Form",
+    "Images",
     "Info",
     "InitDistribution",
     "Kernel",

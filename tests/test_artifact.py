@@ -119,7 +119,7 @@ TRAINED = {"kind": "train"}
         (lambda p: {"mean": np.zeros(3, np.float32)}, "mean: expected shape"),
         (lambda p: {"metadata": np.array("{")}, "metadata: expected a JSON object"),
         (lambda p: {"metadata": np.array("[]")}, "metadata: expected a JSON object"),
-        (lambda p: {"metadata": metadata_with(p, format_version=4)}, "Install a newer ddjax"),
+        (lambda p: {"metadata": metadata_with(p, format_version=5)}, "Install a newer ddjax"),
         (lambda p: {"metadata": metadata_with(p, recipe={"kind": "lasso"})}, "got 'lasso'"),
         (lambda p: {"metadata": metadata_with(p, recipe={"optimizer": "lion"})}, "got 'lion'"),
         (lambda p: {"metadata": metadata_with(p, recipe={"speed": 1})}, "expected a recipe"),

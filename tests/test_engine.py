@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -12,10 +13,11 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from problems import CLASSES, SHAPE, small_form, three_digits
 
-from ddjax import inits, methods, networks, optimizers, parallel
+from ddjax import forms, inits, methods, networks, optimizers, parallel
 from ddjax.data import to_device
-from ddjax.engine import Problem, build_dispatch, init_state, slot_keys
+from ddjax.engine import Problem, build_dispatch, init_state, mean_and_grad, slot_keys
 from ddjax.pool import Pool
+from ddjax.recipes import Train
 from ddjax.run import Validation, distill
 from ddjax.types import Method
 
@@ -138,3 +140,32 @@ def test_a_state_that_changes_its_shape_is_named_while_tracing():
     data = parallel.place(to_device(three_digits().train), parallel.replicated(mesh))
     with pytest.raises(AssertionError, match="age"):
         build_dispatch(stepping, mesh).lower(init_state(stepping, key).on(mesh), data, key, jnp.int32(1))
+
+
+@pytest.mark.slow
+def test_each_slot_draws_its_own_minibatches_and_sees_no_other_key_than_before():
+    """The drawn schedule is that of the slot's key, and a form that does not draw leaves the keys alone."""
+
+    def loss(schedule, state, batch, key):
+        del state, batch
+        return jnp.sum(schedule.inputs), (schedule.inputs[0, :, 0, 0, 0], jax.random.normal(key, ()))
+
+    method = dataclasses.replace(problem().method, loss=loss, recipe=Train())
+    images = forms.stored(SHAPE, CLASSES, per_class=9)
+    drawing = forms.composed(images, drawn_per_class=2)
+    keys, data = slot_keys(jax.random.key(1), jnp.arange(3)), to_device(three_digits().train)
+    results = {}
+    for form in (drawing, forms.composed(images)):
+        one = Problem(method, form, optimizers.sgd_momentum(), num_inits=3)
+        params = form.init(jax.random.key(0))
+        results[form.draw is None] = jax.jit(functools.partial(mean_and_grad, one))(params, (), data, keys)
+    drawn, noise = results[False].slot_infos
+    assert drawn.shape == (3, 2 * CLASSES)
+    for slot, key in zip(drawn, keys, strict=True):
+        own, _ = forms.drawn(drawing, drawing.init(jax.random.key(0)), key)
+        np.testing.assert_array_equal(slot, own.inputs[0, :, 0, 0, 0])
+    assert len({tuple(slot.tolist()) for slot in drawn}) == 3
+    assert not np.array_equal(noise, results[True].slot_infos[1])
+    np.testing.assert_array_equal(results[True].slot_infos[1], jax.vmap(jax.random.normal)(keys))
+    # Of the mean over three slots of the sums of six images of 64 pixels each.
+    assert np.isclose(np.sum(results[False].grads.code), 6 * 64)

@@ -63,5 +63,5 @@ def test_a_run_and_its_evaluation_work_under(rule, few_digits):
         with jax.transfer_guard("allow") if "transfer" in rule else contextlib.nullcontext():
             keys = [jax.random.key(seed) for seed in (0, 1)]
         schedule, values = result(few_digits, keys.__getitem__)
-        assert all(np.isfinite(jax.device_get(leaf)).all() for leaf in schedule)
+        assert all(np.isfinite(jax.device_get(leaf)).all() for leaf in jax.tree.leaves(schedule))
     assert ((values >= 0) & (values <= 100)).all()

@@ -123,6 +123,7 @@ class Origin:
         form: the conversions of the examples since, in their order, each a dictionary of one name:
             `{"resize": [H, W]}`, `{"channels": C}` (to which grey images were repeated), `{"pixels": name}`
             (whose statistics normalise), `{"whiten": name}` (one of `ddjax.data.whitening.WHITENINGS`),
+            `{"rotated": degrees}` (the largest angle that images were turned by),
             `{"classes": [...]}` (the numbers of the classes that were kept).
         digests: the digests of the three splits before the first conversion (`ddjax.data.digests`); empty
             where nothing was converted.

@@ -38,6 +38,7 @@ def decoded(
 
     Labels and learning rates stay those of `form` unless `decode` changes them, so that decoded inputs can be
     combined with hard, softmax and free labels and with learned rates. Decoded forms can be decoded again.
+    Where `form` draws its schedules, those are decoded too.
 
     Args:
         form: the form of the codes.
@@ -48,9 +49,26 @@ def decoded(
 
     Returns:
         A form with the parameters of `form`, or with `DecodedParams`.
+
+    Raises:
+        ValueError: while a schedule is drawn, `decode` changes the number of examples that the order of the
+            schedule is about.
     """
+    drawing = form.draw
     if init is None:
-        return Form(form.init, lambda params: decode(form.unfold(params)), name, form.groups, form.project)
+
+        def draw_codes(params: PyTree, key: jax.Array) -> Schedule:
+            assert drawing is not None
+            return _in_order(drawing(params, key), decode)
+
+        return Form(
+            form.init,
+            lambda params: decode(form.unfold(params)),
+            name,
+            form.groups,
+            form.project,
+            draw=draw_codes if drawing else None,
+        )
     start = init
 
     def init_both(key: jax.Array) -> DecodedParams:
@@ -60,6 +78,10 @@ def decoded(
     def unfold(params: DecodedParams) -> Schedule:
         return decode(params.decoder, form.unfold(params.codes))
 
+    def draw(params: DecodedParams, key: jax.Array) -> Schedule:
+        assert drawing is not None
+        return _in_order(drawing(params.codes, key), lambda schedule: decode(params.decoder, schedule))
+
     def groups(params: DecodedParams) -> Any:
         decoder = jax.tree.map(lambda leaf: "decoder", params.decoder)
         return DecodedParams(groups_of(form, params.codes), decoder)
@@ -68,4 +90,23 @@ def decoded(
         assert form.project is not None
         return params._replace(codes=form.project(params.codes))
 
-    return Form(init_both, unfold, name, groups, project if form.project else None)
+    return Form(
+        init_both,
+        unfold,
+        name,
+        groups,
+        project if form.project else None,
+        draw=draw if drawing else None,
+    )
+
+
+def _in_order(codes: Schedule, decode: Callable[[Schedule], Schedule]) -> Schedule:
+    """A drawn schedule, decoded."""
+    found = decode(codes)
+    if codes.order is not None and found.inputs.shape[:2] != codes.inputs.shape[:2]:
+        raise ValueError(
+            "decode: expected as many examples as are encoded, whose order is drawn; got "
+            f"{list(found.inputs.shape[:2])} of {list(codes.inputs.shape[:2])}. Decode inside the images of "
+            "ddjax.forms.composed."
+        )
+    return found

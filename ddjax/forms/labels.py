@@ -10,7 +10,7 @@ import numpy as np
 
 from ddjax import checks
 from ddjax.facts import noted
-from ddjax.forms.pixels import inverse_softplus
+from ddjax.forms.targets import inverse_softplus
 from ddjax.types import Form, Schedule
 
 

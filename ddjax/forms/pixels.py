@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,8 @@ import numpy as np
 
 from ddjax import checks
 from ddjax.facts import noted
+from ddjax.forms.targets import LabelForm, Labels, Rates, label_form_of, one_class_each
 from ddjax.types import Form, Schedule
-
-LabelForm = Literal["hard", "softmax", "free", "centred"]
-"""The form of labels: "hard" for fixed labels, "softmax" for learned probabilities, "free" for learned
-numbers, "centred" for learned numbers whose rows sum to zero at the start."""
 
 
 class PixelParams(NamedTuple):
@@ -31,21 +28,6 @@ class PixelParams(NamedTuple):
     images: jax.Array
     raw_lrs: jax.Array | None
     label_logits: jax.Array | None = None
-
-
-def inverse_softplus(value: float | np.ndarray) -> np.ndarray:
-    """The raw parameter whose softplus is η > 0, log(exp(η) - 1).
-
-    Computed as η + log(1 - exp(-η)), so that a large η does not overflow.
-
-    Args:
-        value: the values of η, above zero, of any shape.
-
-    Returns:
-        The raw parameters in float64, of the same shape.
-    """
-    value = np.asarray(value, np.float64)
-    return value + np.log(-np.expm1(-value))
 
 
 @noted
@@ -89,8 +71,9 @@ def pixels(
             labels; None for other labels, or with `initial_labels`.
         initial_labels: `[S, B, K]`, the labels to start from; None starts with one class for each image.
         label_form: the form of the labels: `"hard"` keeps the labels fixed, `"softmax"` learns probabilities,
-            `"free"` learns any numbers, `"centred"` too, from rows less 1/K, which squared error and ridge
-            regression are for (no cross-entropy); by default softmax where a confidence is given, else hard.
+            `"free"` learns any numbers, `"nonnegative"` numbers that no update leaves below zero,
+            `"centred"` any numbers from rows less 1/K, which squared error and ridge regression are for (no
+            cross-entropy); by default softmax where a confidence is given, else hard.
 
     Returns:
         A form whose parameters are `PixelParams`, in the groups "data", "labels" and "lrs".
@@ -106,48 +89,34 @@ def pixels(
     """
     input_shape = checks.input_shape(input_shape)
     checks.at_least("num_classes", num_classes, 1)
-    checks.at_least("inner_steps", inner_steps, 1)
-    checks.at_least("inner_epochs", inner_epochs, 1)
     checks.at_least("images_per_class_per_step", images_per_class_per_step, 1)
-    if inner_lr is not None:
-        checks.positive("inner_lr", inner_lr)
-    if max_lr is not None:
-        checks.at_least("max_lr", max_lr, inner_lr or 0, integer=False, remedy="Start below the bound.")
-    kind = _label_form(label_form, label_confidence, initial_labels, num_classes)
+    rates = Rates((inner_epochs, inner_steps), inner_lr, max_lr)
+    kind = label_form_of(label_form, label_confidence, initial_labels, num_classes)
     if initial_labels is None:
-        one_step = np.eye(num_classes)[np.repeat(np.arange(num_classes), images_per_class_per_step)]
-        labels = np.broadcast_to(one_step, (inner_steps, *one_step.shape))
+        start = one_class_each(inner_steps, images_per_class_per_step, num_classes)
     else:
-        labels = _checked_labels(initial_labels, inner_steps, num_classes, is_softmax=kind == "softmax")
-    shape = (*labels.shape[:2], *input_shape)
+        start = _checked_labels(initial_labels, inner_steps, num_classes, kind=kind)
+    labels = Labels(start, kind, label_confidence)
+    shape = (*start.shape[:2], *input_shape)
     if initial_images is not None:
-        initial_images = _checked_images(initial_images, shape)
+        initial_images = checks.encoded_images("initial_images", initial_images, shape)
 
     def init(key: jax.Array) -> PixelParams:
         images = jax.random.normal(key, shape) if initial_images is None else jnp.asarray(initial_images)
-        raw_lrs = label_logits = None
-        if inner_lr is not None:
-            raw_lrs = jnp.full((inner_epochs, inner_steps), inverse_softplus(inner_lr), images.dtype)
-        if kind != "hard":
-            label_logits = jnp.asarray(_start_of_labels(labels, kind, label_confidence), images.dtype)
-        return PixelParams(images, raw_lrs, label_logits)
+        return PixelParams(images, rates.start(images.dtype), labels.start(images.dtype))
 
     def unfold(params: PixelParams) -> Schedule:
-        if params.label_logits is None:
-            targets = jnp.asarray(labels, params.images.dtype)
-        else:
-            targets = jax.nn.softmax(params.label_logits) if kind == "softmax" else params.label_logits
-        lrs = None if params.raw_lrs is None else jax.nn.softplus(params.raw_lrs)
-        return Schedule(params.images, targets, lrs)
+        targets = labels.unfold(params.label_logits, params.images.dtype)
+        return Schedule(params.images, targets, rates.unfold(params.raw_lrs))
 
     def project(params: PixelParams) -> PixelParams:
-        if params.raw_lrs is None or max_lr is None:
-            return params
-        bound = jnp.asarray(inverse_softplus(max_lr), params.raw_lrs.dtype)
-        return params._replace(raw_lrs=jnp.minimum(params.raw_lrs, bound))
+        return params._replace(
+            raw_lrs=rates.project(params.raw_lrs), label_logits=labels.project(params.label_logits)
+        )
 
+    is_bounded = (max_lr is not None and inner_lr is not None) or kind == "nonnegative"
     name = "pixels" if kind == "hard" else "pixels_and_labels"
-    return Form(init, unfold, name, groups=_groups, project=None if max_lr is None else project)
+    return Form(init, unfold, name, groups=_groups, project=project if is_bounded else None)
 
 
 def _groups(params: PixelParams) -> PixelParams:
@@ -159,47 +128,7 @@ def _groups(params: PixelParams) -> PixelParams:
     return PixelParams(*names)
 
 
-def _label_form(
-    label_form: str | None, confidence: float | None, initial_labels: Any, num_classes: int
-) -> str:
-    """The form of labels that the settings describe.
-
-    Raises:
-        ValueError: settings that contradict each other, or a confidence out of its range.
-    """
-    kind = label_form or ("hard" if confidence is None else "softmax")
-    checks.choice("label_form", kind, get_args(LabelForm))
-    if confidence is None:
-        if kind == "softmax" and initial_labels is None:
-            raise ValueError(
-                "label_confidence: expected a probability that softmax labels start with; got none. Give for "
-                "example 0.9, or initial_labels."
-            )
-        return kind
-    if kind != "softmax" or initial_labels is not None:
-        raise ValueError(
-            f"label_confidence: expected it with softmax labels that start as one class each; got {kind} "
-            "labels, or initial_labels. Leave it out."
-        )
-    if not 1 / num_classes < confidence < 1:
-        raise ValueError(
-            f"label_confidence: expected a probability between 1 / {num_classes} (no knowledge) and 1, both "
-            f"excluded; got {confidence}. Give for example 0.9, or None for fixed hard labels."
-        )
-    return kind
-
-
-def _start_of_labels(labels: np.ndarray, kind: str, confidence: float | None) -> np.ndarray:
-    """The parameters that unfold into the first labels."""
-    if kind in ("free", "centred"):
-        return labels - (1 / labels.shape[-1] if kind == "centred" else 0)
-    if confidence is None:
-        return np.log(labels)
-    odds = confidence * (labels.shape[-1] - 1) / (1 - confidence)
-    return np.log(odds) * labels
-
-
-def _checked_labels(labels: Any, inner_steps: int, num_classes: int, *, is_softmax: bool) -> np.ndarray:
+def _checked_labels(labels: Any, inner_steps: int, num_classes: int, *, kind: str) -> np.ndarray:
     array = np.asarray(labels, np.float64)
     if array.ndim != 3 or array.shape[::2] != (inner_steps, num_classes) or not array.size:
         raise ValueError(
@@ -208,21 +137,15 @@ def _checked_labels(labels: Any, inner_steps: int, num_classes: int, *, is_softm
         )
     if not np.isfinite(array).all():
         raise ValueError("initial_labels: expected finite numbers; got NaN or infinity. Repair them.")
-    if is_softmax and ((array <= 0).any() or not np.allclose(array.sum(-1), 1)):
+    if kind == "softmax" and ((array <= 0).any() or not np.allclose(array.sum(-1), 1)):
         raise ValueError(
             "initial_labels: expected probabilities above zero whose rows sum to one, for softmax labels; "
             "got others. Smooth them, or give label_form='free'."
         )
-    return array
-
-
-def _checked_images(images: Any, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(images)
-    checks.equal("initial_images.shape", array.shape, shape, remedy="Give one image for each label.")
-    if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
+    if kind == "nonnegative" and (array < 0).any():
         raise ValueError(
-            f"initial_images: expected finite floats, normalised; got {array.dtype}, or NaN or infinity. "
-            "Give what the data's encoding makes of images, (pixel / 255 - mean) / std."
+            f"initial_labels: expected numbers >= 0 for nonnegative labels; got {array.min():g}. Give "
+            "label_form='free'."
         )
     return array
 

@@ -238,7 +238,7 @@ def in_form_of(own: provenance.Recorded, data: Dataset, form: DataChoice) -> tup
     Raises:
         ValueError: the images cannot be converted to that form.
     """
-    flags = ("channels", "resize", "pixels", "whiten")
+    flags = ("channels", "resize", "rotated", "pixels", "whiten")
     given: dict[str, Any] = {name: getattr(form, name) for name in flags}
     asked = {name: value for name, value in given.items() if value is not None}
     if "resize" in asked:

@@ -15,13 +15,13 @@ from typing import Any
 
 import jax
 
-from ddjax import baselines, recipes, report
+from ddjax import baselines, forms, recipes, report
 from ddjax.data import Dataset
 from ddjax.judge import Evaluation, evaluate
 from ddjax.launch.choices import runs_at_once
 from ddjax.launch.types import Finished
 from ddjax.recipes import Train
-from ddjax.types import InitDistribution, Network, Recipe
+from ddjax.types import Form, InitDistribution, Network, Recipe
 
 FULL_DATA = Train(lr=0.05, momentum=0.9, weight_decay=5e-4, epochs=6, batch_size=64)
 """The recipe of the ceiling: training on the whole training split for a few epochs."""
@@ -157,6 +157,7 @@ def measure(finished: Finished, *, compare: bool | None = None) -> dict[str, Any
         key=launch.keys.test,
         num_inits=config.num_eval_inits,
         runs_per_chunk=runs_at_once(config.num_eval_inits),
+        progress=True,
     )
     compared = None
     if config.baselines if compare is None else compare:
@@ -174,10 +175,22 @@ def measure(finished: Finished, *, compare: bool | None = None) -> dict[str, Any
     layout = parts.facts.layout.as_dict(data.num_classes)
     return record_of_run(
         finished,
-        {"layout": layout, "test_accuracy": score.as_dict()},
+        {"layout": layout, **stored(parts.form), "test_accuracy": score.as_dict()},
         {"baselines": compared},
         evaluating=evaluating,
     )
+
+
+def stored(form: Form) -> dict[str, Any]:
+    """What a form stores, for a record, where its images are not plain pixels.
+
+    Args:
+        form: the form of φ.
+
+    Returns:
+        The `storage`, see `ddjax.forms.Storage.as_dict`; empty for other forms.
+    """
+    return {"storage": forms.storage(form).as_dict()} if forms.is_named(form) else {}
 
 
 def record_of_run(

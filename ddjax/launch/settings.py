@@ -13,6 +13,7 @@ from ddjax.data import TextSettings
 from ddjax.data.huggingface import HUB
 from ddjax.data.sources import is_path
 from ddjax.data.whitening import WHITENINGS
+from ddjax.forms import DECAYS
 from ddjax.inits import SCHEMES
 from ddjax.launch.flags import DATASET, EXTENDS, JUDGES, WATCHES, flag, flag_like
 from ddjax.methods.unrolled import HORIZONS
@@ -116,8 +117,15 @@ class NetworkChoice:
 class DataChoice(NetworkChoice):
     """Which form the images are converted to: their size, channels and normalisation."""
 
-    resize: int | None = flag(None, "height and width that all images are brought to, bilinear", low=1)
-    channels: int | None = flag(None, "channels that grey images are repeated to", low=1)
+    resize: int | None = flag(
+        None, "height and width that all images are brought to, bilinear; by default their own", low=1
+    )
+    channels: int | None = flag(
+        None, "channels that grey images are repeated to; by default their own", low=1
+    )
+    rotated: float | None = flag(
+        None, "degrees by which every image is turned at most, by a random angle of its own", positive=True
+    )
     pixels: str | None = flag(
         None, "whose pixels' mean and std normalise; by default the data's own", choices=("imagenet",)
     )
@@ -168,7 +176,11 @@ class Common(Where, DataChoice, TextChoice):
     """The settings that every distillation has."""
 
     num_outer_steps: int | None = flag(
-        None, "updates of the distilled images", low=1, same_step=True, role=EXTENDS
+        None,
+        "updates of the distilled images; by default the method's own number",
+        low=1,
+        same_step=True,
+        role=EXTENDS,
     )
     num_inits: int = flag(1, "M, initial weights in one outer step", low=1)
     slots_per_chunk: int | None = flag(
@@ -192,9 +204,14 @@ class Common(Where, DataChoice, TextChoice):
         None, "GiB that one device has; by default what it says", low=0, recorded=False
     )
     batch_size: int = flag(1024, "N, real images in a minibatch", low=1)
-    clip_norm: float | None = flag(None, "bound on the gradient's norm; 0 for none", low=0, same_step=True)
+    clip_norm: float | None = flag(
+        None, "bound on the gradient's norm, 0 for none; by default the method's own", low=0, same_step=True
+    )
     outer_lr: float | None = flag(
-        None, "learning rate of the distilled images at the start, above zero", positive=True, same_step=True
+        None,
+        "learning rate of the distilled images at the start, above zero; by default the method's own",
+        positive=True,
+        same_step=True,
     )
     num_eval_inits: int = flag(
         20, "unseen initial weights behind the final score", low=1, same_step=True, role=JUDGES
@@ -242,6 +259,11 @@ class Common(Where, DataChoice, TextChoice):
         """The devices that a dry run compiles for; None for those of this machine."""
         return self.target
 
+    @property
+    def draws_real(self) -> bool:
+        """Whether an outer step draws real examples, `batch_size` of them."""
+        return True
+
     def differentiated_steps(self) -> int | None:
         """The number of inner steps that an outer step differentiates through.
 
@@ -260,6 +282,8 @@ class Common(Where, DataChoice, TextChoice):
         chunk = self.slots_per_chunk or 1
         if (used := math.gcd(chunk, self.num_inits)) != chunk:
             found["slots_per_chunk"] = f"{used} at once, the largest divisor of --num_inits={self.num_inits}"
+        if not self.draws_real:
+            found["batch_size"] = "no real examples are drawn"
         if self.network == "mlp":
             found["conv_form"] = "an mlp has no convolutions"
         if self.on_nonfinite == "stop":
@@ -267,8 +291,60 @@ class Common(Where, DataChoice, TextChoice):
         return found
 
 
+FORMS = ("pixels", "multi_formation", "bases", "latents", "stored")
+"""The choices of `--form`: free pixels, or what `ddjax.forms.composed` makes images of."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Unrolled(Common):
+class Formed(Common):
+    """The settings of the methods whose φ may store less, or more, than the pixels of its images."""
+
+    form: str = flag(
+        "pixels",
+        "what is stored of the images: their pixels; parts that are enlarged (multi_formation); combinations "
+        "of bases; codes times decoders (latents); or pixels of which minibatches are drawn (stored)",
+        choices=FORMS,
+    )
+    factor: int = flag(2, "parts of each side of a stored image, with --form=multi_formation", low=1)
+    num_bases: int = flag(32, "images that all others are combinations of, with --form=bases", low=1)
+    downsample: float = flag(1.0, "factor by which a basis is smaller on each side", low=1)
+    num_decoders: int = flag(4, "decoders of every code, with --form=latents", low=1)
+    decoder: str = flag("convolution", "kind of these decoders", choices=("convolution", "style"))
+    decoder_width: int = flag(0, "hidden channels of a decoder; 0 for one convolution", low=0)
+    code_scale: int = flag(2, "factor by which a code is smaller than an image on each side", low=1)
+    code_channels: int = flag(1, "channels of a code", low=1)
+    drawn_per_class: int | None = flag(
+        None,
+        "images of each class in a minibatch that every outer step draws anew; by default none are drawn",
+        low=1,
+    )
+    inner_lr_decay: str = flag(
+        "constant", "fall of the learning rates over the steps at the start", choices=DECAYS, same_step=True
+    )
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings.
+
+        Returns:
+            The reasons, by the names of the flags.
+        """
+        found = super().idle()
+        own = {
+            "multi_formation": ("factor",),
+            "bases": ("num_bases", "downsample"),
+            "latents": ("num_decoders", "decoder", "decoder_width", "code_scale", "code_channels"),
+        }
+        for form, names in own.items():
+            if form != self.form:
+                found |= dict.fromkeys(names, f"only --form={form} has it")
+        if self.form == "pixels":
+            whole = ("drawn_per_class", "inner_lr_decay")
+            found |= dict.fromkeys(whole, "--form=pixels unfolds as it is stored")
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Unrolled(Formed):
     """The settings of the methods that differentiate through training."""
 
     inner_steps: int = flag(10, "S, gradient steps with images of their own", low=1)
@@ -339,7 +415,7 @@ class Unrolled(Common):
 
 
 @dataclasses.dataclass(frozen=True)
-class Matching(Common):
+class Matching(Formed):
     """The settings of the methods that match real and distilled images.
 
     Networks are trained on the distilled images in epochs, at a learning rate that is not learned.

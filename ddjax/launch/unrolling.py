@@ -10,6 +10,7 @@ import numpy as np
 
 from ddjax import checks, forms, methods, optimizers
 from ddjax.data import Dataset
+from ddjax.launch import forming
 from ddjax.launch.choices import (
     augmentation,
     augmentations,
@@ -64,6 +65,8 @@ def pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
     Returns:
         The form.
     """
+    if config.form != "pixels":
+        return _composed(config, data, layout)
     if layout.per_step is not None or config.label_form == "free":
         return _soft_pixels(config, data, layout)
     steps, epochs, per_class, _ = layout
@@ -82,6 +85,29 @@ def pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
         label_confidence=config.label_confidence,
         label_form=kind,
     )
+
+
+def _composed(config: Unrolled, data: Dataset, layout: Layout) -> Form:
+    """The form of φ whose images are decoded: as many of each class as all steps together have.
+
+    Raises:
+        ValueError: the number of images in a step is given for all classes together.
+    """
+    if layout.per_step is not None:
+        raise ValueError(
+            f"images_per_step: expected none with --form={config.form}, whose steps have as many images of "
+            "each class; got some. Give --images_per_class_per_step."
+        )
+    steps = forming.Steps(
+        layout.inner_steps,
+        layout.inner_epochs,
+        config.inner_lr,
+        config.max_inner_lr,
+        config.label_form,
+        config.label_confidence,
+    )
+    per_class = layout.inner_steps * layout.per_class_per_step
+    return forming.composed(config, data, per_class, steps, initial=config.initial_images, seed=config.seed)
 
 
 def _soft_pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
@@ -171,6 +197,11 @@ def unrolled_parts(
         raise ValueError(
             "baselines: expected none with --images_per_step, they have as many images of each class; got "
             f"{config.images_per_step} images in a step. Add --nobaselines."
+        )
+    if config.form != "pixels" and config.baselines:
+        raise ValueError(
+            f"baselines: expected none with --form={config.form}, they store as many images as networks are "
+            "trained on; got some. Add --nobaselines."
         )
     form = pixels(config, data, layout)
     method = methods.unrolled(

@@ -116,15 +116,47 @@ def projects_once(case: FormCase) -> None:
 
 
 def survives_an_artifact(case: FormCase) -> None:
-    """A φ of this form has the same schedule after it was saved and loaded."""
+    """A φ of this form has the same schedule once saved and loaded, compact too where it has a name."""
     phi = Distilled(case.start(), case.form, case.encoding, case.recipe)
+    kinds = (False, True) if forms.is_named(case.form) else (False,)
     with tempfile.TemporaryDirectory(prefix="ddjax-testing-") as folder:
-        loaded = artifact.load(artifact.save(Path(folder) / "distilled.npz", phi))
-    found = distance(loaded.schedule, phi.schedule)
-    remedy = "Unfold into float32, which artifacts hold."
+        files = [artifact.save(Path(folder) / f"{kind}.npz", phi, compact=kind) for kind in kinds]
+        loaded = [artifact.load(file) for file in files]
+    for one in loaded:
+        found = distance(one.schedule, phi.schedule)
+        same, text = found < 1e-6, f"a distance of {found:.1e}"
+        remedy = "Unfold into float32, which artifacts hold."
+        require(same, "the same schedule from its file", found=text, remedy=remedy)
+    stored = sum(leaf.size for leaf in jax.tree.leaves(loaded[-1].params))
+    claimed = forms.storage(case.form).total
+    remedy = "Store what the parameters hold."
+    if len(kinds) == 2:
+        require(stored == claimed, f"{claimed} numbers in a compact file", found=stored, remedy=remedy)
+
+
+def draws_a_schedule(case: FormCase) -> None:
+    """`draw` gives a finite `Schedule` of the inputs and rates of `unfold`, the same one for the same key."""
+    if case.form.draw is None:
+        return
+    params, draw = case.start(), jax.jit(case.form.draw)
+    first, again, other = (draw(params, jax.random.key(seed)) for seed in (5, 5, 6))
+    try:
+        checks.schedule(first)
+    except ValueError as error:
+        require(False, "a Schedule", found=error, remedy="See ddjax.types.Schedule for the shapes.")
+    remedy = "Draw from finite numbers."
+    require(all_finite(first), "a finite schedule", found="NaN or infinity", remedy=remedy)
+    remedy = "Draw everything from the key."
     require(
-        found < 1e-6, "the same schedule from its file", found=f"a distance of {found:.1e}", remedy=remedy
+        distance(first, again) == 0, "the same schedule from the same key", found="another", remedy=remedy
     )
+    require(distance(first, other) > 0, "another one from another key", found="the same", remedy=remedy)
+    whole = case.form.unfold(params)
+    rates = [0 if one.lrs is None else one.lrs.size for one in (first, whole)]
+    remedy = "Draw other examples of the same φ, not another number of steps."
+    require(rates[0] == rates[1], f"{rates[1]} learning rates", found=rates[0], remedy=remedy)
+    kinds = [(one.inputs.shape[2:], one.labels.shape[2:]) for one in (first, whole)]
+    require(kinds[0] == kinds[1], f"examples and labels {kinds[1]}", found=kinds[0], remedy=remedy)
 
 
 FORM_CHECKS: Checks[FormCase] = {
@@ -135,6 +167,7 @@ FORM_CHECKS: Checks[FormCase] = {
         names_a_group_for_every_leaf,
         learns_what_is_not_frozen,
         projects_once,
+        draws_a_schedule,
         survives_an_artifact,
     )
 }

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddjax import forms
 from ddjax.data import Dataset, to_device
 from ddjax.run import Reporting, distill
 from ddjax.testing.report import Checks, all_finite, distance, double, require, run, shapes
@@ -80,7 +81,8 @@ class MethodCase:
         batch = jax.jit(method.sample)(to_device(self.real.train), jax.random.key(3))
 
         def loss(params: PyTree) -> Any:
-            return method.loss(self.form.unfold(params), state, batch, jax.random.key(4))
+            schedule, key = forms.drawn(self.form, params, jax.random.key(4))
+            return method.loss(schedule, state, batch, key)
 
         return loss, params
 
@@ -281,7 +283,7 @@ def _with_other_rates(form: Form) -> Form:
         rates = jnp.full((1, len(schedule.inputs)), 0.1) if schedule.lrs is None else None
         return schedule._replace(lrs=rates)
 
-    return dataclasses.replace(form, unfold=unfold)
+    return dataclasses.replace(form, unfold=unfold, draw=None)
 
 
 def samples_are_shared_and_pure(case: MethodCase) -> None:

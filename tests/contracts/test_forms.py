@@ -38,6 +38,10 @@ def coloured(decoder: jax.Array, schedule: Schedule) -> Schedule:
     return schedule._replace(inputs=schedule.inputs @ decoder)
 
 
+SUBSPACES = noise(CLASSES, 64), noise(CLASSES, 4, 64), np.ones((CLASSES, 4), np.float32)
+"""Means, directions and their lengths."""
+
+
 TABLE: dict[str, tuple[Form, Encoding, Any]] = {
     "pixels": (pixels(), PIXELS, Replay()),
     "pixels without rates": (pixels(inner_lr=None), PIXELS, Train()),
@@ -56,6 +60,7 @@ TABLE: dict[str, tuple[Form, Encoding, Any]] = {
         PIXELS,
         Replay(),
     ),
+    "inside class subspaces": (forms.subspace(*SUBSPACES, SHAPE, inner_steps=2), PIXELS, Replay()),
     "decoded": (
         forms.decoded(forms.pixels((4, 4, 1), CLASSES, inner_steps=1), upscaled, name="upscaled"),
         PIXELS,
@@ -67,6 +72,114 @@ TABLE: dict[str, tuple[Form, Encoding, Any]] = {
             coloured,
             init=lambda key: jax.random.normal(key, (2, 1)),
             name="coloured",
+        ),
+        PIXELS,
+        Replay(),
+    ),
+    "multi-formation": (
+        forms.composed(forms.multi_formation(SHAPE, CLASSES, factor=3), inner_steps=3, inner_lr=0.1),
+        PIXELS,
+        Replay(),
+    ),
+    "multi-formation, bounded, all that can be learned": (
+        forms.composed(
+            forms.multi_formation(SHAPE, CLASSES, stored_per_class=2, multi=True, bounds=((-2.0,), (2.0,))),
+            inner_steps=2,
+            inner_epochs=2,
+            inner_lr=0.1,
+            max_lr=1.0,
+            label_form="nonnegative",
+            drawn_per_class=3,
+        ),
+        PIXELS,
+        Replay(),
+    ),
+    "drawn for matching": (
+        forms.composed(
+            forms.multi_formation(SHAPE, CLASSES, stored_per_class=2), label_confidence=0.8, drawn_per_class=3
+        ),
+        PIXELS,
+        Train(),
+    ),
+    "bases": (
+        forms.composed(
+            forms.bases(SHAPE, CLASSES, num_bases=2, per_class=4, downsample=3), inner_steps=2, inner_lr=0.1
+        ),
+        PIXELS,
+        Replay(),
+    ),
+    "bases near to images, drawn": (
+        forms.composed(
+            forms.bases(SHAPE, CLASSES, num_bases=5, per_class=4, initial_images=noise(CLASSES, 4, *SHAPE)),
+            inner_epochs=2,
+            inner_lr=0.1,
+            label_confidence=0.8,
+            drawn_per_class=2,
+        ),
+        PIXELS,
+        Replay(),
+    ),
+    "textures": (
+        forms.composed(forms.textures(SHAPE, CLASSES, cuts=2), inner_steps=2, inner_epochs=2, inner_lr=0.1),
+        PIXELS,
+        Replay(),
+    ),
+    "textures for matching": (
+        forms.composed(forms.textures(SHAPE, CLASSES, canvases_per_class=2, cuts=3), label_form="free"),
+        PIXELS,
+        Train(),
+    ),
+    "augmented": (forms.augmented(pixels(label_confidence=0.8), widths=0.3), PIXELS, Replay()),
+    "augmented, by class, of bounded images that are drawn": (
+        forms.augmented(
+            forms.composed(
+                forms.multi_formation(SHAPE, CLASSES, bounds=((-2.0,), (2.0,))), drawn_per_class=2
+            ),
+            widths=(0.1, 0.1, 1.0, 0.2, 0.2, 0.2),
+            num_classes=CLASSES,
+        ),
+        PIXELS,
+        Train(),
+    ),
+    "latents": (
+        forms.composed(
+            forms.latents(SHAPE, CLASSES, codes_per_class=2, code_shape=(3, 4, 2), num_decoders=3, width=4),
+            inner_steps=2,
+            inner_lr=0.1,
+        ),
+        PIXELS,
+        Replay(),
+    ),
+    "styles near to images": (
+        forms.composed(
+            forms.latents(
+                SHAPE,
+                CLASSES,
+                codes_per_class=1,
+                code_shape=SHAPE,
+                num_decoders=2,
+                decoder="style",
+                fit_steps=3,
+                initial_images=noise(CLASSES, 2, *SHAPE),
+            ),
+            label_confidence=0.8,
+            drawn_per_class=1,
+        ),
+        PIXELS,
+        Train(),
+    ),
+    "stored, of unit norm": (
+        forms.composed(
+            forms.stored(SHAPE, CLASSES, per_class=2, unit_norm=True), inner_lr=0.1, drawn_per_class=1
+        ),
+        PIXELS,
+        Replay(),
+    ),
+    "drawn and decoded": (
+        forms.decoded(
+            forms.composed(forms.multi_formation((4, 4, 1), CLASSES), inner_lr=0.1, drawn_per_class=2),
+            upscaled,
+            name="upscaled",
         ),
         PIXELS,
         Replay(),

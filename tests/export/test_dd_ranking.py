@@ -61,12 +61,11 @@ def test_soft_labels_are_logarithms_of_which_the_evaluator_takes_the_softmax():
 def rates(recipe: Train, count: int) -> list[float]:
     """The learning rate of each step as `Train` has it."""
     of_epoch = -(-count // recipe.batch_size)
-    published = recipe.protocol == "condensation"
+    published, lr = recipe.protocol == "condensation", recipe.lr
+    assert lr is not None
     steps = of_epoch * (recipe.epochs + published)
     fall = of_epoch * (recipe.epochs // 2 + 2) if published else -(-of_epoch * recipe.epochs // 2)
-    return [
-        recipe.lr * (0.1 if step >= fall and recipe.protocol != "constant" else 1) for step in range(steps)
-    ]
+    return [lr * (0.1 if step >= fall and recipe.protocol != "constant" else 1) for step in range(steps)]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +125,10 @@ def test_the_format_writes_the_folder(monkeypatch):
         ({"recipe": Recipe("ridge")}, "the recipe solves a regression"),
         ({"recipe": Recipe("regress")}, "trains by squared error"),
         ({"recipe": Train(augmentation="dc")}, "DSA's; got 'dc', which the evaluator does not have"),
+        ({"recipe": Train(protocol="idc")}, "got the protocol 'idc', which it cannot be told"),
+        ({"recipe": Train(mix="cutmix")}, "got the mixture 'cutmix'"),
+        ({"recipe": Train(temperature=2.0)}, r"got the temperature 2\.0"),
+        ({"recipe": Train(lr=None)}, "the recipe takes the learned ones, and there are none"),
         ({"recipe": Train(epochs=7, batch_size=8)}, "expected an even number of epochs; got 7"),
         (
             {"recipe": Train(protocol="constant", steps=9, batch_size=8)},

@@ -25,6 +25,7 @@ SAME_STEP = {
     *(
         "init_gain",
         "inner_lr",
+        "inner_lr_decay",
         "max_inner_lr",
         "outer_lr",
         "outer_lr_of_lrs",

@@ -11,7 +11,7 @@ import pytest
 from combinations import CLASSES, FORMS, INITS, METHODS, NETWORKS, REFUSED, THINGS
 
 import ddjax
-from ddjax import augment, inits
+from ddjax import augment, forms, inits
 from ddjax.data import Dataset, Split, from_arrays, to_device
 from ddjax.encodings import Tokens
 from ddjax.types import Form, Method
@@ -23,7 +23,10 @@ CELLS = [(method, kind, thing) for kind, things in THINGS.items() for thing in t
 COMPUTED_WITH = {
     **dict.fromkeys(("alexcifar", "alexnet", "alexnet32", "resnet18", "vgg11"), "gradient matching"),
     **dict.fromkeys([name for name in NETWORKS if "(texts)" in name], "gradient matching"),
-    **dict.fromkeys(("one at random (DSA)", "several in turn", *augment.STRATEGIES), "distribution matching"),
+    **dict.fromkeys(
+        ("one at random (DSA)", "several in turn", "one beside others (IDC)", *augment.STRATEGIES),
+        "distribution matching",
+    ),
 }
 
 
@@ -68,7 +71,8 @@ def test_it_is_differentiable_or_refused(method, kind, thing):
     def loss(params, key):
         keys = jax.random.split(key, 3)
         batch = built.sample(to_device(data.train), keys[0])
-        return built.loss(form.unfold(params), built.init(keys[1]), batch, keys[2])[0]
+        schedule, own_key = forms.drawn(form, params, keys[2])
+        return built.loss(schedule, built.init(keys[1]), batch, own_key)[0]
 
     differentiated, params, key = jax.value_and_grad(loss), form.init(jax.random.key(1)), jax.random.key(2)
     if COMPUTED_WITH.get(thing, method) != method:

@@ -1,0 +1,32 @@
+"""Outer optimisers: what is not optax's own."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddjax import optimizers, updates
+
+
+def test_the_running_norm_cuts_outliers_down():
+    """By the definition, number by number: the present norm counts first, and the first is the mean."""
+    norms = [3.0, 3.0, 300.0, 1.0, 0.0, 5.0]
+    clip = optimizers.clip_by_running_norm()
+    direction = {"a": jnp.array([0.6, 0.0]), "b": jnp.array([[0.8]])}
+    state, mean = updates.init(clip, direction), None
+    for norm in norms:
+        grads = jax.tree.map(lambda leaf, norm=norm: norm * leaf, direction)
+        clipped, state = updates.update(clip, grads, state, direction)
+        mean = norm if mean is None else mean - 0.1 * (mean - norm)
+        wanted = min(norm, 2 * mean)
+        np.testing.assert_allclose(clipped["b"], [[0.8 * wanted]], rtol=1e-6)
+        np.testing.assert_allclose(clipped["a"], [0.6 * wanted, 0], rtol=1e-6)
+    updates.check(clip, direction)
+
+
+@pytest.mark.parametrize(("settings", "message"), [({"decay": 1}, "decay: "), ({"factor": 0}, "factor: ")])
+def test_other_means_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        optimizers.clip_by_running_norm(**settings)
