@@ -52,7 +52,7 @@ WHOLE = "whole training set"
 class Config(MatrixChoice):
     """The settings of a comparison."""
 
-    networks: str = flag(",".join(SPACE), "the space, each network as in experiments.cross_architecture")
+    networks: str = flag(",".join(SPACE), "the space, each network as in `ddjax cross_architecture`")
     num_nets: int = flag_like(
         MatrixChoice,
         "num_nets",

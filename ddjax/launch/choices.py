@@ -174,7 +174,7 @@ def load_pool(path: str) -> Pool:
     """
     if not path:
         raise ValueError(
-            "pool: expected the pool.npz of experiments.pretrain; got none. Give --pool=path/to/pool.npz."
+            "pool: expected the pool.npz of `ddjax pretrain`; got none. Give --pool=path/to/pool.npz."
         )
     return pools.load(path)
 
