@@ -385,6 +385,9 @@ def test_strategies_that_keep_less_need_less_memory():
 
     needed = {name: temporaries(name) for name in STRATEGIES}
     assert needed["mixed"] < needed["reverse"]
+    # The weights of each step, without its gradient; XLA may lay some of them out twice.
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(theta))
+    assert needed["mixed"] < 1.7 * 100 * weights
     assert needed["mixed_sqrt"] < 0.6 * needed["mixed"]
     assert needed["sqrt"] < 0.6 * needed["recompute"]
 
