@@ -62,7 +62,7 @@ class Flat(NamedTuple):
         Returns:
             The order.
         """
-        return cls(jax.eval_shape(network.init, jax.random.key(0)))
+        return cls(jax.eval_shape(lambda: network.init(jax.random.key(0))))
 
     @property
     def size(self) -> int:

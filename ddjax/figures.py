@@ -40,8 +40,8 @@ def image_grid(
     encoding: Encoding,
     class_names: Sequence[str] | None = None,
     title: str | None = None,
-    ordered: bool = True,
     side: int | None = None,
+    ordered: bool = True,
 ) -> None:
     """Write a PNG of distilled images with their labels; each step begins a new row.
 
@@ -61,10 +61,10 @@ def image_grid(
         encoding: the encoding that the images are in.
         class_names: the names of the K classes; None writes the numbers of the classes.
         title: the line above the grid; None leaves the line out.
-        ordered: whether the steps are those of a training, which are numbered where there are several; a
-            recipe that shuffles all images has none.
         side: the side of each image in the picture, in pixels: large images are averaged in blocks, and small
             ones repeated; None for what lets a step fit into one picture.
+        ordered: whether the steps are those of a training, which are numbered where there are several; a
+            recipe that shuffles all images has none.
 
     Raises:
         ValueError: `images` and `labels` are not of these shapes, the number of class names is not K, or the
@@ -278,9 +278,10 @@ def _draw_grid(
             axes.text(left - 16, top + y + height / 2, names[row], ha="right", va="center", **style)
         if shared and row > 0:
             continue
-        words = "".join(texts[row][index]) if shared else _shorten(*texts[row][index], width, font)
-        at = (left + x + width / 2, top + y - 8)
-        axes.text(*at, words, ha="center", va="bottom", rotation=90 if turned else 0, **style)
+        name, rest = texts[row][index]
+        words = name + rest if shared else _shorten(name, rest, width, font)
+        middle, foot = left + x + width / 2, top + y - 8
+        axes.text(middle, foot, words, ha="center", va="bottom", rotation=90 if turned else 0, **style)
     if title:
         style |= {"fontsize": 1.25 * points, "weight": "bold"}
         axes.text(left, 0.9 * font, title, va="top", **style)

@@ -40,6 +40,7 @@ def composed(
     lr_decay: str = "constant",
     label_form: LabelForm | None = None,
     label_confidence: float | None = None,
+    label_scale: float = 1.0,
     drawn_per_class: int | None = None,
 ) -> Form:
     """A form of decoded images, with hard or learned labels and learned learning rates.
@@ -66,6 +67,7 @@ def composed(
             for each decoded image.
         label_confidence: the probability p in (1 / K, 1) of an image's own class, at the start of softmax
             labels; None for other labels.
+        label_scale: the factor on the start of free, nonnegative and centred labels, for squared error.
         drawn_per_class: the number d of images of each class in a drawn minibatch, with S·d ≤ m; a method
             without learning rates sees one such minibatch in each outer step. None draws nothing: every outer
             step sees all images as they unfold.
@@ -91,7 +93,8 @@ def composed(
     _check_steps(per_class, inner_steps, drawn_per_class)
     kind = label_form_of(label_form, label_confidence, None, num_classes)
     given = one_class_each(inner_steps, per_class // inner_steps, num_classes)
-    labels = Labels(given, kind, label_confidence)
+    checks.positive("label_scale", label_scale)
+    labels = Labels(given, kind, label_confidence, label_scale)
 
     def init(key: jax.Array) -> ComposedParams:
         code = images.init(key)
@@ -115,8 +118,8 @@ def composed(
         if whole.lrs is not None:
             return whole._replace(order=order)
         rows = order[0, :1]  # a single minibatch
-        inputs, labels = (leaf.reshape(-1, *leaf.shape[2:])[rows] for leaf in whole[:2])
-        return Schedule(inputs, labels, None)
+        inputs, targets = (leaf.reshape(-1, *leaf.shape[2:])[rows] for leaf in whole[:2])
+        return Schedule(inputs, targets, None)
 
     def draw_images(params: ComposedParams, key: jax.Array) -> Schedule:
         assert images.draw is not None

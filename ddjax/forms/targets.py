@@ -44,11 +44,13 @@ class Labels:
         kind: the form of the labels, a `LabelForm`.
         confidence: the probability of an image's own class at the start of softmax labels; None where `given`
             holds the probabilities.
+        scale: the factor on the start of learned labels that are no softmax.
     """
 
     given: np.ndarray
     kind: str
     confidence: float | None = None
+    scale: float = 1.0
 
     def start(self, dtype: Any) -> jax.Array | None:
         """The parameters that unfold into the first labels.
@@ -61,7 +63,8 @@ class Labels:
         """
         if self.kind == "hard":
             return None
-        return jnp.asarray(_start_of_labels(self.given, self.kind, self.confidence), dtype)
+        start = _start_of_labels(self.given, self.kind, self.confidence)
+        return jnp.asarray(start if self.kind == "softmax" else self.scale * start, dtype)
 
     def unfold(self, parameters: jax.Array | None, dtype: Any) -> jax.Array:
         """The labels for their parameters.

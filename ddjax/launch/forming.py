@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ class Steps:
         max_lr: the bound on the learned learning rates; None for none.
         label_form: the form of the labels; None for the form's own default.
         label_confidence: the probability of an image's own class at the start of softmax labels.
+        label_scale: the factor on free and centred labels at the start.
     """
 
     inner_steps: int = 1
@@ -33,15 +35,18 @@ class Steps:
     max_lr: float | None = None
     label_form: Any = None
     label_confidence: float | None = None
+    label_scale: float = 1.0
 
 
-def decoded_per_class(config: Formed, data: Dataset, stored: int) -> int:
+def decoded_per_class(config: Formed, data: Dataset, stored: int, *, label_numbers: int = 0) -> int:
     """The number of decoded images of each class in the storage of some plain ones.
 
     Args:
         config: the settings.
         data: the real data.
-        stored: the number of plain images of each class that φ may store; labels and rates are not counted.
+        stored: the number of plain images of each class that φ may store. Multi-formation stores as many,
+            and learned labels besides; other forms leave room for the labels.
+        label_numbers: the numbers of an image's label: 0 for hard labels, K for learned ones.
 
     Returns:
         The number m.
@@ -58,17 +63,18 @@ def decoded_per_class(config: Formed, data: Dataset, stored: int) -> int:
             data.num_classes,
             num_bases=config.num_bases,
             downsample=config.downsample,
+            label_numbers=label_numbers,
         )
     if config.form == "latents":
-        return _codes_for(config, data, stored) * config.num_decoders
+        return _codes_for(config, data, stored, label_numbers) * config.num_decoders
     return stored
 
 
-def _codes_for(config: Formed, data: Dataset, stored: int) -> int:
+def _codes_for(config: Formed, data: Dataset, stored: int, label_numbers: int) -> int:
     """The number of codes of each class in the storage of some plain images."""
     height, width, channels = data.image_shape
     shared = forms.storage(forms.composed(latents_of(config, data, codes=1))).numbers["decoder"]
-    size = int(np.prod(_code_shape(config, data)))
+    size = math.prod(_code_shape(config, data)) + config.num_decoders * label_numbers
     found = (stored * data.num_classes * height * width * channels - shared) // (data.num_classes * size)
     if found < 1:
         raise ValueError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from ddjax import forms, inits
 from ddjax.data import Dataset
+from ddjax.launch import forming
 from ddjax.launch.choices import (
     augmentations,
     bounded,
@@ -21,7 +22,7 @@ from ddjax.launch.choices import (
     strategy,
 )
 from ddjax.launch.flags import flag, flag_like
-from ddjax.launch.settings import AUGMENTATIONS, Common, NetworkChoice, Unrolled
+from ddjax.launch.settings import AUGMENTATIONS, Common, Formed, NetworkChoice, Unrolled
 from ddjax.launch.types import Facts, Layout, Parts
 from ddjax.networks import NAMES, norms
 from ddjax.plan import Plan
@@ -33,7 +34,7 @@ STEPS = {10: 1_000, 100: 2_000, 200: 20_000, 400: 5_000, 500: 5_000, 1_000: 10_0
 
 
 @dataclasses.dataclass(frozen=True)
-class Regression(Common):
+class Regression(Formed):
     """The settings of the methods that regress on features; those of FRePo where they apply.
 
     Networks are trained on the result by squared error on its learned, centred labels.
@@ -126,8 +127,11 @@ def regress_recipe(config: Regression, data: Dataset) -> Regress:
 def centred_pixels(config: Any, data: Dataset, *, learned: bool = True, scale: float = 1.0) -> Form:
     """The form of φ: images in one step, with centred labels, s (e_k - 1/K), that are learned or not.
 
+    Images that are decoded (`--form`) have learned labels.
+
     Args:
-        config: settings with `images_per_class`, `initial_images` and `seed`.
+        config: settings with `images_per_class`, `initial_images` and `seed`; with those of `Formed` where
+            the launcher has them.
         data: the real data.
         learned: whether the labels are learned.
         scale: s, the factor on the labels at the start.
@@ -139,6 +143,8 @@ def centred_pixels(config: Any, data: Dataset, *, learned: bool = True, scale: f
         ValueError: a class has too few images.
     """
     count, classes = config.images_per_class, data.num_classes
+    if getattr(config, "form", "pixels") != "pixels":
+        return _composed(config, data, scale)
     labels = scale * np.repeat(np.eye(classes) - 1 / classes, count, axis=0)
     images = initial_images(config.initial_images, data, steps=1, per_class_per_step=count, seed=config.seed)
     return forms.pixels(
@@ -150,6 +156,14 @@ def centred_pixels(config: Any, data: Dataset, *, learned: bool = True, scale: f
         initial_labels=labels[None],
         label_form="free" if learned else "hard",
     )
+
+
+def _composed(config: Regression, data: Dataset, scale: float) -> Form:
+    """The form of φ whose images are decoded, in the storage of the plain ones, learned labels included."""
+    numbers = data.num_classes
+    decoded = forming.decoded_per_class(config, data, config.images_per_class, label_numbers=numbers)
+    steps = forming.Steps(label_form="centred", label_scale=scale)
+    return forming.composed(config, data, decoded, steps, initial=config.initial_images, seed=config.seed)
 
 
 def regression_networks(

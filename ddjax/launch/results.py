@@ -172,10 +172,12 @@ def measure(finished: Finished, *, compare: bool | None = None) -> dict[str, Any
             seed=config.seed,
             key=launch.keys.baselines,
         )
-    layout = parts.facts.layout.as_dict(data.num_classes)
+    layout, kept = parts.facts.layout.as_dict(data.num_classes), stored(parts.form)
+    if kept:  # the layout is that of plain images of the same storage
+        layout["images"] = kept["storage"]["trained_images"]
     return record_of_run(
         finished,
-        {"layout": layout, **stored(parts.form), "test_accuracy": score.as_dict()},
+        {"layout": layout, **kept, "test_accuracy": score.as_dict()},
         {"baselines": compared},
         evaluating=evaluating,
     )

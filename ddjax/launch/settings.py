@@ -436,6 +436,7 @@ class Matching(Formed):
         same_step=True,
     )
     train_lr: float = flag(0.01, "learning rate of that training", positive=True, same_step=True)
+    train_batch: int = flag(256, "images in a minibatch of that training", low=1, same_step=True)
     protocol: str = flag("condensation", PROTOCOL, choices=PROTOCOLS, same_step=True, before="plain")
     eval_augment: str | None = flag(
         None, f"augmentation of each image in that training; {AUGMENTATIONS}", same_step=True

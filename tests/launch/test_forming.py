@@ -11,7 +11,7 @@ import pytest
 from ddjax import forms, updates
 from ddjax.launch import Keys, Parts
 from ddjax.launch.planning import default_for
-from experiments import bases, distribution_matching, latents, random_init
+from experiments import bases, distribution_matching, feature_regression, latents, random_init
 
 
 def parts_of(launcher: Any, digits: Any, **settings: Any) -> Parts:
@@ -65,6 +65,17 @@ def test_bases_have_rates_and_a_bound_of_their_own(digits):
     moves, _ = updates.update(optimizer, start, updates.init(optimizer, start), start)
     assert abs(moves.code.bases).max() == pytest.approx(0.1, rel=1e-3)
     assert abs(moves.code.coefficients).max() == pytest.approx(0.05, rel=1e-3)
+
+
+def test_learned_labels_have_their_share_of_the_storage(digits):
+    parts = parts_of(
+        feature_regression, digits, form="bases", num_bases=4, images_per_class=2, network="convnet", width=4
+    )
+    found = forms.storage(parts.form)
+    assert dict(found.numbers) == {"data": 256, "coefficients": 10 * 7 * 4, "labels": 10 * 7 * 10}
+    assert found.images_per_class <= 2
+    labels = jax.jit(lambda key: parts.form.unfold(parts.form.init(key)).labels)(jax.random.key(0))
+    assert abs(labels.sum(-1)).max() < 1e-6
 
 
 def test_codes_and_decoders_by_distribution_matching(digits):

@@ -59,9 +59,8 @@ TABLE: dict[str, Build] = {
         net,
         p,
         batch_size=32,
-        distance="l1",
         layers="matrices",
-        matches=3,
+        matches=2,
         training=methods.RealTraining(images=24, batch_size=12, lr=0.1, mix="cutmix"),
         recipe=SHORT,
     ),
@@ -146,6 +145,30 @@ DEAR = ("is_the_same_in_batches_of_slots", "resumes_bit_for_bit")
 )
 def test_a_method_keeps_its_contract(row, check):
     METHOD_CHECKS[check](case(row))
+
+
+@functools.cache
+def drawing(name: str) -> MethodCase:
+    """The case of a row with minibatches that every slot draws from combinations of bases."""
+    plain = case(name)
+    images = forms.bases(SHAPE, CLASSES, num_bases=3, per_class=4)
+    rate, epochs = (0.1, 2) if plain.method.needs_lrs else (None, 1)
+    form = forms.composed(images, inner_epochs=epochs, inner_lr=rate, drawn_per_class=2)
+    return dataclasses.replace(plain, form=form)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("row", "check"),
+    [
+        ("unrolled", "agrees_with_finite_differences"),
+        ("unrolled", "is_the_same_on_several_devices"),
+        ("unrolled", "resumes_bit_for_bit"),
+        ("gradient_matching", "agrees_with_finite_differences"),
+    ],
+)
+def test_a_method_keeps_its_contract_with_drawn_minibatches(row, check):
+    METHOD_CHECKS[check](drawing(row))
 
 
 @pytest.mark.slow
