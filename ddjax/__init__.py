@@ -16,14 +16,24 @@ if TYPE_CHECKING:
         coresets,
         data,
         encodings,
+        experts,
+        export,
+        figures,
         forms,
         inits,
+        launch,
         methods,
         networks,
         optimizers,
         pool,
+        ranking,
         recipes,
+        ridge,
         sets,
+        targets,
+        teachers,
+        testing,
+        types,
     )
     from ddjax.judge import Evaluation, Judge, evaluate, train
     from ddjax.recipes import recipe as Recipe  # noqa: N812 (the name of the class that it replaces)
@@ -77,16 +87,27 @@ __all__ = [
     "distill",
     "encodings",
     "evaluate",
+    "experts",
+    "export",
+    "figures",
     "forms",
     "inits",
+    "launch",
     "methods",
     "networks",
     "optimizers",
     "pool",
+    "ranking",
     "recipes",
+    "ridge",
     "sets",
+    "targets",
+    "teachers",
+    "testing",
     "train",
+    "types",
 ]
+"""The public names and rooms. Modules that are not named here are ddjax's own and may change at any time."""
 
 
 def __getattr__(name: str) -> Any:

@@ -187,3 +187,9 @@ def test_importing_ddjax_loads_nothing_heavy_and_touches_no_device():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_name_of_the_readme_is_public_and_there():
+    names = set(re.findall(r"\bddjax\.([A-Za-z]\w*)", README))
+    assert names - set(ddjax.__all__) == set()
+    assert [name for name in ddjax.__all__ if not hasattr(ddjax, name)] == []

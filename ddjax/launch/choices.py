@@ -212,12 +212,16 @@ def build_network(
     return networks.by_name(name, data.input_shape, data.num_classes, conv_form=conv_form, **own)
 
 
-def spelled_network(config: NetworkChoice, data: Dataset) -> Network:
+def spelled_network(
+    config: NetworkChoice, data: Dataset, *, otherwise: tuple[str, Mapping[str, Any]] | None = None
+) -> Network:
     """The network that the flags choose, where `--network` may have settings: `mlp:widths=256x128`.
 
     Args:
         config: the settings.
         data: the data set whose examples and classes the network must fit.
+        otherwise: the name and settings of the network to take where the flags name none; by default the
+            network that fits the examples.
 
     Returns:
         The network.
@@ -227,7 +231,7 @@ def spelled_network(config: NetworkChoice, data: Dataset) -> Network:
     """
     if config.network is not None and ":" in config.network:
         return networks.by_text(config.network, data.input_shape, data.num_classes)
-    return build_network(choose_network(config, data), data)
+    return build_network(choose_network(config, data, otherwise=otherwise), data)
 
 
 def network_of_plan(network: Network, plan: Plan) -> Network:

@@ -14,6 +14,7 @@ from ddjax import artifact, checks, coresets, inits, predictions, report, teache
 from ddjax.coresets import SELECTIONS, Learned
 from ddjax.data import Dataset, Split
 from ddjax.judge import Evaluation, Judge, check_fits
+from ddjax.launch.artifacts import network_of
 from ddjax.launch.choices import augmentation, load_data, runs_at_once, spelled_network, strategy
 from ddjax.launch.flags import FILE, flag, listed, numbers
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
@@ -132,7 +133,10 @@ def task_of(config: Relabel) -> RelabelTask:
         data = data.encoded_by(jax.tree.map(np.asarray, phi.encoding))
         per_class = _per_class(phi.schedule, data)
     coresets.check_enough(data.train, per_class, data.num_classes)
-    network, recipe = spelled_network(config, data), _recipe(config, data, phi)
+    recipe, own = _recipe(config, data, phi), None
+    if phi is not None and config.artifact is not None:  # its network, where no flag names another
+        own = network_of(config.artifact, phi, asked=config.network)
+    network = spelled_network(config, data, otherwise=own)
     if phi is not None:
         check_fits(phi, network)
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)

@@ -12,6 +12,7 @@ import pytest
 from ddjax import Recipe, artifact, forms
 from ddjax.data import load
 from ddjax.launch import relabelling
+from ddjax.networks import num_weights
 from ddjax.types import Distilled, Schedule
 from experiments import relabel
 
@@ -34,12 +35,12 @@ def tiny(tmp_path, **settings: Any) -> relabel.Config:
     return relabel.Config(**{"workdir": str(tmp_path / "run"), **TINY, **settings})
 
 
-def an_artifact(path, recipe):
+def an_artifact(path, recipe, **facts):
     digits = load("digits")
     schedule = Schedule(
         jnp.asarray(digits.train.encoded()[None, :20]), jnp.eye(10)[digits.train.labels[None, :20]], None
     )
-    return artifact.save(path, Distilled(schedule, forms.constant(schedule), digits.encoding, recipe))
+    return artifact.save(path, Distilled(schedule, forms.constant(schedule), digits.encoding, recipe, facts))
 
 
 @pytest.mark.slow
@@ -101,3 +102,18 @@ def test_an_artifact_with_learned_rates_is_refused(tmp_path):
     path = an_artifact(tmp_path / "a.npz", Recipe("regress"))
     with pytest.raises(ValueError, match="relabel: expected data that networks are trained on by the recipe"):
         relabel.run(tiny(tmp_path, artifact=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("network", "width", "weights"),
+    [(None, None, 64 * 7 + 7 + 70 + 10), (None, 5, 0), ("mlp:widths=9x", None, 0)],
+)
+def test_students_have_the_artifact_s_network_unless_flags_name_another(tmp_path, network, width, weights):
+    own = {"network": "mlp", "network_settings": {"widths": [7]}}
+    path = str(an_artifact(tmp_path / "a.npz", Recipe("train"), **own))
+    if width is not None:  # a setting that this network does not have
+        with pytest.raises(ValueError, match="width"):
+            relabelling.task_of(tiny(tmp_path, artifact=path, network=network, width=width))
+        return
+    found = relabelling.task_of(tiny(tmp_path, artifact=path, network=network)).network
+    assert num_weights(found) == (weights or 64 * 9 + 9 + 90 + 10)

@@ -220,3 +220,16 @@ def test_the_command_line_refuses_with_code_2(tmp_path):
     assert "nowhere.npz" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_safetensors_by_its_own_library(saved):
+    """The real package, which reads back what it wrote."""
+    package = pytest.importorskip(
+        "safetensors.numpy", reason="needs safetensors: pip install 'ddjax[export]'"
+    )
+    read = package.load(export.FORMATS["safetensors"](artifact.load(saved)))
+    schedule = distilled().schedule
+    wanted = {"images": schedule.inputs, "labels": schedule.labels, "lrs": schedule.lrs}
+    assert set(read) == {*wanted, "mean", "std"}
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(read[name], array)
