@@ -293,7 +293,7 @@ def _unfolded(
 def _check_rates(where: object, recipe: Recipe, lrs: Any) -> None:
     if recipe.needs_lrs and lrs is None:
         raise ValueError(
-            f"{where}: expected lrs [E, S], which a recipe of kind schedule replays; got none. Write it "
+            f"{where}: expected lrs [E, S], which a recipe of kind {recipe.kind} uses; got none. Write it "
             "again."
         )
 

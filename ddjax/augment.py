@@ -4,6 +4,7 @@ A strategy is composed by name:
 
     color_crop_cutout_flip_scale_rotate   one of these operations, drawn anew at every call
     color+crop+flip                       all of these, in this order
+    color+(crop_scale_rotate)+cutout      all in this order, of those in parentheses one
     dc, pad_crop_flip, crop_zoom_rotate   compositions with their own ranges, see `STRATEGIES`
 
 All operations work on normalised images, so that 0, which fills pixels from outside an image, is the data's
@@ -358,13 +359,25 @@ def rotate(*, degrees: float) -> Operation:
         sine, versine = jnp.sin(angle), 2 * jnp.sin(angle / 2) ** 2
         down = (sine * x)[None] - (versine * y)[:, None]
         across = -(sine * y)[:, None] - (versine * x)[None]
-        return _displaced(image, down, across)
+        return displaced(image, down, across)
 
     return Operation(sample, apply)
 
 
-def _displaced(image: jax.Array, down: jax.Array, across: jax.Array) -> jax.Array:
-    """Each pixel read so far below and to the right of its place, both `[H, W]`; bilinear, 0 outside."""
+def displaced(image: jax.Array, down: jax.Array, across: jax.Array) -> jax.Array:
+    """The image with each pixel read at another place, bilinear; pixels outside are 0.
+
+    Differentiable in the displacements, but for those by whole pixels, at which the derivative of one side is
+    taken.
+
+    Args:
+        image: the image, `[H, W, C]`.
+        down: the distance in pixels below its own place at which each pixel is read, `[H, W]`.
+        across: the distance in pixels to the right of its own place, `[H, W]`.
+
+    Returns:
+        `[H, W, C]`.
+    """
     height, width, _ = image.shape
     padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
     whole_down, whole_across = jnp.floor(down), jnp.floor(across)
@@ -714,7 +727,8 @@ def by_name(strategy: str, image_shape: tuple[int, int, int]) -> Augmentation:
     Args:
         strategy: the name of the strategy. `"a_b_c"`, of names in `OPERATIONS`: one of these operations,
             drawn anew by each call of `sample` and the same for all images, even if each image has its own
-            params; DSA as published. `"a+b+c"`: all of these operations, in this order. Or one of
+            params; DSA as published. `"a+b+c"`: all of these operations, in this order; a part in
+            parentheses, as in `"a+(b_c)+d"`, is one of several, as IDC was published. Or one of
             `STRATEGIES`, or a name of `FORMER`.
         image_shape: height, width and channels of the images, `(H, W, C)`.
 
@@ -732,22 +746,30 @@ def by_name(strategy: str, image_shape: tuple[int, int, int]) -> Augmentation:
     height, width, _ = checks.image_shape(image_shape)
     if isinstance(strategy, str) and FORMER.get(strategy, strategy) in STRATEGIES:
         return of(STRATEGIES[FORMER.get(strategy, strategy)]((height, width)), name=strategy)
-    names, known = _operation_names(strategy), _published((height, width))
-    compose = all_of if "+" in strategy else one_of
-    return of(compose([known[name] for name in names]), name=strategy)
+    groups, known = _operation_groups(strategy), _published((height, width))
+    parts = [[known[name] for name in group] for group in groups]
+    if len(parts) == 1:
+        return of(one_of(parts[0]), name=strategy)
+    return of(all_of([part[0] if len(part) == 1 else one_of(part) for part in parts]), name=strategy)
 
 
-def _operation_names(strategy: str) -> list[str]:
+def _operation_groups(strategy: str) -> list[list[str]]:
+    """The operations of a strategy: one of each group is carried out, in the order of the groups."""
     remedy = f"Join such by _ for one at random, by + for all, or give {' or '.join(STRATEGIES)}."
     checks.text("augmentation", strategy, remedy=remedy)
-    names = strategy.split("+" if "+" in strategy else "_")
+    parts = strategy.split("+")
+    groups = [[part] for part in parts] if len(parts) > 1 else [strategy.split("_")]
+    for i, part in enumerate(parts):
+        if len(parts) > 1 and part.startswith("(") and part.endswith(")"):
+            groups[i] = part[1:-1].split("_")
+    names = [name for group in groups for name in group]
     for name in names:
         checks.choice("augmentation", name, OPERATIONS, remedy=remedy)
         if names.count(name) > 1:
             raise ValueError(
                 f"augmentation: expected each operation once; got {name!r} twice. Leave one out."
             )
-    return names
+    return groups
 
 
 def of(operation: Operation, *, name: str) -> Augmentation:
@@ -774,6 +796,125 @@ def of(operation: Operation, *, name: str) -> Augmentation:
     return Augmentation(name, sample, apply, operation.by_batch)
 
 
+# Mixtures of images.
+
+
+class Patch(NamedTuple):
+    """The draw of `cutmix`.
+
+    Attributes:
+        is_mixed: `[]` bool, whether the minibatch is mixed at all.
+        partners: `[n]` int32, the position of the image that each image takes a rectangle of.
+        centre: the row and column of the rectangle's middle, each `[]` int32.
+        half: half of the rectangle's height and width before it is cut at the edge, each `[]` int32.
+    """
+
+    is_mixed: jax.Array
+    partners: jax.Array
+    centre: Pair
+    half: Pair
+
+
+def draw_patch(key: jax.Array, num_images: int, image_size: tuple[int, int], *, probability: float) -> Patch:
+    """One rectangle for a minibatch, whose share of the image is uniform before it is cut at the edge.
+
+        λ ~ U(0, 1),   sides ⌊H √(1 - λ)⌋ and ⌊W √(1 - λ)⌋, each lowered to an even number
+
+    Args:
+        key: the source of the draws. Consumed.
+        num_images: n, the number of images of the minibatch.
+        image_size: the height H and width W of the images.
+        probability: the probability that the minibatch is mixed.
+
+    Returns:
+        The draw.
+    """
+    mixed_key, order_key, share_key, centre_key = jax.random.split(key, 4)
+    side = jnp.sqrt(1 - jax.random.uniform(share_key))
+    return Patch(
+        jax.random.bernoulli(mixed_key, probability),
+        jax.random.permutation(order_key, num_images),
+        _pair(lambda key, axis: jax.random.randint(key, (), 0, image_size[axis]), centre_key),
+        Pair(*((side * length).astype(jnp.int32) // 2 for length in image_size)),
+    )
+
+
+def patched(draw: Patch, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Images with a rectangle of another image each, and labels mixed by the shares of the two images.
+
+    Args:
+        draw: the rectangle, and the partner of each image.
+        images: the images, `[n, H, W, C]`.
+        labels: the label probabilities, `[n, K]`.
+
+    Returns:
+        `[n, H, W, C]` and `[n, K]`.
+    """
+
+    def inside(centre: jax.Array, half: jax.Array, length: int) -> jax.Array:
+        positions = jnp.arange(length)
+        return (positions >= centre - half) & (positions < centre + half)
+
+    rows, columns = map(inside, draw.centre, draw.half, images.shape[1:3])
+    box = rows[:, None] & columns[None] & draw.is_mixed
+    share = box.mean(dtype=labels.dtype)
+    mixed = jnp.where(box[None, ..., None], images[draw.partners], images)
+    return mixed, (1 - share) * labels + share * labels[draw.partners]
+
+
+def cutmix(
+    key: jax.Array, images: jax.Array, labels: jax.Array, *, probability: float = 0.5
+) -> tuple[jax.Array, jax.Array]:
+    """CutMix: with a probability, each image of a minibatch gets the same rectangle of another image.
+
+        x̂_i = (1 - m) x_i + m x_π(i),   ŷ_i = (1 - |m|) y_i + |m| y_π(i)
+
+    m is the rectangle, one for the minibatch (`draw_patch`), |m| its share of the image, π a permutation.
+
+    Args:
+        key: the source of the draws. Consumed.
+        images: the images, `[n, H, W, C]`.
+        labels: the label probabilities, `[n, K]`.
+        probability: the probability that the minibatch is mixed.
+
+    Returns:
+        The images `[n, H, W, C]` and labels `[n, K]` of the minibatch, mixed or as they were.
+
+    References:
+        Yun et al., CutMix, ICCV 2019, arXiv 1905.04899; with probability 1/2 in Kim et al. 2022 (IDC), arXiv
+        2205.14959.
+    """
+    draw = draw_patch(key, len(images), (images.shape[1], images.shape[2]), probability=probability)
+    return patched(draw, images, labels)
+
+
+Mix = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+"""A mixture of the images of a minibatch, `(key, images, labels) -> (images, labels)`; consumes the key."""
+
+MIXES: dict[str, Mix] = {"cutmix": cutmix}
+"""The mixtures of images by name."""
+
+
+def mix_by_name(name: str, image_shape: tuple[int, ...]) -> Mix | None:
+    """The mixture with a given name.
+
+    Args:
+        name: a name out of `MIXES`, or the empty text for no mixture.
+        image_shape: the shape of one input; mixtures are for images, `(H, W, C)`.
+
+    Returns:
+        The mixture; None for none.
+
+    Raises:
+        ValueError: an unknown name, or inputs that are no images.
+    """
+    if name == "":
+        return None
+    checks.choice("mix", name, MIXES, remedy="Leave it out for no mixture.")
+    checks.image_shape(image_shape)
+    return MIXES[name]
+
+
 def check(augmentation: Augmentation | None, network: Network | None = None) -> None:
     """Refuse a value that is neither an augmentation nor None, and an augmentation of texts.
 
@@ -797,24 +938,32 @@ def check(augmentation: Augmentation | None, network: Network | None = None) -> 
 __all__ = [
     "FLIPPED",
     "FORMER",
+    "MIXES",
     "OPERATIONS",
     "STRATEGIES",
     "Augmentation",
     "Choice",
     "Color",
     "Draw",
+    "Mix",
     "Operation",
     "Pair",
+    "Patch",
     "all_of",
     "by_name",
     "color",
     "crop",
     "crop_in_mean",
+    "cutmix",
     "cutout",
+    "displaced",
+    "draw_patch",
     "flip",
+    "mix_by_name",
     "of",
     "one_of",
     "pad_crop",
+    "patched",
     "resize",
     "rotate",
     "rotate_cubic",

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from ddjax import checks, forms, host_memory, parallel, platforms, updates
+from ddjax.arithmetic import flops
 from ddjax.chunks import map_in_chunks, mean_and_rest
 from ddjax.types import Form, Info, Method, PyTree, RealData
 
@@ -79,11 +80,13 @@ class Cost(NamedTuple):
         compile_seconds: the seconds that XLA compiled.
         temporary_bytes: the bytes of XLA's buffers on one device; 0 where the backend does not say.
         resident_bytes: the bytes of the real data, φ and the states on one device.
+        flops: the operations of the matrix products and convolutions of one outer step, over all devices.
     """
 
     compile_seconds: float
     temporary_bytes: int
     resident_bytes: int
+    flops: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -372,15 +375,17 @@ def compile_program(
     started = time.monotonic()
     # A loop of outer steps exists as a compiled program alone, also where a caller has switched jit off.
     with jax.disable_jit(False):
-        lowered = build_dispatch(problem, mesh).lower(state, data, key, np.int32(0))
+        traced = build_dispatch(problem, mesh).trace(state, data, key, np.int32(0))
+        lowered = traced.lower()
     usual = compiler_options(platforms.of(mesh.devices.flat[0]))
     dispatch = lowered.compile({**usual, **(options or {})})
     seconds = time.monotonic() - started
     memory = dispatch.memory_analysis()
-    sizes = (getattr(memory, f"{kind}_size_in_bytes", 0) for kind in ("temp", "argument"))
-    del lowered
+    temporary, resident = (getattr(memory, f"{kind}_size_in_bytes", 0) for kind in ("temp", "argument"))
+    operations = flops(traced.jaxpr.jaxpr)
+    del traced, lowered
     host_memory.return_freed()
-    return dispatch, Cost(seconds, *sizes)
+    return dispatch, Cost(seconds, temporary, resident, operations)
 
 
 def _always_compiled(dispatch: Any) -> Any:

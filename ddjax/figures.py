@@ -37,6 +37,7 @@ def image_grid(
     encoding: Encoding,
     class_names: Sequence[str] | None = None,
     title: str | None = None,
+    side: int | None = None,
 ) -> None:
     """Write a PNG of distilled images with their labels; each step begins a new row.
 
@@ -55,6 +56,8 @@ def image_grid(
         encoding: the encoding that the images are in.
         class_names: the names of the K classes; None writes the numbers of the classes.
         title: the line above the grid; None leaves the line out.
+        side: the side of each image in the picture, in pixels: large images are averaged in blocks, and small
+            ones repeated; None for what lets a step fit into one picture.
 
     Raises:
         ValueError: `images` and `labels` are not of these shapes, the number of class names is not K, or the
@@ -75,8 +78,8 @@ def image_grid(
     rows = math.ceil(images.shape[1] / _LONGEST_ROW)
     pixels, texts = _wrapped(pixels, rows, blank=1.0), _wrapped(texts, rows, blank="")
     names = [f"step {row // rows + 1}" if row % rows == 0 else "" for row in range(len(texts))]
-    side = int(np.clip(1600 // pixels.shape[1], 32, 96))
-    _draw_grid(path, _resize(pixels, side), texts.tolist(), names, title)
+    shown = side or int(np.clip(1600 // pixels.shape[1], 32, 96))
+    _draw_grid(path, _resize(pixels, shown), texts.tolist(), names, title)
 
 
 def word_table(

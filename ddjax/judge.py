@@ -17,6 +17,7 @@ from ddjax.chunks import map_in_chunks
 from ddjax.data import Split
 from ddjax.data.device import ahead
 from ddjax.inits import draw
+from ddjax.progress import Progress, is_watched
 from ddjax.types import Distilled, Encoding, InitDistribution, Network, Params, Recipe, Schedule
 
 TEST_CHUNKS = {"cpu": 100}
@@ -26,6 +27,10 @@ MLP 0.02, 0.01, 0.01."""
 
 OTHER_TEST_CHUNK = 1000
 """The number of images that a network classifies at once, on other backends."""
+
+
+_PATIENCE = 2.0
+"""The seconds of scoring without a word."""
 
 
 class Outcomes(NamedTuple):
@@ -172,19 +177,23 @@ def _outcomes(tested: _Tested, data: Chunks) -> Outcomes:
     return Outcomes(np.where(finite, 100.0 * correct / int(data.size), 0.0), finite)
 
 
-@functools.partial(jax.jit, static_argnames=("network", "inits", "recipe", "runs_per_chunk"))
+@functools.partial(jax.jit, static_argnames=("network", "inits", "recipe", "count"))
 def _accuracies(
     schedules: Schedule,
     runs: tuple[jax.Array, jax.Array, jax.Array | None],
+    first: jax.Array,
     data: Chunks,
     pool: Params | None,
     *,
     network: Network,
     inits: InitDistribution,
     recipe: Recipe,
-    runs_per_chunk: int,
+    count: int,
 ) -> _Tested:
-    """The tests of `Judge.outcomes`, compiled; the pool is an argument, so as not to be a constant of it."""
+    """The tests of `count` runs from the first one on, vmapped.
+
+    The pool is an argument, so as not to be a constant of the compiled program.
+    """
 
     def start(key: jax.Array, member: jax.Array | None) -> Params:
         if pool is None:
@@ -197,7 +206,8 @@ def _accuracies(
         fitted = recipe.fit(network, start(init_key, member), schedule, train_key)
         return _tested(fitted.params, fitted.predict, data)
 
-    return map_in_chunks(lambda run: one(*run), runs, runs_per_chunk)
+    some = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, count), runs)
+    return map_in_chunks(lambda run: one(*run), some, count)
 
 
 @functools.partial(jax.jit, static_argnames="network")
@@ -215,6 +225,8 @@ class Judge(Brief):
         recipe: the recipe by which the network is trained on φ.
         split: the real examples to test on, with their encoding; copied to the device once.
         runs_per_chunk: the number of trainings that are vmapped.
+        progress: whether a line on stderr shows how many networks are tested, where this takes longer than a
+            moment; by default where stderr is a terminal, and in a notebook.
 
     Raises:
         ValueError: parts that do not fit each other, or a count below one.
@@ -225,6 +237,7 @@ class Judge(Brief):
     recipe: Recipe
     split: Split
     runs_per_chunk: int = 1
+    progress: bool | None = None
 
     def __post_init__(self) -> None:
         checks.network_and_inits(self.network, self.inits)
@@ -246,7 +259,7 @@ class Judge(Brief):
         *,
         members: jax.Array | None = None,
     ) -> Outcomes:
-        """Many trainings and tests in one compiled call.
+        """Many trainings and tests, `runs_per_chunk` of them in a compiled call.
 
         Args:
             schedules: the schedules to train on, at least one, all of the same shapes.
@@ -258,17 +271,29 @@ class Judge(Brief):
         Returns:
             The outcomes of the R runs.
         """
-        tested = _accuracies(
-            jax.tree.map(lambda *leaves: jnp.stack(leaves), *schedules),
-            (which, keys, None if self.inits.pool is None else members),
-            self.pieces,
-            self.inits.pool,
-            network=self.network,
-            inits=self.inits,
-            recipe=self.recipe,
-            runs_per_chunk=self.runs_per_chunk,
-        )
-        return _outcomes(tested, self.pieces)
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *schedules)
+        runs = (which, keys, None if self.inits.pool is None else members)
+        total, tested = len(which), []
+        is_shown = is_watched() if self.progress is None else self.progress
+        with Progress(
+            total, unit="network", patience=_PATIENCE, is_kept=False, quiet=not is_shown
+        ) as progress:
+            for first in range(0, total, self.runs_per_chunk):
+                count = min(self.runs_per_chunk, total - first)
+                some = _accuracies(
+                    stacked,
+                    runs,
+                    np.int32(first),
+                    self.pieces,
+                    self.inits.pool,
+                    network=self.network,
+                    inits=self.inits,
+                    recipe=self.recipe,
+                    count=count,
+                )
+                tested.append(jax.device_get(some))
+                progress.update(first + count)
+        return _outcomes(jax.tree.map(lambda *parts: np.concatenate(parts), *tested), self.pieces)
 
     def accuracies(
         self,
@@ -535,6 +560,7 @@ def evaluate(
     key: jax.Array,
     num_inits: int = 20,
     runs_per_chunk: int = 1,
+    progress: bool | None = None,
 ) -> Evaluation:
     """Accuracy of networks trained on φ from initial weights that the distillation never saw.
 
@@ -548,6 +574,8 @@ def evaluate(
         num_inits: the number of initial weights; under a recipe that draws nothing, a fixed p(θ0) has only
             one, and a pool has only its members.
         runs_per_chunk: the number of trainings that are vmapped.
+        progress: whether a line on stderr shows how many networks are tested; by default where stderr is a
+            terminal, and in a notebook.
 
     Returns:
         Mean, population standard deviation and every value, in percent, and the number of networks that
@@ -562,5 +590,5 @@ def evaluate(
     checks.kind("split", split, Split, remedy="Give data.test or data.validation.")
     encodings.check_words("the split", split.encoding, distilled.encoding)
     own = dataclasses.replace(split, encoding=jax.tree.map(np.asarray, distilled.encoding))
-    judge = Judge(network, inits, distilled.recipe, own, runs_per_chunk)
+    judge = Judge(network, inits, distilled.recipe, own, runs_per_chunk, progress)
     return judge.evaluation(distilled.schedule, key=key, num_inits=num_inits)

@@ -182,6 +182,36 @@ def unrolled_outer(
 
 
 @checks.entry
+def trajectory_outer(
+    num_outer_steps: int,
+    *,
+    lr: float | None = None,
+    lr_of_lrs: float = LR_OF_LRS,
+    lr_of_labels: float | None = None,
+) -> Outer:
+    """The outer optimiser of trajectory matching: that of methods that differentiate through training.
+
+    The published rates, of SGD with momentum and for a learning rate that is a free number, do not carry over
+    to Adam and to η = softplus(raw).
+
+    Args:
+        num_outer_steps: the outer step where the rates reach zero.
+        lr: the rate of images at the start; `LR` by default.
+        lr_of_lrs: the rate of the learned learning rate at the start; 0 keeps it as it starts.
+        lr_of_labels: the rate of learned labels at the start; by default that of the images.
+
+    Returns:
+        The optimisers of the groups, and a bound of 1 on the norm of the gradient.
+
+    Raises:
+        ValueError: see `unrolled_outer`.
+    """
+    return unrolled_outer(
+        num_outer_steps, lr=lr, lr_of_lrs=lr_of_lrs, lr_of_labels=lr_of_labels, clip_norm=1.0
+    )
+
+
+@checks.entry
 def original_outer(steps_between: int, *, lr: float | None = None) -> Outer:
     """The outer optimiser of the 2018 paper: `adam_halving`, no bound on the gradient.
 

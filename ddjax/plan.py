@@ -22,12 +22,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ddjax import checks, files, forms, hlo, parallel, platforms, report
+from ddjax.arithmetic import flops
 from ddjax.data import Dataset, to_device
 from ddjax.engine import (
     DISPATCH_CAPACITY,
     Cost,
     EngineState,
     Problem,
+    build_dispatch,
     check_problem,
     compile_dispatch,
     compile_program,
@@ -478,3 +480,19 @@ def remember(directory: files.StrPath, key: str, trials: Sequence[Trial]) -> Non
         report.write_json(path, known)
     except OSError as error:
         warnings.warn(f"{path}: the tuned plan could not be kept ({error}).", stacklevel=2)
+
+
+def flops_of_step(problem: Problem, site: Site) -> int:
+    """The operations of one outer step, over all devices.
+
+    The outer loop is a `while`, whose body counts once.
+
+    Args:
+        problem: the computation of an outer step.
+        site: the devices and data, or their shapes.
+
+    Returns:
+        The number of operations.
+    """
+    dispatch = build_dispatch(problem, site.mesh)
+    return flops(jax.make_jaxpr(dispatch)(site.start(problem), site.data, site.key, np.int32(0)).jaxpr)

@@ -22,7 +22,7 @@ from ddjax.training import Examples, fit, steps_of_epoch, weighted_loss
 from ddjax.types import Fitted, Network, Params, PyTree, Recipe, Schedule, as_image_shape
 from ddjax.unroll import OPTIMIZERS, cross_entropy, unroll
 
-PROTOCOLS = ("plain", "condensation", "constant")
+PROTOCOLS = ("plain", "condensation", "constant", "idc")
 """The ways in which `Train` counts epochs and lowers its rate; see there. `plain` was the only one once."""
 
 TRAINERS = ("sgd", "adam")
@@ -144,10 +144,13 @@ class Train(Recipe):
     epochs, after ⌊E / 2⌋ + 2 of which the rate falls to a tenth and a new optimiser starts, whose momentum is
     zero. Under `"plain"` there are E epochs, and the rate falls to a tenth after half of their steps, rounded
     up, while the momentum is kept; no published number was measured so. Under `"constant"` there are E
-    epochs, or a given number of steps, at one rate; label distillation is measured so, by Adam.
+    epochs, or a given number of steps, at one rate; label distillation is measured so, by Adam. Under `"idc"`
+    there are E epochs, and the rate falls to a fifth after ⌊2E / 3⌋ of these and again after ⌊5E / 6⌋, while
+    the momentum is kept; IDC's numbers were measured so, by 1,000 epochs in minibatches of 64.
 
     Attributes:
-        lr: the learning rate at the start.
+        lr: the learning rate at the start; None for the rate that φ has learned, the mean of the schedule's
+            learning rates.
         momentum: the momentum of SGD; not used by Adam.
         weight_decay: the factor of θ that is added to the gradient.
         epochs: E, the number of passes over the S·B examples; not used where `steps` is given.
@@ -157,16 +160,24 @@ class Train(Recipe):
         protocol: the count of the epochs and the fall of the rate, one of `PROTOCOLS`.
         optimizer: the optimiser, `"sgd"` or `"adam"` (β 0.9 and 0.999).
         steps: the number of steps in place of E epochs, for the protocol `"constant"`; None for E epochs.
+        mix: the mixture of the images of every minibatch after the augmentation: the name of one of
+            `ddjax.augment.MIXES`, or the empty text for none.
+        temperature: T, by which logits are divided in training: the loss is T² times the cross-entropy of the
+            labels and softmax(z / T), where the labels are a teacher's probabilities at the same T. Scores
+            are the logits as they are; 1 is ordinary training.
 
     References:
         Zhao et al. 2021, arXiv 2006.05929; `evaluate_synset` in `utils.py` of the authors' repository,
-        github.com/VICO-UoE/DatasetCondensation. Adam and steps: Bohdal et al. 2020, arXiv 2006.08572.
+        github.com/VICO-UoE/DatasetCondensation. Adam and steps: Bohdal et al. 2020, arXiv 2006.08572. At the
+        learned rate: Cazenavette et al. 2022, arXiv 2203.11932. IDC: Kim et al. 2022, arXiv 2205.14959, and
+        `train.py` of the authors' repository, github.com/snu-mllab/Efficient-Dataset-Condensation.
+        Temperature: Hinton, Vinyals and Dean 2015, arXiv 1503.02531.
     """
 
     kind = "train"
     is_random = True
 
-    lr: float = 0.01
+    lr: float | None = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
     epochs: int = 300
@@ -175,6 +186,13 @@ class Train(Recipe):
     protocol: str = "plain"
     optimizer: str = "sgd"
     steps: int | None = None
+    mix: str = ""
+    temperature: float = 1.0
+
+    @property
+    def needs_lrs(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] (of each recipe here)
+        """Whether training is at the rate that φ has learned."""
+        return self.lr is None
 
     def fit(self, network: Network, params: Params, schedule: Schedule, key: jax.Array) -> Fitted:
         """Train for all epochs; see `ddjax.types.Recipe.fit`.
@@ -182,7 +200,7 @@ class Train(Recipe):
         Args:
             network: the network to train.
             params: the initial weights θ0.
-            schedule: φ as a schedule; the learning rates are not used.
+            schedule: φ as a schedule; the learning rates are used where the recipe has none of its own.
             key: the source of the order of each epoch and of the augmentation. Consumed.
 
         Returns:
@@ -193,14 +211,15 @@ class Train(Recipe):
         steps = steps_of_epoch(schedule.labels.shape[0] * schedule.labels.shape[1], self.batch_size)
         is_published = self.protocol == "condensation"
         trained, _ = fit(
-            weighted_loss(network),
+            weighted_loss(network, temperature=self.temperature),
             params,
             key,
             examples=Examples.of_schedule(schedule),
-            optimizer=self._optimizer(steps),
+            optimizer=self._optimizer(steps, self._rate(schedule)),
             epochs=self.epochs + is_published,
             batch_size=self.batch_size,
             augmentation=_augmentation(self.augmentation, network),
+            mix=augment.mix_by_name(self.mix, network.input_shape),
         )
         return _fitted(network, trained, schedule)
 
@@ -210,13 +229,15 @@ class Train(Recipe):
         Args:
             network: the network to train.
             params: the initial weights θ0.
-            schedule: φ as a schedule; the learning rates are not used.
+            schedule: φ as a schedule; the learning rates are used where the recipe has none of its own.
 
         Returns:
             The training. Each step draws its examples anew, without replacement.
         """
-        examples, optimizer = Examples.of_schedule(schedule), self._optimizer(1)
-        augmentation, loss = _augmentation(self.augmentation, network), cross_entropy(network.apply)
+        examples = Examples.of_schedule(schedule)
+        optimizer = self._optimizer(1, self._rate(schedule))
+        augmentation = _augmentation(self.augmentation, network)
+        loss = cross_entropy(network.apply, temperature=self.temperature)
 
         def step(state: tuple[Params, Any], key: jax.Array) -> tuple[Params, Any]:
             own_key, draw_key = jax.random.split(key)
@@ -230,17 +251,33 @@ class Train(Recipe):
         start = params, updates.init(optimizer, params)
         return Stepwise(start, step, lambda state: _fitted(network, state[0], schedule))
 
-    def _optimizer(self, steps: int) -> optax.GradientTransformation:
-        """The optimiser under the protocol, where an epoch has so many steps."""
+    def _rate(self, schedule: Schedule) -> float | jax.Array:
+        """The learning rate at the start."""
+        if self.lr is not None:
+            return self.lr
+        checks.schedule(schedule, needs_lrs=True)
+        return jnp.mean(jnp.asarray(schedule.lrs))
+
+    def _optimizer(self, steps: int, lr: Any) -> optax.GradientTransformation:
+        """The optimiser under the protocol, where an epoch has so many steps and the rate starts at `lr`."""
         moving = optax.scale_by_adam() if self.optimizer == "adam" else optax.trace(self.momentum)
         decay = optax.add_decayed_weights(self.weight_decay)
         if self.protocol == "constant":
-            return optax.chain(decay, moving, optax.scale_by_learning_rate(self.lr))
-        is_published = self.protocol == "condensation"
-        boundary = steps * (self.epochs // 2 + 2) if is_published else -(-steps * self.epochs // 2)
-        rate = optax.piecewise_constant_schedule(self.lr, {boundary: 0.1})
-        moved = _restarted(moving, boundary) if is_published else moving
+            return optax.chain(decay, moving, optax.scale_by_learning_rate(lr))
+        falls = self._falls(steps)
+        rate = optax.piecewise_constant_schedule(lr, falls)
+        moved = _restarted(moving, *falls) if self.protocol == "condensation" else moving
         return optax.chain(decay, moved, optax.scale_by_learning_rate(rate))
+
+    def _falls(self, steps: int) -> dict[int, float]:
+        """The factors on the rate under the protocol, by the number of the step from which they hold."""
+        epochs = self.epochs
+        if self.protocol == "condensation":
+            return {steps * (epochs // 2 + 2): 0.1}
+        if self.protocol == "plain":
+            return {-(-steps * epochs // 2): 0.1}
+        first, second = steps * (2 * epochs // 3), steps * (5 * epochs // 6)
+        return {first: 0.2, second: 0.2} if first < second else {first: 0.2**2}
 
     def check(self, network: Network) -> None:
         """Refuse an unknown protocol or optimiser, an unfitting augmentation; see `ddjax.types.Recipe.check`.
@@ -249,15 +286,17 @@ class Train(Recipe):
             network: the network to train.
 
         Raises:
-            ValueError: the network is a kernel, the protocol, optimiser or augmentation is unknown, the
-                augmentation does not fit the inputs of the network, or steps are given under a protocol that
-                counts epochs.
+            ValueError: the network is a kernel, the protocol, optimiser, augmentation or mixture is unknown,
+                the augmentation or the mixture does not fit the inputs of the network, steps are given under
+                a protocol that counts epochs, or the temperature is not above zero.
         """
         _check_trains(self.kind, network)
+        checks.positive("recipe: temperature", self.temperature)
         checks.choice("recipe: protocol", self.protocol, PROTOCOLS)
         checks.choice("recipe: optimizer", self.optimizer, TRAINERS)
         _check_steps(self.steps, self.protocol, "recipe")
         _augmentation(self.augmentation, network)
+        _check_mix(self.mix, self.steps, network.input_shape, "recipe")
 
     def check_labels(self, labels: np.ndarray) -> None:
         """Refuse centred labels; see `ddjax.types.Recipe.check_labels`.
@@ -286,6 +325,19 @@ def _check_steps(steps: Any, protocol: str, where: object) -> None:
         raise ValueError(
             f"{where}: steps: expected none under the protocol {protocol!r}, which counts epochs; got "
             f"{steps}. Give protocol='constant', or epochs."
+        )
+
+
+def _check_mix(mix: Any, steps: Any, input_shape: tuple[int, ...], where: object) -> None:
+    """Refuse a mixture that is unknown, of inputs that are no images, or of a training that counts steps."""
+    try:
+        augment.mix_by_name(mix, input_shape)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if mix and steps is not None:
+        raise ValueError(
+            f"{where}: mix: expected none where steps are counted; got {mix!r} with steps={steps}. Give "
+            "epochs, or no mixture."
         )
 
 
@@ -528,7 +580,7 @@ class TrainHead(Recipe):
         Args:
             network: the network to train, with features.
             params: the initial weights θ0.
-            schedule: φ as a schedule; the learning rates are not used.
+            schedule: φ as a schedule; the learning rates are used where the recipe has none of its own.
 
         Returns:
             The training. Each step draws its examples anew, without replacement.
@@ -668,7 +720,13 @@ def _fitted(network: Network, params: Params, schedule: Schedule) -> Fitted:
 KINDS: Mapping[str, Any] = {one.kind: one for one in (Replay, Train, Ridge, Regress, TrainHead)}
 """The recipes that artifacts know, by name."""
 
-_ONLY_ONCE: Mapping[str, Any] = {"protocol": "plain", "optimizer": "sgd", "steps": None}
+_ONLY_ONCE: Mapping[str, Any] = {
+    "protocol": "plain",
+    "optimizer": "sgd",
+    "steps": None,
+    "mix": "",
+    "temperature": 1.0,
+}
 """The values of settings of `Train` that were the only ones once, and are not written to files."""
 
 _LEGACY: Mapping[str, Any] = {
@@ -763,7 +821,7 @@ def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where:
     names = {field.name for field in dataclasses.fields(KINDS[kind])}
     for name in given.keys() - names - {*_LEGACY}:
         checks.choice(f"{where}: expected a recipe as ddjax writes it: settings", name, names, remedy=remedy)
-    _check_numbers(given, where)
+    _check_numbers(kind, given, where)
     if "optimizer" in given:
         known = TRAINERS if kind == Train.kind else OPTIMIZERS
         checks.choice(f"{where}: the recipe's optimizer", given["optimizer"], known, remedy=remedy)
@@ -772,6 +830,7 @@ def from_dict(record: Mapping[str, Any], input_shape: tuple[int, ...], *, where:
         checks.choice(what, given["protocol"], PROTOCOLS, remedy=remedy)
     if kind == Train.kind:
         _check_steps(given.get("steps"), given.get("protocol", "plain"), f"{where}: the recipe")
+        _check_mix(given.get("mix", ""), given.get("steps"), input_shape, f"{where}: the recipe")
     _check_augmentation(given.get("augmentation", ""), input_shape, where, is_known="augmentation" in names)
     return KINDS[kind](**{name: value for name, value in given.items() if name in names})
 
@@ -789,10 +848,13 @@ def _check_augmentation(name: str, input_shape: tuple[int, ...], where: object, 
         raise ValueError(f"{where}: recipe: {error} Or install a newer ddjax.") from error
 
 
-def _check_numbers(given: Mapping[str, Any], where: object) -> None:
+def _check_numbers(kind: str, given: Mapping[str, Any], where: object) -> None:
     for name in ("lr", "momentum", "weight_decay", "penalty", "label_scale", "warmup", "lr_of_scale"):
-        if name in given:
+        learned = kind == Train.kind and name == "lr"  # the rate of the schedule, where none is given
+        if name in given and not (learned and given[name] is None):
             checks.at_least(f"{where}: the recipe's {name}", given[name], 0, integer=False)
+    if "temperature" in given:
+        checks.positive(f"{where}: the recipe's temperature", given["temperature"])
     for name in ("epochs", "steps", "batch_size"):
         if given.get(name) is not None:
             checks.at_least(f"{where}: the recipe's {name}", given[name], 1)

@@ -1,4 +1,4 @@
-"""Tables, metrics and progress: how a run reports on its work. Nothing here depends on a method."""
+"""Tables and metrics: how a run reports on its work. Nothing here depends on a method."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ import json
 import math
 import os
 import platform
-import shutil
-import sys
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import jax
 import numpy as np
@@ -269,108 +266,6 @@ def _write_events(events: Any, record: Record) -> None:
     events.flush()
 
 
-# Progress.
-
-
-class Progress:
-    """A line on stderr that says how far a run is and how long it will still take. A context manager.
-
-    On a terminal one line is rewritten in place; elsewhere (a log) a new line comes every ten seconds at
-    most. The first and the last step are always shown. The speed is measured from the first update on, so
-    that compilation does not distort it.
-
-    Args:
-        total: the number of outer steps of the whole run.
-        quiet: whether nothing is shown.
-        stream: the text stream to write to; stderr when None.
-        clock: a function that returns the time in seconds, which never decreases.
-    """
-
-    def __init__(
-        self,
-        total: int,
-        *,
-        quiet: bool = False,
-        stream: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ):
-        self._total = total
-        self._quiet = quiet
-        self._stream = sys.stderr if stream is None else stream
-        self._clock = clock
-        self._in_place = self._stream.isatty()
-        self._first: tuple[int, float] | None = None
-        self._shown = -math.inf
-        self._val_accuracy: float | None = None
-        self._line_open = False
-
-    def update(
-        self,
-        step: int,
-        *,
-        loss: float | None = None,
-        lrs: Sequence[float] | np.ndarray | None = None,
-        val_accuracy: float | None = None,
-    ) -> None:
-        """Report that `step` outer steps are done.
-
-        Args:
-            step: the number of outer steps that are done.
-            loss: the latest loss; None shows none.
-            lrs: the learning rates `[T]`, of which the smallest and the largest are shown; None shows none.
-            val_accuracy: the accuracy on the validation split, in percent; stays in the line until the next
-                accuracy is given.
-        """
-        now = self._clock()
-        self._first = self._first or (step, now)
-        self._val_accuracy = self._val_accuracy if val_accuracy is None else val_accuracy
-        pause = 0.1 if self._in_place else 10.0
-        if self._quiet or (now - self._shown < pause and step < self._total):
-            return
-        self._shown = now
-        parts = [f"step {step}/{self._total}"]
-        parts += [] if loss is None else [f"loss {loss:.3g}"]
-        parts += [] if lrs is None or len(lrs) == 0 else [f"lr {_format_range(lrs)}"]
-        parts += [] if self._val_accuracy is None else [f"val {self._val_accuracy:.1f} %"]
-        self._show("  ".join(parts + self._speed(step, now)))
-
-    def close(self) -> None:
-        """End the line, so that what is printed next starts on a line of its own."""
-        if self._line_open:
-            print(file=self._stream, flush=True)
-            self._line_open = False
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _speed(self, step: int, now: float) -> list[str]:
-        assert self._first is not None
-        steps, seconds = step - self._first[0], now - self._first[1]
-        if steps <= 0 or seconds <= 0:
-            return []
-        speed = f"{steps / seconds:.3g} steps/s"
-        if step >= self._total:
-            return [speed]
-        return [speed, f"time left {format_duration((self._total - step) * seconds / steps)}"]
-
-    def _show(self, line: str) -> None:
-        if not self._in_place:
-            print(line, file=self._stream, flush=True)
-            return
-        # A line that wraps could not be rewritten in place.
-        line = line[: shutil.get_terminal_size().columns - 1]
-        print(f"\r{line}\x1b[K", end="", file=self._stream, flush=True)
-        self._line_open = True
-
-
-def _format_range(values: Sequence[float] | np.ndarray) -> str:
-    low, high = f"{min(values):.2g}", f"{max(values):.2g}"
-    return low if low == high else f"{low}..{high}"
-
-
 def format_duration(seconds: float) -> str:
     """A duration as text, e.g. `"42s"`, `"2m51s"` or `"3h05m"`.
 
@@ -445,7 +340,6 @@ def versions() -> dict[str, str]:
 
 __all__ = [
     "MetricsWriter",
-    "Progress",
     "Record",
     "check_tensorboard",
     "format_duration",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import optax
 from jax.sharding import Mesh
 
 from ddjax import checks, forms, identity, parallel, program, recipes, recovery
+from ddjax.arithmetic import speed_of_product
 from ddjax.brief import Brief
 from ddjax.checkpoint import PreemptionGuard, Saver, Store
 from ddjax.data import Dataset, provenance, to_device
@@ -32,7 +34,8 @@ from ddjax.engine import (
 )
 from ddjax.facts import Facts
 from ddjax.identity import Identity
-from ddjax.report import MetricsWriter, read_metrics
+from ddjax.progress import Progress, is_watched
+from ddjax.report import MetricsWriter, format_duration, read_metrics
 from ddjax.types import Distilled, Encoding, Form, Info, Method, Outer, PyTree, RealData, Recipe, Schedule
 from ddjax.workdir import held
 
@@ -104,12 +107,15 @@ class Reporting:
         listener: the function that is called with each record, on process 0.
         announce: the function that is called with the cost once, after compiling, on process 0.
         tensorboard: whether the records are also written to `WORKDIR/tensorboard`.
+        progress: whether a line on stderr shows how far the run is, and how long the rest will take; by
+            default where stderr is a terminal, and in a notebook.
     """
 
     every: int = 10
     listener: Callable[[Mapping[str, Any]], None] | None = None
     announce: Callable[[Cost], None] | None = None
     tensorboard: bool = False
+    progress: bool | None = None
 
     def __post_init__(self) -> None:
         checks.at_least("reporting.every", self.every, 1)
@@ -197,21 +203,43 @@ def _diverged(step: int, info: StepInfo, saved: str, *, rollbacks: int) -> Diver
     return DivergedError("\n".join(lines))
 
 
+def _line(reporting: Reporting, num_outer_steps: int) -> Progress:
+    """The line of progress, which shows nothing where none is wanted."""
+    is_wanted = is_watched() if reporting.progress is None else reporting.progress
+    return Progress(num_outer_steps, quiet=not is_wanted)
+
+
+_WORTH_SAYING = 10**12
+"""The operations from which on a run is said how long it will take; fewer take seconds on any machine."""
+
+
+def _least_time(cost: Cost, num_steps: int, num_devices: int) -> str | None:
+    """How long outer steps take at the least, in words; None for short runs."""
+    if cost.flops * num_steps < _WORTH_SAYING:
+        return None
+    speed = speed_of_product()
+    least = format_duration(cost.flops * num_steps / (speed * num_devices))
+    return (
+        f"{num_steps:,} outer steps take at least {least}: {cost.flops / 1e9:,.3g} Gflop each, of which a "
+        f"matrix product here does {speed / 1e9:,.0f} in a second"
+    )
+
+
 @dataclasses.dataclass
 class _Journal:
-    """The records of a run, which go to the history, to disk and to a listener."""
+    """The records of a run, which go to the history, to disk and to listeners."""
 
     every: int
     writer: MetricsWriter | None
-    listener: Callable[[Mapping[str, Any]], None] | None
+    listeners: Sequence[Callable[[Mapping[str, Any]], None]]
     history: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
 
     def add(self, record: Mapping[str, Any]) -> None:
         self.history.append(record)
         if self.writer is not None:
             self.writer.write(record)
-        if self.listener is not None:
-            self.listener(record)
+        for listen in self.listeners:
+            listen(record)
 
 
 class _Turn(NamedTuple):
@@ -369,11 +397,11 @@ def distill(
         validation,
         _Saving(save_seconds, save_every),
         max_rollbacks if on_nonfinite == "rollback" else 0,
-        reporting if parallel.is_lead() else Reporting(reporting.every),
+        reporting if parallel.is_lead() else Reporting(reporting.every, progress=False),
         known,
     )
     recipes.check_storable(method.recipe, data.input_shape, where=method.name)
-    with _claimed(workdir) as store:
+    with _claimed(workdir) as store, loop.line:
         done = loop.carry_out(store, workdir, init_key)
     facts = {**provenance.facts(data), "method": method.name, **method.facts}
     encoding = jax.tree.map(jnp.asarray, data.encoding)
@@ -654,7 +682,12 @@ class _Loop:
     reporting: Reporting
     known: Identity | None = None
     saver: Saver | None = None
-    journal: _Journal = dataclasses.field(default_factory=lambda: _Journal(1, None, None))
+    journal: _Journal = dataclasses.field(default_factory=lambda: _Journal(1, None, ()))
+
+    @functools.cached_property
+    def line(self) -> Progress:
+        """The line of progress."""
+        return _line(self.reporting, self.num_outer_steps)
 
     def carry_out(self, store: Store | None, workdir: str | Path | None, init_key: jax.Array) -> _Done:
         """Run from the newest checkpoint, or from the beginning, to the end. Collective."""
@@ -668,7 +701,9 @@ class _Loop:
             lambda: _prepare(store, workdir, self.reporting, snapshot, self.known, done=done)
         )
         past = _past(workdir)
-        self.journal = _Journal(self.reporting.every, writer, self.reporting.listener, past)
+        given = self.reporting.listener
+        listeners = [self.line.update_with, *([] if given is None else [given])]
+        self.journal = _Journal(self.reporting.every, writer, listeners, past)
         # A checkpoint states how many bytes of metrics belong to it; these must be on disk before it.
         if store is not None:
             self.saver = Saver(store, before=None if writer is None else writer.sync)
@@ -678,6 +713,7 @@ class _Loop:
                 compile_seconds = cost.compile_seconds
                 if self.reporting.announce is not None:
                     self.reporting.announce(cost)
+                self.tell_length(cost, steps - int(snapshot.state.step))
                 snapshot = self.run(snapshot, dispatch)
         finally:
             if self.saver is not None:
@@ -686,6 +722,11 @@ class _Loop:
                 writer.close()
         history = self.journal.history
         return _Done(snapshot, self.validation is not None, compile_seconds, earlier_seconds, history)
+
+    def tell_length(self, cost: Cost, num_steps: int) -> None:
+        """Say how long the outer steps that are left take at the least, where progress is shown."""
+        if not self.line.is_quiet and (text := _least_time(cost, num_steps, self.mesh.size)):
+            self.line.say(text)
 
     def compile(self, state: EngineState) -> tuple[Any, Cost]:
         """The dispatch, compiled for the shapes of this state, and the cost."""

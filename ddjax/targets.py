@@ -26,7 +26,6 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 
 from ddjax import checks, hlo, memory, parallel, platforms
-from ddjax.arithmetic import flops_of_step
 from ddjax.engine import Cost, EngineState, Problem, check_problem, compile_program, init_state
 from ddjax.files import path_at_home
 from ddjax.plan import Site
@@ -462,7 +461,7 @@ def report(target: Target, site: Site, problem: Problem) -> Report:
         cost,
         hlo.read(compiled.as_text()),
         site.mesh.size,
-        flops_of_step(problem, site) // site.mesh.size,
+        cost.flops // site.mesh.size,
         {name: counted[name] for name in names if counted.get(name, -1) >= 0},
     )
 

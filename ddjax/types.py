@@ -414,6 +414,9 @@ class Images(Brief):
         project: `code -> code`, applied after every update; None leaves the code as the update made it.
         made: the origin of the images: the function that `ddjax.forms.images_by_name` calls again, and the
             arguments; None for images of a user's own.
+        draw: `(code, key) -> images [K, m, H, W, C]`, differentiable in the code: other images of the same
+            classes, for codes that stand for more images than are decoded, such as cuts of a canvas at random
+            places. Consumes the key. None for a code whose images are always those of `decode`.
     """
 
     init: Callable[[jax.Array], PyTree]
@@ -423,6 +426,7 @@ class Images(Brief):
     groups: Callable[[PyTree], PyTree] | None = None
     project: Callable[[PyTree], PyTree] | None = None
     made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
+    draw: Callable[[PyTree, jax.Array], jax.Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

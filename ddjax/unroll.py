@@ -21,20 +21,42 @@ ValueAndGrad = Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, Params]
 """`(params, inputs [B, H, W, C], labels [B, K]) -> (loss [], its gradient in params)`."""
 
 
-def cross_entropy(apply: Callable[[Params, jax.Array], jax.Array]) -> LossFn:
-    """The mean over a minibatch of -Σ_k y_k log softmax(apply(θ, x))_k.
+def cross_entropy(apply: Callable[[Params, jax.Array], jax.Array], *, temperature: float = 1.0) -> LossFn:
+    """The mean over a minibatch of -T² Σ_k y_k log softmax(apply(θ, x) / T)_k.
 
     Args:
         apply: `(params, inputs) -> logits [B, K]`, the function of the network.
+        temperature: T, by which logits are divided; 1 leaves them as they are.
 
     Returns:
         A loss whose labels are probabilities, so that learned labels need no loss of their own.
     """
 
     def loss(params: Params, inputs: jax.Array, labels: jax.Array) -> jax.Array:
-        return optax.softmax_cross_entropy(apply(params, inputs), labels).mean()
+        return tempered_cross_entropy(apply(params, inputs), labels, temperature=temperature).mean()
 
     return loss
+
+
+def tempered_cross_entropy(logits: jax.Array, labels: jax.Array, *, temperature: float = 1.0) -> jax.Array:
+    """The cross-entropy of each example at a temperature, -T² Σ_k y_k log softmax(z / T)_k.
+
+    T² keeps the gradients of all temperatures of one size: without it they fall as 1 / T².
+
+    Args:
+        logits: `[n, K]`, z.
+        labels: `[n, K]`, the probabilities y, a teacher's at the same temperature.
+        temperature: T, by which logits are divided; 1 is the ordinary cross-entropy.
+
+    Returns:
+        `[n]`, the losses.
+
+    References:
+        Hinton, Vinyals and Dean 2015, arXiv 1503.02531, section 2.
+    """
+    if temperature == 1:
+        return optax.softmax_cross_entropy(logits, labels)
+    return temperature**2 * optax.softmax_cross_entropy(logits / temperature, labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,20 +77,33 @@ class Memory:
         window: the number of last steps that are differentiated, an approximation that ignores how earlier
             steps led there, with the memory and time of `window` steps. None differentiates all steps. Shaban
             et al. 2019, arXiv 1810.10667.
+        first_order: whether the weights θ_t of every step are taken as constants of φ, so that a change of φ
+            reaches θ_T through the gradients of its own step alone, without the products (I - η H): an
+            approximation, as `window` is. The steps are computed again on the way back, from θ_0 with one
+            adjoint for all: P + A numbers, whatever T is. For plain descent, all steps. The gradient of
+            TESLA, whose paper calls the result exact: Cui et al. 2023, arXiv 2211.10586.
 
     Raises:
-        ValueError: an unknown `checkpoint`, or a window below one.
+        ValueError: an unknown `checkpoint`, a window below one, or `first_order` with a window or checkpoint,
+            of which it has no use.
     """
 
     mixed: bool = False
     checkpoint: Literal["step", "sqrt"] | None = None
     window: int | None = None
+    first_order: bool = False
 
     def __post_init__(self) -> None:
         if self.checkpoint is not None:
             checks.choice("checkpoint", self.checkpoint, ("step", "sqrt"))
         if self.window is not None:
             checks.at_least("window", self.window, 1)
+        if self.first_order and (self.window, self.checkpoint) != (None, None):
+            given = "checkpoint" if self.window is None else "window"
+            raise ValueError(
+                f"first_order: expected no {given} with it, because no step is kept and all are "
+                f"differentiated; got {getattr(self, given)!r}. Leave the {given} out."
+            )
 
 
 STRATEGIES: dict[str, Memory] = {
@@ -123,63 +158,51 @@ def mixed_value_and_grad(loss: LossFn) -> ValueAndGrad:
 
 
 class _Step(NamedTuple):
-    """The minibatch of φ and the learning rate of one inner step; stacked, each leaf is `[T, ...]`.
-
-    Attributes:
-        examples: inputs `[B, ...]` and labels `[B, K]`, or the positions `[b]` of both in a `_Source`.
-        lr: the learning rate, `[]`.
-    """
-
-    examples: Any
-    lr: jax.Array
-
-
-class _Source(NamedTuple):
-    """All S·B examples of φ, from which each step takes its own; see `Schedule.order`."""
+    """The minibatch of φ and the learning rate of one inner step; stacked, each leaf is `[T, ...]`."""
 
     inputs: jax.Array
     labels: jax.Array
+    lr: jax.Array
 
 
-def _stepping(
-    value_and_grad: ValueAndGrad, optimizer: optax.GradientTransformation, source: _Source | None
-) -> Callable:
-    """The function of one inner step, `((θ, optimiser's state), step) -> (the same after it, loss [])`."""
-
-    def step(carry: tuple[Params, Any], now: _Step) -> tuple[tuple[Params, Any], jax.Array]:
-        params, state = carry
-        examples = now.examples if source is None else tuple(leaf[now.examples] for leaf in source)
-        value, grads = value_and_grad(params, *examples)
-        moves, state = updates.update(optimizer, grads, state, params)
-        return (jax.tree.map(lambda p, u: p + now.lr.astype(p.dtype) * u, params, moves), state), value
-
-    return step
+Draw = Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array, jax.Array]]
+"""`(φ, step) -> (inputs [B, ...], labels [B, K], learning rate [])`: what one inner step trains on."""
 
 
-def _scan_sqrt(step: Callable, carry: PyTree, steps: _Step) -> tuple[PyTree, jax.Array]:
+def _num_steps(steps: PyTree) -> int:
+    return len(jax.tree.leaves(steps)[0])
+
+
+def _scan(step: Callable, carry: PyTree, steps: PyTree) -> tuple[PyTree, jax.Array]:
+    return jax.lax.scan(lambda carry, now: step(carry, now, None), carry, steps)
+
+
+def _scan_sqrt(step: Callable, carry: PyTree, steps: PyTree) -> tuple[PyTree, jax.Array]:
     """A scan that keeps the carry at every √T-th step; the last stretch is filled up with steps of η = 0."""
-    num_steps = len(steps.lr)
+    num_steps = _num_steps(steps)
     length = math.isqrt(num_steps - 1) + 1
     count = -(-num_steps // length)
 
     def fill(leaf: jax.Array) -> jax.Array:
-        padding = jnp.zeros((count * length - num_steps, *leaf.shape[1:]), leaf.dtype)
+        # With the first step once more: zeros would be no key of JAX, and no step of every draw.
+        padding = jnp.broadcast_to(leaf[:1], (count * length - num_steps, *leaf.shape[1:]))
         return jnp.concatenate([leaf, padding]).reshape(count, length, *leaf.shape[1:])
 
     @jax.checkpoint
-    def stretch(carry: PyTree, steps: _Step) -> tuple[PyTree, jax.Array]:
-        return jax.lax.scan(step, carry, steps)
+    def stretch(carry: PyTree, steps: PyTree) -> tuple[PyTree, jax.Array]:
+        return jax.lax.scan(lambda carry, now: step(carry, *now), carry, steps)
 
-    carry, losses = jax.lax.scan(stretch, carry, jax.tree.map(fill, steps))
+    counted = (jnp.arange(count * length) < num_steps).reshape(count, length)
+    carry, losses = jax.lax.scan(stretch, carry, (jax.tree.map(fill, steps), counted))
     return carry, losses.ravel()[:num_steps]
 
 
-def _train_until(step: Callable, carry: PyTree, steps: _Step, end: jax.Array) -> PyTree:
+def _train_until(step: Callable, carry: PyTree, steps: PyTree, end: jax.Array) -> PyTree:
     """The carry after the first `end` steps, where `end` may be traced; nothing is differentiated."""
     carry, steps = jax.lax.stop_gradient((carry, steps))
 
     def body(index: jax.Array, carry: PyTree) -> PyTree:
-        return step(carry, jax.tree.map(lambda leaf: leaf[index], steps))[0]
+        return step(carry, jax.tree.map(lambda leaf: leaf[index], steps), None)[0]
 
     return jax.lax.fori_loop(0, end, body, carry)
 
@@ -213,8 +236,8 @@ def unroll(
         losses of the last `window` steps before `stop`.
 
     Raises:
-        ValueError: `schedule` is no schedule or has no learning rates, `memory` is no `Memory`, or `stop` is
-            given without a window.
+        ValueError: `schedule` is no schedule or has no learning rates, `memory` is no `Memory`, `stop` is
+            given without a window, or `memory` is of first order and the optimiser not plain descent.
 
     References:
         Wang et al. 2018, algorithm 1, lines 5 to 7.
@@ -226,48 +249,213 @@ def unroll(
             "stop: expected a window beside it, of the steps that are differentiated; got none. Give "
             "memory=dataclasses.replace(memory, window=...)."
         )
-    value_and_grad = mixed_value_and_grad(loss) if memory.mixed else jax.value_and_grad(loss)
+    if schedule.order is None and not memory.first_order:
+        training = _Training(loss, optimizer, memory, lambda _, now: now, kept=True)
+        return training.run(params, (), _unfold_epochs(schedule), stop)
+    source, places = _gathering(schedule)
+    if memory.first_order:
+        return unroll_drawn(loss, params, source, places, draw=_gathered, optimizer=optimizer, memory=memory)
+    return _Training(loss, optimizer, memory, _gathered, kept=False).run(params, source, places, stop)
 
-    steps, source = _steps(schedule)
-    step, plain = (_stepping(value_and_grad, optimizer, of) for of in (source, jax.lax.stop_gradient(source)))
-    # Steps that are computed again inside a stretch of √T steps keep only θ_t, not all activations A.
-    kept_whole = memory.checkpoint is None or memory.mixed
-    inner = step if kept_whole else jax.checkpoint(step, prevent_cse=False)
-    scan = _scan_sqrt if memory.checkpoint == "sqrt" else jax.lax.scan
-    carry = (params, updates.init(optimizer, params))
-    num_steps = len(steps.lr)
-    if stop is not None:
+
+def unroll_drawn(
+    loss: LossFn,
+    params: Params,
+    phi: PyTree,
+    steps: PyTree,
+    *,
+    draw: Draw,
+    optimizer: optax.GradientTransformation = OPTIMIZERS["sgd"],
+    memory: Memory = STRATEGIES["mixed"],
+) -> tuple[Params, jax.Array]:
+    """Train on minibatches that each step draws from φ, differentiably in φ.
+
+        (x̃_t, ỹ_t, η_t) = draw(φ, step t),   θ_{t+1} = θ_t + η_t u_t   (plain descent: u = -∇_θ loss)
+
+    A minibatch is made inside its step, and made again where the step is differentiated, so that the T
+    minibatches are never in memory together. The gradient in φ is summed over the steps as they come.
+
+    Args:
+        loss: the inner loss of one minibatch.
+        params: the initial weights θ_0.
+        phi: what is differentiated besides θ_0, any pytree of floats.
+        steps: what tells one step from another and is not differentiated, such as positions in φ and keys,
+            each leaf `[T, ...]`.
+        draw: the minibatch and the learning rate of a step, `(phi, step) -> (inputs, labels, rate [])`; pure.
+        optimizer: the inner optimiser at learning rate one, whose updates η scales.
+        memory: the strategy for differentiating the training.
+
+    Returns:
+        θ_T, and the inner losses `[T]`, each before the update of its step.
+
+    Raises:
+        ValueError: `memory` is no `Memory`, or is of first order and the optimiser is not plain descent.
+    """
+    checks.kind("memory", memory, Memory, remedy="Give one of ddjax.unroll.STRATEGIES.")
+    if not memory.first_order:
+        return _Training(loss, optimizer, memory, draw, kept=False).run(params, phi, steps, None)
+    if optimizer is not OPTIMIZERS["sgd"]:
+        raise ValueError(
+            "first_order: expected plain descent, ddjax.unroll.OPTIMIZERS['sgd'], whose steps have one "
+            "adjoint; got another inner optimiser. Give that one, or an exact memory strategy."
+        )
+    return _first_order(loss, draw, memory)(phi, params, steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """The T steps of a training, kept in memory by a strategy; see `unroll_drawn`.
+
+    Attributes:
+        loss: the inner loss of one minibatch.
+        optimizer: the inner optimiser.
+        memory: the strategy for differentiating the training.
+        draw: the minibatch and the learning rate of a step.
+        kept: whether the minibatches lie in memory anyway, and need not be made again.
+    """
+
+    loss: LossFn
+    optimizer: optax.GradientTransformation
+    memory: Memory
+    draw: Draw
+    kept: bool
+
+    def step_on(self, phi: PyTree) -> Callable:
+        """`((params, state), step, counted) -> ((params, state), loss)`; `counted` false makes η zero."""
+        value_and_grad = (mixed_value_and_grad if self.memory.mixed else jax.value_and_grad)(self.loss)
+
+        def step(
+            carry: tuple[Params, Any], now: PyTree, counted: jax.Array | None
+        ) -> tuple[tuple, jax.Array]:
+            params, state = carry
+            inputs, labels, lr = self.draw(phi, now)
+            if counted is not None:
+                lr = jnp.where(counted, lr, 0)
+            value, grads = value_and_grad(params, inputs, labels)
+            moves, state = updates.update(self.optimizer, grads, state, params)
+            return (jax.tree.map(lambda p, u: p + lr.astype(p.dtype) * u, params, moves), state), value
+
+        return step
+
+    def run(
+        self, params: Params, phi: PyTree, steps: PyTree, stop: jax.Array | None
+    ) -> tuple[Params, jax.Array]:
+        """θ_T and the losses; with `stop`, θ_stop and the losses of the window before."""
+        memory, num_steps = self.memory, _num_steps(steps)
+        step, plain = (self.step_on(one) for one in (phi, jax.lax.stop_gradient(phi)))
+        # Steps that are computed again inside a stretch of √T steps keep only θ_t, not all activations A.
+        again = (memory.checkpoint is not None and not memory.mixed) or (memory.mixed and not self.kept)
+        inner = jax.checkpoint(step, prevent_cse=False) if again else step
+        scan = _scan_sqrt if memory.checkpoint == "sqrt" else _scan
+        carry = (params, updates.init(self.optimizer, params))
         window = min(memory.window or num_steps, num_steps)
-        carry = _train_until(plain, carry, steps, stop - window)
-        last = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, stop - window, window), steps)
+        if stop is not None:
+            carry = _train_until(plain, carry, steps, stop - window)
+            last = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, stop - window, window), steps)
+            (params, _), losses = scan(inner, carry, last)
+            return params, losses
+        early = num_steps - window
+        first, last = (
+            jax.tree.map(lambda leaf, part=part: leaf[part], steps)
+            for part in (slice(early), slice(early, None))
+        )
+        if early:
+            carry, losses = jax.lax.stop_gradient(_scan(plain, carry, jax.lax.stop_gradient(first)))
+            (params, _), last_losses = scan(inner, carry, last)
+            return params, jnp.concatenate([losses, last_losses])
         (params, _), losses = scan(inner, carry, last)
         return params, losses
-    early = 0 if memory.window is None else max(0, num_steps - memory.window)
-    first, last = (
-        jax.tree.map(lambda leaf, part=part: leaf[part], steps) for part in (slice(early), slice(early, None))
-    )
-    if early:
-        carry, losses = jax.lax.stop_gradient(jax.lax.scan(plain, carry, jax.lax.stop_gradient(first)))
-        (params, _), last_losses = scan(inner, carry, last)
-        return params, jnp.concatenate([losses, last_losses])
-    (params, _), losses = scan(inner, carry, last)
-    return params, losses
 
 
-def _steps(schedule: Schedule) -> tuple[_Step, _Source | None]:
-    """The T = E·S steps one after the other, and what they take their examples from.
+def _first_order(loss: LossFn, draw: Draw, memory: Memory) -> Callable:
+    """`(φ, θ_0, steps) -> (θ_T, losses [T])` by plain descent, with the first-order gradient.
 
-    Without an order each step holds its own images, which repeated take the memory of T·B images; with one
-    the images are there once, and are gathered inside the loop.
+    With every θ_t a constant and λ the adjoint of θ_T, the same at all steps:
+
+        φ̄ = Σ_t ∂/∂φ (c_t ℓ_t - η_t λᵀ ∇_θ ℓ_t),   θ̄_0 = λ
+
+    c_t being the adjoint of the loss of step t. Kept are φ and θ_0; the way back takes the steps again.
     """
+    value_and_grad = (mixed_value_and_grad if memory.mixed else jax.value_and_grad)(loss)
+
+    def step(phi: PyTree, params: Params, now: PyTree) -> tuple[Params, jax.Array]:
+        inputs, labels, lr = draw(phi, now)
+        value, grads = value_and_grad(params, inputs, labels)
+        return jax.tree.map(lambda p, g: p - lr.astype(p.dtype) * g, params, grads), value
+
+    @jax.custom_vjp
+    def trained(phi: PyTree, params: Params, steps: PyTree) -> tuple[Params, jax.Array]:
+        return jax.lax.scan(lambda params, now: step(phi, params, now), params, steps)
+
+    def forward(phi: PyTree, params: Params, steps: PyTree) -> tuple[tuple[Params, jax.Array], tuple]:
+        return trained(phi, params, steps), (phi, params, steps)
+
+    def backward(kept: tuple, adjoints: tuple[Params, jax.Array]) -> tuple[PyTree, Params, None]:
+        phi, params, steps = kept
+        of_params, of_losses = adjoints
+
+        def again(carry: tuple[Params, PyTree], now: tuple[PyTree, jax.Array]) -> tuple[tuple, None]:
+            (params, summed), (at, of_loss) = carry, now
+            (params, _), pull = jax.vjp(lambda phi: step(phi, params, at), phi)
+            return (params, jax.tree.map(jnp.add, summed, pull((of_params, of_loss))[0])), None
+
+        zeros = jax.tree.map(jnp.zeros_like, phi)
+        (_, summed), _ = jax.lax.scan(again, (params, zeros), (steps, of_losses))
+        return summed, of_params, None
+
+    trained.defvjp(forward, backward)
+    return trained
+
+
+class _Source(NamedTuple):
+    """What the steps take their minibatches from.
+
+    Attributes:
+        inputs: `[S·B, ...]`, all examples of φ in the order of the steps.
+        labels: `[S·B, K]`, their labels.
+        lrs: `[T]`, the learning rates.
+    """
+
+    inputs: jax.Array
+    labels: jax.Array
+    lrs: jax.Array
+
+
+class _Place(NamedTuple):
+    """What one step takes from a `_Source`; stacked, each leaf is `[T, ...]`.
+
+    Attributes:
+        rows: `[b]`, the positions of the examples.
+        number: `[]`, the number of the step.
+    """
+
+    rows: jax.Array
+    number: jax.Array
+
+
+def _gathering(schedule: Schedule) -> tuple[_Source, _Place]:
+    """All examples of a schedule once, and what each of the T steps takes of them."""
     assert schedule.lrs is not None
     rates = schedule.lrs.ravel()
-    if schedule.order is not None:
-        flat = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
-        return _Step(schedule.order.reshape(len(rates), -1), rates), _Source(*flat)
+    rows = schedule.order
+    if rows is None:
+        blocks = jnp.arange(schedule.labels.shape[0] * schedule.labels.shape[1])
+        blocks = blocks.reshape(schedule.labels.shape[:2])
+        rows = jnp.broadcast_to(blocks, (len(schedule.lrs), *blocks.shape))
+    inputs, labels = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in schedule[:2])
+    return _Source(inputs, labels, rates), _Place(rows.reshape(len(rates), -1), jnp.arange(len(rates)))
+
+
+def _gathered(source: _Source, place: _Place) -> _Step:
+    return _Step(source.inputs[place.rows], source.labels[place.rows], source.lrs[place.number])
+
+
+def _unfold_epochs(schedule: Schedule) -> _Step:
+    """The T = E·S steps one after the other; the repeated images take the memory of T·B images."""
+    assert schedule.lrs is not None
     epochs = len(schedule.lrs)
 
     def repeat(leaf: jax.Array) -> jax.Array:
         return jnp.broadcast_to(leaf, (epochs, *leaf.shape)).reshape(-1, *leaf.shape[1:])
 
-    return _Step((repeat(schedule.inputs), repeat(schedule.labels)), rates), None
+    return _Step(repeat(schedule.inputs), repeat(schedule.labels), schedule.lrs.ravel())

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from ddjax.launch import Launcher, flag, tables
-from ddjax.launch.regenerate import Settings, regenerate
+from ddjax.launch.regenerate import Settings, planned, regenerate
 from ddjax.launch.tables import Table
 from ddjax.methods.gradient_matching import PUBLISHED_LOOPS
 
@@ -35,8 +35,14 @@ SIZES = tuple(PUBLISHED_LOOPS)
 """The numbers of images per class that have published numbers."""
 
 _PUBLISHED = Path(__file__).with_name("published")
-SHEET = tables.read(_PUBLISHED / "wang2018.toml", _PUBLISHED / "condensation.toml")["block"]
+SHEETS = tables.read(*(_PUBLISHED / f"{name}.toml" for name in ("wang2018", "condensation", "storage")))
+"""The tables of the files, by name."""
+
+SHEET = SHEETS["block"]
 """Every block of the table: rows, flags and published numbers."""
+
+TABLES = ("block", "storage")
+"""The tables that can be asked for: pixels as they are stored, or several images stored in one (IDC)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Config(Settings):
     """The settings of a block."""
 
     images_per_class: int = flag(1, f"images of each class: {', '.join(map(str, SIZES))}", low=1)
+    table: str = flag("block", "of images as they are stored, or of several stored in one", choices=TABLES)
     workdir: str | None = flag(
         None, "directory of the runs; runs/condense-DATASET-IMAGES_PER_CLASS-BUDGET by default", path=True
     )
@@ -58,7 +65,8 @@ def title_of(config: Config) -> str:
     Returns:
         The title.
     """
-    return f"condense-{Path(config.dataset).stem}-{config.images_per_class}-{config.budget}"
+    kind = "" if config.table == "block" else f"-{config.table}"
+    return f"condense-{Path(config.dataset).stem}-{config.images_per_class}-{config.budget}{kind}"
 
 
 def table_of(config: Config) -> Table:
@@ -80,7 +88,7 @@ def table_of(config: Config) -> Table:
             f"numbers; got {number}. Give one of them."
         )
     return tables.expand(
-        SHEET,
+        SHEETS[config.table],
         dataset=config.dataset,
         budget=config.budget,
         words=(f"{number}-per-class",),
@@ -98,11 +106,28 @@ def run(config: Config) -> dict[str, Any]:
         The results of the runs by name; empty after `--dry_run`.
     """
     title = title_of(config)
-    root = Path(config.workdir or f"runs/{title}")
-    return regenerate("condense_table", config, table_of(config), title=title, root=root)
+    return regenerate("condense_table", config, table_of(config), title=title, root=root_of(config))
 
 
-LAUNCHER = Launcher("condense_table", __doc__, Config, run=run)
+def root_of(config: Config) -> Path:
+    """The directory that contains the directories of the runs.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The path.
+    """
+    return Path(config.workdir or f"runs/{title_of(config)}")
+
+
+LAUNCHER = Launcher(
+    "condense_table",
+    __doc__,
+    Config,
+    run=run,
+    runs=lambda config: planned(config, table_of(config), root_of(config)),
+)
 
 if __name__ == "__main__":
     LAUNCHER.main()

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from ddjax.launch import Launcher, flag, tables
-from ddjax.launch.regenerate import Settings, regenerate
+from ddjax.launch.campaign import Planned
+from ddjax.launch.regenerate import Settings, planned, regenerate
 from ddjax.launch.tables import Table
 
 TABLES = tables.read(Path(__file__).with_name("published") / "wang2018.toml")
@@ -104,12 +105,36 @@ def run(config: Config) -> dict[str, Any]:
     Returns:
         The results of the runs by name; empty after `--dry_run`.
     """
-    title = title_of(config)
-    root = Path(config.workdir or f"runs/{title}")
+    title, root = title_of(config), root_of(config)
     return regenerate("paper", config, table_of(config, root), title=title, root=root)
 
 
-LAUNCHER = Launcher("paper", __doc__, Config, run=run)
+def root_of(config: Config) -> Path:
+    """The directory that contains the directories of the runs.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The path.
+    """
+    return Path(config.workdir or f"runs/{title_of(config)}")
+
+
+def runs_of(config: Config) -> list[Planned]:
+    """The runs that the table needs.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The runs.
+    """
+    root = root_of(config)
+    return planned(config, table_of(config, root), root)
+
+
+LAUNCHER = Launcher("paper", __doc__, Config, run=run, runs=runs_of)
 
 if __name__ == "__main__":
     LAUNCHER.main()

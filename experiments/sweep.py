@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from ddjax import checks, figures, report
 from ddjax.judge import Evaluation
 from ddjax.launch import Launcher, Unrolled, flag, flag_like, numbers, results, tell
+from ddjax.launch.campaign import Planned
 
 from . import fixed_init, random_init
 
@@ -55,6 +56,7 @@ class Config(Unrolled):
     values: str = flag("1,2,3,5", "of the axis; for --axis=init schemes, e.g. xavier_normal,kaiming_normal")
     of: str = flag("random_init", "the launcher of the runs", choices=tuple(LAUNCHERS))
     seeds: str = flag("0", "a run for each; with --of=fixed_init each has a θ0 of its own")
+    yes: bool = flag(False, "start all runs without asking")
     baselines: bool = flag_like(
         Unrolled, "baselines", default=False, help="measure the baselines of each run too"
     )
@@ -238,7 +240,22 @@ def run(config: Config) -> dict[str, Any]:
     return result
 
 
-LAUNCHER = Launcher("sweep", __doc__, Config, run=run)
+def runs_of(config: Config) -> list[Planned]:
+    """The runs of the sweep.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The runs.
+    """
+    return [
+        Planned(f"{config.axis} {cell.value}, seed {cell.seed}", Path(str(cell.config.workdir)))
+        for cell in cells(config)
+    ]
+
+
+LAUNCHER = Launcher("sweep", __doc__, Config, run=run, runs=runs_of)
 
 if __name__ == "__main__":
     LAUNCHER.main()

@@ -51,7 +51,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -70,10 +69,12 @@ from ddjax import (
     report,
 )
 from ddjax import data as real_data
-from ddjax.arithmetic import flops_of_step
+from ddjax.arithmetic import speed_of_product
+from ddjax.experts import Experts, Flat
 from ddjax.launch import Launcher, flag
+from ddjax.methods.trajectory_matching import Window, trajectory_matching
 from ddjax.networks.ops import CONV_FORMS
-from ddjax.plan import COMPILE_ERRORS, Plan, Site, default_plan
+from ddjax.plan import COMPILE_ERRORS, Plan, Site, default_plan, flops_of_step
 from ddjax.run import DivergedError
 from ddjax.types import Form, InitDistribution, Method, Network
 from ddjax.unroll import STRATEGIES
@@ -92,14 +93,15 @@ HORIZON = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A problem of one size; steps, epochs and learning rates matter to the unrolled method only.
+    """A problem of one size; steps, epochs and learning rates matter to the methods that unroll only.
 
     Attributes:
         method: the name of the method.
         network: the name of the network, with settings as command lines have them.
         dataset: the name of the data set, one of `SHAPES`.
-        images_per_class: the distilled images of each class, of the methods that regress.
-        inner_steps: S, the number of inner steps that have images of their own.
+        images_per_class: the distilled images of each class, of methods that regress or match trajectories.
+        inner_steps: S, the number of inner steps that have images of their own; the number of steps of the
+            student where trajectories are matched.
         inner_epochs: E, the number of passes over these steps.
         inner_lr: the learned learning rates at the start.
         fixed: whether p(θ0) is a single θ0.
@@ -142,6 +144,7 @@ ITEMS: dict[str, Item] = {
     },
     "KIPconv": Item("kernel_inducing_points", "infinite_convnet:pooling=0", fixed=False, batch_size=20),
     "FREPO": Item("feature_regression", _FREPO, fixed=False, batch_size=256),
+    "MTT": Item("trajectory_matching", "convnet", fixed=False, inner_steps=50),
     "RCIG": Item("implicit_regression", f"{_FREPO}:activation=sharp_softplus", fixed=False, batch_size=256),
 }
 SHAPES = {"mnist": (60_000, 28, 28, 1), "cifar10": (50_000, 32, 32, 3)}
@@ -310,9 +313,8 @@ def problem_of(item: Item, plan: Plan) -> engine.Problem:
     else:
         network = networks.by_name(name, shape, num_classes, conv_form=plan.conv_form)
     distribution = inits.fixed(network, jax.random.key(0)) if item.fixed else inits.random(network)
-    build = {"unrolled": unrolled_parts, **dict.fromkeys(REGRESSIONS, regression_parts)}.get(
-        item.method, matching_parts
-    )
+    builds = {"unrolled": unrolled_parts, "trajectory_matching": trajectory_parts}
+    build = (builds | dict.fromkeys(REGRESSIONS, regression_parts)).get(item.method, matching_parts)
     method, form, optimizer, clip_norm = build(item, plan, network, distribution)
     return engine.Problem(method, form, optimizer, item.num_inits, clip_norm, plan.slots_per_chunk)
 
@@ -340,6 +342,43 @@ def unrolled_parts(item: Item, plan: Plan, network: Network, distribution: InitD
         network.num_classes,
         inner_steps=item.inner_steps,
         inner_epochs=item.inner_epochs,
+        inner_lr=item.inner_lr,
+    )
+    return method, form, *outer_of(method, form)
+
+
+def trajectory_parts(item: Item, plan: Plan, network: Network, distribution: InitDistribution) -> ItemParts:
+    """The parts of an item that matches trajectories, all images in each step, with DSA's augmentation.
+
+    The experts are two weights near each other, because no time depends on how they were trained.
+
+    Args:
+        item: the item.
+        plan: the plan, with the memory strategy; mixed where no flag chooses.
+        network: the network of experts and student.
+        distribution: p(θ0).
+
+    Returns:
+        The parts.
+    """
+    flat, (start_key, move_key) = Flat.of(network), jax.random.split(jax.random.key(0))
+    start = jax.jit(lambda key: flat.vector(distribution.sample(key)))(start_key)
+    weights = np.stack([start, start + 0.01 * jax.random.normal(move_key, start.shape)])
+    method = trajectory_matching(
+        network,
+        Experts([weights], np.arange(2), np.zeros(1)),
+        inner_steps=item.inner_steps,
+        span=1,
+        window=Window(0, 1),
+        memory=STRATEGIES[plan.memory or "mixed"],
+        augmentation=augment.by_name(augment.strategy_for(item.dataset), network.image_shape),
+    )
+    form = forms.pixels(
+        network.image_shape,
+        network.num_classes,
+        inner_steps=1,
+        inner_epochs=1,
+        images_per_class_per_step=item.images_per_class,
         inner_lr=item.inner_lr,
     )
     return method, form, *outer_of(method, form)
@@ -595,33 +634,8 @@ def measure_peak(config: Config) -> Record:
     peaks = {}
     for precision in config.precision.split(","):
         with jax.default_matmul_precision(None if precision == "auto" else precision):
-            peaks[precision] = max(map(speed_of_product, (2048, 4096)))
+            peaks[precision] = max(speed_of_product(size, seconds=CALL_SECONDS) for size in (2048, 4096))
     return {"peaks": peaks, "hardware": report.hardware()}
-
-
-def speed_of_product(size: int) -> float:
-    """Operations per second of a dense product, over about half a second, the best of three measurements.
-
-    Args:
-        size: the number of rows and of columns of both matrices.
-
-    Returns:
-        The speed.
-    """
-    multiply = jax.jit(jnp.matmul)
-    matrix = jax.random.normal(jax.random.key(0), (size, size)) / math.sqrt(size)
-
-    def timed(times: int) -> float:
-        began = time.perf_counter()
-        product = matrix
-        for _ in range(times):  # each product needs the one before, so the last one ends last
-            product = multiply(product, matrix)
-        jax.block_until_ready(product)
-        return time.perf_counter() - began
-
-    timed(1)
-    times = math.ceil(CALL_SECONDS / timed(1))
-    return 2 * size**3 * times / min(timed(times) for _ in range(3))
 
 
 # The whole benchmark, which starts those processes.

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 import ddjax
 from ddjax import coresets, forms, inits, methods, networks
 from ddjax import data as real_data
 from ddjax.data import Dataset
+from ddjax.experts import Experts, Flat
 from ddjax.run import Run
-from ddjax.types import Form
+from ddjax.types import Form, InitDistribution, Network
 
 SHAPE, CLASSES = (8, 8, 1), 3
 
@@ -71,6 +74,35 @@ def small_run(data: Dataset, **settings: Any) -> Run:
         "reporting": ddjax.Reporting(every=1),
     }
     return ddjax.distill(data, method, **(defaults | settings))
+
+
+def trained_experts(network: Network, inits: InitDistribution) -> Experts:
+    """Three experts of the three digits: plain descent on all images, three times ten steps at 0.1.
+
+    Args:
+        network: the network.
+        inits: p(θ0).
+    """
+    flat, train = Flat.of(network), three_digits().train
+    images, labels = jnp.asarray(train.encoded(), float), jnp.asarray(train.labels)
+
+    def loss(params: Any) -> jax.Array:
+        return optax.softmax_cross_entropy_with_integer_labels(network.apply(params, images), labels).mean()
+
+    def ten(params: Any, _: None) -> tuple[Any, jax.Array]:
+        def step(params: Any, _: None) -> tuple[Any, None]:
+            return jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(loss)(params)), None
+
+        params, _ = jax.lax.scan(step, params, None, length=10)
+        return params, flat.vector(params)
+
+    @jax.jit
+    def trained(key: jax.Array) -> jax.Array:
+        params = inits.sample(key)
+        return jnp.concatenate([flat.vector(params)[None], jax.lax.scan(ten, params, None, length=3)[1]])
+
+    weights = [np.asarray(trained(key), np.float32) for key in jax.random.split(jax.random.key(0), 3)]
+    return Experts(weights, 10 * np.arange(4), np.full(3, 50, np.float32))
 
 
 def relative(ours: Any, theirs: Any) -> float:

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.slow
 
 DSA = "color_crop_cutout_flip_scale_rotate"
 ALL = DSA.replace("_", "+")
+IDC = "flip+color+(crop_scale_rotate)+cutout"
 KEY = jax.random.key(7)
 
 
@@ -375,8 +376,65 @@ def test_the_former_name_means_what_it_meant():
 
 
 def test_a_name_makes_the_same_augmentation_again():
-    for strategy in (DSA, "flip", "color+flip", *augment.STRATEGIES):
+    for strategy in (DSA, "flip", "color+flip", IDC, *augment.STRATEGIES):
         assert augment.by_name(strategy, (28, 28, 1)).name == strategy
+
+
+def test_of_operations_in_parentheses_one_is_carried_out_and_of_the_others_all():
+    """IDC's, operation by operation from its own draws; every choice comes up."""
+    whole = augment.by_name("flip+color+(crop_scale_rotate)", (9, 12, 3))
+    images = jax.random.normal(jax.random.key(1), (4, 9, 12, 3))
+    seen = set()
+    for i in range(8):
+        draw = whole.sample(jax.random.key(i), 4)
+        flipped, colour, choice = draw
+        which = int(choice.which)
+        seen.add(which)
+        name = ("crop", "scale", "rotate")[which]
+        # The same params through a composition in which nothing is left to choose.
+        fixed = augment.by_name(f"flip+color+{name}", (9, 12, 3))
+        wanted = fixed.apply((flipped, colour, choice.params[which]), images)
+        np.testing.assert_allclose(whole.apply(draw, images), wanted, atol=1e-5)
+    assert seen == {0, 1, 2}
+
+
+# Mixtures.
+
+
+def test_cutmix_puts_a_rectangle_of_the_partner_into_each_image(rng):
+    images, labels = rng.normal(size=(4, 9, 12, 3)), np.eye(4)
+    draw = augment.Patch(
+        jnp.bool(True), jnp.array([1, 2, 3, 0]), Pair(*jnp.array([1, 6])), Pair(*jnp.array([3, 2]))
+    )
+    expected = images.copy()
+    expected[:, :4, 4:8] = np.roll(images, -1, 0)[:, :4, 4:8]  # rows -2 to 3, cut at the edge
+    share = 16 / 108
+    found, targets = augment.patched(draw, jnp.asarray(images), jnp.asarray(labels))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(targets, (1 - share) * labels + share * np.roll(labels, -1, 0), rtol=1e-6)
+    left = augment.patched(draw._replace(is_mixed=jnp.bool(False)), jnp.asarray(images), jnp.asarray(labels))
+    np.testing.assert_allclose(left[0], images, rtol=1e-6)
+    np.testing.assert_allclose(left[1], labels, rtol=1e-6)
+
+
+def test_cutmix_draws_half_of_the_minibatches_and_a_uniform_share():
+    draws = jax.vmap(lambda key: augment.draw_patch(key, 5, (200, 300), probability=0.5))(
+        jax.random.split(KEY, 4000)
+    )
+    assert 0.46 < float(draws.is_mixed.mean()) < 0.54
+    sides = 2 * np.asarray(draws.half.rows) / 200
+    assert abs(np.mean(sides**2) - 0.5) < 0.03
+    assert (np.sort(draws.partners, -1) == np.arange(5)).all()
+    for centre, length in zip(draws.centre, (200, 300), strict=True):
+        assert (int(centre.min()), int(centre.max())) == (0, length - 1)
+
+
+def test_unknown_mixtures_and_mixtures_of_texts_are_refused():
+    assert augment.mix_by_name("", (3,)) is None
+    with pytest.raises(ValueError, match="mix: expected one of cutmix; got 'cutmx'"):
+        augment.mix_by_name("cutmx", (8, 8, 1))
+    with pytest.raises(ValueError, match="image_shape"):
+        augment.mix_by_name("cutmix", (5, 4))
 
 
 @pytest.mark.parametrize(
@@ -385,6 +443,9 @@ def test_a_name_makes_the_same_augmentation_again():
         ("color_corp", "augmentation: expected one of color, crop, .*got 'corp'. Did you mean 'crop'"),
         ("color+crop_flip", "got 'crop_flip'"),
         ("crop_crop", "each operation once; got 'crop' twice"),
+        ("crop+(crop_flip)", "each operation once; got 'crop' twice"),
+        ("(crop_flip)", "got '[(]crop'"),
+        ("color+(crop_flip", "got '[(]crop_flip'"),
         ("", "augmentation: expected a text; got str ''"),
         (3, "augmentation: expected a text; got int 3"),
         ("x" * 1000, "Join such by _ for one at random, by [+] for all, or give dc or crop_zoom_rotate"),

@@ -16,7 +16,7 @@ from launchers import QUICK_TO_COMPILE
 
 from ddjax import arithmetic, parallel
 from ddjax.data import from_arrays, to_device
-from ddjax.plan import Plan, Site
+from ddjax.plan import Plan, Site, flops_of_step
 from ddjax.run import DivergedError
 from scripts import bench
 
@@ -136,7 +136,7 @@ def mnist_sizes():
 def test_arithmetic_of_w1(mnist_sizes):
     """What was worked out by hand for the original: 4.4 to 5 GFLOP with the padding."""
     problem = bench.problem_of(bench.ITEMS["W1"], Plan(conv_form="lax"))
-    assert 4e9 < arithmetic.flops_of_step(problem, mnist_sizes) < 6e9
+    assert 4e9 < flops_of_step(problem, mnist_sizes) < 6e9
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_arithmetic_of_w1(mnist_sizes):
 def test_arithmetic_of_matching(mnist_sizes, name, low, high):
     """Of the originals 737 and 248 GFLOP, of which a tenth are products with the zeros of the padding."""
     problem = bench.problem_of(bench.ITEMS[name], Plan(conv_form="lax", memory=None))
-    assert low < arithmetic.flops_of_step(problem, mnist_sizes) < high
+    assert low < flops_of_step(problem, mnist_sizes) < high
 
 
 # Steps.

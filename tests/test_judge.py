@@ -261,12 +261,13 @@ def test_a_pool_is_an_argument_of_the_compiled_evaluation_not_a_constant(data, d
     lowered = _accuracies.lower(
         schedules,
         (jnp.zeros(2, jnp.int32), jax.random.split(jax.random.key(0), 2), jnp.arange(2)),
+        np.int32(0),
         chunks(data.test),
         members.pool,
         network=network,
         inits=members,
         recipe=distilled.recipe,
-        runs_per_chunk=1,
+        count=1,
     )
     assert len(lowered.as_text()) < size / 5
 

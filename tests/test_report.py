@@ -1,6 +1,5 @@
 """Tests of ddjax.report: figures, tables, metrics and progress."""
 
-import io
 import json
 import sys
 import types
@@ -132,64 +131,6 @@ def test_tensorboard_asked_for_and_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match="pip install tensorboardX"):
         report.MetricsWriter(tmp_path / "metrics.jsonl", tensorboard=tmp_path)
-
-
-# Progress.
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_in_a_log_comes_every_ten_seconds():
-    stream, clock = io.StringIO(), Clock()
-    with report.Progress(1000, stream=stream, clock=clock) as progress:
-        progress.update(100, loss=2.0)
-        for step in range(140, 1001, 40):
-            clock.now += 4
-            progress.update(step, loss=0.842, lrs=[0.034, 0.012], val_accuracy=71.2 if step == 180 else None)
-    lines = stream.getvalue().splitlines()
-    assert lines[0] == "step 100/1000  loss 2"
-    line = "step 220/1000  loss 0.842  lr 0.012..0.034  val 71.2 %  10 steps/s  time left 1m18s"
-    assert lines[1] == line
-    assert [line.split("/")[0] for line in lines[2:]] == [f"step {step}" for step in range(340, 1000, 120)]
-
-
-def test_progress_shows_the_last_step_at_once():
-    stream, clock = io.StringIO(), Clock()
-    progress = report.Progress(2, stream=stream, clock=clock)
-    progress.update(1)
-    clock.now += 0.5
-    progress.update(2, lrs=[])
-    progress.close()
-    assert stream.getvalue().splitlines() == ["step 1/2", "step 2/2  2 steps/s"]
-
-
-def test_progress_on_a_terminal_rewrites_one_line(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "20")
-    stream, clock = Terminal(), Clock()
-    with report.Progress(10, stream=stream, clock=clock) as progress:
-        progress.update(1, loss=0.5, lrs=[0.1])
-        clock.now += 0.01
-        progress.update(2, loss=0.4)
-        clock.now += 1
-        progress.update(3)
-    assert stream.getvalue() == "\rstep 1/10  loss 0.5\x1b[K\rstep 3/10  1.98 ste\x1b[K\n"
-
-
-def test_quiet_progress_shows_nothing():
-    stream = Terminal()
-    with report.Progress(1, quiet=True, stream=stream) as progress:
-        progress.update(1, loss=1.0)
-    assert stream.getvalue() == ""
 
 
 @pytest.mark.parametrize(

@@ -344,7 +344,7 @@ def test_a_launcher_keeps_its_directory_to_itself_until_all_is_written(launcher,
     files = {path.name for path in workdir.iterdir() if path.is_file()}
     assert files == {
         *("config.json", "plan.json", "metrics.jsonl", "distilled.npz", "distilled.png", "curves.png"),
-        "result.json",
+        *("result.json", "report.html"),
     }
     assert contents(workdir)[workdir / "distilled.npz"] == before[workdir / "distilled.npz"]
     with locked(workdir):  # who only reads a finished directory needs no lock

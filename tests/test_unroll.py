@@ -389,6 +389,57 @@ def test_strategies_that_keep_less_need_less_memory():
     assert needed["sqrt"] < 0.6 * needed["recompute"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mixed", [False, True])
+def test_first_order_is_a_plain_scan_with_stopped_weights(problem, mixed):
+    """Of θ_T and of the recorded losses, in θ_0, images, labels and rates."""
+    network, theta, batch = problem
+    form = forms.pixels((4, 4, 1), 3, inner_steps=2, inner_epochs=4, inner_lr=0.05, label_confidence=0.8)
+    params = form.init(jax.random.key(2))
+    inner = cross_entropy(network.apply)
+
+    def stopped(theta: Any, schedule: Schedule) -> tuple[Any, jax.Array]:
+        assert schedule.lrs is not None
+        epochs = len(schedule.lrs)
+        steps = *(jnp.concatenate([leaf] * epochs) for leaf in schedule[:2]), schedule.lrs.ravel()
+
+        def step(weights: Any, now: Any) -> tuple[Any, jax.Array]:
+            value, grads = jax.value_and_grad(inner)(jax.lax.stop_gradient(weights), *now[:2])
+            return jax.tree.map(lambda w, g: w - now[2] * g, weights, grads), value
+
+        return jax.lax.scan(step, theta, steps)
+
+    def outer(train, theta: Any, params: PixelParams) -> jax.Array:
+        weights, losses = train(theta, form.unfold(params))
+        final = inner(weights, batch.inputs, jax.nn.one_hot(batch.labels, 3))
+        return final + jnp.sum(jnp.arange(1.0, 9.0) * losses)
+
+    memory = Memory(mixed=mixed, first_order=True)
+    ours, theirs = (
+        jax.jit(jax.grad(lambda *phi, train=train: outer(train, *phi), argnums=(0, 1)))(theta, params)
+        for train in (lambda t, s: unroll(inner, t, s, memory=memory), stopped)
+    )
+    for a, b in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True):
+        assert relative(a, b) < 1e-12
+    exact = jax.jit(jax.grad(lambda p: outer(lambda t, s: unroll(inner, t, s), theta, p)))(params)
+    assert relative(ours[1].images, exact.images) > 0.01
+
+
+@pytest.mark.usefixtures("x64")
+def test_first_order_is_for_plain_descent_of_all_steps(problem):
+    network, theta, _ = problem
+    form = forms.pixels((4, 4, 1), 3, inner_steps=2, inner_epochs=2, inner_lr=0.05)
+    schedule, memory = form.unfold(form.init(jax.random.key(2))), Memory(first_order=True)
+    with pytest.raises(ValueError, match="first_order: expected plain descent"):
+        unroll(cross_entropy(network.apply), theta, schedule, optimizer=OPTIMIZERS["adam"], memory=memory)
+    with pytest.raises(ValueError, match=r"first_order: expected no window with it.*got 2. Leave the window"):
+        Memory(first_order=True, window=2)
+    with pytest.raises(
+        ValueError, match=r"first_order: expected no checkpoint with it.*Leave the checkpoint"
+    ):
+        Memory(first_order=True, checkpoint="sqrt")
+
+
 def test_bad_strategies_are_refused():
     with pytest.raises(ValueError, match="window: expected a whole number >= 1; got 0"):
         Memory(window=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,60 @@ def last_layer_gradients(network: Network, params: Params, split: Split) -> np.n
         return residual * jnp.sqrt(1 + jnp.sum(embed(params, batch.inputs) ** 2, -1, keepdims=True))
 
     return _for_all(gradient, network, params, split)
+
+
+def feature_gradients(logits: Any, labels: Any, kernel: Any) -> np.ndarray:
+    """The gradient of each example's cross-entropy in the inputs of a dense last layer.
+
+        ∂ℓ/∂h = (softmax(z) - y) Wᵀ    with logits z = h W + b and label y
+
+    Args:
+        logits: `[n, K]`, z.
+        labels: `[n]`, the class that each example is labelled as.
+        kernel: `[F, K]`, the weights W of the last layer (`last_layer_kernel`).
+
+    Returns:
+        `[n, F]`, the gradients, in the dtype of the logits.
+
+    References:
+        Mirzasoleiman, Cao and Leskovec 2020, Coresets for Robust Training of Neural Networks against Noisy
+        Labels (CRUST), whose selections look at these.
+    """
+    logits = np.asarray(logits)
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    residual = powers / powers.sum(-1, keepdims=True)
+    residual[np.arange(len(logits)), np.asarray(labels)] -= 1
+    return residual @ np.asarray(kernel, logits.dtype).T
+
+
+def last_layer_kernel(network: Network, params: Params) -> np.ndarray:
+    """The weights of a network's dense last layer, found by what they do.
+
+    Args:
+        network: the network, which must have an `embed`.
+        params: the weights of the network.
+
+    Returns:
+        `[F, K]`, the only weights W of this shape for which logits - features W is the same row for all
+        inputs.
+
+    Raises:
+        ValueError: the network has no `embed`, or no such weights.
+    """
+    embed = _embed(network)
+    inputs = np.random.default_rng(0).normal(size=(4, *network.input_shape)).astype(np.float32)
+    features = np.asarray(embed(params, jnp.asarray(inputs)), np.float64)
+    logits = np.asarray(network.apply(params, jnp.asarray(inputs)), np.float64)
+    shape = features.shape[1], logits.shape[1]
+    for leaf in jax.tree.leaves(params):
+        if leaf.shape == shape:
+            rest = logits - features @ np.asarray(leaf, np.float64)
+            if np.abs(rest - rest[0]).max() <= 1e-3 * np.abs(logits - logits[0]).max():
+                return np.asarray(leaf)
+    raise ValueError(
+        f"{network.name}: expected a dense last layer on the features, with weights {list(shape)}; found "
+        "none. Use last_layer_gradients, which need none."
+    )
 
 
 def _embed(network: Network) -> Callable[[Params, jax.Array], jax.Array]:

@@ -6,7 +6,7 @@ Distances are Euclidean. Of several equally good points the first is taken.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -17,6 +17,8 @@ from jax import lax
 from ddjax import checks
 from ddjax.coresets.images import check_enough
 from ddjax.data import Split
+
+_CHUNK = 1024  # rows of distances at a time: bounds their memory
 
 
 def by_class(
@@ -40,6 +42,38 @@ def by_class(
     checks.equal("points: how many", len(points), len(split), remedy="Give one for each image of the split.")
     members = (np.flatnonzero(split.labels == k) for k in range(split.num_classes))
     return np.stack([rows[select(points[rows], per_class)] for rows in members])
+
+
+def by_class_share(
+    select: Callable[[np.ndarray, int], np.ndarray], points: np.ndarray, split: Split, *, share: float
+) -> np.ndarray:
+    """Apply a selection to each class, as many points as a share of the class.
+
+    Classes of noisy labels differ in size, so that a fixed number would be another share of each.
+
+    Args:
+        select: the selection, `(points [n, F], count) -> positions [count]`, e.g. `central`.
+        points: the points, `[n, ...]`, one for each image of the split.
+        split: the split whose labels divide the points into classes.
+        share: the share of each class, in (0, 1], rounded down; a class with images keeps one at least.
+
+    Returns:
+        The positions in the split, `[m]` int64, class after class, within a class in the order of selection.
+
+    Raises:
+        ValueError: the share is out of its range, or the numbers of points and images differ.
+    """
+    checks.positive("share", share)
+    if share > 1:
+        raise ValueError(f"share: expected at most 1, all images of each class; got {share:g}. Give less.")
+    checks.equal("points: how many", len(points), len(split), remedy="Give one for each image of the split.")
+    members = [np.flatnonzero(split.labels == k) for k in range(split.num_classes)]
+    # A share such as 0.29 of 100 is 28.999...: the tolerance keeps the 29th.
+    counts = [max(1, int(share * len(rows) + 1e-9)) for rows in members]
+    chosen = [
+        rows[select(points[rows], count)] for rows, count in zip(members, counts, strict=True) if len(rows)
+    ]
+    return np.concatenate(chosen)
 
 
 def herding(points: np.ndarray, count: int) -> np.ndarray:
@@ -90,6 +124,62 @@ def nearest(points: np.ndarray, count: int) -> np.ndarray:
     """
     _, squares = _centred(points, count)
     return np.argsort(squares, kind="stable")[:count]
+
+
+def central(points: np.ndarray, count: int) -> np.ndarray:
+    """Select the points whose distances to all points have the smallest sums.
+
+        s_1, s_2, ... = the points in the order of Σ_j ‖x_i - x_j‖, smallest first
+
+    This is what the released code of CRUST selects: its greedy step accepts every point at its first look,
+    where the paper describes `facility_location`. Under label noise the two do opposite things: wrong labels
+    make gradients that lie apart, which a central selection leaves out and a covering one collects.
+
+    Args:
+        points: the points to select from, `[n, F]` float; in CRUST the gradients of a class.
+        count: the number of points to select, m.
+
+    Returns:
+        The positions, `[m]` int64, most central first. A smaller m gives the first of these.
+
+    Raises:
+        ValueError: the points are not finite floats `[n, F]`, `count` is below one, or n is below `count`.
+
+    References:
+        Mirzasoleiman, Cao and Leskovec 2020, Coresets for Robust Training of Neural Networks against Noisy
+        Labels; `lazyGreedy.py` and `fl_cifar.py` of github.com/snap-stanford/crust.
+    """
+    points, _ = _centred(points, count)
+    sums = np.concatenate([distances.sum(1) for distances in _distances(points, np.arange(len(points)))])
+    return np.argsort(sums, kind="stable")[:count]
+
+
+def neighbours(points: np.ndarray, chosen: np.ndarray, *, radius: float) -> np.ndarray:
+    """The number of points within a radius of each selected point: the weights of CRUST's released code.
+
+    Args:
+        points: the points, `[n, F]` float.
+        chosen: the positions of the selected points, `[m]`.
+        radius: the radius; points at this distance do not count.
+
+    Returns:
+        The numbers, `[m]` int64; each point counts itself.
+
+    Raises:
+        ValueError: the points are not finite floats `[n, F]`, or the radius is not positive.
+    """
+    checks.positive("radius", radius)
+    points, _ = _centred(points, 1)
+    return np.concatenate([(one < radius).sum(1) for one in _distances(points, np.asarray(chosen))])
+
+
+def _distances(points: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The distances `[chunk, n]` of the points at some rows to all points, a few rows at a time."""
+    squares = np.einsum("nf,nf->n", points, points)
+    for start in range(0, len(rows), _CHUNK):
+        own = rows[start : start + _CHUNK]
+        products = points[own] @ points.T
+        yield np.sqrt(np.maximum(squares[own, None] + squares[None] - 2 * products, 0))
 
 
 def k_center(points: np.ndarray, count: int) -> np.ndarray:

@@ -5,7 +5,8 @@ Every refusal is a ValueError that says what was expected, what was got and what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,6 +86,80 @@ def images(what: str, value: Any, *, layout: str | None = None) -> np.ndarray:
     return _as_bytes(what, array.transpose(0, 2, 3, 1) if layout == "NCHW" else array)
 
 
+def flat(what: str, value: Any, *, length: int) -> np.ndarray:
+    """Labels as an array of one axis, numbers or texts, one of each example.
+
+    Args:
+        what: the name of the labels in error messages.
+        value: the labels, `[n]` or `[n, 1]`.
+        length: the number of examples, n.
+
+    Returns:
+        The labels, `[n]`, of the type that they have.
+
+    Raises:
+        ValueError: several labels of an example, labels of no known type, or another number of labels.
+    """
+    array = _as_array(what, value)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        one_hot = array.ndim == 2 and array.dtype.kind in "biuf" and ((array != 0).sum(1) == 1).all()
+        remedy = (
+            f"Use {what}.argmax(-1), as they are one-hot."
+            if one_hot
+            else f"Choose one label of each image, for instance {what}[:, 0]: ddjax learns one class of each."
+        )
+        raise ValueError(f"{what}: expected labels of shape [n]; got shape {array.shape}. {remedy}")
+    if len(array) != length:
+        raise ValueError(
+            f"{what}: expected one label for each of the {length} images; got {len(array)} labels. "
+            "Give images and labels of the same length."
+        )
+    return array
+
+
+def from_zero(
+    labels: Mapping[str, np.ndarray], names: tuple[str, ...] | None
+) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
+    """Labels that count the classes from one, counted from zero; their numbers become names of classes.
+
+    Args:
+        labels: the labels of `train` and of the other parts, `[n]` each.
+        names: the names of the classes; None for none.
+
+    Returns:
+        The labels and the names: as they are, unless the training labels are the numbers 1 to K, each of
+        them present, and there are no names or K of them.
+
+    Warns:
+        UserWarning: the labels count from one.
+
+    Raises:
+        ValueError: the training labels count from one, and another part has a label outside 1 to K.
+    """
+    y = labels["train"]
+    count = int(y.max()) if y.size and np.issubdtype(y.dtype, np.integer) and y.min() == 1 else 0
+    if count < 2 or len(np.unique(y)) != count or len(names or range(count)) != count:
+        return dict(labels), names
+    for part, own in labels.items():
+        is_whole = np.issubdtype(own.dtype, np.integer)
+        outside = own[(own < 1) | (own > count)] if is_whole else own[:0]
+        if len(outside):
+            raise ValueError(
+                f"y_{part}: expected labels from 1 to {count}, as those of training; got {outside[0]}. "
+                f"Number the classes 0 to {count - 1} in every part."
+            )
+    warnings.warn(
+        f"y_train: labels from 1 to {count} count the classes from one: class "
+        f"{names[0] if names else '1'!r} is number 0 here, and so on. Subtract 1 from all labels, and give "
+        "class_names, to say so in the data.",
+        stacklevel=5,
+    )
+    moved = {part: own - 1 if np.issubdtype(own.dtype, np.integer) else own for part, own in labels.items()}
+    return moved, names or tuple(str(k) for k in range(1, count + 1))
+
+
 def labels(what: str, value: Any, *, length: int, num_classes: int | None = None) -> np.ndarray:
     """Check labels against the images they belong to.
 
@@ -100,18 +175,10 @@ def labels(what: str, value: Any, *, length: int, num_classes: int | None = None
     Raises:
         ValueError: wrong rank, dtype or length, a negative label, a label of K or more.
     """
-    array = _as_array(what, value)
-    if array.ndim != 1:
-        remedy = f"Use {what}.argmax(-1) if the labels are one-hot, {what}.ravel() otherwise."
-        raise ValueError(f"{what}: expected labels of shape [n]; got shape {array.shape}. {remedy}")
+    array = flat(what, value, length=length)
     if not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
             f"{what}: expected integer labels; got dtype {array.dtype}. {_remedy_for_labels(what, array)}"
-        )
-    if len(array) != length:
-        raise ValueError(
-            f"{what}: expected one label for each of the {length} images; got {len(array)} labels. "
-            "Give images and labels of the same length."
         )
     if array.min() < 0:
         raise ValueError(

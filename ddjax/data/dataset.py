@@ -9,6 +9,7 @@ this normalisation.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,10 @@ from ddjax.encodings import Channels, channels_of
 from ddjax.types import Encoding, as_image_shape
 
 _MAX_SEED = 2**32 - 1
+TEST_FRACTION, TEST_SEED = 0.2, 0
+"""The share of each class that is cut as the test split where there is none, and the seed: fixed, so that
+everybody has the same test examples."""
+
 _CHUNK = 1024  # images summed at a time: bounds the memory of `channel_statistics`
 
 
@@ -118,6 +123,7 @@ class Origin:
         form: the conversions of the examples since, in their order, each a dictionary of one name:
             `{"resize": [H, W]}`, `{"channels": C}` (to which grey images were repeated), `{"pixels": name}`
             (whose statistics normalise), `{"whiten": name}` (one of `ddjax.data.whitening.WHITENINGS`),
+            `{"rotated": degrees}` (the largest angle that images were turned by),
             `{"classes": [...]}` (the numbers of the classes that were kept).
         digests: the digests of the three splits before the first conversion (`ddjax.data.digests`); empty
             where nothing was converted.
@@ -217,8 +223,8 @@ class Dataset(Brief):
 def from_arrays(
     x_train: Any,
     y_train: Any,
-    x_test: Any,
-    y_test: Any,
+    x_test: Any = None,
+    y_test: Any = None,
     *,
     name: str = "arrays",
     class_names: Sequence[str] | None = None,
@@ -233,9 +239,10 @@ def from_arrays(
     Args:
         x_train: the training images, `[n, H, W, C]` or `[n, H, W]`, uint8 or floats in [0, 1] (rounded to 8
             bits). Without a `layout`, C is 1, 3 or 4.
-        y_train: the labels of the training images, `[n]` integers in [0, K) or names of classes, every class
-            present.
-        x_test: the test images, `[m, H, W, C]` or `[m, H, W]`, in the same format as the training images.
+        y_train: the labels of the training images, `[n]` or `[n, 1]`, integers in [0, K) or names of classes,
+            every class present. Integers from 1 to K become names of classes.
+        x_test: the test images, `[m, H, W, C]` or `[m, H, W]`, in the same format as the training images; by
+            default a fifth of each class of the training set.
         y_test: the labels of the test images, `[m]`, in the same format as the training labels.
         name: the name of the data in artifacts and records.
         class_names: the names of the K classes; by default the names that the labels are, in alphabetical
@@ -249,6 +256,9 @@ def from_arrays(
 
     Returns:
         The data set.
+
+    Warns:
+        UserWarning: labels count the classes from one, or there are no test images and a test split is cut.
 
     Raises:
         ValueError: an argument that is not as described above; the message says what was expected, what was
@@ -282,13 +292,14 @@ def make_dataset(
     statistics: tuple[np.ndarray, np.ndarray] | None = None,
     layout: str | None = None,
     source: tuple[str, str] = ("arrays", ""),
+    to_choose: str = "Give x_test and y_test to choose them.",
 ) -> Dataset:
     """Check, split and normalise arrays: the last step of every source.
 
     Args:
         x_train: the training images, in a format that `from_arrays` accepts.
         y_train: the labels of the training images.
-        x_test: the test images, in the same format.
+        x_test: the test images, in the same format; None cuts a test split from the training images.
         y_test: the labels of the test images.
         name: the name of the data in artifacts and records.
         class_names: the names of the K classes; by default "0", "1", ...
@@ -299,6 +310,7 @@ def make_dataset(
             training set.
         layout: the order of the axes of the images, see `from_arrays`.
         source: the kind and the name of the source, as in `Origin`.
+        to_choose: the sentence that tells a user how to choose the test images, where a test split is cut.
 
     Returns:
         The data set.
@@ -307,26 +319,59 @@ def make_dataset(
         ValueError: an argument that `from_arrays` refuses.
     """
     x_train = arrays.images("x_train", x_train, layout=layout)
-
-    def others(which: str, x: Any) -> np.ndarray:
-        x = arrays.images(f"x_{which}", x, layout=layout)
-        arrays.same_shape(f"x_{which}", x, x_train)
-        return x
-
-    raw = {"train": x_train, "test": others("test", x_test)}
-    labels = {"train": y_train, "test": y_test}
-    if validation is not None:
-        raw["validation"], labels["validation"] = others("validation", validation[0]), validation[1]
+    raw, labels = {"train": x_train}, {"train": y_train}
+    parts = {"test": pair(x_test, y_test, "test"), "validation": validation}
+    for which, given in parts.items():
+        if given is not None:
+            raw[which], labels[which] = arrays.images(f"x_{which}", given[0], layout=layout), given[1]
+            arrays.same_shape(f"x_{which}", raw[which], x_train)
+    if "test" not in raw:
+        raw, labels = with_test(raw, labels, name=name, to_choose=to_choose)
     return divided(
         raw,
         labels,
-        Channels(*(statistics or channel_statistics(x_train))),
+        Channels(*(statistics or channel_statistics(raw["train"]))),
         name=name,
         class_names=class_names,
         validation_fraction=validation_fraction,
         seed=seed,
         source=source,
     )
+
+
+def with_test(
+    raw: Mapping[str, Any], labels: Mapping[str, Any], *, name: str, to_choose: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Cut a test split from training examples: a fifth of each class, the same at every load.
+
+    Args:
+        raw: the examples of `train`, an array or a list of n texts, and perhaps of `validation`.
+        labels: the labels of the same parts, in a format that `from_arrays` accepts.
+        name: the name of the data in the warning.
+        to_choose: the sentence that tells a user how to choose the test examples.
+
+    Returns:
+        The examples and the labels, with `test`.
+
+    Warns:
+        UserWarning: always, that a test split is cut.
+
+    Raises:
+        ValueError: the labels do not fit the examples, or no class has two of them.
+    """
+    y = arrays.flat("y_train", labels["train"], length=len(raw["train"]))
+    kept, taken = stratified_split(y, fraction=TEST_FRACTION, seed=TEST_SEED, what="test")
+    warnings.warn(
+        f"dataset: {name} has no test examples: a fifth of each class is the test split, the same at every "
+        f"load. {to_choose}",
+        stacklevel=4,
+    )
+    x = raw["train"]
+    cut = {
+        part: x[rows] if isinstance(x, np.ndarray) else [x[row] for row in rows]
+        for part, rows in (("train", kept), ("test", taken))
+    }
+    return {**raw, **cut}, {**labels, "train": y[kept], "test": y[taken]}
 
 
 def divided(
@@ -362,6 +407,8 @@ def divided(
     """
     checks.text("name", name, remedy="Give how artifacts and records shall call the data.")
     names = None if class_names is None else arrays.class_names(class_names)
+    flat = {part: arrays.flat(f"y_{part}", own, length=len(raw[part])) for part, own in labels.items()}
+    labels, names = arrays.from_zero(flat, names)
     y_train, called = labels["train"], arrays.texts("y_train", labels["train"])
     if called is not None:
         names = names or tuple(np.unique(called).tolist())
@@ -390,7 +437,9 @@ def divided(
     return Dataset(name, train, held_out, test, names or tuple(str(k) for k in range(num_classes)), origin)
 
 
-def stratified_split(labels: np.ndarray, *, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(
+    labels: np.ndarray, *, fraction: float, seed: int, what: str = "validation"
+) -> tuple[np.ndarray, np.ndarray]:
     """Divide the positions of examples into two parts with the same share of every class.
 
     A class of two images or more has at least one in each part; the only image of a class is kept.
@@ -400,6 +449,7 @@ def stratified_split(labels: np.ndarray, *, fraction: float, seed: int) -> tuple
         fraction: the share of the examples that is taken, in (0, 1).
         seed: the seed that decides which examples are taken; the result is the same on every machine and with
             every NumPy version.
+        what: the name of the part that is taken, for messages.
 
     Returns:
         The positions of the examples that are kept and of those that are taken, each in ascending order; n
@@ -425,8 +475,8 @@ def stratified_split(labels: np.ndarray, *, fraction: float, seed: int) -> tuple
         is_taken[members[:count]] = True
     if not is_taken.any():
         raise ValueError(
-            "validation split: expected a class of two images or more; got one image of each. "
-            "Give more images, or x_validation and y_validation."
+            f"{what} split: expected a class of two images or more; got one image of each. "
+            f"Give more images, or x_{what} and y_{what}."
         )
     return np.flatnonzero(~is_taken), np.flatnonzero(is_taken)
 
@@ -463,12 +513,13 @@ def _apportion(sizes: np.ndarray, fraction: float) -> np.ndarray:
     return np.minimum(np.maximum(counts, 1), sizes - 1)
 
 
-def pair(x_validation: Any, y_validation: Any) -> tuple[Any, Any] | None:
-    """Validation images with their labels.
+def pair(x: Any, y: Any, which: str = "validation") -> tuple[Any, Any] | None:
+    """The examples of a split that may be missing, with their labels.
 
     Args:
-        x_validation: the images; None for none.
-        y_validation: their labels; None for none.
+        x: the examples; None for none.
+        y: the labels of these examples; None for none.
+        which: the name of the split, for the message.
 
     Returns:
         Both; None where there are none.
@@ -476,8 +527,8 @@ def pair(x_validation: Any, y_validation: Any) -> tuple[Any, Any] | None:
     Raises:
         ValueError: one of the two is missing.
     """
-    if (x_validation is None) != (y_validation is None):
+    if (x is None) != (y is None):
         raise ValueError(
-            "x_validation, y_validation: expected both or neither; got one of them. Give the other too."
+            f"x_{which}, y_{which}: expected both or neither; got one of them. Give the other too."
         )
-    return None if x_validation is None else (x_validation, y_validation)
+    return None if x is None else (x, y)

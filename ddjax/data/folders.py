@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ddjax import checks
-from ddjax.data.dataset import Dataset, make_dataset, stratified_split
+from ddjax.data import pictures
+from ddjax.data.dataset import Dataset, make_dataset
 
 SPLITS: Mapping[str, str] = {
     "train": "train",
@@ -36,8 +36,6 @@ TABLE = "metadata.csv"
 """The file that names pictures and labels, in the place of folders of classes."""
 
 _COLUMNS = ("file_name", "label")
-_GREY = {"1", "L", "I", "I;16", "I;16B", "I;16L"}
-_TEST_FRACTION, _TEST_SEED = 0.2, 0  # fixed: everybody has the same test pictures of one folder
 
 
 class Listed(NamedTuple):
@@ -75,7 +73,8 @@ def from_folder(
         names are numbers.
 
     Warns:
-        UserWarning: there is no folder of test pictures, and a fifth of each class is cut as the test split.
+        UserWarning: there is no folder of test pictures, and a fifth of each class is cut as the test split;
+            pictures of 16 bits that use less than half of the levels.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -92,24 +91,14 @@ def from_folder(
     names = _class_names(listed["train"].labels)
     numbers = {name: number for number, name in enumerate(names)}
     labels = {split: _numbered(root, split, own, numbers) for split, own in listed.items()}
-    channels = {split: _decoded(own.paths, size) for split, own in listed.items()}
-    widest = max(one.shape[-1] for one in channels.values())
-    images = {split: np.repeat(one, widest // one.shape[-1], -1) for split, one in channels.items()}
-    if "test" not in images:
-        warnings.warn(
-            f"dataset: {root} has no folder of test pictures: a fifth of each class is the test split, the "
-            "same at every load. Make a folder `test` beside `train` to choose them.",
-            stacklevel=3,
-        )
-        kept, taken = stratified_split(labels["train"], fraction=_TEST_FRACTION, seed=_TEST_SEED)
-        images |= {"test": images["train"][taken], "train": images["train"][kept]}
-        labels |= {"test": labels["train"][taken], "train": labels["train"][kept]}
+    sides = pictures.side_lengths(size)
+    images = pictures.alike({split: _opened(own.paths, sides) for split, own in listed.items()})
     validation = (images["validation"], labels["validation"]) if "validation" in images else None
     return make_dataset(
         images["train"],
         labels["train"],
-        images["test"],
-        labels["test"],
+        images.get("test"),
+        labels.get("test"),
         name=root.resolve().name,
         class_names=names,
         validation=validation,
@@ -117,6 +106,7 @@ def from_folder(
         seed=seed,
         layout="NHWC",
         source=("file", root.resolve().name),
+        to_choose="Make a folder `test` beside `train` to choose them.",
     )
 
 
@@ -192,60 +182,25 @@ def _numbered(root: Path, split: str, own: Listed, numbers: Mapping[str, int]) -
     return np.array([numbers[label] for label in own.labels], np.int32)
 
 
-def _decoded(paths: Sequence[Path], size: int | tuple[int, int] | None) -> np.ndarray:
+def _opened(paths: Sequence[Path], sides: tuple[int, int] | None) -> np.ndarray:
     """`[n, H, W, C]` uint8, the pictures; grey where all of them are grey."""
-    shape = None if size is None else size if isinstance(size, tuple) else (size, size)
-    for side in shape or ():
-        checks.at_least("size", side, 1)
-    pictures = [_picture(path, shape) for path in paths]
-    first = pictures[0]
-    for path, picture in zip(paths, pictures, strict=True):
-        if picture.shape[:2] != first.shape[:2]:
-            raise ValueError(
-                f"dataset: expected pictures of one size, {_text(first)} as {paths[0].name}; got "
-                f"{_text(picture)}, {path}. Resize them: ddjax.data.from_folder(path, size={first.shape[0]})."
-            )
-    channels = max(picture.shape[-1] for picture in pictures)
-    return np.stack([np.repeat(one, channels // one.shape[-1], -1) for one in pictures])
+    found = [_picture(path, sides) for path in paths]
+    side = found[0].pixels.shape[0]
+    names = [paths[0].name, *map(str, paths[1:])]
+    remedy = f"Resize them: ddjax.data.from_folder(path, size={side})."
+    return pictures.stacked(found, names, remedy=remedy)
 
 
-def _text(picture: np.ndarray) -> str:
-    return f"{picture.shape[0]}x{picture.shape[1]}"
-
-
-def _picture(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
-    """`[H, W, 1]` or `[H, W, 3]` uint8, a picture as people see it."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def _picture(path: Path, sides: tuple[int, int] | None) -> pictures.Decoded:
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            if picture.mode in _GREY:
-                grey = np.asarray(picture)
-                scaled = _eight_bits(grey) if grey.dtype != np.uint8 else grey
-                picture = Image.fromarray(scaled * 255 if grey.dtype == bool else scaled)
-            elif picture.has_transparency_data and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
-                raise ValueError(
-                    f"dataset: expected pictures without transparency; got {path}. Save it on a "
-                    "background, or give arrays of four channels."
-                )
-            else:
-                picture = picture.convert("RGB")
+            return pictures.decoded(opened, str(path), sides)
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(
             f"dataset: expected pictures that Pillow reads; got {path} ({error}). Remove or repair it."
         ) from error
-    if shape is not None:
-        picture = picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
-    found = np.asarray(picture)
-    return found[..., None] if found.ndim == 2 else found
-
-
-def _eight_bits(grey: np.ndarray) -> np.ndarray:
-    """Levels of 16 bits as levels of 8; truth values as 0 and 1."""
-    if grey.dtype == bool:
-        return grey.astype(np.uint8)
-    return np.rint(np.clip(grey.astype(np.float64), 0, 65535) / 257).astype(np.uint8)
 
 
 __all__ = ["SPLITS", "from_folder"]

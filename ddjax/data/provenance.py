@@ -17,7 +17,7 @@ KINDS = ("built-in", "file", "arrays")
 
 SPLITS = ("train", "validation", "test")
 
-STEPS = ("resize", "channels", "pixels", "whiten", "classes")
+STEPS = ("resize", "channels", "rotated", "pixels", "whiten", "classes")
 """The conversions that a form may have."""
 
 LARGEST = 2**20
@@ -143,6 +143,9 @@ def _check_step(where: object, step: Any) -> None:
     checks.choice(what, name, STEPS, remedy=_REMEDY)
     if name in ("pixels", "whiten"):
         checks.text(f"{what}: {name}", value, remedy=_REMEDY)
+        return
+    if name == "rotated":
+        checks.positive(f"{what}: rotated", value, remedy=_REMEDY)
         return
     numbers = [value] if name == "channels" else value
     checks.kind(f"{what}: {name}", numbers, list, remedy=_REMEDY)

@@ -3,12 +3,16 @@
 - `digits`: scikit-learn's 1,797 handwritten digits of 8 by 8 pixels, embedded, no download.
 - A set of images or texts of TFDS, by its TFDS name, prepared as array_record files; read without
   TensorFlow, decoded once and then kept in `ddjax.data.cache`.
-- A file, by its path: an `.npz` with `x_train`, `y_train`, `x_test`, `y_test` and, where there are any,
-  `x_validation`, `y_validation` (or `x_val`, `y_val`), `class_names` and `layout`; or a `.csv` or `.tsv` of
-  texts with the columns `text`, `label` and `split`; or a folder of pictures (`ddjax.data.folders`).
+- A set of the Hugging Face Hub, as `hf:OWNER/NAME` or `hf:OWNER/NAME:CONFIGURATION`; needs the package
+  `datasets` (`ddjax.data.huggingface`).
+- A file, by its path: an `.npz` with `x_train`, `y_train` and, where there are any, `x_test`, `y_test`,
+  `x_validation`, `y_validation` (or `x_val`, `y_val`), `class_names` and `layout`, or with MedMNIST's names;
+  or a `.csv` or `.tsv` of texts with the columns `text`, `label` and `split`; or a folder of pictures
+  (`ddjax.data.folders`), or one that `datasets` has saved.
 
 Names and paths are told apart by their form, whatever lies in the directory: `digits` and `mnist` are always
-the built-in sets, `./digits` and `digits.npz` always files.
+the built-in sets, `./digits` and `digits.npz` always files. Where a source has no test examples, a fifth of
+each class is cut, and a warning says so.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from ddjax import checks, npz
-from ddjax.data import arrays, cache, text, tfds_files
+from ddjax.data import arrays, cache, huggingface, text, tfds_files
 from ddjax.data.dataset import Dataset, make_dataset, pair, stratified_split
 from ddjax.data.folders import from_folder
 from ddjax.data.text import TextSettings
@@ -32,10 +36,17 @@ _DIGITS = "digits"
 _DIGITS_TEST_FRACTION = 0.2
 _DIGITS_TEST_SEED = 0  # fixed: everybody has the same test images of `digits`
 
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_TRAIN, _TEST = ("x_train", "y_train"), ("x_test", "y_test")
 _VALIDATION = (("x_validation", "y_validation"), ("x_val", "y_val"))
-_MEMBERS = (*_ARRAYS, *_VALIDATION[0], *_VALIDATION[1], "class_names", "layout")
+_MEMBERS = (*_TRAIN, *_TEST, *_VALIDATION[0], *_VALIDATION[1], "class_names", "layout")
 """The members of an `.npz` that are read; others are named in a warning."""
+
+_OTHER_NAMES = {
+    f"{part}_{kind}": f"{letter}_{part}"
+    for part in ("train", "val", "test")
+    for kind, letter in (("images", "x"), ("labels", "y"))
+}
+"""The names of MedMNIST's files, `train_images` and so on, and the members that they stand for."""
 
 _WRITE = "np.savez('data.npz', x_train=..., y_train=..., x_test=..., y_test=...)"
 _FILES = {
@@ -43,7 +54,8 @@ _FILES = {
     ".hdf5": "Read its arrays with h5py, each as file['NAME'][:]",
     ".mat": "Read its arrays with scipy.io.loadmat",
     ".npy": "Read it with np.load; a data set has four arrays",
-    ".parquet": "Read its columns into arrays",
+    ".parquet": "Open it with datasets.Dataset.from_parquet and give that to ddjax.data.from_huggingface; or "
+    "read its columns into arrays",
     ".pkl": "Read its arrays with what wrote them",
     ".pt": "Read its tensors with torch.load, each as tensor.numpy()",
     ".tar": "Unpack it and give the folder, if it holds pictures by class; else read it into arrays",
@@ -81,27 +93,29 @@ def load(
 
     Args:
         name: the data set, as `digits`, a TFDS name (`mnist`, `cifar10`, `emnist/balanced`, `mnist:3.0.1`; of
-            several versions on disk the newest is read), or the path of an `.npz`, `.csv` or `.tsv`, or of a
-            folder of pictures. A string without a separator and without the suffix of a file is a name; a
-            `pathlib.Path` is always a path.
+            several versions on disk the newest is read), `hf:` and the name of a set of the Hugging Face Hub,
+            or the path of an `.npz`, `.csv` or `.tsv`, or of a folder of pictures. A string without a
+            separator and without the suffix of a file is a name; a `pathlib.Path` is always a path.
         data_dir: the directory of TFDS sets; by default `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
         validation_fraction: the share of each training class that becomes the validation split, where the
             source has none.
         seed: the seed that decides which examples become the validation split.
-        text: how texts become examples; None for the defaults. Refused for images.
+        text: how texts become examples; None for the defaults. Refused for images, but for the name of the
+            label of a set of the Hub.
 
     Returns:
         The data set, with uint8 images, or texts as numbers of words.
 
     Warns:
-        UserWarning: an `.npz` has members that are not used, or a folder has no test pictures and a test
-            split is cut.
+        UserWarning: an `.npz` has members or a set of the Hub splits that are not used, labels count the
+            classes from one, or there are no test examples and a test split is cut.
 
     Raises:
         ValueError: an unknown name, a file of another kind, data that are neither images nor texts with one
             class label each, or settings of texts for images.
         FileNotFoundError: the set is not prepared in `data_dir`, or there is no such file.
-        ImportError: texts, and the package `tokenizers` is not installed.
+        ImportError: texts, and the package `tokenizers` is not installed; a set of the Hub, and the package
+            `datasets` is not.
     """
     if name != "":  # the empty name gets the error that lists the available sets
         checks.path("dataset", name, remedy="Give digits, the path of an .npz, or a TFDS name such as mnist.")
@@ -110,6 +124,8 @@ def load(
     if text is not None:
         checks.kind("text", text, TextSettings, remedy="Give ddjax.data.TextSettings(...), or leave it out.")
     split = {"validation_fraction": validation_fraction, "seed": seed}
+    if isinstance(name, str) and name.startswith(huggingface.HUB):
+        return huggingface.from_hub(name, settings=text, **split)
     if isinstance(name, os.PathLike) or is_path(name):
         return _file(Path(name).expanduser(), text, **split)
     if name == _DIGITS:
@@ -134,8 +150,11 @@ def is_path(name: str) -> bool:
 
     Returns:
         True for a text that begins with a dot, a tilde or a separator, ends with a separator, or has the
-        suffix of a file; True too where it has a separator and cannot be `BUILDER/CONFIG` of TFDS.
+        suffix of a file; True too where it has a separator and cannot be `BUILDER/CONFIG` of TFDS. False for
+        a name of the Hub, `hf:...`.
     """
+    if name.startswith(huggingface.HUB):
+        return False
     if name.startswith((".", "~", os.sep)) or name.endswith(os.sep):
         return True
     if Path(name).suffix.lower() in {".npz", *_TEXTS, *_FILES}:
@@ -152,6 +171,8 @@ def _file(path: Path, settings: TextSettings | None, *, validation_fraction: flo
         _refuse_settings_of_texts(path.name, settings)
         return _npz(path, validation_fraction, seed)
     then = f"and write {_WRITE}."
+    if huggingface.is_saved(path):
+        return huggingface.from_disk(path, settings, validation_fraction=validation_fraction, seed=seed)
     if path.is_dir():
         _refuse_settings_of_texts(path.name, settings)
         return from_folder(path, validation_fraction=validation_fraction, seed=seed)
@@ -197,6 +218,7 @@ def _texts_of_file(path: Path, settings: TextSettings, validation_fraction: floa
         validation_fraction=validation_fraction,
         seed=seed,
         source=("file", path.name),
+        to_choose="Write test into the column `split` to choose them.",
     )
 
 
@@ -210,14 +232,15 @@ def _npz(path: Path, validation_fraction: float, seed: int) -> Dataset:
         )
     names, layout = members.get("class_names"), members.get("layout")
     return make_dataset(
-        *(members[key] for key in _ARRAYS),
+        *(members.get(key) for key in (*_TRAIN, *_TEST)),
         name=path.stem,
         class_names=None if names is None else _texts("class_names", names).tolist(),
-        validation=pair(*given[0]) if given else None,
+        validation=pair(given[0][0], given[0][1]) if given else None,
         validation_fraction=validation_fraction,
         seed=seed,
         layout=None if layout is None else str(_texts("layout", layout)),
         source=("file", path.name),
+        to_choose="Write x_test and y_test into the file to choose them.",
     )
 
 
@@ -238,16 +261,23 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"dataset: expected an .npz file; found none at {path}. {remedy}")
     try:
         # As large as it may be: the file is the user's own training data.
-        members = npz.read(path, limit=sys.maxsize, only=_MEMBERS)
-        unknown = [name for name in npz.names(path, limit=sys.maxsize) if name not in _MEMBERS]
+        found = npz.read(path, limit=sys.maxsize, only=(*_MEMBERS, *_OTHER_NAMES))
+        unknown = [name for name in npz.names(path, limit=sys.maxsize) if name not in found]
     except ValueError as error:
         raise ValueError(
             f"dataset: expected an .npz of plain arrays; got {path} ({error}). {remedy}"
         ) from error
-    missing = [key for key in _ARRAYS if key not in members]
+    members = {_OTHER_NAMES.get(name, name): value for name, value in found.items()}
+    if len(members) < len(found):
+        raise ValueError(
+            f"dataset: expected each array once in {path}; got {', '.join(found)}, of which train_images and "
+            "x_train, and so on, are the same. Keep one of each."
+        )
+    wanted = (*_TRAIN, *(_TEST if members.keys() & set(_TEST) else ()))
+    missing = [key for key in wanted if key not in members]
     if missing:
         raise ValueError(
-            f"dataset: expected {', '.join(_ARRAYS)} in {path}; got {', '.join(members) or 'none of them'}, "
+            f"dataset: expected {', '.join(wanted)} in {path}; got {', '.join(found) or 'none of them'}, "
             f"without {', '.join(missing)}. {remedy}"
         )
     if unknown:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddjax import checks
-from ddjax.data.dataset import Dataset, divided, pair
+from ddjax.data.dataset import Dataset, divided, pair, with_test
 from ddjax.encodings import Tokens
 from ddjax.files import StrPath
 from ddjax.tokenizer import PAD, SPECIAL, UNKNOWN, Tokenizer, trained
@@ -78,8 +78,8 @@ class TextSettings:
 def from_texts(
     x_train: Sequence[str],
     y_train: Any,
-    x_test: Sequence[str],
-    y_test: Any,
+    x_test: Sequence[str] | None = None,
+    y_test: Any = None,
     *,
     name: str = "texts",
     class_names: Sequence[str] | None = None,
@@ -95,7 +95,7 @@ def from_texts(
         x_train: the training texts, n strings.
         y_train: the labels of the training texts, `[n]` integers in [0, K) or names of classes, every class
             present.
-        x_test: the test texts.
+        x_test: the test texts; by default a fifth of each class of the training texts.
         y_test: the labels of the test texts, in the same format.
         name: the name of the data in artifacts and records.
         class_names: the names of the K classes; by default the names that the labels are, in alphabetical
@@ -114,11 +114,11 @@ def from_texts(
             known.
         ImportError: the package `tokenizers` is not installed.
     """
-    texts = {"train": x_train, "test": x_test}
-    labels = {"train": y_train, "test": y_test}
-    held_out = pair(x_validation, y_validation)
-    if held_out is not None:
-        texts["validation"], labels["validation"] = held_out
+    texts, labels = {"train": x_train}, {"train": y_train}
+    parts = {"test": pair(x_test, y_test, "test"), "validation": pair(x_validation, y_validation)}
+    for part, given in parts.items():
+        if given is not None:
+            texts[part], labels[part] = given
     return dataset_of(
         texts,
         labels,
@@ -140,11 +140,13 @@ def dataset_of(
     validation_fraction: float = 0.1,
     seed: int = 0,
     source: tuple[str, str] = ("arrays", ""),
+    to_choose: str = "Give x_test and y_test to choose them.",
 ) -> Dataset:
     """Tokenize, embed and divide texts: the last step of every source of texts.
 
     Args:
-        texts: the texts of `train` and `test`, and of `validation` where the source has some.
+        texts: the texts of `train`, and of `test` and `validation` where the source has some; a test split is
+            cut where it has none.
         labels: the labels of the same parts.
         settings: how texts become examples.
         name: the name of the data in artifacts and records.
@@ -152,6 +154,7 @@ def dataset_of(
         validation_fraction: the share of each class that is taken from training, in (0, 1).
         seed: the seed that decides which texts are taken.
         source: the kind and the name of the source, as in `ddjax.data.dataset.Origin`.
+        to_choose: the sentence that tells a user how to choose the test texts, where a test split is cut.
 
     Returns:
         The data set.
@@ -162,6 +165,8 @@ def dataset_of(
     """
     plain = {part: strings(f"x_{part}", given) for part, given in texts.items()}
     checks.kind("settings", settings, TextSettings, remedy="Give ddjax.data.TextSettings(...).")
+    if "test" not in plain:  # before the words are chosen, which are those of the training texts
+        plain, labels = with_test(plain, labels, name=name, to_choose=to_choose)
     encoding = settings.encoding or encoding_of(plain["train"], settings)
     tokenizer = _tokenizer_of(encoding)
     raw = {part: known_words(f"x_{part}", tokenizer.numbers(given)) for part, given in plain.items()}
@@ -430,11 +435,12 @@ def read_file(path: Path, *, label: str | None = None) -> TextFile:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a column is missing, a line is longer or shorter than the first, or the column `split` has
-            another value than `train`, `test`, `validation`, or none of the first two.
+            another value than `train`, `test`, `validation`, or never the first. Without this column all
+            texts are for training.
     """
     if not path.is_file():
         raise FileNotFoundError(f"dataset: expected a file of texts; found none at {path}. {_FILE}")
-    columns = ("text", label or "label", "split")
+    columns = ("text", label or "label")
     found = TextFile({}, {})
     with path.open(newline="", encoding="utf-8-sig") as file:
         is_tsv = path.suffix.lower() == ".tsv"
@@ -449,7 +455,7 @@ def read_file(path: Path, *, label: str | None = None) -> TextFile:
                     f"{', '.join(missing)}. {_FILE}"
                 )
             for line in lines:
-                cells = [line[name] for name in columns]
+                cells = [line[name] for name in columns] + [line.get("split", "train")]
                 if None in line or None in line.values() or cells[2].strip() not in SPLITS:
                     raise ValueError(
                         f"dataset: {path}: line {lines.line_num}: expected {len(lines.fieldnames or ())} "
@@ -460,11 +466,8 @@ def read_file(path: Path, *, label: str | None = None) -> TextFile:
                 found.labels.setdefault(part, []).append(cells[1].strip())
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"dataset: expected a table of texts in {path}; got {error}. {_FILE}") from error
-    absent = [part for part in ("train", "test") if part not in found.texts]
-    if absent:
-        raise ValueError(
-            f"dataset: expected texts to train and test on in {path}; {absent[0]} has none. {_FILE}"
-        )
+    if "train" not in found.texts:
+        raise ValueError(f"dataset: expected texts to train on in {path}; got none. {_FILE}")
     return found
 
 

@@ -14,6 +14,10 @@
     the image's weight), mean.pt [C], std.pt [C], where the artifact has learning rates lr.pt [E, S],
     metadata.json, recipe.json; and distilled.npz with distilled_torch.py, which trains a network on it in
     three lines of PyTorch. Needs PyTorch.
+--format=dd_ranking: a folder for the evaluator of DD-Ranking (CIFAR-10 and CIFAR-100, recipes that train in
+    epochs): images.pt [n, C, H, W] under the evaluator's normalisation, labels.pt, [n] numbers or [n, K]
+    logarithms of soft labels, lr.pt, config.yaml and score.py, which scores them. What the evaluator cannot
+    be told, such as a schedule of learned steps, is refused. Needs PyTorch.
 
 metadata.json, and the metadata of safetensors, hold what training needs besides: the recipe, the names of the
 classes, the network, p(θ0), the data. A test image enters as (pixel / 255 - mean) / std.
@@ -179,11 +183,7 @@ def torch(distilled: Distilled) -> dict[str, bytes]:
     tensors |= {f"{name}.pt": members[name] for name in ("mean", "std")}
     if "lrs" in members:
         tensors["lr.pt"] = members["lrs"]
-    files = {}
-    for name, array in tensors.items():
-        stream = io.BytesIO()
-        package.save(package.from_numpy(np.array(array, order="C")), stream)
-        files[name] = stream.getvalue()
+    files = {name: _tensor(package, array) for name, array in tensors.items()}
     trainer = Path(__file__).with_name("distilled_torch.py")
     recipe = json.dumps(recipes.as_dict(distilled.recipe), sort_keys=True, indent=1).encode()
     return files | {
@@ -194,7 +194,39 @@ def torch(distilled: Distilled) -> dict[str, bytes]:
     }
 
 
+def dd_ranking(distilled: Distilled) -> dict[str, bytes]:
+    """The tensors and settings that DD-Ranking's evaluator takes; see `ddjax.export.dd_ranking`.
+
+    Args:
+        distilled: the content of the artifact.
+
+    Returns:
+        The contents of the files, by name.
+
+    Raises:
+        ValueError: the evaluator cannot be told what the artifact holds.
+        ImportError: PyTorch is missing.
+    """
+    from ddjax.export.dd_ranking import exported
+
+    own = exported(distilled)
+    package = _package("torch", "torch")
+    tensors = {"images.pt": own.images, "labels.pt": own.labels, "lr.pt": np.float32(own.lr)}
+    return {name: _tensor(package, np.asarray(array)) for name, array in tensors.items()} | {
+        "config.yaml": own.yaml().encode(),
+        "score.py": own.script().encode(),
+    }
+
+
+def _tensor(package: Any, array: np.ndarray) -> bytes:
+    """An array as the content of a file of PyTorch's."""
+    stream = io.BytesIO()
+    package.save(package.from_numpy(np.array(array, order="C")), stream)
+    return stream.getvalue()
+
+
 FORMATS: Mapping[str, Callable[[Distilled], bytes | dict[str, bytes]]] = {
+    "dd_ranking": dd_ranking,
     "png": png,
     "safetensors": safetensors,
     "torch": torch,

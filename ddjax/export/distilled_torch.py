@@ -335,22 +335,40 @@ def _descend(
     images, labels = distilled.images.flatten(0, 1), distilled.labels.flatten(0, 1)
     name = distilled.recipe.get("augmentation", "")
     augmentation = augmentation_by_name(name, tuple(images.shape[-2:])) if name else None
+    mix = distilled.recipe.get("mix", "")
+    if mix not in _MIXES:
+        raise ValueError(
+            f"recipe: mix: expected one of {', '.join(filter(None, _MIXES))}; got {mix!r}. Take the "
+            "distilled_torch.py of the ddjax that wrote the file."
+        )
     for step, rows in enumerate(batches):
-        inputs = images[rows]
+        inputs, targets = images[rows], labels[rows]
         if augmentation is not None:
             inputs = augmentation.apply(augmentation.sample(generator, len(inputs)), inputs)
+        inputs, targets = _MIXES[mix](generator, inputs, targets)
         optimizer = optimizer_at(step)
         optimizer.zero_grad()
-        loss(network(inputs), labels[rows]).mean().backward()
+        loss(network(inputs), targets).mean().backward()
         optimizer.step()
 
 
 def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Generator) -> Predict:
-    """SGD or Adam; the protocol says how many steps, and when the rate falls to a tenth."""
-    recipe = distilled.recipe
+    """SGD or Adam; the protocol says how many steps, and when the rate falls by what factor.
+
+    The loss is T² times the cross-entropy of the logits divided by the temperature T.
+    """
+    recipe, rate = distilled.recipe, distilled.recipe["lr"]
+    if rate is None:  # the learned one
+        assert distilled.lrs is not None, "training at the learned rate has one"
+        rate = float(distilled.lrs.mean())
     protocol, epochs = recipe.get("protocol", "plain"), recipe["epochs"]
     published, steps = protocol == "condensation", _steps_of_epoch(distilled)
-    falls = {"condensation": steps * (epochs // 2 + 2), "plain": -(-steps * epochs // 2), "constant": None}
+    falls: dict[str, list[tuple[int, float]]] = {
+        "condensation": [(steps * (epochs // 2 + 2), 0.1)],
+        "plain": [(-(-steps * epochs // 2), 0.1)],
+        "constant": [],
+        "idc": [(steps * (2 * epochs // 3), 0.2), (steps * (5 * epochs // 6), 0.2)],
+    }
     if protocol not in falls:
         raise ValueError(
             f"recipe: protocol: expected one of {', '.join(falls)}; got {protocol!r}. Take the "
@@ -363,18 +381,23 @@ def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Gene
             return torch.optim.Adam(weights, lr, weight_decay=decay)
         return torch.optim.SGD(weights, lr, momentum=recipe["momentum"], weight_decay=decay)
 
-    optimizer = fresh(recipe["lr"])
+    optimizer = fresh(rate)
 
     def optimizer_at(step: int) -> torch.optim.Optimizer:
         nonlocal optimizer
-        if step == falls[protocol] and published:
-            optimizer = fresh(recipe["lr"] / 10)
-        elif step == falls[protocol]:
-            optimizer.param_groups[0]["lr"] = recipe["lr"] / 10
+        factor = math.prod(factor for first, factor in falls[protocol] if step == first)
+        if factor != 1 and published:
+            optimizer = fresh(rate * factor)
+        elif factor != 1:
+            optimizer.param_groups[0]["lr"] *= factor
         return optimizer
 
+    def loss(scores: Tensor, labels: Tensor) -> Tensor:
+        temperature = recipe.get("temperature", 1.0)
+        return temperature**2 * _cross_entropy(scores / temperature, labels)
+
     batches = _minibatches(distilled, epochs + published, recipe.get("steps"), generator)
-    _descend(distilled, network, generator, batches=batches, loss=_cross_entropy, optimizer_at=optimizer_at)
+    _descend(distilled, network, generator, batches=batches, loss=loss, optimizer_at=optimizer_at)
     return network
 
 
@@ -450,6 +473,37 @@ def _calibrate(network: torch.nn.Module, images: Tensor, *, batch_size: int = 50
 
 
 # Augmentation, as in `ddjax.augment`.
+
+
+def cutmix(generator: torch.Generator, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """CutMix: every other minibatch gets a rectangle of other images, and labels mixed by its share.
+
+    Args:
+        generator: the source of the draws.
+        images: `[n, C, H, W]`, the images.
+        labels: `[n, K]`, the label probabilities.
+
+    Returns:
+        `[n, C, H, W]` and `[n, K]`.
+    """
+    if torch.rand((), generator=generator) < 0.5:
+        return images, labels
+    partners = torch.randperm(len(images), generator=generator).to(images.device)
+    side = math.sqrt(1 - float(torch.rand((), generator=generator)))
+    inside = []
+    for length in images.shape[2:]:
+        centre, half = int(_whole(generator, 1, 0, length)), int(side * length) // 2
+        places = torch.arange(length, device=images.device)
+        inside.append((places >= centre - half) & (places < centre + half))
+    box = inside[0][:, None] & inside[1]
+    share = float(box.float().mean())
+    return torch.where(box, images[partners], images), (1 - share) * labels + share * labels[partners]
+
+
+_MIXES: dict[str, Callable[[torch.Generator, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "": lambda generator, images, labels: (images, labels),
+    "cutmix": cutmix,
+}
 
 
 class Operation(NamedTuple):
@@ -770,7 +824,7 @@ def augmentation_by_name(name: str, size: tuple[int, int]) -> Operation:
 
     Args:
         name: the name: `dc`, `crop_zoom_rotate`, `pad_crop_flip`, or names of DSA's operations, joined by _
-            for one of them at random and by + for all of them.
+            for one of them at random and by + for all of them, where a part in parentheses is one of several.
         size: the height and width of the images.
 
     Returns:
@@ -806,12 +860,19 @@ def augmentation_by_name(name: str, size: tuple[int, int]) -> Operation:
     own = OLD_NAMES.get(name, name)
     if own in whole:
         return whole[own]()
-    names = own.split("+" if "+" in own else "_")
-    unknown = [one for one in names if one not in published]
+    parts = own.split("+")
+    single = [[part] for part in parts] if len(parts) > 1 else [own.split("_")]
+    groups = [
+        part[1:-1].split("_") if part.startswith("(") and part.endswith(")") else group
+        for part, group in zip(parts, single, strict=True)
+    ]
+    unknown = [one for group in groups for one in group if one not in published]
     if unknown:
         raise ValueError(
             f"augmentation: expected {', '.join(whole)}, or names out of {', '.join(published)}; got "
             f"{name!r}. Take the distilled_torch.py of the ddjax that wrote the file."
         )
-    compose = all_of if "+" in own else one_of
-    return compose([published[one]() for one in names])
+    built = [[published[one]() for one in group] for group in groups]
+    if len(built) == 1:
+        return one_of(built[0])
+    return all_of([group[0] if len(group) == 1 else one_of(group) for group in built])

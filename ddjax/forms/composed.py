@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -50,6 +51,7 @@ def composed(
     The B = K·b images of a step are ordered by class. Where minibatches are drawn, an outer step sees other
     ones: in each of the E epochs S·d different images of each class are dealt out to the S steps at random,
     and gathered step by step, so that T minibatches take the memory of the m decoded images of each class.
+    Images that are random themselves (`Images.draw`) are drawn anew for each epoch of each outer step.
 
     Args:
         images: the images, such as `ddjax.forms.bases` and `ddjax.forms.multi_formation` make; m of each of
@@ -83,6 +85,11 @@ def composed(
     """
     checks.kind("images", images, Images, remedy="Build them with ddjax.forms.bases or another decoder.")
     num_classes, per_class = images.shape[:2]
+    if images.draw is not None and drawn_per_class is not None:
+        raise ValueError(
+            f"drawn_per_class: expected none, {images.name} are drawn anew for every epoch; got "
+            f"{drawn_per_class}. Leave it out."
+        )
     rates = Rates((inner_epochs, inner_steps), inner_lr, max_lr, lr_decay)
     _check_steps(per_class, inner_steps, drawn_per_class)
     kind = label_form_of(label_form, label_confidence, None, num_classes)
@@ -95,12 +102,14 @@ def composed(
         dtype = jax.tree.leaves(code)[0].dtype
         return ComposedParams(code, rates.start(dtype), labels.start(dtype))
 
+    def by_steps(decoded: jax.Array) -> jax.Array:
+        steps = decoded.reshape(num_classes, inner_steps, -1, *decoded.shape[2:]).swapaxes(0, 1)
+        return steps.reshape(inner_steps, -1, *decoded.shape[2:])
+
     def unfold(params: ComposedParams) -> Schedule:
         decoded = images.decode(params.code)
-        steps = decoded.reshape(num_classes, inner_steps, -1, *decoded.shape[2:]).swapaxes(0, 1)
-        inputs = steps.reshape(inner_steps, -1, *decoded.shape[2:])
         targets = labels.unfold(params.label_logits, decoded.dtype)
-        return Schedule(inputs, targets, rates.unfold(params.raw_lrs))
+        return Schedule(by_steps(decoded), targets, rates.unfold(params.raw_lrs))
 
     def draw(params: ComposedParams, key: jax.Array) -> Schedule:
         assert drawn_per_class is not None
@@ -113,28 +122,40 @@ def composed(
         inputs, targets = (leaf.reshape(-1, *leaf.shape[2:])[rows] for leaf in whole[:2])
         return Schedule(inputs, targets, None)
 
-    def groups(params: ComposedParams) -> Any:
-        whole = jax.tree.map(lambda leaf: "data", params.code)
-        named = whole if images.groups is None else images.groups(params.code)
-        names: tuple[Any, ...] = (
-            None if params.raw_lrs is None else "lrs",
-            None if params.label_logits is None else "labels",
-        )
-        return ComposedParams(named, *names)
+    def draw_images(params: ComposedParams, key: jax.Array) -> Schedule:
+        assert images.draw is not None
+        whole = unfold(params)  # for its labels and rates: the images are not used, and not computed
+        epochs = inner_epochs if whole.lrs is not None else 1
+        found = jax.vmap(images.draw, (None, 0))(params.code, jax.random.split(key, epochs))
+        inputs = jax.vmap(by_steps)(found).reshape(-1, *whole.inputs.shape[1:])
+        rows = None if whole.lrs is None else whole.lrs.reshape(1, -1)
+        return Schedule(inputs, jnp.tile(whole.labels, (epochs, 1, 1)), rows)
 
     def project(params: ComposedParams) -> ComposedParams:
         code = params.code if images.project is None else images.project(params.code)
         return ComposedParams(code, rates.project(params.raw_lrs), labels.project(params.label_logits))
 
     is_bounded = (max_lr is not None and inner_lr is not None) or kind == "nonnegative"
+    drawing = draw if drawn_per_class is not None else draw_images if images.draw is not None else None
     return Form(
         init,
         unfold,
         images.name if kind == "hard" else f"{images.name}_and_labels",
-        groups=groups,
+        groups=functools.partial(_groups, images),
         project=project if is_bounded or images.project is not None else None,
-        draw=None if drawn_per_class is None else draw,
+        draw=drawing,
     )
+
+
+def _groups(images: Images, params: ComposedParams) -> Any:
+    """The group of every leaf: those of the images, "lrs" and "labels"."""
+    whole = jax.tree.map(lambda leaf: "data", params.code)
+    named = whole if images.groups is None else images.groups(params.code)
+    names: tuple[Any, ...] = (
+        None if params.raw_lrs is None else "lrs",
+        None if params.label_logits is None else "labels",
+    )
+    return ComposedParams(named, *names)
 
 
 def _check_steps(per_class: int, inner_steps: int, drawn: int | None) -> None:

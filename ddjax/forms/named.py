@@ -17,10 +17,11 @@ from ddjax.forms.composed import composed
 from ddjax.forms.latents import latents
 from ddjax.forms.multi_formation import multi_formation
 from ddjax.forms.stored import stored
+from ddjax.forms.textures import textures
 from ddjax.types import Form, Images, PyTree
 
 IMAGES: Mapping[str, Callable[..., Images]] = {
-    build.__name__: build for build in (bases, latents, multi_formation, stored)
+    build.__name__: build for build in (bases, latents, multi_formation, stored, textures)
 }
 """The images that a form can be composed of, by the name of the function that makes them."""
 

@@ -31,7 +31,7 @@ from ddjax.launch.directory import (
 )
 from ddjax.launch.flags import ConfigT, flag, flag_like, listed, numbers, parse, recorded
 from ddjax.launch.launcher import Launcher, find
-from ddjax.launch.matching import Matched, matching_parts
+from ddjax.launch.matching import Matched, matching_parts, multi_formation
 from ddjax.launch.process import EXIT_BAD_INPUT, EXIT_DISK, EXIT_DIVERGED, EXIT_PREEMPTED, guarded, tell
 from ddjax.launch.regression import Regressed, Regression, centred_pixels, regression_parts
 from ddjax.launch.results import ceiling, measure_baselines, record, record_of_run
@@ -39,6 +39,7 @@ from ddjax.launch.settings import (
     AUGMENTATIONS,
     Common,
     DataChoice,
+    Formed,
     Matching,
     NetworkChoice,
     TextChoice,
@@ -72,6 +73,7 @@ __all__ = [
     "DataChoice",
     "Facts",
     "Finished",
+    "Formed",
     "Hooks",
     "Keys",
     "Launch",
@@ -108,6 +110,7 @@ __all__ = [
     "load_pool",
     "matching_parts",
     "measure_baselines",
+    "multi_formation",
     "network_of",
     "numbers",
     "once",

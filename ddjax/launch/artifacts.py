@@ -16,6 +16,7 @@ import numpy as np
 from ddjax import artifact, checks, coresets, files, inits, networks, recorded_inits
 from ddjax import pool as pools
 from ddjax.data import Dataset, TextSettings, digest, load, provenance, with_classes
+from ddjax.data.huggingface import HUB
 from ddjax.data.sources import is_path
 from ddjax.data.whitening import WHITENINGS
 from ddjax.encodings import Tokens
@@ -142,6 +143,12 @@ def data_of(
             f"--dataset is given. Give --dataset={where}; the digests are compared."
         )
     remedy = "Give --dataset=..., the data to test on."
+    if own.name.startswith(HUB):  # nothing is downloaded because a file names it
+        raise ValueError(
+            f"{path}: dataset: expected data to test on; the artifact names {own.name[:80]!r} of the Hugging "
+            "Face Hub, and nothing is downloaded because a file says so. Give "
+            f"--dataset={own.name[:80]}; the digests are compared."
+        )
     if not own.name or is_path(own.name):  # a file from elsewhere does not say what is opened here
         raise ValueError(f"{path}: dataset: expected the name of a data set; got {own.name[:80]!r}. {remedy}")
     try:
@@ -231,7 +238,7 @@ def in_form_of(own: provenance.Recorded, data: Dataset, form: DataChoice) -> tup
     Raises:
         ValueError: the images cannot be converted to that form.
     """
-    flags = ("channels", "resize", "pixels", "whiten")
+    flags = ("channels", "resize", "rotated", "pixels", "whiten")
     given: dict[str, Any] = {name: getattr(form, name) for name in flags}
     asked = {name: value for name, value in given.items() if value is not None}
     if "resize" in asked:

@@ -11,7 +11,7 @@ import numpy as np
 from ddjax import augment, checks, coresets, forms, networks, platforms
 from ddjax import pool as pools
 from ddjax.augment import Augmentation
-from ddjax.data import Dataset, load, repeat_channels, resize
+from ddjax.data import Dataset, load, repeat_channels, resize, rotated
 from ddjax.data.digest import converted
 from ddjax.data.whitening import fitted
 from ddjax.encodings import Channels, Tokens
@@ -59,7 +59,7 @@ def in_form(data: Dataset, config: DataChoice) -> Dataset:
     Raises:
         ValueError: the images cannot be converted to that form.
     """
-    for name in ("channels", "resize", "pixels", "whiten"):
+    for name in ("channels", "resize", "rotated", "pixels", "whiten"):
         if getattr(config, name) is not None:
             data = converted_by(data, name, getattr(config, name))
     return data
@@ -70,9 +70,9 @@ def converted_by(data: Dataset, name: str, value: Any) -> Dataset:
 
     Args:
         data: the data set to convert.
-        name: the name of the conversion: `"channels"`, `"resize"`, `"pixels"` or `"whiten"`.
-        value: the setting of the conversion: a number of channels, a side or a height and width, or a choice
-            of `--pixels` or `--whiten`.
+        name: the name of the conversion: `"channels"`, `"resize"`, `"rotated"`, `"pixels"` or `"whiten"`.
+        value: the setting of the conversion: a number of channels, a side or a height and width, the largest
+            angle in degrees, or a choice of `--pixels` or `--whiten`.
 
     Returns:
         The converted data set, whose `origin` names the conversion.
@@ -84,6 +84,8 @@ def converted_by(data: Dataset, name: str, value: Any) -> Dataset:
         return repeat_channels(data, value)
     if name == "resize":
         return resize(data, tuple(value) if isinstance(value, list) else value)
+    if name == "rotated":
+        return rotated(data, float(value))
     if name == "whiten":
         return converted(data, data.encoded_by(fitted(data.train, value)), whiten=value)
     return converted(data, normalised_as(data, *STATISTICS[value]), pixels=value)
@@ -208,6 +210,24 @@ def build_network(
     """
     name, own = choice
     return networks.by_name(name, data.input_shape, data.num_classes, conv_form=conv_form, **own)
+
+
+def spelled_network(config: NetworkChoice, data: Dataset) -> Network:
+    """The network that the flags choose, where `--network` may have settings: `mlp:widths=256x128`.
+
+    Args:
+        config: the settings.
+        data: the data set whose examples and classes the network must fit.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: the network is unknown, does not fit the examples, or has no such setting.
+    """
+    if config.network is not None and ":" in config.network:
+        return networks.by_text(config.network, data.input_shape, data.num_classes)
+    return build_network(choose_network(config, data), data)
 
 
 def network_of_plan(network: Network, plan: Plan) -> Network:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ddjax import facts, files, report
+from ddjax import experts, facts, files, report
 from ddjax.data import Dataset, digests
-from ddjax.launch import results
+from ddjax.launch import page, results
 from ddjax.launch.flags import DATASET, EXTENDS, FILE, JUDGES, MAKES, in_older, of_role, recorded
 from ddjax.launch.process import tell
 from ddjax.workdir import LOCK, locked
@@ -30,16 +30,22 @@ def inputs_of(config: Any, data: Dataset) -> dict[str, Any]:
 
     Returns:
         The name of the data, the names of the classes and the digest of each split as `data`; the SHA-256 of
-        each file, by the name of its flag, as `files`.
+        each file, by the name of its flag, as `files`; of a directory of experts, that of `experts.json`,
+        which has the SHA-256 of each expert.
     """
     named = of_role(config, FILE)
     hashes = {
-        name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        name: hashlib.sha256(_content_of(Path(path)).read_bytes()).hexdigest()
         for name, path in named.items()
-        if path and Path(path).is_file()
+        if path and _content_of(Path(path)).is_file()
     }
     own = {"name": data.name, "classes": list(data.class_names), **digests(data)}
     return facts.Facts({"data": facts.Facts(own), "files": hashes})
+
+
+def _content_of(path: Path) -> Path:
+    """The file that says what is at a path: of a directory of experts the one with all their digests."""
+    return path / experts.FILE if path.is_dir() else path
 
 
 def describe_settings(
@@ -306,6 +312,7 @@ def once(
         result = write_result(workdir, config, measure(), experiment=experiment, inputs=inputs)
         draws = {name: functools.partial(_draw_of, draw, result) for name, draw in (pictures or {}).items()}
         drawn = results.drawn(workdir, draws)
+        drawn += results.drawn(workdir, {page.NAME: lambda _: page.write(workdir, table=table(result))})
     tell(f"\n{table(result)}\n\nwritten to {workdir}: {', '.join((written, *drawn))}")
     return result
 

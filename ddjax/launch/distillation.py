@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ddjax.encodings import Tokens
 from ddjax.engine import Cost
 from ddjax.facts import Facts
 from ddjax.judge import Judge
-from ddjax.launch import abroad, planning, results
+from ddjax.launch import abroad, page, planning, results
 from ddjax.launch.choices import load_data, runs_at_once
 from ddjax.launch.directory import check_workdir, finished, inputs_of, open_workdir, write_result
 from ddjax.launch.process import tell
@@ -274,6 +274,7 @@ def describe(launch: Launch) -> str:
     steps, images = schedule.inputs.shape[:2]
     size = networks.num_weights(parts.network)
     kind = "texts" if isinstance(data.encoding, Tokens) else "images"
+    real = f" of {config.batch_size} real {kind}" if config.draws_real else ""
     epochs = "" if schedule.lrs is None else f", {len(schedule.lrs)} epoch(s), learned learning rates"
     lines = (
         f"{parts.method.name} on {data.name}: {data.num_classes} classes, {len(data.train)} training {kind}, "
@@ -283,8 +284,7 @@ def describe(launch: Launch) -> str:
         f"network: {parts.network.name}, {size:,} weights from {parts.inits.name}, "
         f"{config.num_inits} at a time",
         *_initial(parts.inits),
-        f"outer loop: {parts.num_outer_steps} steps of {config.batch_size} real {kind}, "
-        f"on {config.compiled_for or platforms.current()}",
+        f"outer loop: {parts.num_outer_steps} steps{real}, on {config.compiled_for or platforms.current()}",
         f"work directory: {launch.workdir}",
     )
     return "\n".join(lines)
@@ -339,36 +339,35 @@ def distil(launch: Launch) -> Run:
         The outcome of the outer loop.
     """
     config, parts, limit = launch.config, launch.parts, planning.limit_of(launch.config)
-    with report.Progress(parts.num_outer_steps) as progress:
-        return distill(
-            launch.data,
-            parts.method,
-            key=launch.keys.run,
-            num_outer_steps=parts.num_outer_steps,
-            form=parts.form,
-            num_inits=config.num_inits,
-            optimizer=parts.outer.optimizer,
-            clip_norm=parts.outer.clip_norm,
-            slots_per_chunk=launch.plan.slots_per_chunk,
-            validation=validation(launch),
-            workdir=launch.workdir,
-            save_seconds=config.save_seconds,
-            save_every=config.save_every,
-            on_nonfinite="rollback" if config.on_nonfinite == "rollback" else "stop",
-            max_rollbacks=config.max_rollbacks,
-            reporting=Reporting(
-                every=config.record_every,
-                listener=lambda record: show(progress, record),
-                announce=lambda cost: announce(cost, limit),
-                tensorboard=config.tensorboard,
-            ),
-            metadata=metadata(launch),
-            own_facts={
-                "outer": Facts(parts.outer.facts),
-                "validation": launch.inputs["data"]["validation"],
-                "num_val_inits": config.num_val_inits,
-            },
-        )
+    return distill(
+        launch.data,
+        parts.method,
+        key=launch.keys.run,
+        num_outer_steps=parts.num_outer_steps,
+        form=parts.form,
+        num_inits=config.num_inits,
+        optimizer=parts.outer.optimizer,
+        clip_norm=parts.outer.clip_norm,
+        slots_per_chunk=launch.plan.slots_per_chunk,
+        validation=validation(launch),
+        workdir=launch.workdir,
+        save_seconds=config.save_seconds,
+        save_every=config.save_every,
+        on_nonfinite="rollback" if config.on_nonfinite == "rollback" else "stop",
+        max_rollbacks=config.max_rollbacks,
+        reporting=Reporting(
+            every=config.record_every,
+            announce=lambda cost: announce(cost, limit),
+            tensorboard=config.tensorboard,
+            progress=True,
+        ),
+        metadata=metadata(launch),
+        own_facts={
+            "outer": Facts(parts.outer.facts),
+            "validation": launch.inputs["data"]["validation"],
+            "num_val_inits": config.num_val_inits,
+        },
+    )
 
 
 def metadata(launch: Launch) -> dict[str, Any]:
@@ -387,18 +386,6 @@ def metadata(launch: Launch) -> dict[str, Any]:
         "network_settings": dict(parts.facts.network_settings),
         "init": parts.inits.name,
     }
-
-
-def show(progress: report.Progress, record: Mapping[str, Any]) -> None:
-    """Show a record of the metrics as a progress line.
-
-    Args:
-        progress: the progress line on the terminal.
-        record: the record, with `step`, `loss` and, where they exist, `lrs` and `val_accuracy`.
-    """
-    progress.update(
-        record["step"], loss=record["loss"], lrs=record.get("lrs"), val_accuracy=record.get("val_accuracy")
-    )
 
 
 def draw(workdir: Path, distilled: Distilled, class_names: Sequence[str]) -> tuple[str, ...]:
@@ -513,7 +500,9 @@ def carry_out(launch: Launch, began: float) -> dict[str, Any]:
         launch.workdir, launch.config, result, experiment=launch.experiment, inputs=launch.inputs
     )
     pictures = draw(launch.workdir, outcome.distilled, launch.data.class_names)
+    table = results.table(result)
+    shown = results.drawn(launch.workdir, {page.NAME: lambda _: page.write(launch.workdir, table=table)})
     code = ("code.npz",) if is_small else ()
-    written = ", ".join(("distilled.npz", *code, *pictures, "result.json"))
-    print(f"\n{results.table(result)}\n\nwritten to {launch.workdir}: {written}")
+    written = ", ".join(("distilled.npz", *code, *pictures, "result.json", *shown))
+    print(f"\n{table}\n\nwritten to {launch.workdir}: {written}")
     return result

@@ -13,6 +13,7 @@ from absl import flags as absl_flags
 from ddjax import host_memory, launchers
 from ddjax.data import Dataset
 from ddjax.launch import distillation
+from ddjax.launch.campaign import Planned, confirm, cost_in
 from ddjax.launch.flags import ConfigT, command_line, parse, usage, without_effect
 from ddjax.launch.process import (
     ended_by_signals,
@@ -36,6 +37,8 @@ class Launcher(Generic[ConfigT]):
         config_class: the frozen dataclass of the experiment's settings, made of `flag` fields.
         build: the function `(config, data, keys, plan) -> Parts` of a distillation.
         run: the function `config -> result` of any other experiment.
+        runs: the function `config -> runs` of an experiment that starts many runs; from a command line they
+            are told, and the person asked, before the first one starts.
 
     Attributes:
         name: the name of the experiment.
@@ -44,6 +47,7 @@ class Launcher(Generic[ConfigT]):
         build: the function that builds the parts; None where the experiment is no distillation.
         run: the function that carries the experiment out with given settings, and returns the content of
             `result.json`.
+        runs: the function that names the runs of an experiment that starts many; None for others.
 
     Raises:
         ValueError: both or neither of `build` and `run` are given.
@@ -57,6 +61,7 @@ class Launcher(Generic[ConfigT]):
         *,
         build: Build | None = None,
         run: Callable[[Any], dict[str, Any]] | None = None,
+        runs: Callable[[Any], Sequence[Planned]] | None = None,
     ):
         if (build is None) == (run is None):
             both = "neither" if build is None else "both"
@@ -69,6 +74,7 @@ class Launcher(Generic[ConfigT]):
         self.config_class: Final = config_class
         self.build: Final = build
         self.run: Final[Callable[[Any], dict[str, Any]]] = run or self._distil
+        self.runs: Final = runs
 
     def __repr__(self) -> str:
         return f"Launcher({self.name!r})"
@@ -149,7 +155,12 @@ class Launcher(Generic[ConfigT]):
         keep_compilations()
         host_memory.return_large_blocks()
         with ended_by_signals():
-            return fail_fast(lambda: guarded(lambda: self.run(self._settings(sys.argv))))
+            return fail_fast(lambda: guarded(lambda: self._start(self._settings(sys.argv))))
+
+    def _start(self, config: ConfigT) -> dict[str, Any]:
+        if self.runs is not None:
+            confirm(config, self.runs(config), cost=cost_in(self.docstring or ""))
+        return self.run(config)
 
     def _settings(self, argv: Sequence[str]) -> ConfigT:
         """The settings of a command line, once flags that change nothing have been named."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ddjax import forms, inits
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset
+from ddjax.encodings import channels_of
 from ddjax.launch import forming
 from ddjax.launch.choices import (
     augmentation,
@@ -70,6 +71,37 @@ def pixels(config: Matching, data: Dataset) -> Form:
     )
 
 
+def multi_formation(config: Matching, data: Dataset, factor: int) -> Form:
+    """The form of φ: stored images of which each stands for several, with pixels between black and white.
+
+    Args:
+        config: the settings, with the number of stored images of each class.
+        data: the real data, under a normalisation of channels.
+        factor: the number of parts of each side of a stored image.
+
+    Returns:
+        The form, whose images are all in one step, without learning rates.
+
+    Raises:
+        ValueError: the data are under another encoding than channel statistics, a class has too few images to
+            start from, or the factor is too large.
+    """
+    stored, decoded = config.images_per_class, config.images_per_class * factor**2
+    encoding = channels_of(data.encoding)
+    black, grey, white = (((level - encoding.mean) / encoding.std).tolist() for level in (0.0, 0.5, 1.0))
+    start = initial_images(config.initial_images, data, steps=1, per_class_per_step=decoded, seed=config.seed)
+    images = forms.multi_formation(
+        data.image_shape,
+        data.num_classes,
+        stored_per_class=stored,
+        factor=factor,
+        pad=grey,
+        bounds=(black, white),
+        initial_images=None if start is None else start.reshape(data.num_classes, decoded, *start.shape[2:]),
+    )
+    return forms.composed(images)
+
+
 def matching_parts(
     config: Matching,
     data: Dataset,
@@ -78,6 +110,7 @@ def matching_parts(
     *,
     num_outer_steps: int,
     resolved: Mapping[str, Any] | None = None,
+    form_of: Callable[[Any, Dataset], Form] = pixels,
 ) -> Parts:
     """The parts of an experiment that matches: all images in one step, moved by SGD with momentum.
 
@@ -88,6 +121,7 @@ def matching_parts(
         method_of: the function that makes the method.
         num_outer_steps: the number of outer steps where the flags give none.
         resolved: further choices that were made for the method, for `plan.json`.
+        form_of: the function `(config, data) -> form` that makes the form of φ; by default `pixels`.
 
     Returns:
         The parts.
@@ -115,4 +149,4 @@ def matching_parts(
         **augmentations(data, augmentation=config.augment, eval_augmentation=config.eval_augment),
     }
     facts = Facts(Layout(1, 1, config.images_per_class), chosen, choice[1])
-    return Parts(network, distribution, method, pixels(config, data), outer, steps, facts)
+    return Parts(network, distribution, method, form_of(config, data), outer, steps, facts)

@@ -404,7 +404,7 @@ def extent(config: Common, site: Site) -> dict[str, Any]:
     return {
         "num_slots": config.num_inits // site.mesh.size,
         "num_devices": site.mesh.size,
-        "batch_size": config.batch_size,
+        "batch_size": config.batch_size if config.draws_real else 1,
         "num_steps": config.differentiated_steps(),
     }
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ddjax import files, launchers, report
 from ddjax.launch import results
+from ddjax.launch.campaign import Planned
 from ddjax.launch.flags import command_line, flag, flag_like
 from ddjax.launch.launcher import find
 from ddjax.launch.settings import Where
@@ -32,6 +33,7 @@ class Settings:
     output: str = flag("experiments/results", "directory of the table", path=True)
     rows: str | None = flag(None, "only these rows, with semicolons between them; by default all")
     dry_run: bool = flag(False, "print the runs and their flags; run nothing")
+    yes: bool = flag(False, "start all runs without asking")
 
 
 def command(run: Run, workdir: Path) -> list[str]:
@@ -186,7 +188,7 @@ def write(
     text = table_text(table, cells)
     record = {
         "experiment": experiment,
-        **dataclasses.asdict(config),
+        **{name: value for name, value in dataclasses.asdict(config).items() if name != "yes"},
         "unit": table.unit,
         "cells": cells,
         "runs": {
@@ -206,6 +208,23 @@ def write(
 
 def _line(run: Run, root: Path) -> list[str]:
     return ["python", "-m", f"{launchers.package()}.{run.launcher}", *command(run, root / run.name)]
+
+
+def planned(config: Settings, table: Table, root: Path) -> list[Planned]:
+    """The runs that a table needs, for `campaign.confirm`.
+
+    Args:
+        config: the settings.
+        table: the table.
+        root: the directory that contains the directories of the runs.
+
+    Returns:
+        The runs.
+
+    Raises:
+        ValueError: there is no such row.
+    """
+    return [Planned(run.name, root / run.name) for run in only(table, config.rows).runs]
 
 
 def regenerate(experiment: str, config: Settings, table: Table, *, title: str, root: Path) -> dict[str, Any]:

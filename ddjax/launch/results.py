@@ -157,6 +157,7 @@ def measure(finished: Finished, *, compare: bool | None = None) -> dict[str, Any
         key=launch.keys.test,
         num_inits=config.num_eval_inits,
         runs_per_chunk=runs_at_once(config.num_eval_inits),
+        progress=True,
     )
     compared = None
     if config.baselines if compare is None else compare:

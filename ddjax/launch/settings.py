@@ -10,6 +10,8 @@ from pathlib import Path
 from ddjax.augment import FLIPPED
 from ddjax.coresets import INITIAL_IMAGES
 from ddjax.data import TextSettings
+from ddjax.data.huggingface import HUB
+from ddjax.data.sources import is_path
 from ddjax.data.whitening import WHITENINGS
 from ddjax.forms import DECAYS
 from ddjax.inits import SCHEMES
@@ -43,9 +45,11 @@ def named_by_tfds(dataset: str | None) -> bool:
         dataset: the value of `--dataset`; None where an artifact says which.
 
     Returns:
-        False for the embedded digits and for paths.
+        False for the embedded digits, for sets of the Hugging Face Hub and for paths.
     """
-    return dataset is None or (dataset != "digits" and Path(dataset).suffix == "" and "/" not in dataset)
+    if dataset is None:
+        return True
+    return not (dataset == "digits" or dataset.startswith(HUB) or is_path(dataset))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Where:
 
     dataset: str = flag(
         "digits",
-        "digits, a TFDS name such as mnist or trec, or the path of an .npz, .csv or .tsv",
+        "digits, a TFDS name such as mnist or trec, hf:OWNER/NAME of the Hugging Face Hub, or the path of an "
+        ".npz, .csv or .tsv or of a folder of pictures",
         path=True,
         role=DATASET,
     )
@@ -114,6 +119,9 @@ class DataChoice(NetworkChoice):
 
     resize: int | None = flag(None, "height and width that all images are brought to, bilinear", low=1)
     channels: int | None = flag(None, "channels that grey images are repeated to", low=1)
+    rotated: float | None = flag(
+        None, "degrees by which every image is turned at most, by a random angle of its own", positive=True
+    )
     pixels: str | None = flag(
         None, "whose pixels' mean and std normalise; by default the data's own", choices=("imagenet",)
     )
@@ -238,6 +246,11 @@ class Common(Where, DataChoice, TextChoice):
         """The devices that a dry run compiles for; None for those of this machine."""
         return self.target
 
+    @property
+    def draws_real(self) -> bool:
+        """Whether an outer step draws real examples, `batch_size` of them."""
+        return True
+
     def differentiated_steps(self) -> int | None:
         """The number of inner steps that an outer step differentiates through.
 
@@ -256,6 +269,8 @@ class Common(Where, DataChoice, TextChoice):
         chunk = self.slots_per_chunk or 1
         if (used := math.gcd(chunk, self.num_inits)) != chunk:
             found["slots_per_chunk"] = f"{used} at once, the largest divisor of --num_inits={self.num_inits}"
+        if not self.draws_real:
+            found["batch_size"] = "no real examples are drawn"
         if self.network == "mlp":
             found["conv_form"] = "an mlp has no convolutions"
         if self.on_nonfinite == "stop":

@@ -6,9 +6,11 @@ from ddjax.methods.gradient_matching import (
     DISTANCES,
     GradientMatchingInfo,
     Loops,
+    RealTraining,
     gradient_matching,
     schedule_for,
 )
+from ddjax.methods.idc import IDCSettings, idc, idc_settings
 from ddjax.methods.implicit_regression import ImplicitInfo, ImplicitState, implicit_regression
 from ddjax.methods.kernel_inducing_points import InducingInfo, centred, kernel_inducing_points
 from ddjax.methods.label_distillation import LabelInfo, label_distillation, ridge_label_distillation
@@ -19,6 +21,7 @@ __all__ = [
     "DISTANCES",
     "FeatureInfo",
     "GradientMatchingInfo",
+    "IDCSettings",
     "ImplicitInfo",
     "ImplicitState",
     "InducingInfo",
@@ -27,12 +30,15 @@ __all__ = [
     "MatchingInfo",
     "Objective",
     "PoolState",
+    "RealTraining",
     "UnrolledInfo",
     "centred",
     "cross_entropy",
     "distribution_matching",
     "feature_regression",
     "gradient_matching",
+    "idc",
+    "idc_settings",
     "implicit_regression",
     "kernel_inducing_points",
     "label_distillation",

@@ -38,6 +38,10 @@ def coloured(decoder: jax.Array, schedule: Schedule) -> Schedule:
     return schedule._replace(inputs=schedule.inputs @ decoder)
 
 
+SUBSPACES = noise(CLASSES, 64), noise(CLASSES, 4, 64), np.ones((CLASSES, 4), np.float32)
+"""Means, directions and their lengths."""
+
+
 TABLE: dict[str, tuple[Form, Encoding, Any]] = {
     "pixels": (pixels(), PIXELS, Replay()),
     "pixels without rates": (pixels(inner_lr=None), PIXELS, Train()),
@@ -56,6 +60,7 @@ TABLE: dict[str, tuple[Form, Encoding, Any]] = {
         PIXELS,
         Replay(),
     ),
+    "inside class subspaces": (forms.subspace(*SUBSPACES, SHAPE, inner_steps=2), PIXELS, Replay()),
     "decoded": (
         forms.decoded(forms.pixels((4, 4, 1), CLASSES, inner_steps=1), upscaled, name="upscaled"),
         PIXELS,
@@ -113,6 +118,28 @@ TABLE: dict[str, tuple[Form, Encoding, Any]] = {
         ),
         PIXELS,
         Replay(),
+    ),
+    "textures": (
+        forms.composed(forms.textures(SHAPE, CLASSES, cuts=2), inner_steps=2, inner_epochs=2, inner_lr=0.1),
+        PIXELS,
+        Replay(),
+    ),
+    "textures for matching": (
+        forms.composed(forms.textures(SHAPE, CLASSES, canvases_per_class=2, cuts=3), label_form="free"),
+        PIXELS,
+        Train(),
+    ),
+    "augmented": (forms.augmented(pixels(label_confidence=0.8), widths=0.3), PIXELS, Replay()),
+    "augmented, by class, of bounded images that are drawn": (
+        forms.augmented(
+            forms.composed(
+                forms.multi_formation(SHAPE, CLASSES, bounds=((-2.0,), (2.0,))), drawn_per_class=2
+            ),
+            widths=(0.1, 0.1, 1.0, 0.2, 0.2, 0.2),
+            num_classes=CLASSES,
+        ),
+        PIXELS,
+        Train(),
     ),
     "latents": (
         forms.composed(

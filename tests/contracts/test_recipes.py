@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,11 @@ TABLE: dict[str, tuple[Recipe, Network]] = {
     "train": (Train(lr=0.1, epochs=3, batch_size=4), MLP),
     "train, augmented": (Train(lr=0.1, epochs=2, augmentation="flip"), MLP),
     "train, as published": (Train(lr=0.1, epochs=2, batch_size=4, protocol="condensation"), MLP),
+    "train, at the learned rate": (
+        Train(lr=None, epochs=2, batch_size=4, protocol="condensation", augmentation="flip"),
+        MLP,
+    ),
+    "train, as IDC": (Train(lr=0.1, epochs=3, batch_size=4, protocol="idc", mix="cutmix"), MLP),
     "train, batch norm": (
         Train(lr=0.1, epochs=2),
         networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="batch"),
@@ -47,6 +53,7 @@ TABLE: dict[str, tuple[Recipe, Network]] = {
         Train(lr=0.01, batch_size=4, protocol="constant", optimizer="adam", steps=5),
         MLP,
     ),
+    "train at a temperature": (Train(lr=0.1, epochs=3, batch_size=4, temperature=4.0), MLP),
     "train a ridge head": (TrainHead(momentum=0.1, steps=5, batch_size=4), MLP),
     "ridge on features": (Ridge(1e-2), MLP),
     "ridge in a kernel": (Ridge(1e-4), KERNEL),
@@ -58,6 +65,42 @@ TABLE: dict[str, tuple[Recipe, Network]] = {
 @pytest.mark.parametrize("name", TABLE)
 def test_a_recipe_keeps_its_contract(name, check):
     RECIPE_CHECKS[check](RecipeCase(*TABLE[name], SCHEDULE))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("epochs", "falls"), [(12, (8, 10)), (7, (4, 5)), (2, (1, 1))])
+def test_idc_lowers_the_rate_to_a_fifth_twice(epochs, falls):
+    """A network of biases, trained on one example with momentum and decay, step by step in NumPy."""
+    biases = networks.from_functions(
+        lambda key: {"bias": jnp.zeros(CLASSES)},
+        lambda params, x: jnp.broadcast_to(params["bias"], (len(x), CLASSES)),
+        SHAPE,
+        CLASSES,
+    )
+    label = np.array([0.7, 0.2, 0.1])
+    schedule = Schedule(jnp.ones((1, 1, *SHAPE)), jnp.asarray(label)[None, None], None)
+    recipe = Train(lr=0.5, momentum=0.9, weight_decay=0.1, epochs=epochs, protocol="idc")
+    found = recipe.fit(biases, {"bias": jnp.zeros(CLASSES)}, schedule, jax.random.key(0)).params["bias"]
+    bias, trace = np.zeros(CLASSES), np.zeros(CLASSES)
+    for epoch in range(epochs):
+        trace = 0.9 * trace + np.exp(bias) / np.exp(bias).sum() - label + 0.1 * bias
+        bias = bias - 0.5 * 0.2 ** sum(epoch >= fall for fall in falls) * trace
+    np.testing.assert_allclose(found, bias, rtol=1e-12)
+
+
+def test_a_mixture_is_refused_where_it_has_no_meaning():
+    with pytest.raises(ValueError, match="recipe: mix: expected one of cutmix"):
+        Train(mix="mixup").check(MLP)
+    with pytest.raises(ValueError, match="mix: expected none where steps are counted"):
+        Train(mix="cutmix", protocol="constant", steps=3).check(MLP)
+
+
+def test_recipes_without_a_mixture_are_written_as_they_were():
+    assert "mix" not in recipes.as_dict(Train())
+    whole = Train(mix="cutmix", protocol="idc")
+    assert recipes.from_dict(recipes.as_dict(whole), SHAPE, where="file") == whole
+    with pytest.raises(ValueError, match="file: the recipe: mix: expected one of cutmix"):
+        recipes.from_dict({"kind": "train", "mix": ["x"]}, SHAPE, where="file")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +213,28 @@ def test_the_rate_falls_where_the_protocol_says(protocol, epochs, batch_size, bo
     np.testing.assert_allclose(ours, bias, rtol=1e-10)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"epochs": 3}, {"steps": 4, "protocol": "constant"}])
+def test_the_learned_rate_is_the_mean_of_the_schedule_s(settings):
+    assert SCHEDULE.lrs is not None
+    schedule = SCHEDULE._replace(lrs=SCHEDULE.lrs * jnp.asarray([[0.5, 1.0], [1.5, 1.0]]))
+    params = MLP.init(jax.random.key(0))
+
+    def trained(lr: float | None) -> Any:
+        recipe = Train(lr=lr, batch_size=4, **settings)
+        return jax.jit(lambda key: recipe.fit(MLP, params, schedule, key).params)(jax.random.key(1))
+
+    own, learned = trained(0.1), trained(None)
+    for ours, theirs in zip(jax.tree.leaves(learned), jax.tree.leaves(own), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+    assert not Train(lr=0.1).needs_lrs
+    record = recipes.as_dict(Train(lr=None))
+    assert record["lr"] is None
+    assert recipes.from_dict(record, SHAPE, where="file") == Train(lr=None)
+    with pytest.raises(ValueError, match="the recipe's lr: expected"):
+        recipes.from_dict(recipes.as_dict(Regress()) | {"lr": None}, SHAPE, where="file")
+
+
 def test_a_record_without_a_protocol_is_plain():
     """As every file of earlier versions; the published one is said, so that those do not read it as plain."""
     plain, published = (recipes.as_dict(Train(protocol=one)) for one in ("plain", "condensation"))
@@ -181,6 +246,35 @@ def test_a_record_without_a_protocol_is_plain():
         recipes.from_dict({**plain, "protocol": "condensed"}, SHAPE, where="file")
     with pytest.raises(ValueError, match="recipe: protocol"):
         Judge(MLP, random(MLP), Train(protocol="other"), None)  # type: ignore[arg-type] (the recipe is refused first)
+
+
+def test_a_temperature_is_written_where_it_is_not_one_and_only_training_has_one():
+    warm = recipes.as_dict(Train(temperature=4.0))
+    assert warm == {**recipes.as_dict(Train()), "temperature": 4.0}
+    assert recipes.from_dict(warm, SHAPE, where="file") == Train(temperature=4.0)
+    with pytest.raises(ValueError, match="file: the recipe's temperature: expected a finite number > 0"):
+        recipes.from_dict({**warm, "temperature": 0.0}, SHAPE, where="file")
+    with pytest.raises(ValueError, match="recipe: temperature: expected a finite number > 0"):
+        Train(temperature=-1.0).check(MLP)
+    with pytest.raises(ValueError, match="settings of 'schedule': expected one of optimizer; got 'temp"):
+        recipes.recipe("schedule", temperature=2.0)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("steps", [None, 1])
+def test_a_step_at_a_temperature_follows_the_tempered_loss(steps):
+    """One full step of plain SGD from known logits, in epochs and in steps: -η T (softmax(z / T) - y)."""
+    labels, start = np.array([0.7, 0.2, 0.1]), np.array([0.5, -1.0, 2.0])
+    schedule = Schedule(jnp.zeros((1, 6, *SHAPE)), jnp.broadcast_to(labels, (1, 6, 3)), None)
+    network = networks.from_functions(
+        lambda key: jnp.zeros(3), lambda bias, x: jnp.broadcast_to(bias, (len(x), 3)), SHAPE, 3
+    )
+    recipe = Train(
+        lr=0.5, momentum=0, weight_decay=0, epochs=1, protocol="constant", steps=steps, temperature=4.0
+    )
+    ours = recipe.fit(network, jnp.asarray(start), schedule, jax.random.key(0)).params
+    soft = np.exp(start / 4) / np.exp(start / 4).sum()
+    np.testing.assert_allclose(ours, start - 0.5 * 4 * (soft - labels), rtol=1e-12)
 
 
 @pytest.mark.parametrize("recipe", [Train(), Replay(), Regress()])

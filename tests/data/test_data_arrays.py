@@ -1,6 +1,7 @@
 """The table of bad inputs: each is refused with what was expected, what was got and what to do."""
 
 import re
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -76,7 +77,9 @@ BAD = {
     "no labels": ({"y_train": LABELS[:0]}, "got 0 labels", "same length"),
     "negative labels": ({"y_train": LABELS - 1}, "got -1", "drop unlabelled"),
     "missing class": ({"y_train": np.where(LABELS == 1, 2, LABELS)}, "class 1 has none", "np.unique"),
-    "labels from 1": ({"y_train": LABELS + 1}, "class 0 has none", "np.unique"),
+    "labels from 1 in training alone": ({"y_train": LABELS + 1}, "from 1 to 3, as those", "0 to 2 in every"),
+    "several labels": ({"y_train": np.eye(3)[LABELS] + 1}, "got shape (12, 3)", "y_train[:, 0]"),
+    "test images without labels": ({"y_test": None}, "x_test, y_test: expected both", "Give the other"),
     "stray label": (
         {"y_train": np.where(np.arange(12) == 0, 10**9, LABELS)},
         "class 3 has none",
@@ -260,3 +263,35 @@ def test_labels_may_be_names(kind):
         **{**good(), "y_train": names, "y_test": names[:6], "class_names": ["cat", "ape", "bee"]}
     )
     assert own.test.labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_labels_that_count_from_one_become_names_and_it_is_said():
+    given: dict[str, Any] = {**good(), "y_train": LABELS + 1, "y_test": LABELS[:6] + 1}
+    with pytest.warns(
+        UserWarning, match="labels from 1 to 3 count the classes from one: class '1' is number 0"
+    ):
+        data = from_arrays(**given)
+    assert data.class_names == ("1", "2", "3")
+    assert data.test.labels.tolist() == [0, 1, 2] * 2
+    with pytest.warns(UserWarning, match="class 'a' is number 0"):
+        assert from_arrays(**given, class_names=list("abc")).class_names == ("a", "b", "c")
+
+
+def test_labels_may_have_an_axis_of_one():
+    given: dict[str, Any] = {**good(), "y_train": LABELS[:, None], "y_test": LABELS[:6, None]}
+    np.testing.assert_array_equal(from_arrays(**given).train.labels, from_arrays(**good()).train.labels)
+
+
+def test_without_test_images_a_fifth_of_each_class_is_cut_and_it_is_said():
+    rng = np.random.default_rng(0)
+    pictures, labels = rng.integers(0, 256, (30, 8, 8, 3), np.uint8), np.arange(30) % 3
+    with pytest.warns(UserWarning, match="arrays has no test examples: a fifth .*Give x_test and y_test"):
+        data = from_arrays(pictures, labels)
+    assert np.bincount(data.test.labels).tolist() == [2, 2, 2]
+    parts = [data.train, data.validation, data.test]
+    together = {one.tobytes() for part in parts for one in part.raw}
+    assert together == {one.tobytes() for one in pictures}
+    assert sum(map(len, parts)) == 30
+    # Statistics are those of what networks train on.
+    kept = np.concatenate([data.train.raw, data.validation.raw]) / 255
+    np.testing.assert_allclose(data.mean, kept.mean((0, 1, 2)), rtol=1e-5)

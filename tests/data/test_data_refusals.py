@@ -150,6 +150,7 @@ LABELS = hnp.arrays(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:y_train. labels from 1")
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(x_train=IMAGES, y_train=LABELS, x_test=IMAGES, y_test=LABELS)
 def test_any_arrays_are_taken_or_refused(x_train, y_train, x_test, y_test):

@@ -154,6 +154,55 @@ def test_labels_of_an_npz_may_be_names(tmp_path):
     assert (data.class_names, data.test.labels.tolist()) == (("ape", "bee", "cat"), [2, 0, 1])
 
 
+def medmnist(path, **changed):
+    """A file with MedMNIST's names and shapes; returns the path and the arrays."""
+    rng = np.random.default_rng(0)
+    members = {}
+    for part, count in (("train", 30), ("val", 6), ("test", 9)):
+        members[f"{part}_images"] = rng.integers(0, 256, (count, 28, 28, 3), np.uint8)
+        members[f"{part}_labels"] = (np.arange(count) % 3)[:, None].astype(np.uint8)
+    members |= changed
+    np.savez(path, **{name: value for name, value in members.items() if value is not None})
+    return path, members
+
+
+def test_the_names_of_medmnist(tmp_path):
+    path, members = medmnist(tmp_path / "bloodmnist.npz")
+    data = load(path)
+    assert (data.name, data.class_names, data.image_shape) == ("bloodmnist", ("0", "1", "2"), (28, 28, 3))
+    for part, own in (("train", data.train), ("val", data.validation), ("test", data.test)):
+        np.testing.assert_array_equal(own.images, members[f"{part}_images"])
+        np.testing.assert_array_equal(own.labels, members[f"{part}_labels"][:, 0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"test_labels": None}, r"got .*test_images.*without y_test"),
+        ({"x_train": np.zeros(3)}, "expected each array once .* are the same. Keep one of each"),
+        ({"train_labels": np.tile([1, 1, 0], (30, 1))}, r"got shape \(30, 3\)\. Choose one label .*\[:, 0\]"),
+        (
+            {
+                f"{part}_images": np.zeros((count, 9, 9, 9), np.uint8)
+                for part, count in (("train", 30), ("val", 6))
+            },
+            r"expected channels last.*got shape \(30, 9, 9, 9\)",
+        ),
+    ],
+)
+def test_a_file_of_medmnist_that_does_not_fit_is_refused(tmp_path, changed, message):
+    with pytest.raises(ValueError, match=message):
+        load(medmnist(tmp_path / "x.npz", **changed)[0])
+
+
+def test_an_npz_without_test_images_has_a_test_split_cut_and_it_is_said(tmp_path):
+    x, y = np.arange(30 * 16, dtype=np.uint8).reshape(30, 4, 4, 1), np.arange(30) % 3
+    path = save(tmp_path / "x.npz", x_train=x, y_train=y, x_test=None, y_test=None)
+    with pytest.warns(UserWarning, match=r"x has no test examples: .*Write x_test and y_test into the file"):
+        data = load(path)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [21, 3, 6]
+
+
 # Names and paths are told apart by their form, whatever lies in the directory.
 
 

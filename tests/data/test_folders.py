@@ -53,9 +53,7 @@ def test_a_folder_is_found_by_its_path(tmp_path, monkeypatch, path):
 
 def test_without_test_pictures_a_test_split_is_cut_and_said_aloud(tmp_path):
     filled(tmp_path, (".",), count=10)
-    with pytest.warns(
-        UserWarning, match="no folder of test pictures: a fifth of each class is the test split"
-    ):
+    with pytest.warns(UserWarning, match="a fifth of each class is the test split.*Make a folder `test`"):
         data = load(tmp_path)
     assert np.bincount(data.test.labels).tolist() == [2, 2]
     assert len(data.train.labels) + len(data.validation.labels) == 16
@@ -94,7 +92,10 @@ def test_pictures_become_one_kind(tmp_path):
     exif = turned.getexif()
     exif[0x0112] = 6  # to be turned clockwise
     turned.save(folder / "turned.png", exif=exif)
-    data = load(root)
+    with pytest.warns(
+        UserWarning, match=r"1 pictures of 16 bits have levels up to 7453 of 65535.* up to 29\."
+    ):
+        data = load(root)
     assert data.image_shape == (5, 6, 3)
     images = [*data.train.raw, *data.validation.raw]
 
@@ -129,6 +130,10 @@ def spoiled(root: Path, what: str) -> None:
         save(root / "test" / "cat" / "0.png", picture(0))
     if what == "glass":
         save(root / "train" / "ape" / "glass.png", np.full((5, 6, 4), 100, np.uint8))
+    if what == "floats":
+        Image.fromarray(np.zeros((5, 6), np.float32)).save(root / "train" / "ape" / "floats.tif")
+    if what == "deep":
+        Image.fromarray(np.full((5, 6), 70000, np.int32)).save(root / "train" / "ape" / "deep.tif")
     if what == "columns":
         (root / "train" / "metadata.csv").write_text("file,label\nape/0.png,1\n")
     if what == "empty table":
@@ -147,6 +152,8 @@ def spoiled(root: Path, what: str) -> None:
         ("text", r"expected pictures that Pillow reads; got .*notes\.txt"),
         ("new class", r"expected the classes of training, ape, bee, in test of .*; got 'cat', of 0\.png"),
         ("glass", r"expected pictures without transparency; got .*glass\.png"),
+        ("floats", r"expected pictures of whole levels; got .*floats\.tif, of floats"),
+        ("deep", r"levels from 0 to 65535; got .*deep\.tif with levels from 70000 to 70000"),
         ("columns", "expected rows under the columns file_name and label .* file_name missing"),
         ("empty table", "file_name and label missing, or no row"),
         ("outside", r"line 2 names '\.\./outside\.png', which is none"),

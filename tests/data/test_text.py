@@ -172,18 +172,29 @@ def test_quoted_cells_may_hold_commas(tmp_path):
     assert found.labels == {"train": ["a", "b"], "test": ["a"]}
 
 
+def test_a_table_without_test_texts_has_a_test_split_cut_and_it_is_said(tmp_path):
+    path = write_table(tmp_path / "x.csv", [["text", "label"], *zip(*sentences(40), strict=True)], ",")
+    with pytest.warns(UserWarning, match=r"x has no test examples: .*Write test into the column `split`"):
+        data = load(path, text=SMALL)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [29, 3, 8]
+    texts, labels = sentences(40)
+    with pytest.warns(UserWarning, match="Give x_test and y_test"):
+        listed = from_texts(texts, labels, settings=SMALL)
+    assert digest(listed.test) == digest(data.test)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (
-            "text,label\na,b\n",
-            "expected the columns text, label, split in .*; got text, label, without split",
+            "text,kind\na,b\n",
+            "expected the columns text, label in .*; got text, kind, without label",
         ),
         ("", "got none, without text"),
         ("text,label,split\na,b,train,c\n", "line 2: expected 3 cells"),
         ("text,label,split\na,b\n", "line 2: expected 3 cells"),
         ("text,label,split\na,b,dev\n", "line 2: .*the split one of train, test, validation"),
-        ("text,label,split\na,b,train\n", "texts to train and test on in .*; test has none"),
+        ("text,label,split\na,b,test\n", "texts to train on in .*; got none"),
         ('text,label,split\n"a,b,train\n', "expected a table of texts"),
     ],
 )

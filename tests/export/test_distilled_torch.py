@@ -59,7 +59,9 @@ def some_pixels(count: int = 5) -> np.ndarray:
         Recipe("schedule", optimizer="adam"),
         Recipe("train", epochs=7, lr=0.1),
         Recipe("train", epochs=8, lr=0.1, protocol="condensation"),
+        Recipe("train", epochs=9, lr=0.1, protocol="idc"),
         Recipe("train", steps=6, lr=0.01, protocol="constant", optimizer="adam"),
+        Recipe("train", epochs=4, lr=0.1, temperature=4.0),
         Recipe("regress", steps=9, lr=0.01, warmup=3, label_scale=2.0),
         Recipe("regress", steps=5, lr=0.01, centre=True),
         Recipe("ridge", penalty=1e-2),
@@ -98,7 +100,13 @@ def as_torch(draw: Any) -> Any:
 @pytest.mark.parametrize("size", [(8, 8), (12, 9)], ids=str)
 @pytest.mark.parametrize(
     "name",
-    [*augment.OPERATIONS, *augment.STRATEGIES, *augment.FORMER, "color+crop+cutout+flip+scale+rotate"],
+    [
+        *augment.OPERATIONS,
+        *augment.STRATEGIES,
+        *augment.FORMER,
+        "color+crop+cutout+flip+scale+rotate",
+        "color+(crop_scale_rotate)+cutout",
+    ],
 )
 def test_augmentations_are_the_same_under_the_same_draw(name, size):
     own = augment.by_name(name, (*size, 3))
@@ -109,6 +117,20 @@ def test_augmentations_are_the_same_under_the_same_draw(name, size):
         as_torch(draw), torch.tensor(np.moveaxis(images, -1, 1))
     )
     np.testing.assert_allclose(np.moveaxis(found.numpy(), 1, -1), wanted, atol=2e-5)
+
+
+def test_mixtures_have_the_same_shares_and_labels():
+    """A class a image, images of their class's number: what an image shows is what its label says."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.arange(4.0)[:, None, None, None].expand(4, 1, 10, 8)
+    shares = []
+    for _ in range(200):
+        mixed, labels = distilled_torch.cutmix(generator, images, torch.eye(4))
+        shown = torch.stack([(mixed == k).float().mean((1, 2, 3)) for k in range(4)], -1)
+        np.testing.assert_allclose(shown, labels, atol=1e-6)
+        shares.append(float(1 - labels.max(-1).values.min()))
+    assert 0.35 < np.mean(np.array(shares) == 0) < 0.75
+    assert max(shares) > 0.3
 
 
 @pytest.mark.parametrize(
@@ -206,6 +228,11 @@ def test_batch_norms_keep_the_statistics_of_the_distilled_images(tmp_path):
     [
         ({"kind": "ridge"}, "features: expected"),
         ({"kind": "dream"}, "expected one of schedule, train, regress, ridge"),
+        (
+            {"kind": "train", "epochs": 1, "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "batch_size": 2}
+            | {"mix": "mixup"},
+            "mix: expected one of cutmix; got 'mixup'",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused(tmp_path, recipe, message):

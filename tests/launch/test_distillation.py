@@ -44,6 +44,7 @@ def test_a_run_leaves_what_was_promised(dataset, tmp_path, capsys):
     assert names == {
         "checkpoints",
         "config.json",
+        "report.html",
         "curves.png",
         "distilled.npz",
         "distilled.png",

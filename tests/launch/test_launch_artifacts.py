@@ -118,6 +118,13 @@ def test_an_artifact_of_a_file_never_opens_the_built_in_set_of_that_name(saved, 
     assert open_it(kept, dataset=str(other)).notes[0].startswith("differs: tested on the file other.npz")
 
 
+def test_nothing_is_downloaded_because_an_artifact_names_it(saved):
+    facts = provenance.facts(three_digits())
+    facts["data"] |= {"source": "built-in", "name": "hf:me/digits"}
+    with pytest.raises(ValueError, match=r"nothing is downloaded .*Give --dataset=hf:me/digits"):
+        open_it(saved(**facts))
+
+
 def test_arrays_in_memory_have_no_name_to_open(saved):
     with pytest.raises(ValueError, match="distilled from arrays in memory"):
         open_it(saved(**provenance.facts(three_digits())))

@@ -18,6 +18,8 @@ from flax import nnx
 
 from ddjax import augment, forms, inits, methods, networks
 from ddjax.augment import OPERATIONS, STRATEGIES, Augmentation
+from ddjax.experts import Experts, Flat
+from ddjax.methods.trajectory_matching import Window, trajectory_matching
 from ddjax.networks.norms import NORMS
 from ddjax.pool import Pool
 from ddjax.types import Form, InitDistribution, Method, Network, Schedule
@@ -25,6 +27,25 @@ from ddjax.types import Form, InitDistribution, Method, Network, Schedule
 CLASSES = 2
 README = Path(__file__).resolve().parents[2] / "experiments" / "README.md"
 BEGIN, END = "<!-- what combines with what: begin -->\n", "<!-- what combines with what: end -->"
+
+
+def walks(network: Network, inits: InitDistribution, *, count: int = 3, checkpoints: int = 4) -> Experts:
+    """Experts of any network: draws from p(θ0) that move at random, by about a tenth a checkpoint.
+
+    Args:
+        network: the network.
+        inits: p(θ0).
+        count: the number of experts.
+        checkpoints: the number of checkpoints of each.
+    """
+    flat, rng = Flat.of(network), np.random.default_rng(0)
+    starts = jax.vmap(lambda key: flat.vector(inits.sample(key)))(jax.random.split(jax.random.key(0), count))
+    moves = 0.1 * rng.normal(size=(count, checkpoints, flat.size))
+    moves[:, 0] = 0
+    weights = np.asarray(starts)[:, None] + np.cumsum(moves, 1)
+    steps = 10 * np.arange(checkpoints)
+    return Experts(list(weights.astype(np.float32)), steps, np.full(count, 50, np.float32))
+
 
 Build = Callable[[Network, InitDistribution, Augmentation | None], Method]
 
@@ -41,6 +62,9 @@ METHODS: Mapping[str, Build] = {
     ),
     "label distillation": lambda network, p, a: methods.label_distillation(
         network, p, batch_size=4, inner_batch=2, augmentation=a
+    ),
+    "trajectory matching": lambda network, p, a: trajectory_matching(
+        network, walks(network, p), inner_steps=2, span=1, window=Window(0, 3), augmentation=a
     ),
 }
 
@@ -139,6 +163,10 @@ FORMS: Mapping[str, Callable[[tuple[int, ...], float | None], Form]] = {
         inner_lr=lr,
         label_form="nonnegative",
     ),
+    "textures, cut at random places": lambda shape, lr: forms.composed(
+        forms.textures(shape, CLASSES, cuts=2), inner_lr=lr
+    ),
+    "pixels under a learned augmentation": lambda shape, lr: forms.augmented(_pixels(shape, lr), widths=0.3),
     "any schedule of yours": lambda shape, lr: _constant(shape, lr, is_sorted=True),
     "the same, not in the order of the classes": lambda shape, lr: _constant(shape, lr, is_sorted=False),
 }
@@ -160,6 +188,7 @@ AUGMENTATIONS: Mapping[str, str] = {
     **{name: name for name in OPERATIONS},
     "one at random (DSA)": augment.strategy_for("cifar10"),
     "several in turn": "crop+flip",
+    "one beside others (IDC)": "color+(crop_flip)",
     **{name: name for name in STRATEGIES},
 }
 
@@ -186,6 +215,7 @@ class Refusal(NamedTuple):
 _NO_RATES = Refusal("expected no learning rates", "no: it learns none")
 REFUSED: Mapping[tuple[str, str], Refusal] = {
     ("unrolled", "pixels, without"): Refusal("expected learning rates", "no: its steps need them"),
+    ("trajectory matching", "pixels, without"): Refusal("expected learning rates", "no: its steps need one"),
     ("distribution matching", "pixels, with learning rates"): _NO_RATES,
     ("gradient matching", "pixels, with learning rates"): _NO_RATES,
     ("feature regression", "pixels, with learning rates"): _NO_RATES,

@@ -23,7 +23,10 @@ CELLS = [(method, kind, thing) for kind, things in THINGS.items() for thing in t
 COMPUTED_WITH = {
     **dict.fromkeys(("alexcifar", "alexnet", "alexnet32", "resnet18", "vgg11"), "gradient matching"),
     **dict.fromkeys([name for name in NETWORKS if "(texts)" in name], "gradient matching"),
-    **dict.fromkeys(("one at random (DSA)", "several in turn", *augment.STRATEGIES), "distribution matching"),
+    **dict.fromkeys(
+        ("one at random (DSA)", "several in turn", "one beside others (IDC)", *augment.STRATEGIES),
+        "distribution matching",
+    ),
 }
 
 

@@ -10,18 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import CLASSES, SHAPE, label_form, small_form, three_digits
+from problems import CLASSES, SHAPE, label_form, small_form, three_digits, trained_experts
 
 import ddjax
 from ddjax import augment, forms, inits, methods, networks, parallel, testing
 from ddjax.data import Dataset, to_device
 from ddjax.engine import Problem, build_dispatch, init_state
 from ddjax.methods.moment_matching import moment_matching
+from ddjax.methods.penalised import penalised
+from ddjax.methods.trajectory_matching import Window, trajectory_matching
 from ddjax.pool import Pool
 from ddjax.recipes import Ridge, Train
 from ddjax.testing import METHOD_CHECKS, MethodCase
 from ddjax.testing.report import distance, double
-from ddjax.types import Form, InitDistribution, Method, Network, Outer
+from ddjax.types import Form, InitDistribution, Method, Network, Outer, Schedule
 
 Build = Callable[[Network, InitDistribution], Method]
 SHORT = Train(lr=0.1, epochs=60)
@@ -31,6 +33,11 @@ def from_a_pool(p: InitDistribution) -> InitDistribution:
     """A finite p(θ0): a hundred draws of another one."""
     params = jax.vmap(p.sample)(jax.random.split(jax.random.key(11), 100))
     return inits.pretrained(Pool(jax.device_get(params), 100, np.zeros(100, np.float32)))
+
+
+def size_of_images(schedule: Schedule) -> jax.Array:
+    """A penalty."""
+    return jnp.mean(schedule.inputs**2)
 
 
 TABLE: dict[str, Build] = {
@@ -48,6 +55,16 @@ TABLE: dict[str, Build] = {
     "gradient_matching, augmented": lambda net, p: methods.gradient_matching(
         net, p, batch_size=32, recipe=SHORT, augmentation=augment.by_name("cutout", SHAPE)
     ),
+    "gradient_matching, as IDC": lambda net, p: methods.gradient_matching(
+        net,
+        p,
+        batch_size=32,
+        distance="l1",
+        layers="matrices",
+        matches=3,
+        training=methods.RealTraining(images=24, batch_size=12, lr=0.1, mix="cutmix"),
+        recipe=SHORT,
+    ),
     "kernel_inducing_points": lambda net, p: methods.kernel_inducing_points(
         net, p, batch_size=32, penalty=1e-2, networks=2
     ),
@@ -61,6 +78,18 @@ TABLE: dict[str, Build] = {
         net, p, batch_size=64, inner_batch=6, lr=0.01, momentum=0.1
     ),
     "moment_matching": lambda net, p: moment_matching(net, p, batch_size=32, recipe=SHORT),
+    "trajectory_matching": lambda net, p: trajectory_matching(
+        net,
+        trained_experts(net, p),
+        inner_steps=6,
+        batch_size=4,
+        span=1,
+        window=Window(0, 3),
+        recipe=Train(lr=None, epochs=60),
+    ),
+    "penalised matching": lambda net, p: penalised(
+        methods.distribution_matching(net, p, batch_size=32, recipe=SHORT), size_of_images, weight=0.01
+    ),
 }
 """`(network, p(θ0)) -> method`: a row is all that a method adds."""
 
@@ -166,7 +195,7 @@ def test_learns_a_toy_problem(name, toy):
         key=jax.random.key(0),
         num_outer_steps=100,
         form=form_for(method),
-        optimizer=sgd if "matching" in name else adam,
+        optimizer=sgd if "matching" in name and not method.needs_lrs else adam,
         reporting=ddjax.Reporting(every=1),
     )
     start = dataclasses.replace(run.distilled, params=form_for(method).init(jax.random.key(7)))

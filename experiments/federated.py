@@ -1,0 +1,65 @@
+"""Federated learning by agreement on a public set (FedMD): networks of different shapes share logits alone.
+
+Clients have a few private examples each. They train on the public set, then on their own examples, and then
+agree, round by round, on the mean of their logits for public inputs. `--consensus` puts distilled images in
+the place of these inputs, `--consensus_images` as many random real ones, so that less is sent. Beside them
+stand the clients before they agree, and after the same private trainings without agreeing.
+
+Claim: none: no record yet.
+Cost: not recorded.
+
+    python -m experiments.federated --dataset=path/to/usps.npz --resize=28 --public=mnist --rounds=10
+    python -m experiments.federated --dataset=path/to/usps.npz --resize=28 --public=mnist \
+        --consensus=runs/distribution_matching-mnist/distilled.npz --consensus_images=100
+
+References:
+    Li and Wang 2019, FedMD: Heterogenous Federated Learning via Model Distillation, arXiv 1910.03581.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ddjax.launch import Launcher, once, results
+from ddjax.launch import clients as parts
+from ddjax.launch.clients import Federated as Config
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Let clients train, agree and train, print and return the scores; or find them measured.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The content of `result.json`.
+
+    Raises:
+        ValueError: the settings do not fit each other, the data, the artifact or the directory.
+        FileNotFoundError: the data or the artifact are missing.
+    """
+    federation, workdir = parts.Federation.of(config), config.directory("federated")
+
+    def measure() -> dict[str, Any]:
+        found = federation.measured(config, workdir)
+        seconds = found.pop("seconds")
+        return results.record("federated", federation.private.name, found, seconds=seconds, seed=config.seed)
+
+    private, public = federation.private.name, federation.public.name
+    return once(
+        workdir,
+        config,
+        measure,
+        experiment="federated",
+        what=f"{len(federation.members)} clients of {private} agree on {public}",
+        written="seeds.json, result.json",
+        inputs=federation.inputs(config),
+        table=parts.table,
+        pictures={"federated.png": parts.draw},
+    )
+
+
+LAUNCHER = Launcher("federated", __doc__, Config, run=run)
+
+if __name__ == "__main__":
+    LAUNCHER.main()

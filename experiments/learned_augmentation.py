@@ -1,0 +1,111 @@
+"""Distil together with an augmentation: the widths of the transforms that networks train under are learned.
+
+Each inner step sees the distilled images under affine transforms drawn anew (`ddjax.forms.augmented`); the
+outer loss is taken on real images as they are, and its gradient moves images, learning rates and widths. With
+--rotated the real images are turned by a known range of angles, while the distilled ones start upright: the
+width of the rotation should grow to twice the angle, and the other five stay small. --augerino_epochs adds
+the control: Augerino, a network that learns the widths on the real images by its training loss.
+
+Claim: none: no record yet.
+Cost: not recorded.
+
+    python -m experiments.learned_augmentation --dataset=mnist --network=lenet --rotated=30
+    python -m experiments.learned_augmentation --dataset=mnist --network=lenet --rotated=30 --widths=none
+    python -m experiments.learned_augmentation --dataset=digits --rotated=90 --augerino_epochs=20
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddjax import augerino, forms, inits, optimizers
+from ddjax.augment_learned import TRANSFORMS, widths_of
+from ddjax.data import Dataset
+from ddjax.launch import Finished, Hooks, Keys, Launcher, Parts, Plan, Unrolled, flag, flag_like
+from ddjax.launch.choices import load_data
+from ddjax.launch.results import measure
+from ddjax.launch.unrolling import pixels, unrolled_parts
+from ddjax.types import Outer
+
+KINDS = ("learned", "by_class", "fixed", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Unrolled):
+    """The settings of learned augmentation."""
+
+    initial_images: str = flag_like(Unrolled, "initial_images", default="real")
+    widths: str = flag("learned", "of the transforms; by_class: each class learns its own", choices=KINDS)
+    start_width: float = flag(
+        0.05, "of all transforms at the start; if fixed, of the rotation", positive=True
+    )
+    outer_lr_of_widths: float = flag(0.02, "learning rate of the widths", positive=True, same_step=True)
+    augerino_epochs: int = flag(0, "epochs of Augerino on the real images; 0 for none", low=0, same_step=True)
+
+
+def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
+    """The parts of a distillation whose images start upright, under transforms of learned widths.
+
+    Args:
+        config: the settings.
+        data: the real data.
+        keys: the keys of the seed.
+        plan: the plan, with the form of convolutions and the memory strategy.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ValueError: the settings do not fit each other or the data.
+    """
+    del keys
+    parts = unrolled_parts(
+        config, data, plan, lambda network: inits.random(network, scheme=config.init, gain=config.init_gain)
+    )
+    hooks, start = Hooks(measure=_measured), data
+    if config.rotated is not None:
+        start = load_data(dataclasses.replace(config, rotated=None)).encoded_by(data.encoding)
+    form = pixels(config, start, parts.facts.layout)
+    if config.widths == "none":
+        return dataclasses.replace(parts, form=form, hooks=hooks)
+    fixed = config.widths == "fixed"
+    widths = [config.start_width if not fixed or name == "rotation" else 1e-6 for name in TRANSFORMS]
+    by_class = data.num_classes if config.widths == "by_class" else None
+    form = forms.augmented(form, widths=widths, num_classes=by_class, learned=not fixed)
+    given = parts.outer.optimizer
+    each: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"rest": given}
+    each["augmentation"] = optimizers.adam_cosine(parts.num_outer_steps, lr=config.outer_lr_of_widths)
+    facts = {**parts.outer.facts, "outer_lr_of_widths": config.outer_lr_of_widths}
+    outer = Outer(each, parts.outer.clip_norm, facts)
+    return dataclasses.replace(parts, form=form, outer=outer, hooks=hooks)
+
+
+def _measured(finished: Finished) -> dict[str, Any]:
+    """The usual record, with the widths that were learned and the control."""
+    launch, params = finished.launch, finished.outcome.distilled.params
+    config, parts = launch.config, launch.parts
+    found: dict[str, Any] = measure(finished)
+    if config.widths != "none":
+        widths = np.asarray(widths_of(params.raw_widths))
+        found["widths"] = dict(zip(TRANSFORMS, widths.T.tolist(), strict=True))
+    if config.augerino_epochs:
+        found["augerino"] = augerino.measured(
+            parts.network,
+            parts.inits,
+            launch.data,
+            jax.random.key(config.seed + 1),
+            epochs=config.augerino_epochs,
+            widths=config.start_width,
+        )
+    return found
+
+
+LAUNCHER = Launcher("learned_augmentation", __doc__, Config, build=build)
+
+if __name__ == "__main__":
+    LAUNCHER.main()

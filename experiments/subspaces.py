@@ -1,0 +1,108 @@
+"""Distil near, or inside, the principal subspaces of the classes, and look at φ in the planes of PCA and LDA.
+
+Another launcher's distillation gets a further term, β times the mean error of distilled images in their own
+class's principal subspace, for several β; and, as a bound, a form whose images cannot leave the subspaces.
+The table has the accuracy, that error beside the real images' own, and the share of distilled images that
+LDA and the nearest subspace name as their labels do. The figures show φ for each β among real images.
+
+Claim: none: no record yet.
+Cost: not recorded.
+
+    python -m experiments.subspaces --distil=gradient_matching:width=32:batch_size=64:num_outer_steps=200
+    python -m experiments.subspaces --distil=random_init:inner_steps=1:inner_epochs=5 --weights=0,0.1,1
+
+References:
+    PCA and LDA: scikit-learn. The classifier by reconstruction: argmin over the classes of the error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from ddjax.launch import (
+    DataChoice,
+    Launcher,
+    Scores,
+    Where,
+    flag,
+    inputs_of,
+    load_data,
+    numbers,
+    once,
+    onward,
+    planes,
+    results,
+)
+
+INSIDE = "inside"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Where, DataChoice):
+    """The settings of distilling near class subspaces."""
+
+    distil: str = flag(
+        "gradient_matching:width=32:batch_size=64:num_outer_steps=200", "a launcher and its flags"
+    )
+    dims: int = flag(8, "d, principal directions of each class", low=1)
+    weights: str = flag("0,0.03,0.1,0.3,1", "β, weights of the error, with commas between them")
+    inside: bool = flag(True, "distil images inside the subspaces too")
+    num_shown: int = flag(300, "real images in the figures", low=1)
+
+
+def _measure(config: Config, look: planes.Look, workdir: Path) -> dict[str, Any]:
+    """The content of `result.json`; each score is kept as soon as it is known."""
+    began, scores = time.monotonic(), Scores(workdir)
+    changes = {f"β {weight:g}": look.near(weight) for weight in numbers("weights", config.weights, float)}
+    changes |= {INSIDE: look.inside} if config.inside else {}
+    for name, change in changes.items():
+        if name not in scores.known:
+            folder = workdir / name.replace(" ", "-").replace("β", "weight")
+            found = onward.distilled(config.distil, look.data, folder, seed=config.seed, change=change)
+            scores.add(name, {**found.score, **look.facts(found.distilled.schedule)})
+    found = {
+        "dims": config.dims,
+        "real": look.real(config.num_shown, seed=config.seed),
+        "distilled": scores.known,
+    }
+    seconds = {"total": time.monotonic() - began}
+    return results.record("subspaces", look.data.name, found, seconds=seconds, seed=config.seed)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Distil for every β, print and return the scores; or find them measured.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The content of `result.json`.
+
+    Raises:
+        ValueError: the settings do not fit each other, the data or the directory.
+        FileNotFoundError: the data are missing.
+    """
+    workdir = config.directory("subspaces")
+    onward.check(config.distil, workdir)
+    numbers("weights", config.weights, float)
+    look = planes.Look.of(load_data(config), dims=config.dims)
+    return once(
+        workdir,
+        config,
+        lambda: _measure(config, look, workdir),
+        experiment="subspaces",
+        what=f"{look.data.name}: {config.distil} near subspaces of {config.dims} directions",
+        written="scores.json, result.json, a directory for each distillation",
+        inputs=inputs_of(config, look.data),
+        table=planes.table,
+        pictures=planes.PICTURES,
+    )
+
+
+LAUNCHER = Launcher("subspaces", __doc__, Config, run=run)
+
+if __name__ == "__main__":
+    LAUNCHER.main()
