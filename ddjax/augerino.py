@@ -231,7 +231,7 @@ def measured(
         **settings: further settings of `learn`.
 
     Returns:
-        The widths by the names of the transforms, and the accuracy on the test split in percent.
+        The `widths` by the names of the transforms, the `test_accuracy` in percent, and the `settings`.
     """
     init_key, train_key, test_key = jax.random.split(key, 3)
 
@@ -242,7 +242,7 @@ def measured(
 
     learned = train(to_device(data.train))
     score = accuracy(network, learned, data.test, test_key)
-    return {"widths": learned.widths, "test_accuracy": score, "epochs": epochs, **settings}
+    return {"widths": learned.widths, "test_accuracy": score, "settings": {"epochs": epochs, **settings}}
 
 
 __all__ = ["Learned", "accuracy", "learn", "measured", "objective", "scores"]

@@ -79,7 +79,8 @@ def augmented(
         return AugmentedParams(params, jnp.asarray(start, dtype))
 
     def moved(params: AugmentedParams, whole: Schedule, key: jax.Array) -> Schedule:
-        steps = one_by_one(whole)
+        # As arrays of JAX: the parameters of a finished run lie on the host.
+        steps = one_by_one(jax.tree.map(jnp.asarray, whole))
         images, raw = steps.inputs.reshape(-1, *steps.inputs.shape[2:]), params.raw_widths
         if num_classes is not None:
             raw = raw[steps.labels.argmax(-1).ravel()]

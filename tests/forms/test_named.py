@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from problems import CLASSES, SHAPE, small_form
 
-from ddjax import artifact, forms
+from ddjax import artifact, forms, npz
 from ddjax.encodings import Channels
 from ddjax.recipes import Replay
 from ddjax.types import Distilled, Form
@@ -40,8 +40,7 @@ def rewritten(path: Path, **changes: Any) -> Path:
     with np.load(path) as file:
         members = dict(file)
     metadata = json.loads(str(members["metadata"])) | changes.pop("metadata", {})
-    arrays: dict[str, Any] = members | {"metadata": np.array(json.dumps(metadata))} | changes
-    np.savez(path, **arrays)
+    npz.write(path, members | {"metadata": np.array(json.dumps(metadata))} | changes)
     return path
 
 
@@ -153,7 +152,11 @@ ANYTHING = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(
     name=st.sampled_from(
         [

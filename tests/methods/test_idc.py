@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from problems import CLASSES, SHAPE, relative, small_form, three_digits
 
-from ddjax import augment, inits, methods, networks
+from ddjax import augment, forms, inits, methods, networks
 from ddjax.data import to_device
 from ddjax.methods.gradient_matching import FEATURES, MatchedAndTrained
 from ddjax.types import InitDistribution, Network, Schedule
@@ -26,17 +26,6 @@ GOLDEN: dict[str, tuple[str, str]] = {
     "feature": (FEATURES, "all"),
 }
 """`{the original's name: (our distance, our layers)}`."""
-
-
-def decoded(stored: jax.Array, factor: int) -> jax.Array:
-    """`[f² n, H, W, C]`, the crops of stored images, each enlarged; the number of the crop outermost."""
-    side = stored.shape[1] // factor
-    crops = [
-        stored[:, i * side : (i + 1) * side, j * side : (j + 1) * side]
-        for i in range(factor)
-        for j in range(factor)
-    ]
-    return jax.image.resize(jnp.concatenate(crops), (factor**2 * len(stored), *stored.shape[1:]), "bilinear")
 
 
 class Recorded:
@@ -75,9 +64,10 @@ def test_every_distance_replays_the_original_implementation(reference, name):
     )
     batch = jnp.broadcast_to(recorded.normalised(recorded.real), (10, *recorded.real.shape))
     state = method.init(jax.random.key(0))
+    form = forms.multi_formation((28, 28, 1), 1, stored_per_class=2, factor=recorded.factor)
 
     def loss(stored: jax.Array) -> tuple[jax.Array, jax.Array]:
-        images = recorded.normalised(decoded(stored, recorded.factor))
+        images = recorded.normalised(form.decode(stored[None])[0])
         labels = jnp.repeat(jnp.eye(10), len(images), axis=0)[None]
         schedule = Schedule(jnp.concatenate([images] * 10)[None], labels, None)
         distances = method.loss(schedule, state, batch, jax.random.key(0))[1].class_distances
