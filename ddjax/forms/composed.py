@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -130,15 +131,6 @@ def composed(
         rows = None if whole.lrs is None else whole.lrs.reshape(1, -1)
         return Schedule(inputs, jnp.tile(whole.labels, (epochs, 1, 1)), rows)
 
-    def groups(params: ComposedParams) -> Any:
-        whole = jax.tree.map(lambda leaf: "data", params.code)
-        named = whole if images.groups is None else images.groups(params.code)
-        names: tuple[Any, ...] = (
-            None if params.raw_lrs is None else "lrs",
-            None if params.label_logits is None else "labels",
-        )
-        return ComposedParams(named, *names)
-
     def project(params: ComposedParams) -> ComposedParams:
         code = params.code if images.project is None else images.project(params.code)
         return ComposedParams(code, rates.project(params.raw_lrs), labels.project(params.label_logits))
@@ -149,10 +141,21 @@ def composed(
         init,
         unfold,
         images.name if kind == "hard" else f"{images.name}_and_labels",
-        groups=groups,
+        groups=functools.partial(_groups, images),
         project=project if is_bounded or images.project is not None else None,
         draw=drawing,
     )
+
+
+def _groups(images: Images, params: ComposedParams) -> Any:
+    """The group of every leaf: those of the images, "lrs" and "labels"."""
+    whole = jax.tree.map(lambda leaf: "data", params.code)
+    named = whole if images.groups is None else images.groups(params.code)
+    names: tuple[Any, ...] = (
+        None if params.raw_lrs is None else "lrs",
+        None if params.label_logits is None else "labels",
+    )
+    return ComposedParams(named, *names)
 
 
 def _check_steps(per_class: int, inner_steps: int, drawn: int | None) -> None:
