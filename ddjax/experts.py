@@ -62,7 +62,7 @@ class Flat(NamedTuple):
         Returns:
             The order.
         """
-        return cls(jax.eval_shape(network.init, jax.random.key(0)))
+        return cls(jax.eval_shape(lambda: network.init(jax.random.key(0))))
 
     @property
     def size(self) -> int:
@@ -383,13 +383,13 @@ def load(directory: StrPath) -> Experts:
     if not (directory / FILE).exists():
         raise FileNotFoundError(
             f"experts: expected a directory with {FILE}; there is none in {directory}. Train some: "
-            "python -m experiments.experts"
+            "ddjax experts"
         )
     metadata, entries = _read(directory)
     steps = np.asarray(metadata.pop("steps"), np.int64)
     arrays = [_checked(directory, number, entry) for number, entry in enumerate(entries)]
     if not arrays:
-        raise ValueError(f"{directory}: expected experts; none is finished. Let experiments.experts go on.")
+        raise ValueError(f"{directory}: expected experts; none is finished. Let `ddjax experts` go on.")
     wanted = (len(steps), arrays[0].shape[-1])
     for number, array in enumerate(arrays):
         if array.shape != wanted or array.dtype != np.dtype("<f4"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,9 @@ from ddjax.files import StrPath, write_atomic
 from ddjax.tokenizer import PAD, SPECIAL
 from ddjax.types import Encoding
 
-_DPI = 100
+_DPI = 200
+"""Pixels of an inch: twice those of a plain screen, so that pictures stay sharp on others."""
+
 _LONGEST_ROW = 20  # the most images of one step in one row
 _INK = "#30343b"
 _FAINT = "#c9cdd4"
@@ -38,6 +41,7 @@ def image_grid(
     class_names: Sequence[str] | None = None,
     title: str | None = None,
     side: int | None = None,
+    ordered: bool = True,
 ) -> None:
     """Write a PNG of distilled images with their labels; each step begins a new row.
 
@@ -51,13 +55,16 @@ def image_grid(
         images: `[S, B, H, W, C]` float, encoded; C = 3 is drawn in colour, any other number in grey (the mean
             over channels).
         labels: `[S, B, K]` float probabilities, times the image's weight where images have weights; an image
-            is named after its likeliest class, with the probability where that is below one, and with the
-            weight where that is not one. Other numbers name their largest class.
+            is named after its likeliest class. Where one of all probabilities is below one, every label has
+            its own beside the name; the same with weights that are not one. Other numbers name their largest
+            class.
         encoding: the encoding that the images are in.
         class_names: the names of the K classes; None writes the numbers of the classes.
         title: the line above the grid; None leaves the line out.
         side: the side of each image in the picture, in pixels: large images are averaged in blocks, and small
             ones repeated; None for what lets a step fit into one picture.
+        ordered: whether the steps are those of a training, which are numbered where there are several; a
+            recipe that shuffles all images has none.
 
     Raises:
         ValueError: `images` and `labels` are not of these shapes, the number of class names is not K, or the
@@ -74,11 +81,12 @@ def image_grid(
         checks.equal(
             "image_grid: number of class names", len(class_names), labels.shape[-1], remedy="Name each class."
         )
-    pixels, texts = to_pixels(images, encoding), np.array(_label_texts(labels, class_names))
+    pixels, texts = to_pixels(images, encoding), np.array(_label_parts(labels, class_names))
     rows = math.ceil(images.shape[1] / _LONGEST_ROW)
     pixels, texts = _wrapped(pixels, rows, blank=1.0), _wrapped(texts, rows, blank="")
-    names = [f"step {row // rows + 1}" if row % rows == 0 else "" for row in range(len(texts))]
-    shown = side or int(np.clip(1600 // pixels.shape[1], 32, 96))
+    numbered = ordered and len(images) > 1
+    names = [f"step {row // rows + 1}" if numbered and row % rows == 0 else "" for row in range(len(texts))]
+    shown = side or int(np.clip(3200 // pixels.shape[1], 64, 192))
     _draw_grid(path, _resize(pixels, shown), texts.tolist(), names, title)
 
 
@@ -130,22 +138,24 @@ def word_grid(
     from matplotlib.figure import Figure
 
     words, names = _words(inputs, labels, encoding, class_names)
-    cells = [[_shorten(word, 90, 10) for word in row] for row in words.reshape(-1, words.shape[2]).tolist()]
+    cells = [
+        [_shorten(word, "", 90, 10) for word in row] for row in words.reshape(-1, words.shape[2]).tolist()
+    ]
     titles = [name for step in names for name in step]
     kinds = np.nan_to_num(labels).argmax(-1).ravel()
     columns = [max(map(len, column)) + 1.5 for column in (titles, *zip(*cells, strict=True))]
-    size = (6.2 * sum(columns) + 20, 16.0 * len(cells) + 20)
+    size = (12.4 * sum(columns) + 40, 32.0 * len(cells) + 40)
     figure = Figure(figsize=(size[0] / _DPI, size[1] / _DPI), dpi=_DPI, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, size[0]), ylim=(size[1], 0))
     axes.set_axis_off()
     style: dict[str, Any] = {"fontsize": 7, "family": "monospace", "va": "center", **_PLAIN_TEXT}
-    places = 10 + 6.2 * np.cumsum([0.0, *columns])
+    places = 20 + 12.4 * np.cumsum([0.0, *columns])
     for row, (title, line, kind) in enumerate(zip(titles, cells, kinds, strict=True)):
         colour = _COLOURS[kind % len(_COLOURS)]
-        axes.text(places[0], 18 + 16 * row, title, color=colour, weight="bold", **style)
+        axes.text(places[0], 36 + 32 * row, title, color=colour, weight="bold", **style)
         for x, word in zip(places[1:], line, strict=False):
             shade = _FAINT if word == SPECIAL[PAD] else colour
-            axes.text(x, 18 + 16 * row, word, color=shade, **style)
+            axes.text(x, 36 + 32 * row, word, color=shade, **style)
     _save(path, figure)
 
 
@@ -205,39 +215,55 @@ def _resize(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def _label_texts(labels: np.ndarray, class_names: Sequence[str] | None) -> list[list[str]]:
-    """The text that is written at each image, `[S][B]`."""
+    """The text of each label, `[S][B]`: the name of the class, and what stands beside it."""
+    return [[name + rest for name, rest in step] for step in _label_parts(labels, class_names)]
 
-    def text(numbers: np.ndarray) -> str:
-        index, weight = int(numbers.argmax()), float(numbers.sum())
+
+def _label_parts(labels: np.ndarray, class_names: Sequence[str] | None) -> list[list[tuple[str, str]]]:
+    """The name of each label's class and what stands beside it, `[S][B]`, by one rule for all labels."""
+    labels = np.nan_to_num(labels)
+    weights, largest = labels.sum(-1), labels.max(-1)
+    are_probabilities = bool((labels >= 0).all() and (weights > 0).all())
+    percents = np.rint(100 * largest / weights) if are_probabilities else np.full(weights.shape, 100)
+    has_percents = bool((percents < 100).any())
+    has_weights = are_probabilities and bool((np.abs(weights - 1) >= 5e-3).any())
+
+    def parts(place: tuple[int, int]) -> tuple[str, str]:
+        index = int(labels[place].argmax())
         name = str(index) if class_names is None else str(class_names[index])
-        if weight <= 0 or numbers.min() < 0:  # no probabilities
-            return name
-        percent = round(100 * float(numbers[index]) / weight)
-        sure = name if percent == 100 else f"{name} {percent}%"
-        return sure if abs(weight - 1) < 5e-3 else f"{sure} ×{weight:.2g}"
+        percent = f" {percents[place]:.0f}%" if has_percents else ""
+        return name, percent + (f" ×{weights[place]:.2g}" if has_weights else "")
 
-    return [[text(row) for row in step] for step in np.nan_to_num(labels)]
+    steps, count = weights.shape
+    return [[parts((step, image)) for image in range(count)] for step in range(steps)]
 
 
 def _draw_grid(
-    path: StrPath, tiles: np.ndarray, texts: list[list[str]], names: list[str], title: str | None
+    path: StrPath,
+    tiles: np.ndarray,
+    texts: list[list[tuple[str, str]]],
+    names: list[str],
+    title: str | None,
 ) -> None:
     """Draw tiles `[rows, across, h, w, 3]`, pixel for pixel, with their labels and the names of the rows."""
     from matplotlib.figure import Figure
 
-    steps, count, height, width, _ = tiles.shape
-    font = float(np.clip(0.16 * width, 8, 13))
-    longest = max(len(text) for row in texts for text in row) * 0.6 * font
+    rows, count, height, width, _ = tiles.shape
+    font = float(np.clip(0.16 * width, 16, 26))
+    longest = max(len(name + rest) for row in texts for name, rest in row) * 0.6 * font
     # One header for all rows where the columns agree, else a line above every image.
     shared = all(row == texts[0] for row in texts)
     turned = shared and longest > width
-    gap = 4 if width < 64 else 6
-    caption = gap if shared else round(1.6 * font)
-    header = round((longest if turned else font) + 8) if shared else 0
-    left, top, border = round(4.6 * font), header + (round(2.2 * font) if title else 6), 10
-    canvas = np.ones((steps * (height + caption), count * (width + gap) - gap, 3), np.float32)
-    for (step, index), x, y in _places(steps, count, width + gap, height + caption, caption):
-        canvas[y : y + height, x : x + width] = tiles[step, index]
+    gap = 8 if width < 128 else 12
+    # Above a label stands the image of the row before, which must not be touched.
+    caption = gap if shared else round(1.3 * font) + 8 + gap
+    header = round((longest if turned else font) + 16) if shared else 0
+    border = 20
+    left = round(4.6 * font) if any(names) else border
+    top = header + (round(2.2 * font) if title else 12)
+    canvas = np.ones((rows * (height + caption), count * (width + gap) - gap, 3), np.float32)
+    for (row, index), x, y in _places(rows, count, width + gap, height + caption, caption):
+        canvas[y : y + height, x : x + width] = tiles[row, index]
 
     full = (left + canvas.shape[1] + border, top + canvas.shape[0] + border)
     full = (max(full[0], left + round(0.95 * font * len(title or ""))), full[1])
@@ -247,32 +273,31 @@ def _draw_grid(
     figure.figimage(canvas, xo=left, yo=full[1] - top - canvas.shape[0], origin="upper")
     points = font * 72 / _DPI
     style: dict[str, Any] = {"fontsize": points, "color": _INK, **_PLAIN_TEXT}
-    for (step, index), x, y in _places(steps, count, width + gap, height + caption, caption):
+    for (row, index), x, y in _places(rows, count, width + gap, height + caption, caption):
         if index == 0:
-            middle = top + y + height / 2
-            axes.text(left - 8, middle, names[step], ha="right", va="center", **style)
-        if shared and step > 0:
+            axes.text(left - 16, top + y + height / 2, names[row], ha="right", va="center", **style)
+        if shared and row > 0:
             continue
-        middle = left + x + width / 2
-        words = texts[step][index] if shared else _shorten(texts[step][index], width, font)
-        rotation = 90 if turned else 0
-        axes.text(middle, top + y - 4, words, ha="center", va="bottom", rotation=rotation, **style)
+        name, rest = texts[row][index]
+        words = name + rest if shared else _shorten(name, rest, width, font)
+        middle, foot = left + x + width / 2, top + y - 8
+        axes.text(middle, foot, words, ha="center", va="bottom", rotation=90 if turned else 0, **style)
     if title:
         style |= {"fontsize": 1.25 * points, "weight": "bold"}
         axes.text(left, 0.9 * font, title, va="top", **style)
     _save(path, figure)
 
 
-def _places(steps: int, count: int, across: int, down: int, caption: int):
-    """Every tile's `(step, index)` and the x and y of its upper left corner."""
-    for step, index in np.ndindex(steps, count):
-        yield (step, index), index * across, step * down + caption
+def _places(rows: int, count: int, across: int, down: int, caption: int):
+    """Every tile's `(row, index)` and the x and y of its upper left corner."""
+    for row, index in np.ndindex(rows, count):
+        yield (row, index), index * across, row * down + caption
 
 
-def _shorten(text: str, width: float, font: float) -> str:
-    """The text of an image, cut where it would run into that of the next image."""
-    room = max(1, int(width / (0.6 * font)))
-    return text if len(text) <= room else text[: max(1, room - 1)] + "…"
+def _shorten(name: str, rest: str, width: float, font: float) -> str:
+    """The text of an image, whose name is cut where the text would run into that of the next image."""
+    room = max(1, int(width / (0.64 * font)) - len(rest))
+    return (name if len(name) <= room else name[: max(1, room - 1)] + "…") + rest
 
 
 def _save(path: StrPath, figure: Any) -> None:
@@ -398,7 +423,8 @@ class Line(NamedTuple):
         name: the name of the line in the legend.
         x: `[n]`, the places on the horizontal axis: numbers, or texts at equal distances.
         mean: `[n]`, the heights of the line; NaN is a gap.
-        std: `[n]`, half the width of a band around the mean; None draws no band.
+        std: `[n]`, half the width of a band around the mean, or of a bar at each point where the line is not
+            drawn or `x` are texts; None draws neither.
         marked: whether the points themselves are drawn.
         drawn: whether a line is drawn through them.
     """
@@ -419,6 +445,7 @@ def lines(
     y_label: str,
     title: str | None = None,
     at: float | None = None,
+    levels: Mapping[str, float] | None = None,
 ) -> None:
     """Write a PNG of measured quantities as lines over a quantity that was varied.
 
@@ -426,10 +453,12 @@ def lines(
         path: the PNG to write.
         series: the lines, at least one; lines whose names differ only after the first comma share a colour.
         x_label: the name of the varied quantity; the axis is logarithmic where positive numbers span a factor
-            of at least twenty.
+            of at least twenty, and has its marks at the values, where lines go through a dozen at most.
         y_label: the name of the measured quantity.
         title: the line of text above the plot; None leaves the text out.
         at: the place on the horizontal axis of a dotted vertical line; None draws no such line.
+        levels: the heights of dashed horizontal lines, such as published numbers, by their names in the
+            legend; None draws none.
 
     Raises:
         ValueError: a line's `x`, `mean` and `std` are not of one length, or there is no line.
@@ -454,23 +483,64 @@ def lines(
         style |= {"marker": "o" if line.marked else "", "markersize": 5}
         axes.plot(line.x, line.mean, color=colour, label=line.name, **style)
         if line.std is not None:
-            mean, std = np.asarray(line.mean, np.float64), np.asarray(line.std, np.float64)
-            axes.fill_between(line.x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+            _draw_spread(axes, line, colour)
     if at is not None:
         axes.axvline(at, color=_INK, linewidth=0.9, linestyle=":")
-    values = np.array([x for line in series for x in line.x if not isinstance(x, str)], np.float64)
-    if values.size and values.min() > 0 and values.max() >= 20 * values.min():
-        axes.set_xscale("log")
+    for name, height in (levels or {}).items():
+        axes.axhline(height, color=_INK, linewidth=1.1, linestyle="--", label=name)
+    _mark_values(axes, series)
     axes.set_xlabel(x_label, color=_INK, **_PLAIN_TEXT)
     axes.set_ylabel(y_label, color=_INK, **_PLAIN_TEXT)
     axes.grid(color=_FAINT, linewidth=0.6, alpha=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=_INK, labelsize=9)
-    for text in axes.legend(fontsize=9, frameon=False).get_texts():
+    for text in axes.legend(fontsize=9, framealpha=0.85, edgecolor="none").get_texts():
         text.set(**_PLAIN_TEXT)
     if title:
         axes.set_title(title, fontsize=11, weight="bold", color=_INK, **_PLAIN_TEXT)
     _save(path, figure)
+
+
+def _draw_spread(axes: Any, line: Line, colour: str) -> None:
+    """Draw a band around a line; a bar at each point where nothing lies between the points."""
+    mean, std = np.asarray(line.mean, np.float64), np.asarray(line.std, np.float64)
+    if line.drawn and not any(isinstance(x, str) for x in line.x):
+        axes.fill_between(line.x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+    else:
+        axes.errorbar(line.x, mean, std, fmt="none", ecolor=colour, elinewidth=1.4, capsize=4)
+
+
+_MOST_MARKS = 12  # the most values that the horizontal axis has marks at
+
+
+def _mark_values(axes: Any, series: Sequence[Line]) -> None:
+    """Make the horizontal axis logarithmic where its values ask for that, with marks at the values."""
+    values = np.unique(np.array([x for line in series for x in line.x if not isinstance(x, str)], np.float64))
+    if values.size and values.min() > 0 and values.max() >= 20 * values.min():
+        axes.set_xscale("log")
+    if 0 < len(values) <= _MOST_MARKS and any(line.drawn for line in series):
+        axes.set_xticks(values, labels=[f"{value:g}" for value in values])
+        axes.minorticks_off()
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Names for paths, for a legend: what tells them apart, without folders that all of them share.
+
+    Args:
+        paths: the paths of files, each once; a file `distilled.npz` goes by its folder.
+
+    Returns:
+        The names by path.
+    """
+    parts = {path: [*PurePath(path).parent.parts, PurePath(path).stem] for path in paths}
+    parts = {
+        path: own[:-1] if len(own) > 1 and own[-1] == "distilled" else own for path, own in parts.items()
+    }
+    lists = list(parts.values())
+    shortest = min((len(own) for own in lists), default=1)
+    shared = next((k for k in range(shortest - 1) if len({own[k] for own in lists}) > 1), shortest - 1)
+    names = {path: "/".join(own[shared:]) for path, own in parts.items()}
+    return names if len(set(names.values())) == len(names) else {path: path for path in paths}
 
 
 def _series(records: Sequence[Mapping[str, Any]], field: str) -> tuple[np.ndarray, np.ndarray]:
@@ -528,4 +598,14 @@ def _log_if_wide(axes: Any, values: np.ndarray) -> None:
         axes.set_yscale("log")
 
 
-__all__ = ["Line", "curves", "image_grid", "label_bars", "lines", "to_pixels", "word_grid", "word_table"]
+__all__ = [
+    "Line",
+    "curves",
+    "image_grid",
+    "label_bars",
+    "lines",
+    "short_names",
+    "to_pixels",
+    "word_grid",
+    "word_table",
+]

@@ -217,9 +217,7 @@ def load(path: StrPath, *, limit: int = npz.LIMIT) -> Pool:
     checks.at_least("limit", limit, 1)
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(
-            f"pool: expected a file; there is none at {path}. Train one: python -m experiments.pretrain"
-        )
+        raise FileNotFoundError(f"pool: expected a file; there is none at {path}. Train one: ddjax pretrain")
     try:
         arrays = npz.read(path, limit=limit)
     except (OSError, ValueError) as error:
@@ -263,7 +261,7 @@ def _nested(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _metadata(path: Path, text: np.ndarray | None) -> dict[str, Any]:
-    remedy = "Train the pool again, or give the pool.npz of experiments.pretrain."
+    remedy = "Train the pool again, or give the pool.npz of `ddjax pretrain`."
     metadata = npz.metadata(path, text, newest=FORMAT_VERSION, kinds=_KINDS, remedy=remedy)
     checks.at_least(f"{path}: metadata: num_train", metadata.get("num_train"), 0)
     return {k: v for k, v in metadata.items() if k not in ("format_version", "ddjax_version")}

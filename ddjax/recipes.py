@@ -770,7 +770,8 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
         recipe: the recipe, of one of the `KINDS`.
 
     Returns:
-        The dictionary that `from_dict` reads, with the settings of the recipe's own kind alone.
+        The dictionary that `from_dict` reads, with the settings that this recipe uses: of its own kind, and
+        of `Train` neither the momentum beside Adam nor the epochs beside steps.
 
     Raises:
         ValueError: the recipe is of an unknown kind.
@@ -779,9 +780,9 @@ def as_dict(recipe: Recipe) -> dict[str, Any]:
     assert dataclasses.is_dataclass(recipe)
     own = dataclasses.asdict(recipe)
     if isinstance(recipe, Train):
-        for name, once in _ONLY_ONCE.items():  # as in the files that know no other
-            if own[name] == once:
-                del own[name]
+        unused = {"momentum": recipe.optimizer != "sgd", "epochs": recipe.steps is not None}
+        known = {name: own[name] == once for name, once in _ONLY_ONCE.items()}  # as in older files
+        own = {name: value for name, value in own.items() if not (unused | known).get(name)}
     return {"kind": recipe.kind, **own}
 
 

@@ -50,7 +50,7 @@ SELECTION = baselines.Selection(num_candidates=50, num_kept=5, num_inits=10)
 class Config(Unrolled):
     """The settings of an adaptation."""
 
-    pool: str = flag("", "pool.npz of the source, from experiments.pretrain", path=True, role=FILE)
+    pool: str = flag("", "pool.npz of the source, from `ddjax pretrain`", path=True, role=FILE)
     fixed: bool = flag(False, "adapt one member, known in advance, instead of any")
     member: int = flag(0, "which training member --fixed takes", low=0)
 

@@ -52,7 +52,7 @@ WHOLE = "whole training set"
 class Config(MatrixChoice):
     """The settings of a comparison."""
 
-    networks: str = flag(",".join(SPACE), "the space, each network as in experiments.cross_architecture")
+    networks: str = flag(",".join(SPACE), "the space, each network as in `ddjax cross_architecture`")
     num_nets: int = flag_like(
         MatrixChoice,
         "num_nets",
@@ -174,8 +174,9 @@ def draw(path: Path, result: Mapping[str, Any]) -> None:
         result: the content of `result.json`.
     """
     whole = [score["mean"] for score in result["whole"].values()]
+    names = figures.short_names(list(result["matrix"]))
     points = [
-        figures.Line(name, whole, [row[title]["mean"] for title in result["whole"]], drawn=False)
+        figures.Line(names[name], whole, [row[title]["mean"] for title in result["whole"]], drawn=False)
         for name, row in result["matrix"].items()
     ]
     figures.lines(

@@ -57,7 +57,7 @@ class Config(Unrolled):
         default="mnist",
         help="what the pool was trained on: a TFDS name, or the path of an .npz",
     )
-    pool: str = flag("", "pool.npz of well-trained networks, from experiments.pretrain", path=True, role=FILE)
+    pool: str = flag("", "pool.npz of well-trained networks, from `ddjax pretrain`", path=True, role=FILE)
     attacked: int = flag(0, "class that is to be taken for another", low=0)
     target: int = flag(1, "class that it is to be taken for", low=0)  # type: ignore[assignment] (a class, not devices)
     inner_steps: int = flag_like(Unrolled, "inner_steps", default=1)

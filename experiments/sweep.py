@@ -44,6 +44,14 @@ LABELS = {
 
 LAUNCHERS = {one.name: one for one in (random_init.LAUNCHER, fixed_init.LAUNCHER)}
 
+PUBLISHED: Mapping[tuple[str, str, str], float] = {
+    ("random_init", "mnist", "lenet"): 79.5,
+    ("random_init", "cifar10", "alexcifarnet"): 36.8,
+    ("fixed_init", "mnist", "lenet"): 96.6,
+    ("fixed_init", "cifar10", "alexcifarnet"): 54.0,
+}
+"""The accuracy of 100 images in Wang et al. 2018 (10 steps, 3 epochs), by launcher, data and network."""
+
 COMPARED = ("random real", "k-means", "class mean")
 """The baselines that are drawn where the runs measured them."""
 
@@ -170,6 +178,9 @@ def draw(path: Path, record: Mapping[str, Any]) -> None:
     """
     points, axis = record["points"], record["axis"]
     x = [point["images" if axis == "images" else "value"] for point in points]
+    if axis == "init":
+        x = [name.replace("_", "\n") for name in x]
+    published = PUBLISHED.get((record["of"], record["dataset"], record["network"]))
 
     def line(name: str, scores: Sequence[Mapping[str, Any]]) -> figures.Line:
         means, stds = ([score[field] for score in scores] for field in ("mean", "std"))
@@ -185,6 +196,7 @@ def draw(path: Path, record: Mapping[str, Any]) -> None:
         x_label=LABELS[axis],
         y_label="test accuracy, % (mean ± std)",
         title=f"{record['dataset']}, {record['network']}, {record['of']}",
+        levels=None if published is None else {f"published, 100 images: {published}": published},
     )
 
 

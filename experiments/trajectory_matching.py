@@ -69,7 +69,7 @@ NUM_OUTER_STEPS = 5000
 class Config(Formed):
     """The settings of trajectory matching; the published ones where they apply."""
 
-    experts: str = flag("", "directory of the experts, from experiments.experts", path=True, role=FILE)
+    experts: str = flag("", "directory of the experts, from `ddjax experts`", path=True, role=FILE)
     network: str | None = flag_like(Matching, "network")
     init: str = flag_like(
         NetworkChoice, "init", default="pytorch", help="of the networks that are trained in the end"
@@ -202,7 +202,7 @@ def load_experts(directory: str) -> Experts:
     """
     if not directory:
         raise ValueError(
-            "experts: expected a directory of experiments.experts; got none. Give --experts=runs/experts-..."
+            "experts: expected a directory of `ddjax experts`; got none. Give --experts=runs/experts-..."
         )
     path = Path(directory) / experts.FILE
     return _loaded(directory, path.read_text(errors="replace") if path.exists() else "")

@@ -426,6 +426,14 @@ def test_recipes_of_older_files_are_read(saved, old, expected):
     [
         (Recipe(optimizer="adam"), {"kind", "optimizer"}),
         (Recipe("train"), {"kind", "lr", "momentum", "weight_decay", "epochs", "batch_size"}),
+        (
+            Recipe("train", optimizer="adam"),
+            {"kind", "lr", "weight_decay", "epochs", "batch_size", "optimizer"},
+        ),
+        (
+            Recipe("train", steps=9, protocol="constant"),
+            {"kind", "lr", "momentum", "weight_decay", "batch_size", "steps", "protocol"},
+        ),
         (Recipe("ridge"), {"kind", "penalty"}),
     ],
 )

@@ -1,5 +1,6 @@
 """Figures: every pixel in its place, every panel that has data."""
 
+import itertools
 import subprocess
 import sys
 
@@ -49,9 +50,9 @@ def test_a_grid_shows_every_pixel_at_its_place(tmp_path):
     picture = draw(tmp_path / "grid.png", images, one_hot(2, 3))
     red = np.argwhere((picture == [255, 0, 0]).all(-1))
     grey = np.argwhere((picture == [127, 127, 127]).all(-1) | (picture == [128, 128, 128]).all(-1))
-    # One pixel of the last image, enlarged twelvefold, in that image's upper right corner.
-    assert len(red) == 12 * 12
-    assert (np.ptp(red, axis=0) == 11).all()
+    # One pixel of the last image, enlarged, in that image's upper right corner.
+    assert len(red) == 24 * 24
+    assert (np.ptp(red, axis=0) == 23).all()
     assert red[:, 1].max() == grey[:, 1].max()
     assert red[:, 0].max() < grey[:, 0].max()
 
@@ -94,8 +95,8 @@ def test_bars_of_the_wrong_shape_are_refused(tmp_path):
 def test_grids_of_all_sizes_draw(tmp_path, shape, names):
     images = np.random.default_rng(0).normal(size=shape)
     picture = draw(tmp_path / "grid.png", images, one_hot(*shape[:2]), class_names=names, title="a title")
-    assert min(picture.shape[:2]) > 90
-    assert max(picture.shape[:2]) < 2000
+    assert min(picture.shape[:2]) > 180
+    assert max(picture.shape[:2]) < 4000
 
 
 def test_a_long_step_takes_several_rows(tmp_path):
@@ -112,16 +113,57 @@ def test_a_long_step_takes_several_rows(tmp_path):
     assert grey[:, 0].min() < top < bottom
 
 
-def test_labels_name_the_likeliest_class():
+def test_labels_name_the_likeliest_class_and_all_say_how_likely_or_none():
     labels = np.array([[[0.0, 1.0], [0.7, 0.3]]])
-    assert figures._label_texts(labels, ["cat", "dog"]) == [["dog", "cat 70%"]]
-    assert figures._label_texts(labels, None) == [["1", "0 70%"]]
+    assert figures._label_texts(labels, ["cat", "dog"]) == [["dog 100%", "cat 70%"]]
+    assert figures._label_texts(labels, None) == [["1 100%", "0 70%"]]
+    assert figures._label_texts(np.eye(2)[None], ["cat", "dog"]) == [["cat", "dog"]]
 
 
 def test_a_weight_is_no_probability():
-    labels = np.array([[[0.0, 5.0], [1.4, 0.6], [0.25, 0.25], [-0.1, 3.0], [0.0, 0.0]]])
+    labels = np.array([[[0.0, 5.0], [1.4, 0.6], [0.25, 0.25]]])
     texts = figures._label_texts(labels, ["cat", "dog"])
-    assert texts == [["dog ×5", "cat 70% ×2", "cat 50% ×0.5", "dog", "cat"]]
+    assert texts == [["dog 100% ×5", "cat 70% ×2", "cat 50% ×0.5"]]
+    for other in ([-0.1, 3.0], [0.0, 0.0]):  # no probabilities: no label says how likely its class is
+        free = np.concatenate([labels, np.array([[other]])], 1)
+        assert figures._label_texts(free, ["cat", "dog"])[0][:2] == ["dog", "cat"]
+
+
+def test_a_long_name_is_cut_and_its_probability_is_not():
+    assert figures._shorten("automobile", " 82%", 192, 26) == "automo… 82%"
+    assert figures._shorten("cat", " 82%", 192, 26) == "cat 82%"
+    assert figures._shorten("automobile", " 100% ×2", 64, 16) == "a… 100% ×2"
+
+
+def rows_of(picture):
+    """The first and last line of each row of pictures: dark pixels, but for those of texts."""
+    dark = (picture.astype(int).max(-1) < 60).mean(1) > 0.5
+    edges = np.flatnonzero(np.diff(np.pad(dark.astype(int), 1)))
+    return edges.reshape(-1, 2)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_rows_do_not_touch_and_labels_keep_clear_of_the_row_above(tmp_path, shared):
+    labels = np.array(one_hot(3, 10))
+    if not shared:
+        labels[1] = labels[1, ::-1]
+    picture = draw(tmp_path / "grid.png", np.full((3, 10, 28, 28, 1), -2.0), labels)
+    rows = rows_of(picture)
+    assert len(rows) == 3
+    for (_, above), (below, _) in itertools.pairwise(rows.tolist()):
+        clear = (picture[above : above + 6].min(-1) > 250).all()
+        assert clear, "the line under a row is white"
+        assert below - above >= (6 if shared else 20)
+
+
+def test_steps_are_numbered_where_there_are_several_and_they_have_an_order(tmp_path):
+    images, labels = np.full((2, 4, 8, 8, 1), -2.0), one_hot(2, 4)
+    several = draw(tmp_path / "a.png", images, labels)
+    shuffled = draw(tmp_path / "b.png", images, labels, ordered=False)
+    one = draw(tmp_path / "c.png", images[:1], labels[:1])
+    assert several.shape[1] > shuffled.shape[1] == one.shape[1]
+    for picture in (shuffled, one):  # nothing beside the images, whose border is the only one
+        assert (picture[:, :20] > 250).all()
 
 
 def test_labels_that_differ_by_step_are_written_at_every_image(tmp_path):
@@ -131,7 +173,7 @@ def test_labels_that_differ_by_step_are_written_at_every_image(tmp_path):
     other[1] = other[1, ::-1]
     shared = draw(tmp_path / "same.png", images, same)
     each = draw(tmp_path / "other.png", images, other)
-    dark = [(picture.mean(axis=-1) < 100)[:, 70:].sum() for picture in (shared, each)]
+    dark = [(picture.mean(axis=-1) < 100)[:, 140:].sum() for picture in (shared, each)]
     assert dark[1] > 2 * dark[0] > 0
 
 
@@ -157,7 +199,7 @@ def test_a_grid_of_the_wrong_shape_is_refused(tmp_path):
 def test_curves_have_a_panel_for_what_is_there(tmp_path, records, panels):
     figures.curves(tmp_path / "curves.png", records, title="a title")
     with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.size == (800, 60 + 220 * panels)
+        assert picture.size == (1600, 120 + 440 * panels)
 
 
 @pytest.mark.slow
@@ -182,7 +224,50 @@ def test_lines_are_drawn_where_they_are(tmp_path):
     assert (np.abs(pictures[0] - blue).max(-1) < 12).sum() > 50
     assert (np.abs(pictures[0] - red).max(-1) < 12).sum() > 20
     # Alone, a line has the first colour; without a line through them two points cover little.
-    assert 20 < (np.abs(pictures[1] - blue).max(-1) < 12).sum() < 300
+    assert 80 < (np.abs(pictures[1] - blue).max(-1) < 12).sum() < 1200
+
+
+def axes_of(monkeypatch, series, **settings):
+    """The axes that `lines` draws."""
+    found = []
+    monkeypatch.setattr(figures, "_save", lambda path, figure: found.append(figure.axes[0]))
+    figures.lines("nowhere.png", series, x_label="x", y_label="y", **settings)
+    return found[0]
+
+
+def test_values_without_an_order_have_bars_and_others_a_band(monkeypatch):
+    given = ["a", "b"], [1.0, 2.0], [0.1, 0.2]
+    axes = axes_of(monkeypatch, [figures.Line("ours", *given)])
+    assert [len(axes.containers), len(axes.patches)] == [1, 0]
+    axes = axes_of(monkeypatch, [figures.Line("ours", [1, 2], *given[1:])])
+    assert not axes.containers
+
+
+@pytest.mark.parametrize(("x", "scale"), [([1, 2, 5, 10, 20], "log"), ([3, 7, 8], "linear")])
+def test_the_axis_has_its_marks_at_the_values(monkeypatch, x, scale):
+    axes = axes_of(monkeypatch, [figures.Line("ours", x, [1.0] * len(x))])
+    assert axes.get_xscale() == scale
+    assert axes.get_xticks().tolist() == x
+    assert [one.get_text() for one in axes.get_xticklabels()] == list(map(str, x))
+    assert not axes.get_xticks(minor=True).size
+    scattered = axes_of(monkeypatch, [figures.Line("ours", x, [1.0] * len(x), drawn=False)])
+    assert scattered.get_xticks().tolist() != x
+
+
+def test_a_published_number_is_a_line_of_its_own_name(monkeypatch):
+    axes = axes_of(monkeypatch, [figures.Line("ours", [1, 2], [1.0, 2.0])], levels={"published: 3": 3.0})
+    assert axes.lines[-1].get_ydata() == [3.0, 3.0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ours", "published: 3"]
+
+
+def test_names_for_paths_are_what_tells_them_apart():
+    short = figures.short_names(
+        ["runs/dm/distilled.npz", "runs/coreset/random.npz", "runs/coreset/herding.npz"]
+    )
+    assert list(short.values()) == ["dm", "coreset/random", "coreset/herding"]
+    assert list(figures.short_names(["a/x/distilled.npz", "b/x/distilled.npz"]).values()) == ["a/x", "b/x"]
+    assert list(figures.short_names(["runs/dm/distilled.npz"]).values()) == ["dm"]
+    assert list(figures.short_names(["dm", "dm.npz"]).values()) == ["dm", "dm.npz"]
 
 
 def test_lines_over_names_and_over_wide_ranges(tmp_path):

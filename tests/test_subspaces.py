@@ -22,6 +22,7 @@ def own(digits):
     return subspaces.class_subspaces(digits.train, dims=5)
 
 
+@pytest.mark.slow
 def test_the_nearest_subspace_classifies_digits(digits, own):
     found = np.asarray(subspaces.errors(own, jnp.asarray(digits.test.encoded())))
     assert (found.argmin(1) == digits.test.labels).mean() > 0.95
@@ -39,6 +40,7 @@ def test_the_error_is_what_no_coefficients_explain(digits, own):
             np.testing.assert_allclose(found[i, k], residual / 64, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_own_error_weighs_classes_by_labels(own, rng):
     schedule = Schedule(jnp.asarray(rng.normal(size=(1, 2, *SHAPE))), jnp.asarray(np.eye(10)[[[3, 5]]]), None)
@@ -53,6 +55,7 @@ def test_the_own_error_weighs_classes_by_labels(own, rng):
     np.testing.assert_allclose(jnp.sum(gradient * direction), (ends[0] - ends[1]) / (2 * step), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_planes_and_lda(digits):
     plane = subspaces.principal_plane(digits.train)
     places = plane.places(digits.train.encoded())
@@ -92,6 +95,7 @@ def test_dimensions_that_do_not_fit_are_refused(digits):
         subspaces.discriminant(digits.train, dims=1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_images_of_the_form_lie_in_the_subspaces_of_their_classes(own):
     form = forms.subspace(

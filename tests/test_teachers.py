@@ -31,6 +31,7 @@ def double(golden, name):
     return jnp.asarray(golden[name], jnp.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_losses_and_gradients_of_distillation(golden):
     student, teacher, labels = (
@@ -70,6 +71,7 @@ def test_a_high_temperature_matches_centred_logits(golden):
     np.testing.assert_allclose(grad, golden["high_temperature_limit"], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_mixtures_views_and_consensus(golden):
     clients, target = double(golden, "client_logits"), double(golden, "consensus_logits")
@@ -110,6 +112,7 @@ def test_shifts_move_images_and_repeat_the_border():
         teachers.shifts(-1)
 
 
+@pytest.mark.slow
 def test_soft_labels_are_the_mean_over_views_in_pieces(rng, monkeypatch):
     monkeypatch.setattr(teachers, "CHUNK", 4)
     params = MLP.init(jax.random.key(0))

@@ -163,9 +163,8 @@ def exported(distilled: Distilled) -> Exported:
         "save_path": f"./results/{known.name}/ipc{per_class}.csv",
         **({} if soft is None else _SOFT | {"teacher_model_names": [model]}),
     }
-    hard = labels.argmax(-1).astype(np.int64)
-    lr = float(np.mean(np.asarray(distilled.schedule.lrs))) if recipe.lr is None else recipe.lr
-    return Exported(images, hard if soft is None else soft, lr, config, (*_NOTES, *notes, *note))
+    shown = labels.argmax(-1).astype(np.int64) if soft is None else soft
+    return Exported(images, shown, _lr(recipe, schedule.lrs), config, (*_NOTES, *notes, *note))
 
 
 _NOTES = (
@@ -224,7 +223,29 @@ def _recipe(distilled: Distilled) -> Train:
             f"dd_ranking: expected no augmentation or {'_'.join(sorted(_OPERATIONS))}, DSA's; got "
             f"{recipe.augmentation!r}, which the evaluator does not have. Take --format=torch."
         )
+    for what, is_known in (
+        (f"the protocol {recipe.protocol!r}", recipe.protocol in ("plain", "condensation", "constant")),
+        (f"the mixture {recipe.mix!r}", not recipe.mix),
+        (f"the temperature {recipe.temperature}", recipe.temperature == 1),
+    ):
+        if not is_known:
+            raise ValueError(
+                f"dd_ranking: expected a training that the evaluator has; got {what}, which it cannot "
+                "be told. Take --format=torch."
+            )
     return recipe
+
+
+def _lr(recipe: Train, lrs: Any) -> float:
+    """The rate at the start: that of the recipe, else the mean of the learned ones."""
+    if recipe.lr is not None:
+        return recipe.lr
+    if lrs is None:
+        raise ValueError(
+            "dd_ranking: expected a learning rate; the recipe takes the learned ones, and there are none. "
+            "Write the artifact with a rate in its recipe."
+        )
+    return float(np.mean(np.asarray(lrs, np.float64)))
 
 
 def _images(inputs: np.ndarray, distilled: Distilled, known: Known) -> np.ndarray:

@@ -361,7 +361,7 @@ def _train(distilled: Distilled, network: torch.nn.Module, generator: torch.Gene
     if rate is None:  # the learned one
         assert distilled.lrs is not None, "training at the learned rate has one"
         rate = float(distilled.lrs.mean())
-    protocol, epochs = recipe.get("protocol", "plain"), recipe["epochs"]
+    protocol, epochs = recipe.get("protocol", "plain"), recipe.get("epochs", 0)
     published, steps = protocol == "condensation", _steps_of_epoch(distilled)
     falls: dict[str, list[tuple[int, float]]] = {
         "condensation": [(steps * (epochs // 2 + 2), 0.1)],

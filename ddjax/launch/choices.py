@@ -174,7 +174,7 @@ def load_pool(path: str) -> Pool:
     """
     if not path:
         raise ValueError(
-            "pool: expected the pool.npz of experiments.pretrain; got none. Give --pool=path/to/pool.npz."
+            "pool: expected the pool.npz of `ddjax pretrain`; got none. Give --pool=path/to/pool.npz."
         )
     return pools.load(path)
 
@@ -305,7 +305,13 @@ def runs_at_once(num_inits: int) -> int:
 
 
 def trained_recipe(
-    data: Dataset, *, train_lr: float, train_epochs: int, eval_augment: str | None, protocol: str
+    data: Dataset,
+    *,
+    train_lr: float,
+    train_epochs: int,
+    eval_augment: str | None,
+    protocol: str,
+    train_batch: int = 256,
 ) -> Train:
     """The recipe of an ordinary training on a few images, from the flags of the same names.
 
@@ -315,6 +321,7 @@ def trained_recipe(
         train_epochs: the number of passes over the images.
         eval_augment: the augmentation of each image; None or empty for none.
         protocol: the count of the epochs and the fall of the rate, one of `ddjax.recipes.PROTOCOLS`.
+        train_batch: the number of images in a minibatch.
 
     Returns:
         The recipe.
@@ -329,7 +336,13 @@ def trained_recipe(
         raise ValueError(f"train_epochs: expected at most {MOST_EPOCHS:,}; got {train_epochs:,}. Give fewer.")
     augmentation(eval_augment, data)
     chosen = strategy(eval_augment, data)
-    return Train(lr=train_lr, epochs=train_epochs, augmentation=chosen, protocol=protocol)
+    return Train(
+        lr=train_lr,
+        epochs=train_epochs,
+        batch_size=train_batch,
+        augmentation=chosen,
+        protocol=protocol,
+    )
 
 
 def initial_images(

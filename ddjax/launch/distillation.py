@@ -26,6 +26,7 @@ from ddjax.launch.settings import Common
 from ddjax.launch.types import Build, Case, Finished, Keys, Launch
 from ddjax.memory import Estimate
 from ddjax.plan import Plan
+from ddjax.recipes import Replay
 from ddjax.run import Reporting, Run, Validation, distill
 from ddjax.types import Distilled, Form, InitDistribution, Schedule
 from ddjax.workdir import held
@@ -408,9 +409,12 @@ def draw(workdir: Path, distilled: Distilled, class_names: Sequence[str]) -> tup
     def grid(path: Path) -> None:
         schedule = jax.device_get(distilled.schedule)
         encoding = jax.device_get(distilled.encoding)
-        names = class_names
-        draw_phi = figures.word_grid if isinstance(encoding, Tokens) else figures.image_grid
-        draw_phi(path, schedule.inputs, schedule.labels, encoding=encoding, class_names=names)
+        given = {"encoding": encoding, "class_names": class_names}
+        if isinstance(encoding, Tokens):
+            figures.word_grid(path, schedule.inputs, schedule.labels, **given)
+        else:
+            ordered = distilled.recipe.kind == Replay.kind
+            figures.image_grid(path, schedule.inputs, schedule.labels, **given, ordered=ordered)
 
     def words(path: Path) -> None:
         schedule, encoding = jax.device_get((distilled.schedule, distilled.encoding))

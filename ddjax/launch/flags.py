@@ -355,10 +355,11 @@ def usage(docstring: str, config_class: type) -> str:
     """
     lines = [docstring.strip(), "", "flags:"]
     for field in dataclasses.fields(config_class):
-        default = "" if field.default is None else f" (default: {field.default})"
-        choices = field.metadata["choices"]
+        text, choices = field.metadata["help"], field.metadata["choices"]
         among = f": {', '.join(choices)}" if choices else ""
-        lines.append(f"  --{field.name}: {field.metadata['help']}{among}{default}")
+        is_said = field.default is None and "default" in text  # what is taken where the flag is not given
+        default = "" if is_said else f" (default: {'none' if field.default is None else field.default})"
+        lines.append(f"  --{field.name}: {text}{among}{default}")
     free = [field.name for field in dataclasses.fields(config_class) if _may_change(field)]
     if free:
         lines += ["", f"may change from one start in a work directory to the next: {', '.join(free)}"]

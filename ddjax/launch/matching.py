@@ -137,6 +137,7 @@ def matching_parts(
         train_epochs=config.train_epochs,
         eval_augment=config.eval_augment,
         protocol=config.protocol,
+        train_batch=config.train_batch,
     )
     distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
     moving = network_of_plan(network, plan)

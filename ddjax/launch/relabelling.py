@@ -124,7 +124,7 @@ def task_of(config: Relabel) -> RelabelTask:
     """
     ages(config)
     temperatures(config)
-    if config.select is not None:
+    if config.select:
         listed("select", config.select, SELECTIONS)
     data, per_class = load_data(config), config.images_per_class
     phi = None if config.artifact is None else artifact.load(config.artifact)
@@ -154,7 +154,7 @@ def sets_of(config: Relabel, task: RelabelTask) -> dict[str, Sequence[Schedule]]
     found: dict[str, Sequence[Schedule]] = {}
     if task.distilled is not None:
         found["artifact"] = [task.distilled]
-    wanted = () if config.select is None else listed("select", config.select, SELECTIONS)
+    wanted = () if not config.select else listed("select", config.select, SELECTIONS)
     return found | {name: _real(name, config, task) for name in dict.fromkeys(("random", *wanted))}
 
 

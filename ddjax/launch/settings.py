@@ -117,8 +117,12 @@ class NetworkChoice:
 class DataChoice(NetworkChoice):
     """Which form the images are converted to: their size, channels and normalisation."""
 
-    resize: int | None = flag(None, "height and width that all images are brought to, bilinear", low=1)
-    channels: int | None = flag(None, "channels that grey images are repeated to", low=1)
+    resize: int | None = flag(
+        None, "height and width that all images are brought to, bilinear; by default their own", low=1
+    )
+    channels: int | None = flag(
+        None, "channels that grey images are repeated to; by default their own", low=1
+    )
     rotated: float | None = flag(
         None, "degrees by which every image is turned at most, by a random angle of its own", positive=True
     )
@@ -172,7 +176,11 @@ class Common(Where, DataChoice, TextChoice):
     """The settings that every distillation has."""
 
     num_outer_steps: int | None = flag(
-        None, "updates of the distilled images", low=1, same_step=True, role=EXTENDS
+        None,
+        "updates of the distilled images; by default the method's own number",
+        low=1,
+        same_step=True,
+        role=EXTENDS,
     )
     num_inits: int = flag(1, "M, initial weights in one outer step", low=1)
     slots_per_chunk: int | None = flag(
@@ -196,9 +204,14 @@ class Common(Where, DataChoice, TextChoice):
         None, "GiB that one device has; by default what it says", low=0, recorded=False
     )
     batch_size: int = flag(1024, "N, real images in a minibatch", low=1)
-    clip_norm: float | None = flag(None, "bound on the gradient's norm; 0 for none", low=0, same_step=True)
+    clip_norm: float | None = flag(
+        None, "bound on the gradient's norm, 0 for none; by default the method's own", low=0, same_step=True
+    )
     outer_lr: float | None = flag(
-        None, "learning rate of the distilled images at the start, above zero", positive=True, same_step=True
+        None,
+        "learning rate of the distilled images at the start, above zero; by default the method's own",
+        positive=True,
+        same_step=True,
     )
     num_eval_inits: int = flag(
         20, "unseen initial weights behind the final score", low=1, same_step=True, role=JUDGES
@@ -423,6 +436,7 @@ class Matching(Formed):
         same_step=True,
     )
     train_lr: float = flag(0.01, "learning rate of that training", positive=True, same_step=True)
+    train_batch: int = flag(256, "images in a minibatch of that training", low=1, same_step=True)
     protocol: str = flag("condensation", PROTOCOL, choices=PROTOCOLS, same_step=True, before="plain")
     eval_augment: str | None = flag(
         None, f"augmentation of each image in that training; {AUGMENTATIONS}", same_step=True

@@ -260,6 +260,7 @@ def test_a_temperature_is_written_where_it_is_not_one_and_only_training_has_one(
         recipes.recipe("schedule", temperature=2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("steps", [None, 1])
 def test_a_step_at_a_temperature_follows_the_tempered_loss(steps):

@@ -76,6 +76,7 @@ def test_crust_selects_anew_once_its_time_has_come(noisy, start):
         crust(MLP, noisy.split, select="crest")
 
 
+@pytest.mark.slow
 def test_partners_have_the_same_label(noisy):
     from ddjax.data import to_device
 
@@ -102,6 +103,7 @@ def test_settings_are_checked(settings, message):
         Selected(**settings)
 
 
+@pytest.mark.slow
 def test_classes_are_scored_one_by_one(few_digits):
     logits = np.eye(3)[[0, 1, 1, 2, 0]]
     found = predictions.class_accuracies(logits, np.array([0, 0, 1, 1, 1]))

@@ -22,6 +22,7 @@ def latest(ring, count):
     return np.stack(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_scores_and_buffers_are_those_of_plain_loops(reference):
     with np.load(reference / "scores.npz") as file:
@@ -56,15 +57,15 @@ def test_scores_and_buffers_are_those_of_plain_loops(reference):
         np.testing.assert_allclose(latest(np.asarray(ring), np.asarray(count)), golden[name], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_of_more_losses_than_a_ring_holds_the_last_are_kept():
     losses = Losses(*map(jnp.asarray, (np.arange(5.0), np.zeros(5), np.zeros(5, int), np.ones(5, int))))
-    after = scores.push(Buffers.empty(2, 3, losses.label.dtype), losses)
+    push = jax.jit(scores.push)
+    after = push(Buffers.empty(2, 3, losses.label.dtype), losses)
     assert sorted(after.label[0].tolist()) == [2, 3, 4]
     assert after.count.tolist() == [5, 0]
     assert after.count_by_answer.tolist() == [0, 5]
-    one_more = scores.push(
-        after, jax.tree.map(lambda leaf: leaf[:1], losses)._replace(label=jnp.asarray([9.0]))
-    )
+    one_more = push(after, jax.tree.map(lambda leaf: leaf[:1], losses)._replace(label=jnp.asarray([9.0])))
     assert sorted(one_more.label[0].tolist()) == [3, 4, 9]
 
 

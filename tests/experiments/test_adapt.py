@@ -228,7 +228,7 @@ def test_an_attack_is_learnt(folder, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"pool": ""}, "pool: expected the pool.npz of experiments.pretrain; got none"),
+        ({"pool": ""}, "pool: expected the pool.npz of `ddjax pretrain`; got none"),
         ({"pool": "nowhere.npz"}, r"experiments\.pretrain"),
         ({"network": "convnet"}, "expected weights of convnet|depth|convnet"),
         ({"fixed": True, "member": 3}, "one of the 3 train members"),

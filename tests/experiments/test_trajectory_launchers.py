@@ -113,7 +113,7 @@ def test_the_flags_choose_the_parts(made, digits):
 @pytest.mark.slow
 def test_bad_settings_are_refused(made, digits, tmp_path):
     for given, message in (
-        ({"experts": ""}, "experts: expected a directory of experiments.experts; got none"),
+        ({"experts": ""}, "experts: expected a directory of `ddjax experts`; got none"),
         ({"network": "convnet", "width": 2, "depth": 1}, "experts: expected those of convnet"),
         ({"starts_below": 3}, "window: expected starts below 2"),
         ({"starts_below_at_first": 1}, "grows_over: expected the outer steps"),

@@ -125,6 +125,10 @@ def test_the_format_writes_the_folder(monkeypatch):
         ({"recipe": Recipe("ridge")}, "the recipe solves a regression"),
         ({"recipe": Recipe("regress")}, "trains by squared error"),
         ({"recipe": Train(augmentation="dc")}, "DSA's; got 'dc', which the evaluator does not have"),
+        ({"recipe": Train(protocol="idc")}, "got the protocol 'idc', which it cannot be told"),
+        ({"recipe": Train(mix="cutmix")}, "got the mixture 'cutmix'"),
+        ({"recipe": Train(temperature=2.0)}, r"got the temperature 2\.0"),
+        ({"recipe": Train(lr=None)}, "the recipe takes the learned ones, and there are none"),
         ({"recipe": Train(epochs=7, batch_size=8)}, "expected an even number of epochs; got 7"),
         (
             {"recipe": Train(protocol="constant", steps=9, batch_size=8)},

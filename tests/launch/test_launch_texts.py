@@ -58,7 +58,7 @@ def test_flags_say_how_texts_become_examples(table):
         ({"augment": "dc"}, "augmentation: expected images to augment; got 'dc' for the texts of animals"),
         ({"resize": 8}, "expected images"),
         ({"dataset": "digits"}, "text: expected a data set of texts .* digits has images"),
-        ({"label": "kind"}, "expected the columns text, kind, split"),
+        ({"label": "kind"}, "expected the columns text, kind"),
     ],
 )
 def test_texts_where_images_are_needed_and_the_reverse(table, changed, message):

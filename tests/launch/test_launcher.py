@@ -11,8 +11,10 @@ import pytest
 from launchers import ROOT, TINY
 from problems import write_npz
 
-from ddjax import launch
+from ddjax import launch, launchers
 from ddjax.launch import Launcher, Unrolled, Where, flag
+from ddjax.launch.flags import usage
+from ddjax.launch.launcher import as_typed
 from experiments import continual, random_init, sweep
 
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
@@ -25,6 +27,23 @@ def test_a_launcher_has_the_name_of_its_file_and_starts_from_the_shell(name):
     assert found.docstring
     text = (ROOT / "experiments" / f"{name}.py").read_text()
     assert text.endswith('\n\nif __name__ == "__main__":\n    LAUNCHER.main()\n')
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_help_names_what_every_flag_is_where_it_is_not_given(name):
+    found = launch.find(name)
+    lines = usage(found.docstring or "", found.config_class).partition("\nflags:\n")[2].splitlines()
+    assert lines
+    for line in lines:
+        if line.startswith("  --"):
+            assert "default" in line, line
+
+
+def test_commands_are_those_that_can_be_typed(monkeypatch):
+    text = "    python -m experiments.sweep --axis=steps"
+    assert as_typed(text) == text
+    monkeypatch.setattr(launchers, "package", lambda: launchers.INSTALLED)
+    assert as_typed(text) == "    ddjax sweep --axis=steps"
 
 
 def test_launchers_are_found_in_a_package_of_ones_own(tmp_path, monkeypatch):

@@ -152,8 +152,8 @@ def drawing(name: str) -> MethodCase:
     """The case of a row with minibatches that every slot draws from combinations of bases."""
     plain = case(name)
     images = forms.bases(SHAPE, CLASSES, num_bases=3, per_class=4)
-    rates = {"inner_lr": 0.1} if plain.method.needs_lrs else {}
-    form = forms.composed(images, inner_epochs=2 if rates else 1, drawn_per_class=2, **rates)
+    rate, epochs = (0.1, 2) if plain.method.needs_lrs else (None, 1)
+    form = forms.composed(images, inner_epochs=epochs, inner_lr=rate, drawn_per_class=2)
     return dataclasses.replace(plain, form=form)
 
 
