@@ -6,10 +6,18 @@ outer loss is taken on real images as they are, and its gradient moves images, l
 width of the rotation should grow to twice the angle, and the other five stay small. --augerino_epochs adds
 the control: Augerino, a network that learns the widths on the real images by its training loss.
 
-Claim: none: no record yet.
-Cost: not recorded.
+Claim: digits turned by up to 0, 30 and 90 degrees, one image per class: the width of the rotation grows to
+0.40, 1.11 and 3.06 radians; twice the angles are 0, 1.05 and 3.14. Over 20 unseen initial weights the
+accuracy is 91.2 ± 1.1, 82.5 ± 1.7 and 75.0 ± 2.2; without transforms 90.8 ± 1.3, 80.1 ± 1.6 and 56.0 ± 3.4.
+Cost: two CPU cores, distillation: 30 s, 67 s and 39 s beside little other work; without transforms, beside
+much other work, 273 s, 435 s and 912 s.
+Records: results/digits-learned-augmentation-0.json, results/digits-learned-augmentation-30.json,
+results/digits-learned-augmentation-90.json, results/digits-learned-augmentation-none-0.json,
+results/digits-learned-augmentation-none-30.json, results/digits-learned-augmentation-none-90.json
 
-    python -m experiments.learned_augmentation --dataset=mnist --network=lenet --rotated=30
+    python -m experiments.learned_augmentation --dataset=digits --rotated=90 --network=mlp --inner_steps=1 \
+        --inner_epochs=30 --num_outer_steps=400 --num_val_inits=8 --num_eval_inits=20 --nobaselines \
+        --num_inits=4 --outer_lr=0.01 --outer_lr_of_widths=0.05 --start_width=0.1
     python -m experiments.learned_augmentation --dataset=mnist --network=lenet --rotated=30 --widths=none
     python -m experiments.learned_augmentation --dataset=digits --rotated=90 --augerino_epochs=20
 """

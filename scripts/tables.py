@@ -643,6 +643,19 @@ _TEXTS = {
 }
 """The runs on TREC's questions, by the ends of the names of their records."""
 
+_TRANSFORMS = ("rotation", "across", "down", "scale", "stretch", "shear")
+
+
+def _turned_row(degrees: int, true_range: str) -> Row:
+    """The widths that were learned on images turned by so many degrees at most, and the accuracies."""
+    name = f"digits-learned-augmentation-{degrees}"
+    widths = (Number(name, ("widths", one), "hundredths") for one in _TRANSFORMS)
+    scores = (
+        Number(one, ("test_accuracy",)) for one in (name, f"digits-learned-augmentation-none-{degrees}")
+    )
+    return (f"{degrees}°", true_range, *widths, *scores)
+
+
 TABLES: Mapping[str, Table] = {
     "headline": Table(("family", "what", "ours", "n", "published"), _HEADLINE),
     "quickstart": Table(
@@ -744,6 +757,10 @@ TABLES: Mapping[str, Table] = {
             )
             for title, run in _ARTIFACTS.items()
         ),
+    ),
+    "learned augmentation": Table(
+        ("turned by up to", "in radians", *_TRANSFORMS, "accuracy, %", "without"),
+        (_turned_row(0, "0"), _turned_row(30, "1.05"), _turned_row(90, "3.14")),
     ),
     "continual": Table(
         ("classes seen", *_SEEN),
