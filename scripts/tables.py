@@ -357,12 +357,16 @@ CONDENSED = "condense-mnist-1-small"
 HUNDRED, TEN, ONE = "mnist, 100 images", "mnist, 10 images", "mnist, 1 image per class"
 TO_USPS, TO_MNIST = "mnist to usps", "usps to mnist"
 
+BASES, PIXELS = "mnist-bases-lenet", "mnist-pixels-lenet"
+"""Real images in the storage of ten a class: 32 bases and the coefficients of many, and ten as they are."""
+
 _HEADLINE = (
     headline("DD, fixed init", "MNIST, LeNet, 100 images, one known θ0", BASIC, "fixed init", HUNDRED),
     headline("DD, random init", "MNIST, LeNet, 100 images", BASIC, "random init", HUNDRED),
     headline(
         "DD, random init", "CIFAR-10, AlexCifarNet, 100 images", CIFAR, "random init", "cifar10, 100 images"
     ),
+    alone("bases", "MNIST, LeNet, 1,660 images in the numbers of 100, not distilled", BASES),
     alone("labels alone", "MNIST, LeNet, 10 real images", "labels-mnist-10", ("mnist, LeNet, labels", "10")),
     alone("KIP", "MNIST, kernel of an infinitely wide network, 10 images", "mnist-kernel-inducing-points-1"),
     alone("KIP", "the same, 100 images", "mnist-kernel-inducing-points-10"),
@@ -824,6 +828,13 @@ TABLES: Mapping[str, Table] = {
             single("k-means of each class", DIGITS_DM, "baselines", "k-means"),
             single("class means", DIGITS_DM, "baselines", "class mean"),
             single("ten random real images", DIGITS_DM, "baselines", "random real"),
+        ),
+    ),
+    "bases": Table(
+        ("trained on", "test accuracy, %", "n"),
+        (
+            single("**1,660 images from 32 bases**", BASES, "test_accuracy", style="bold"),
+            single("100 images as they are", PIXELS, "test_accuracy"),
         ),
     ),
     "kernel inducing points": Table(
