@@ -477,8 +477,9 @@ def lines(
     figure = Figure(figsize=(6.4, 4.2), dpi=_DPI, facecolor="white", layout="constrained")
     axes = figure.subplots()
     kinds = list(dict.fromkeys(line.name.split(",")[0] for line in series))
+    colours = _COLOURS if len(kinds) <= len(_COLOURS) else _MORE_COLOURS
     for line in series:
-        colour = _COLOURS[kinds.index(line.name.split(",")[0]) % len(_COLOURS)]
+        colour = colours[kinds.index(line.name.split(",")[0]) % len(colours)]
         style: dict[str, Any] = {"linestyle": "-" if line.drawn else "none", "linewidth": 1.6}
         style |= {"marker": "o" if line.marked else "", "markersize": 5}
         axes.plot(line.x, line.mean, color=colour, label=line.name, **style)
@@ -494,7 +495,9 @@ def lines(
     axes.grid(color=_FAINT, linewidth=0.6, alpha=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=_INK, labelsize=9)
-    for text in axes.legend(fontsize=9, framealpha=0.85, edgecolor="none").get_texts():
+    # A long legend stands beside the plot, not on it.
+    place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if len(series) > _LONG_LEGEND else {}
+    for text in axes.legend(fontsize=9, framealpha=0.85, edgecolor="none", **place).get_texts():
         text.set(**_PLAIN_TEXT)
     if title:
         axes.set_title(title, fontsize=11, weight="bold", color=_INK, **_PLAIN_TEXT)
@@ -510,6 +513,10 @@ def _draw_spread(axes: Any, line: Line, colour: str) -> None:
         axes.errorbar(line.x, mean, std, fmt="none", ecolor=colour, elinewidth=1.4, capsize=4)
 
 
+_LONG_LEGEND = 10  # lines that a legend on the plot names at most
+_MORE_COLOURS = [
+    f"C{i}" for i in range(10)
+]  # Matplotlib's own ten, where the five of these figures are too few
 _MOST_MARKS = 12  # the most values that the horizontal axis has marks at
 
 

@@ -5,10 +5,14 @@ class's principal subspace, for several β; and, as a bound, a form whose images
 The table has the accuracy, that error beside the real images' own, and the share of distilled images that
 LDA and the nearest subspace name as their labels do. The figures show φ for each β among real images.
 
-Claim: none: no record yet.
-Cost: not recorded.
+Claim: the embedded digits, one image per class by DC, five networks: β = 1000 lowers the error in the own
+class's subspace more than tenfold, and networks reach 88.4 ± 0.5 instead of 88.4 ± 0.8; at β = 100 it is
+86.9 ± 0.8, inside the subspaces 88.6 ± 0.3. One distillation each.
+Cost: 2,279 s of two CPU cores beside other runs.
+Records: results/digits-subspaces.json
 
-    python -m experiments.subspaces --distil=gradient_matching:width=32:batch_size=64:num_outer_steps=200
+    python -m experiments.subspaces --weights=0,1,10,100,1000 \
+        --distil=gradient_matching:width=32:batch_size=64:num_outer_steps=200:num_eval_inits=5
     python -m experiments.subspaces --distil=random_init:inner_steps=1:inner_epochs=5 --weights=0,0.1,1
 
 References:

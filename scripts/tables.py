@@ -660,6 +660,11 @@ def _turned_row(degrees: int, true_range: str) -> Row:
     return (f"{degrees}°", true_range, *widths, *scores)
 
 
+_SUBSPACES = {f"β {weight}": f"β {weight}" for weight in (0, 1, 10, 100, 1000)} | {
+    "inside": "inside the subspaces"
+}
+"""The rows of the record of class subspaces, with their titles."""
+
 TABLES: Mapping[str, Table] = {
     "headline": Table(("family", "what", "ours", "n", "published"), _HEADLINE),
     "quickstart": Table(
@@ -771,6 +776,28 @@ TABLES: Mapping[str, Table] = {
         tuple(
             (title, *(Number("continual-digits", ("accuracy", memory, seen)) for seen in _SEEN))
             for memory, title in _MEMORIES.items()
+        ),
+    ),
+    "subspaces": Table(
+        ("", "test accuracy, %", "n", "own error", "named by LDA, %"),
+        (
+            *(
+                (
+                    title,
+                    Number("digits-subspaces", ("distilled", row)),
+                    Number("digits-subspaces", ("distilled", row), "n"),
+                    Number("digits-subspaces", ("distilled", row, "own_error"), "hundredths"),
+                    Number("digits-subspaces", ("distilled", row, "named_by_lda"), "whole"),
+                )
+                for row, title in _SUBSPACES.items()
+            ),
+            (
+                "real images",
+                "",
+                "",
+                Number("digits-subspaces", ("real", "own_error"), "hundredths"),
+                Number("digits-subspaces", ("real", "named_by_lda"), "whole"),
+            ),
         ),
     ),
     "architecture search": Table(
