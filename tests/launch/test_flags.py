@@ -32,6 +32,7 @@ SAME_STEP = {
         "outer_lr_of_labels",
         "train_epochs",
         "train_lr",
+        "train_batch",
         "eval_augment",
     ),
     "protocol",
