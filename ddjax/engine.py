@@ -88,6 +88,11 @@ class Cost(NamedTuple):
     resident_bytes: int
     flops: int = 0
 
+    @property
+    def total_bytes(self) -> int:
+        """The bytes that the outer steps need on one device."""
+        return self.temporary_bytes + self.resident_bytes
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:

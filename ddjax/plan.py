@@ -325,7 +325,7 @@ def choose(trials: Sequence[Trial]) -> Trial:
     """
     times = [one.milliseconds for one in trials if one.milliseconds is not None]
     as_fast = [one for one in trials if times and (one.milliseconds or math.inf) <= SAME_SPEED * min(times)]
-    return min(as_fast or trials, key=lambda one: sum(one.cost[1:]) if one.cost else math.inf)
+    return min(as_fast or trials, key=lambda one: one.cost.total_bytes if one.cost else math.inf)
 
 
 def tune(

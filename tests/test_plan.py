@@ -185,7 +185,7 @@ def test_a_program_that_is_too_large_is_not_started(site):
     found = plan.trial(dataclasses.replace(problem, method=method), Plan(), site, limit=100)
     assert found.milliseconds is None
     assert found.cost is not None
-    assert found.passed_over == f"needs {sum(found.cost[1:])} bytes of 100"
+    assert found.passed_over == f"needs {found.cost.total_bytes} bytes of 100"
 
 
 def running(loss: Any, callback: Any) -> Any:
