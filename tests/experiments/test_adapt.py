@@ -229,7 +229,7 @@ def test_an_attack_is_learnt(folder, tmp_path):
     ("settings", "message"),
     [
         ({"pool": ""}, "pool: expected the pool.npz of `ddjax pretrain`; got none"),
-        ({"pool": "nowhere.npz"}, r"experiments\.pretrain"),
+        ({"pool": "nowhere.npz"}, "ddjax pretrain"),
         ({"network": "convnet"}, "expected weights of convnet|depth|convnet"),
         ({"fixed": True, "member": 3}, "one of the 3 train members"),
     ],

@@ -60,6 +60,7 @@ def test_all_baselines_are_measured_kept_and_found(dataset, tmp_path, capsys):
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.json",
         "scores.json",
+        "report.html",
         "result.json",
     }
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result

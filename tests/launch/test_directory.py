@@ -306,7 +306,8 @@ def test_phi_stays_where_only_the_judge_changes(npz, monkeypatch):
     assert (first["test_accuracy"]["n"], more["test_accuracy"]["n"]) == (3, 5)
     after = contents(workdir)
     assert after[workdir / "distilled.npz"] == before[workdir / "distilled.npz"]
-    assert {path.name for path in after if after[path] != before.get(path)} == {"result.json", "config.json"}
+    changed = {path.name for path in after if after[path] != before.get(path)}
+    assert changed == {"result.json", "config.json", "report.html"}
     assert more["seconds"]["total"] >= more["seconds"]["distil"] + more["seconds"]["evaluate"]
     assert run(settings(npz, baselines=False, num_eval_inits=5)) == more
 
