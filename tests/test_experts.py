@@ -113,7 +113,7 @@ def test_facts_of_any_origin_are_refused_by_name(text, written):
 
 
 def test_an_empty_directory_says_how_to_fill_it(tmp_path, facts):
-    with pytest.raises(FileNotFoundError, match=r"python -m experiments\.experts"):
+    with pytest.raises(FileNotFoundError, match="ddjax experts"):
         experts.load(tmp_path)
     assert Directory(tmp_path, STEPS, facts).open() == []
     with pytest.raises(ValueError, match="expected experts; none is finished"):
