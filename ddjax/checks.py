@@ -44,8 +44,7 @@ def entry(function: Callable[P, R]) -> Callable[P, R]:
     def called(*arguments: P.args, **settings: P.kwargs) -> R:
         plain: Any = {name: _plain(value) for name, value in settings.items()}
         with jax.transfer_guard("allow"):
-            # The type checker cannot see that plain values have the types of the parameters.
-            return function(*map(_plain, arguments), **plain)  # type: ignore[call-arg]
+            return function(*map(_plain, arguments), **plain)  # type: ignore[call-arg] (plain values of its types)
 
     return called
 

@@ -216,15 +216,17 @@ def together(
     checks.at_least("rounds", rounds, 1)
     present = list(clients)
     for number, round_key in enumerate(jax.random.split(key, rounds)):
+        agreed = None
         if consult is not None:
             inputs = jnp.asarray(consult(number))
             agreed = Labelled(inputs, teachers.consensus(jnp.stack([one.logits(inputs) for one in present])))
         after = []
         for client, one in zip(present, jax.random.split(round_key, len(present)), strict=True):
             digest_key, revisit_key = jax.random.split(one)
-            if consult is not None:
-                client = client.after(protocol.digest, agreed, digest_key, agrees=True)  # noqa: PLW2901
-            after.append(client.after(protocol.revisit, client.private, revisit_key))
+            digested = client
+            if agreed is not None:
+                digested = client.after(protocol.digest, agreed, digest_key, agrees=True)
+            after.append(digested.after(protocol.revisit, client.private, revisit_key))
         present = after
         if watch is not None:
             watch(number, present)

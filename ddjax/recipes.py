@@ -190,7 +190,7 @@ class Train(Recipe):
     temperature: float = 1.0
 
     @property
-    def needs_lrs(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] (of each recipe here)
+    def needs_lrs(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] (depends on lr here)
         """Whether training is at the rate that φ has learned."""
         return self.lr is None
 

@@ -125,8 +125,8 @@ class Surviving(io.TextIOBase):
 def surviving_messages() -> Iterator[None]:
     """Let messages survive any encoding of the terminal, and a reader that goes away."""
     streams = sys.stdout, sys.stderr
-    # A program without a console has None for its streams, which the type checker does not know.
-    sys.stdout, sys.stderr = (stream and Surviving(stream) for stream in streams)  # type: ignore[assignment]
+    # A program without a console has None for its streams.
+    sys.stdout, sys.stderr = (stream and Surviving(stream) for stream in streams)  # type: ignore[assignment] (None)
     try:
         yield
     finally:

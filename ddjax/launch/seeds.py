@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ddjax import report
-from ddjax.launch.directory import read_object
+from ddjax.launch.directory import Kept
 
 FILE = "seeds.json"
 """The name of the file in the work directory."""
@@ -29,13 +28,10 @@ def each_seed(
     Raises:
         ValueError: the file that an earlier start wrote is damaged.
     """
-    path = workdir / FILE
-    remedy = "Remove it, and the same command measures again."
-    known = read_object(path, remedy=remedy) if path.exists() else {}
+    kept = Kept(workdir / FILE)
     for seed in seeds:
-        if str(seed) not in known:
-            known[str(seed)] = one(seed)
-            report.write_json(path, known)
+        if str(seed) not in kept.known:
+            kept.add(str(seed), one(seed))
     # As read back, so that a run in one go and one in two have the same numbers.
-    known = read_object(path, remedy=remedy)
+    known = Kept(workdir / FILE).known
     return [known[str(seed)] for seed in seeds]
