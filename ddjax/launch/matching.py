@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ddjax import forms, inits
+from ddjax import forms, inits, optimizers
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset
 from ddjax.encodings import channels_of
@@ -112,7 +112,7 @@ def matching_parts(
     resolved: Mapping[str, Any] | None = None,
     form_of: Callable[[Any, Dataset], Form] = pixels,
 ) -> Parts:
-    """The parts of an experiment that matches: all images in one step, moved by SGD with momentum.
+    """The parts of an experiment that matches: all images in one step, moved by the method's optimiser or Adam.
 
     Args:
         config: the settings.
@@ -143,7 +143,8 @@ def matching_parts(
     moving = network_of_plan(network, plan)
     method = method_of(Matched(moving, distribution, recipe, augmentation(config.augment, data)))
     steps = config.num_outer_steps or num_outer_steps
-    outer = bounded(method.outer(steps, lr=config.outer_lr), config.clip_norm)
+    outer_of = optimizers.cosine_outer if config.outer_optimizer == "adam" else method.outer
+    outer = bounded(outer_of(steps, lr=config.outer_lr), config.clip_norm)
     chosen = {
         **outer.facts,
         **(resolved or {}),
