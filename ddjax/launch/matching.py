@@ -112,7 +112,7 @@ def matching_parts(
     resolved: Mapping[str, Any] | None = None,
     form_of: Callable[[Any, Dataset], Form] = pixels,
 ) -> Parts:
-    """The parts of an experiment that matches: all images in one step, moved by the method's optimiser or Adam.
+    """The parts of an experiment that matches: all images in one step, moved as the flags say.
 
     Args:
         config: the settings.
