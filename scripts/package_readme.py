@@ -1,8 +1,8 @@
 """The README as the package's description, where the files beside README.md are not at hand.
 
 Hatchling runs this when it builds the package (`[tool.hatch.metadata.hooks.custom]` in pyproject.toml).
-Links to files of the repository become links to the address in `[project.urls] Repository`. As long as none is
-given there, a link becomes its text with the path behind, and a picture its description.
+Links to files of the repository become links to the address in `[project.urls] Repository`. As long as none
+is given there, a link becomes its text with the path behind, and a picture its description.
 """
 
 from __future__ import annotations
