@@ -28,20 +28,7 @@ class Config(Matching):
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of a distillation of codes and decoders, of a thousand outer steps unless the flags differ.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
-    """
+    """The parts of a distillation of codes and decoders: a thousand outer steps unless the flags differ."""
     del keys
     return matching_parts(
         config,
