@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from ddjax import methods
-from ddjax.data import Dataset
-from ddjax.launch import Keys, Launcher, Matching, Parts, Plan, flag_like, matching_parts
+from ddjax.launch import Launcher, Matching, flag_like
+
+from . import distribution_matching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,19 +27,7 @@ class Config(Matching):
     form: str = flag_like(Matching, "form", default="latents", choices=("latents",))
 
 
-def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of a distillation of codes and decoders: a thousand outer steps unless the flags differ."""
-    del keys
-    return matching_parts(
-        config,
-        data,
-        plan,
-        lambda matched: methods.distribution_matching(**matched._asdict(), batch_size=config.batch_size),
-        num_outer_steps=1000,
-    )
-
-
-LAUNCHER = Launcher("latents", __doc__, Config, build=build)
+LAUNCHER = Launcher("latents", __doc__, Config, build=distribution_matching.build)
 
 if __name__ == "__main__":
     LAUNCHER.main()

@@ -104,11 +104,11 @@ def draw(path: Path, result: Mapping[str, Any]) -> None:
     """
     series = []
     for name, family in result["families"].items():
-        numbers = [row["num_points"] for row in family["points"]]
-        for what, field in (("closed form", "closed_form"), ("simulated", "simulated")):
-            style = {"marked": field == "simulated", "drawn": field == "closed_form"}
-            values = [row[field] for row in family["points"]]
-            series.append(figures.Line(f"{name}, {what}", numbers, values, **style))
+        x, exact, found = (
+            [row[field] for row in family["points"]] for field in ("num_points", "closed_form", "simulated")
+        )
+        series.append(figures.Line(f"{name}, closed form", x, exact, marked=False))
+        series.append(figures.Line(f"{name}, simulated", x, found, drawn=False))
     figures.lines(
         path,
         series,

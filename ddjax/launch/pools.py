@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ddjax import baselines, checks, inits
@@ -21,7 +20,7 @@ from ddjax.launch.types import Finished, Hooks, Launch, Parts
 from ddjax.launch.unrolling import unrolled_parts
 from ddjax.methods.unrolled import Objective, cross_entropy, relabelled
 from ddjax.plan import Plan
-from ddjax.poisoning import rates, wrongly_labelled
+from ddjax.poisoning import rates, trained_rates, wrongly_labelled
 from ddjax.pool import Pool
 from ddjax.types import InitDistribution, Schedule
 
@@ -232,18 +231,10 @@ def _aim(config: Any) -> dict[str, int]:
 def _rates(
     launch: Launch, schedules: Sequence[Schedule], split: Split, distribution: InitDistribution, count: int
 ) -> dict[str, Evaluation]:
-    """Both rates of `count` members of p(θ0); member i trains on schedule i modulo their number."""
-    members = jnp.arange(count) % (distribution.size or count)
-    # Nothing is drawn: members and steps are given.
-    keys = jax.random.split(jax.random.key(0), count)
-
-    def measured(part: Split) -> Evaluation:
-        parts = launch.parts
-        judge = Judge(parts.network, distribution, parts.method.recipe, part, runs_at_once(count))
-        which = jnp.arange(count) % len(schedules)
-        return Evaluation.of(judge.outcomes(schedules, which, keys, members=members))
-
-    return rates(measured, split, **_aim(launch.config))
+    """Both rates of `count` members of p(θ0), which train on the schedules in turns."""
+    parts = launch.parts
+    judge = Judge(parts.network, distribution, parts.method.recipe, split, runs_at_once(count))
+    return trained_rates(judge, schedules, count=count, **_aim(launch.config))
 
 
 def _tested(launch: Launch, schedules: Sequence[Schedule]) -> dict[str, Any]:

@@ -45,11 +45,13 @@ class Cell(NamedTuple):
     """One run of a sweep.
 
     Attributes:
+        name: the run, as a person would tell it from the others.
         value: the value on the axis.
         seed: the seed of the run.
         config: all settings of the run.
     """
 
+    name: str
     value: int | str
     seed: int
     config: Unrolled
@@ -95,7 +97,7 @@ def cells(config: Any) -> list[Cell]:
 
     def cell(value: int | str, seed: int) -> Cell:
         own = {setting: value, "seed": seed, "workdir": str(folder / f"{value}-seed{seed}")}
-        return Cell(value, seed, Unrolled(**(shared | own)))
+        return Cell(f"{config.axis} {value}, seed {seed}", value, seed, Unrolled(**(shared | own)))
 
     return [cell(value, seed) for value in values for seed in seeds]
 
@@ -109,10 +111,7 @@ def planned(config: Any) -> list[Planned]:
     Returns:
         The runs.
     """
-    return [
-        Planned(f"{config.axis} {cell.value}, seed {cell.seed}", Path(str(cell.config.workdir)))
-        for cell in cells(config)
-    ]
+    return [Planned(cell.name, Path(str(cell.config.workdir))) for cell in cells(config)]
 
 
 def swept(config: Any, published: Mapping[tuple[str, str, str], float]) -> dict[str, Any]:
@@ -133,7 +132,7 @@ def swept(config: Any, published: Mapping[tuple[str, str, str], float]) -> dict[
     """
     folder, wanted, records = folder_of(config), cells(config), []
     for index, cell in enumerate(wanted, start=1):
-        tell(f"\n{config.axis} {cell.value}, seed {cell.seed} ({index} of {len(wanted)})")
+        tell(f"\n{cell.name} ({index} of {len(wanted)})")
         record = find(config.of).run(cell.config)
         if record:
             records.append((cell, record))

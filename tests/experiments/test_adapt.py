@@ -114,7 +114,7 @@ def test_a_killed_pretraining_continues_to_the_same_pool(folder, tmp_path):
     for name in ("killed", "whole"):
         pretrain.run(pretrain.Config(**settings, workdir=str(tmp_path / name)))
     both = [(tmp_path / name / "pool.npz").read_bytes() for name in ("killed", "whole")]
-    assert both[0] == pools[1]
+    assert both[0] == both[1]
     assert (tmp_path / "killed" / "parts" / "000000.npz").stat().st_mtime_ns == first
 
 
