@@ -17,7 +17,7 @@ import dataclasses
 
 from ddjax.launch import Launcher, Matching, flag_like
 
-from . import distribution_matching
+from .distribution_matching import build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Config(Matching):
     form: str = flag_like(Matching, "form", default="latents", choices=("latents",))
 
 
-LAUNCHER = Launcher("latents", __doc__, Config, build=distribution_matching.build)
+LAUNCHER = Launcher("latents", __doc__, Config, build=build)
 
 if __name__ == "__main__":
     LAUNCHER.main()

@@ -188,7 +188,8 @@ def draw(path: Path, result: Mapping[str, Any]) -> None:
         figures.Line(
             name.replace("_", " "),
             [int(number) for number in row],
-            *([score[of] for score in row.values()] for of in ("mean", "std")),
+            [score["mean"] for score in row.values()],
+            [score["std"] for score in row.values()],
         )
         for name, row in result["accuracy"].items()
     ]
