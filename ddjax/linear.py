@@ -310,6 +310,49 @@ def distil(
     return Points(inputs, targets, lr), float(loss)
 
 
+def compared(
+    problem: Problem,
+    initials: Initials,
+    *,
+    num_points: int,
+    key: jax.Array,
+    num_outer_steps: int,
+    num_starts: int,
+    num_unseen: int,
+) -> dict[str, float]:
+    """The closed form beside M distilled points, which are tried on initial weights that they never saw.
+
+    Args:
+        problem: the least-squares problem.
+        initials: the distribution p(θ0).
+        num_points: the number of points, M.
+        key: the source of the random starts and the unseen θ0. Consumed.
+        num_outer_steps: see `distil`.
+        num_starts: see `distil`.
+        num_unseen: the number of θ0 that the points were not distilled for.
+
+    Returns:
+        M; the mean excess loss by the closed form, of the points in closed form and of the distilled ones;
+        the largest excess loss and distance from the optimum over unseen θ0 of the same p(θ0).
+    """
+    distil_key, unseen_key = jax.random.split(key)
+    given = {"num_points": num_points, "num_outer_steps": num_outer_steps, "num_starts": num_starts}
+    points, simulated = distil(problem, initials, key=distil_key, **given)
+    exact = closed_form(problem, initials, num_points=num_points)
+    on_mean = jax.vmap(lambda params: train(exact, params))(mean_points(initials))
+    draws = np.asarray(jax.random.normal(unseen_key, (num_unseen, initials.spread.shape[1]), float))
+    unseen = initials.centre + draws @ initials.spread.T
+    trained = np.asarray(jax.vmap(lambda params: train(points, params))(unseen))
+    return {
+        "num_points": num_points,
+        "closed_form": bound(problem, initials, num_points=num_points),
+        "closed_form_points": float(excess(problem, np.asarray(on_mean)).mean()),
+        "simulated": simulated,
+        "largest_unseen_excess": float(excess(problem, trained).max()),
+        "largest_unseen_distance": float(np.linalg.norm(trained - problem.optimum, axis=-1).max()),
+    }
+
+
 def distributions(num_features: int, seed: int) -> dict[str, Initials]:
     """The three p(θ0): any θ0, an affine set of a quarter of the dimensions, and a single θ0.
 
@@ -337,7 +380,9 @@ __all__ = [
     "Problem",
     "bound",
     "closed_form",
+    "compared",
     "distil",
+    "distributions",
     "excess",
     "least_points",
     "mean_points",

@@ -247,41 +247,22 @@ def matching_outer(lr: float) -> Outer:
     return Outer(sgd_momentum(lr=lr), None, {"outer_optimizer": "sgd, momentum 0.5", "outer_lr": lr})
 
 
-@checks.entry
-def cosine_outer(num_outer_steps: int, *, lr: float | None = None) -> Outer:
-    """Adam on a cosine for all groups, no bound on the gradient: for forms whose numbers differ in scale.
-
-    A form such as `ddjax.forms.bases` holds bases and coefficients, whose gradients differ by orders of
-    magnitude: a single rate of SGD, the published optimiser of matching, suits one of them.
-
-    Args:
-        num_outer_steps: the outer step where the rate reaches zero.
-        lr: the rate at the start; `LR` by default.
-
-    Returns:
-        An `Outer` with one optimiser for all groups.
-
-    Raises:
-        ValueError: fewer steps than one, or a rate that is not positive.
-    """
-    rate = _rate(lr, LR)
-    facts = {"outer_optimizer": "adam, cosine to 0", "outer_lr": rate}
-    return Outer(adam_cosine(num_outer_steps, lr=rate), None, facts)
-
-
-def adam_outer(published_lr: float) -> Callable[..., Outer]:
-    """Adam at a constant rate, for `ddjax.types.Method.outer`, no bound on the gradient.
+def adam_outer(published_lr: float, *, falls: bool = False) -> Callable[..., Outer]:
+    """Adam, for `ddjax.types.Method.outer`, no bound on the gradient.
 
     Args:
         published_lr: the published rate of images and labels.
+        falls: whether the rate falls to zero along a cosine; by default the rate is constant.
 
     Returns:
         `(num_outer_steps, *, lr=None) -> Outer`, with one optimiser for all groups.
     """
 
     def outer(num_outer_steps: int, *, lr: float | None = None) -> Outer:
-        del num_outer_steps
         rate = _rate(lr, published_lr)
+        if falls:
+            facts = {"outer_optimizer": "adam, cosine to 0", "outer_lr": rate}
+            return Outer(adam_cosine(num_outer_steps, lr=rate), None, facts)
         return Outer(optax.adam(rate), None, {"outer_optimizer": "adam", "outer_lr": rate})
 
     return outer

@@ -14,7 +14,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddjax.data import Split
+from ddjax.judge import Evaluation, Judge
 from ddjax.types import Schedule
 
 ScoreT = TypeVar("ScoreT")
@@ -102,3 +103,33 @@ def wrongly_labelled(schedule: Schedule, *, attacked: int, target: int) -> Sched
     is_attacked = jnp.argmax(schedule.labels, -1) == attacked
     wrong = jax.nn.one_hot(target, schedule.labels.shape[-1], dtype=schedule.labels.dtype)
     return schedule._replace(labels=jnp.where(is_attacked[..., None], wrong, schedule.labels))
+
+
+def trained_rates(
+    judge: Judge, schedules: Sequence[Schedule], *, count: int, attacked: int, target: int
+) -> dict[str, Evaluation]:
+    """Both rates of networks that were trained on poisoned images, member by member of p(θ0).
+
+    Args:
+        judge: the network, p(θ0), the recipe, and the split to measure on.
+        schedules: the images to train on; member i takes schedule i modulo their number.
+        count: the number of members; a pool with fewer starts again with its first.
+        attacked: the number of the class whose images are to be classified as another.
+        target: the number of the class that those images are to be classified as.
+
+    Returns:
+        The evaluation of `count` networks for each rate, by the names of the rates.
+
+    Raises:
+        ValueError: no image is of the attacked class, or every image is.
+    """
+    which = jnp.arange(count) % len(schedules)
+    members = jnp.arange(count) % (judge.inits.size or count)
+    # Nothing is drawn: members and steps are given.
+    keys = jax.random.split(jax.random.key(0), count)
+
+    def measured(part: Split) -> Evaluation:
+        own = dataclasses.replace(judge, split=part)
+        return Evaluation.of(own.outcomes(schedules, which, keys, members=members))
+
+    return rates(measured, judge.split, attacked=attacked, target=target)

@@ -27,23 +27,11 @@ From SVHN (32×32, colour) to MNIST, where SVHN has been prepared:
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-import jax
-
-from ddjax import baselines, inits
 from ddjax.data import Dataset
-from ddjax.judge import Evaluation, Judge
-from ddjax.launch import Finished, Hooks, Keys, Launcher, Parts, Plan, Unrolled, flag, results, unrolled_parts
-from ddjax.launch.choices import load_pool, network_of, runs_at_once
+from ddjax.launch import Hooks, Keys, Launcher, Parts, Plan, Unrolled, flag, load_pool
 from ddjax.launch.flags import FILE
-from ddjax.types import Network
-
-REAL = ("random real", "optimized real", "k-means", "class mean")
-"""The baselines of the 2018 paper's table."""
-
-TUNING = baselines.Tuning(learning_rates=(0.001, *baselines.LEARNING_RATES), num_inits=10)
-SELECTION = baselines.Selection(num_candidates=50, num_kept=5, num_inits=10)
+from ddjax.launch.pools import measure_adaptation, pool_parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +43,7 @@ class Config(Unrolled):
     member: int = flag(0, "which training member --fixed takes", low=0)
 
     def idle(self) -> dict[str, str]:
-        """The settings that change nothing under the other settings.
-
-        Returns:
-            The reasons, by the names of the flags.
-        """
+        """The settings that change nothing under the other settings."""
         found = super().idle()
         if not self.fixed:
             found["member"] = "only --fixed adapts one member"
@@ -71,91 +55,11 @@ class Config(Unrolled):
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of an adaptation: p(θ0) is a pool's training members, and the held-out ones give the score.
-
-    With `--fixed` one training member is both.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions and the memory strategy.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other, the data or the pool.
-        FileNotFoundError: there is no such pool.
-    """
+    """The parts of an adaptation: a pool's training and held-out members, or with `--fixed` one member."""
     del keys
-    pool = load_pool(config.pool)
     member = config.member if config.fixed else None
-    parts = unrolled_parts(
-        config,
-        data,
-        plan,
-        lambda network: inits.pretrained(pool.fit(network), member=member),
-        otherwise=network_of(pool),
-    )
-    others = parts.inits if config.fixed else inits.pretrained(pool.fit(parts.network), split="held_out")
-    return dataclasses.replace(parts, eval_inits=others, hooks=Hooks(measure=measure))
-
-
-def unadapted(network: Network, parts: Parts, data: Dataset) -> Evaluation:
-    """The accuracy of the networks of the final score on the test split, before any step.
-
-    Args:
-        network: the network that the weights belong to.
-        parts: the parts, with p(θ0) of the final score.
-        data: the data set whose test split is used.
-
-    Returns:
-        The accuracies, one for each network.
-    """
-    params = parts.judged_inits.pool
-    if params is None:  # one member alone
-        params = jax.tree.map(lambda leaf: leaf[None], parts.judged_inits.sample(jax.random.key(0)))
-    return Judge(network, parts.judged_inits, parts.method.recipe, data.test).untrained(params)
-
-
-def measure(finished: Finished) -> dict[str, Any]:
-    """The final score and the baselines: no step, real images, and all of the target's training images.
-
-    Args:
-        finished: the run.
-
-    Returns:
-        The content of `result.json`.
-    """
-    launch = finished.launch
-    config, data, parts = launch.config, launch.data, launch.parts
-    result = results.measure(finished, compare=False)
-    result |= {"pool": dict(load_pool(config.pool).metadata)}
-    compared: dict[str, Any] = {"no adaptation": unadapted(parts.network, parts, data).as_dict()}
-    if config.baselines:
-        count = result["test_accuracy"]["n"]
-        setting = baselines.Setting(
-            data,
-            parts.network,
-            parts.judged_inits,
-            parts.method.recipe,
-            *parts.facts.layout[:3],
-            count,
-            runs_at_once(count),
-            dataclasses.replace(TUNING, inits=parts.inits),
-        )
-        real_key, all_key, scratch_key = jax.random.split(launch.keys.baselines, 3)
-        compared |= baselines.measure(
-            setting, key=real_key, seed=config.seed, names=REAL, selection=SELECTION
-        )
-        compared["all of the target"] = results.ceiling(
-            setting, key=all_key, recipe=results.FINE_TUNING
-        ).as_dict()
-        fresh = inits.random(parts.network, scheme=config.init, gain=config.init_gain)
-        scratch = dataclasses.replace(setting, inits=fresh, num_inits=3)
-        compared["all of the target, from scratch"] = results.ceiling(scratch, key=scratch_key).as_dict()
-    return result | {"baselines": compared}
+    hooks = Hooks(measure=measure_adaptation)
+    return pool_parts(config, data, plan, load_pool(config.pool), hooks=hooks, member=member)
 
 
 LAUNCHER = Launcher("adapt", __doc__, Config, build=build)

@@ -21,30 +21,12 @@ Records: results/paper-attack-mnist-small.json
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from ddjax import baselines, checks, inits
-from ddjax.data import Dataset, Split, provenance
-from ddjax.judge import Evaluation, Judge
-from ddjax.launch import Finished, Hooks, Keys, Launch, Launcher, Parts, Plan, results, unrolled_parts
-from ddjax.launch.choices import load_pool, network_of, runs_at_once
-from ddjax.launch.distillation import validated
-from ddjax.launch.flags import FILE, flag, flag_like
-from ddjax.launch.settings import Unrolled
+from ddjax.data import Dataset
+from ddjax.launch import Hooks, Keys, Launcher, Parts, Plan, Unrolled, flag, flag_like, load_pool
+from ddjax.launch.flags import FILE
+from ddjax.launch.pools import check_attack, measure_attack, pool_parts, score_of_attack
 from ddjax.methods.unrolled import relabelled
-from ddjax.poisoning import rates, wrongly_labelled
-from ddjax.types import InitDistribution, Schedule
-
-LEARNING_RATES = (0.001, *baselines.LEARNING_RATES, 1.0)
-"""The constant learning rates to choose from, on validation, for real images with wrong labels."""
-
-TUNING_INITS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +47,7 @@ class Config(Unrolled):
     images_per_class_per_step: int = flag_like(Unrolled, "images_per_class_per_step", default=10)
 
     def idle(self) -> dict[str, str]:
-        """The settings that change nothing under the other settings.
-
-        Returns:
-            The reasons, by the names of the flags.
-        """
+        """The settings that change nothing under the other settings."""
         return super().idle() | dict.fromkeys(("init", "init_gain"), "the pool has the weights")
 
     @property
@@ -79,199 +57,12 @@ class Config(Unrolled):
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of an attack: p(θ0) is a pool's training members, and the held-out ones give the score.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions and the memory strategy.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the data have no such classes, or the pool was trained on other data.
-        FileNotFoundError: there is no such pool.
-    """
+    """The parts of an attack: p(θ0) is a pool's training members, and the held-out ones give the score."""
     del keys
-    for name in ("attacked", "target"):
-        if getattr(config, name) >= data.num_classes:
-            raise ValueError(
-                f"{name}: expected one of the classes 0 to {data.num_classes - 1} of {data.name}; got "
-                f"{getattr(config, name)}. Give another --{name}."
-            )
-    objective = relabelled(config.attacked, config.target)
     pool = load_pool(config.pool)
-    trained_on = pool.metadata.get("dataset", data.name)
-    remedy = "The attack is on what a network can do."
-    checks.equal("the pool's data", trained_on, data.name, remedy=remedy)
-    own = provenance.recorded(pool.metadata, where=config.pool)
-    if own.digests and provenance.facts(data)["data"]["digests"]["test"] != own.digests.get("test"):
-        raise ValueError(
-            f"{config.pool}: expected a pool that was trained on {data.name}; its data of that name were "
-            f"others. {remedy} Train a pool on these."
-        )
-    if own.class_names:
-        provenance.check_classes(config.pool, own.class_names, data)
-    parts = unrolled_parts(
-        config,
-        data,
-        plan,
-        lambda network: inits.pretrained(pool.fit(network)),
-        otherwise=network_of(pool),
-        objective=objective,
-    )
-    others = inits.pretrained(pool.fit(parts.network), split="held_out")
-    return dataclasses.replace(parts, eval_inits=others, hooks=Hooks(score, measure))
-
-
-def score(launch: Launch) -> Callable[[Schedule], float]:
-    """The score that the best φ is chosen by.
-
-    Args:
-        launch: the run.
-
-    Returns:
-        `schedule -> percent`: half the rate at which the attacked class is taken for the target, plus half
-        the accuracy on the other classes, on the validation split.
-    """
-    config, data, parts = launch.config, launch.data, launch.parts
-
-    def scored(part: Split) -> Callable[[Schedule], float]:
-        at_once = runs_at_once(config.num_val_inits)
-        judge = Judge(parts.network, parts.inits, parts.method.recipe, part, at_once)
-        return validated(judge, key=launch.keys.validation, num_inits=config.num_val_inits)
-
-    halves = rates(scored, data.validation, attacked=config.attacked, target=config.target).values()
-    return lambda schedule: sum(half(schedule) for half in halves) / len(halves)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Comparison:
-    """What all rows of the table share.
-
-    Attributes:
-        config: the settings.
-        data: the real data.
-        parts: the parts of the run.
-    """
-
-    config: Config
-    data: Dataset
-    parts: Parts
-
-    def scores(
-        self, schedules: Sequence[Schedule], split: Split, distribution: InitDistribution, count: int
-    ) -> dict[str, Evaluation]:
-        """Both scores of members of p(θ0), each trained on one of the schedules.
-
-        Args:
-            schedules: the schedules to train on; member i takes schedule i modulo their number.
-            split: the images to test on.
-            distribution: p(θ0).
-            count: the number of members.
-
-        Returns:
-            The evaluation of `count` networks for each score, by the name of the score.
-        """
-        members = jnp.arange(count) % (distribution.size or count)
-        # Nothing is drawn: members and steps are given.
-        keys = jax.random.split(jax.random.key(0), count)
-
-        def measured(part: Split) -> Evaluation:
-            recipe, at_once = self.parts.method.recipe, runs_at_once(count)
-            judge = Judge(self.parts.network, distribution, recipe, part, at_once)
-            which = jnp.arange(count) % len(schedules)
-            return Evaluation.of(judge.outcomes(schedules, which, keys, members=members))
-
-        return rates(measured, split, attacked=self.config.attacked, target=self.config.target)
-
-    def tested(self, schedules: Sequence[Schedule]) -> dict[str, Any]:
-        """Both scores on the test split, over the held-out members.
-
-        Args:
-            schedules: the schedules to train on.
-
-        Returns:
-            The scores, by name.
-        """
-        held_out = self.parts.judged_inits
-        count = min(self.config.num_eval_inits, held_out.size or self.config.num_eval_inits)
-        found = self.scores(schedules, self.data.test, held_out, count)
-        return {name: score.as_dict() for name, score in found.items()}
-
-    def untouched(self) -> dict[str, Any]:
-        """Both scores of the held-out members before any step, by name."""
-        parts, count = self.parts, self.config.num_eval_inits
-        held_out = jax.tree.map(lambda leaf: leaf[:count], parts.judged_inits.pool)
-
-        def measured(part: Split) -> dict[str, Any]:
-            judge = Judge(parts.network, parts.judged_inits, parts.method.recipe, part)
-            return judge.untrained(held_out).as_dict()
-
-        return rates(measured, self.data.test, attacked=self.config.attacked, target=self.config.target)
-
-    def real(self) -> dict[str, Any]:
-        """Both scores of random real images with wrong labels.
-
-        Returns:
-            The scores by name, and the constant learning rate as `lr`, which is chosen on validation.
-        """
-        setting = baselines.Setting(
-            self.data,
-            self.parts.network,
-            self.parts.inits,
-            self.parts.method.recipe,
-            *self.parts.facts.layout[:3],
-        )
-        seed, count = self.config.seed, self.config.num_eval_inits
-
-        def poisoned(seeds: Sequence[int], lr: float) -> list[Schedule]:
-            schedules = (baselines.lay_out(s, setting, lr=lr) for s in baselines.real_sets(setting, seeds))
-            return [
-                wrongly_labelled(one, attacked=self.config.attacked, target=self.config.target)
-                for one in schedules
-            ]
-
-        def on_validation(lr: float) -> tuple[bool, float]:
-            sets = poisoned(range(seed + 1_000_000, seed + 1_000_000 + TUNING_INITS), lr)
-            found = self.scores(sets, self.data.validation, self.parts.inits, TUNING_INITS)
-            is_trained = not any(score.all_diverged for score in found.values())
-            return is_trained, float(np.mean([score.mean for score in found.values()]))
-
-        lr = max(LEARNING_RATES, key=on_validation)
-        return self.tested(poisoned(range(seed, seed + count), lr)) | {"lr": lr}
-
-
-def measure(finished: Finished) -> dict[str, Any]:
-    """The final scores over held-out networks, and the baselines.
-
-    Args:
-        finished: the run.
-
-    Returns:
-        The content of `result.json`: for φ and each baseline, the rate at which the attacked class is taken
-        for the target, and the accuracy on the other classes.
-    """
-    evaluating = time.monotonic()
-    config, data = finished.launch.config, finished.launch.data
-    comparison = _Comparison(config, data, finished.launch.parts)
-    scores = comparison.tested([finished.outcome.distilled.schedule])
-    compared = {"no step": comparison.untouched()}
-    if config.baselines:
-        compared["random real images, wrong labels"] = comparison.real()
-    names = [data.class_names[k] for k in (config.attacked, config.target)]
-    columns = {
-        "attacked_to_target": f"{names[0]} taken for {names[1]}, %",
-        "other_classes": "accuracy on the others, %",
-    }
-    return results.record_of_run(
-        finished,
-        {"attacked": config.attacked, "target": config.target, "columns": columns, **scores},
-        {"baselines": compared, "pool": dict(load_pool(config.pool).metadata)},
-        evaluating=evaluating,
-    )
+    check_attack(config, data, pool)
+    hooks, objective = Hooks(score_of_attack, measure_attack), relabelled(config.attacked, config.target)
+    return pool_parts(config, data, plan, pool, hooks=hooks, objective=objective)
 
 
 LAUNCHER = Launcher("attack", __doc__, Config, build=build)

@@ -21,7 +21,7 @@ import dataclasses
 
 import optax
 
-from ddjax import inits, optimizers
+from ddjax import optimizers
 from ddjax.data import Dataset
 from ddjax.launch import Keys, Launcher, Parts, Plan, Unrolled, flag, flag_like, unrolled_parts
 from ddjax.types import Outer
@@ -53,14 +53,6 @@ def outer_by_group(config: Config, outer: Outer, steps: int) -> Outer:
     """The outer optimiser with a rate of its own for the coefficients, and a bound by running means.
 
     Bases of mean square one move by their rate; a coefficient of one of n bases has 1/√n of the effect.
-
-    Args:
-        config: the settings.
-        outer: the outer optimiser of the unrolled method.
-        steps: the number of outer steps.
-
-    Returns:
-        The outer optimiser.
     """
     if not isinstance(outer.optimizer, dict):  # --original moves everything by one optimiser
         return outer
@@ -75,24 +67,9 @@ def outer_by_group(config: Config, outer: Outer, steps: int) -> Outer:
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of a distillation of bases for unseen initial weights.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions and the memory strategy.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
-    """
+    """The parts of a distillation of bases for unseen initial weights."""
     del keys
-    parts = unrolled_parts(
-        config, data, plan, lambda network: inits.random(network, scheme=config.init, gain=config.init_gain)
-    )
+    parts = unrolled_parts(config, data, plan)
     return dataclasses.replace(parts, outer=outer_by_group(config, parts.outer, parts.num_outer_steps))
 
 

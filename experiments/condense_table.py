@@ -55,32 +55,15 @@ class Config(Settings):
         None, "directory of the runs; runs/condense-DATASET-IMAGES_PER_CLASS-BUDGET by default", path=True
     )
 
-
-def title_of(config: Config) -> str:
-    """The title of the table's files.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The title.
-    """
-    kind = "" if config.table == "block" else f"-{config.table}"
-    return f"condense-{Path(config.dataset).stem}-{config.images_per_class}-{config.budget}{kind}"
+    @property
+    def title(self) -> str:
+        """The title of the table's files."""
+        kind = "" if self.table == "block" else f"-{self.table}"
+        return f"condense-{Path(self.dataset).stem}-{self.images_per_class}-{self.budget}{kind}"
 
 
 def table_of(config: Config) -> Table:
-    """The rows for one data set and one number of images.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The table.
-
-    Raises:
-        ValueError: nothing was published for this number of images.
-    """
+    """The rows for one data set and one number of images."""
     number = config.images_per_class
     if number not in SIZES:
         raise ValueError(
@@ -97,36 +80,12 @@ def table_of(config: Config) -> Table:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Carry out all runs of a block in turn, then write the table; see `ddjax.launch.regenerate`.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The results of the runs by name; empty after `--dry_run`.
-    """
-    title = title_of(config)
-    return regenerate("condense_table", config, table_of(config), title=title, root=root_of(config))
-
-
-def root_of(config: Config) -> Path:
-    """The directory that contains the directories of the runs.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The path.
-    """
-    return Path(config.workdir or f"runs/{title_of(config)}")
+    """Carry out all runs of a block in turn, then write the table."""
+    return regenerate("condense_table", config, table_of(config))
 
 
 LAUNCHER = Launcher(
-    "condense_table",
-    __doc__,
-    Config,
-    run=run,
-    runs=lambda config: planned(config, table_of(config), root_of(config)),
+    "condense_table", __doc__, Config, run=run, runs=lambda config: planned(config, table_of(config))
 )
 
 if __name__ == "__main__":

@@ -23,41 +23,25 @@ Records: results/cross-architecture-mnist-1.json
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from ddjax.launch import Launcher, Scores, inputs_of, once
+from ddjax.launch import Launcher, matrix, recorded_once
 from ddjax.launch.matrix import MatrixChoice as Config
-from ddjax.launch.matrix import check_unchanged, measure, prepare, table
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Train every network on every artifact, test, print and return the matrix; or find it measured.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The content of `result.json`.
-
-    Raises:
-        ValueError: see `prepare`; or the work directory belongs to other settings, or a file of an artifact
-            has changed.
-        FileNotFoundError: see `prepare`.
-    """
-    matrix = prepare(config)
-    workdir = Path(config.workdir or f"runs/cross_architecture-{Path(matrix.data.name).stem}")
-    check_unchanged(matrix, workdir, config, experiment="cross_architecture")
-    return once(
-        workdir,
+    """Train every network on every artifact, test, print and return the matrix; or find it measured."""
+    asked = matrix.prepare(config)
+    data = asked.data
+    return recorded_once(
+        "cross_architecture",
         config,
-        lambda: measure(config, matrix, Scores(workdir)),
-        experiment="cross_architecture",
-        what=f"{len(matrix.rows)} artifact(s) on {matrix.data.name}, {len(matrix.columns)} network(s), "
-        f"{config.num_nets} initial weights each\n" + "\n".join(matrix.notes),
-        written="scores.json, result.json",
-        inputs=inputs_of(config, matrix.data),
-        table=table,
+        data,
+        lambda scores: matrix.measure(config, asked, scores),
+        what=f"{len(asked.rows)} artifact(s) on {data.name}, {len(asked.columns)} network(s), "
+        f"{config.num_nets} initial weights each\n" + "\n".join(asked.notes),
+        workdir=matrix.unchanged(asked, config, experiment="cross_architecture"),
+        table=matrix.table,
     )
 
 

@@ -23,18 +23,6 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     """The parts of distribution matching: a thousand outer steps unless the flags say otherwise.
 
     The published number is 20,000.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
     """
     del keys
     return matching_parts(

@@ -15,12 +15,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ddjax import inits, networks, recorded_inits, report
-from ddjax import pool as pools
+from ddjax import inits, report
 from ddjax.judge import evaluate
-from ddjax.launch import DataChoice, Keys, Launcher, Where, artifacts, flag, flag_like, results
-from ddjax.launch.choices import build_network, choose_network, runs_at_once
-from ddjax.types import Distilled, Network
+from ddjax.launch import DataChoice, Keys, Launcher, Where, artifacts, flag, flag_like, results, runs_at_once
+from ddjax.launch.choices import build_network, choose_network
+from ddjax.launch.evaluating import about_network, initial_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,80 +46,20 @@ class Config(DataChoice):
     output: str | None = flag(None, "write the result to this JSON file too", path=True)
 
     def idle(self) -> dict[str, str]:
-        """The settings that change nothing under the other settings.
-
-        Returns:
-            The reasons, by the names of the flags.
-        """
+        """The settings that change nothing under the other settings."""
         return dict.fromkeys(("init", "init_gain"), "--pool has the weights") if self.pool else {}
 
 
-OTHERWISE = "xavier_normal"
-"""The initial weights for an artifact that does not say which it was distilled with."""
-
-
-def initial_weights(config: Config, network: Network, distilled: Distilled) -> artifacts.Start:
-    """p(θ0) of the flags, or the artifact's.
-
-    Args:
-        config: the settings.
-        network: the network that the weights belong to.
-        distilled: the artifact.
-
-    Returns:
-        p(θ0): a pool's held-out members, the θ0 of `fixed_init` with this seed, fresh draws by the flags, or
-        the artifact's own; and a note that says which.
-
-    Raises:
-        ValueError: the flags name both a pool and a fixed θ0, or a pool of another network; or they name no
-            weights, and those of the artifact are not in it.
-        FileNotFoundError: there is no pool.
-    """
-    own = recorded_inits.recorded(distilled.metadata, where=config.artifact)
-    if config.pool and config.fixed:
-        raise ValueError("pool: expected it alone; got --fixed too. Give one of them.")
-    if config.pool:
-        return artifacts.start_of_pool(own, pools.load(config.pool), network)
-    by_flags = artifacts.start_by_flags(
-        own, network, scheme=config.init, gain=config.init_gain, otherwise=OTHERWISE
-    )
-    if config.fixed:
-        scheme, gain = by_flags.inits.settings["scheme"], by_flags.inits.settings["gain"]
-        chosen = inits.fixed(network, Keys.of(config.seed).theta, scheme=scheme, gain=gain)
-        is_own = dict(chosen.settings) == dict(own.settings)
-        text = "as in the artifact" if is_own else "assumed" if "key" not in own.settings else "differs"
-        return artifacts.Start(chosen, f"{text}: initial weights: the one θ0 of --seed={config.seed}")
-    if config.init is not None or config.init_gain is not None:
-        return by_flags
-    return artifacts.start_of_artifact(config.artifact, distilled, network, otherwise=OTHERWISE)
-
-
 def run(config: Config) -> dict[str, Any]:
-    """Train unseen initial weights on the artifact, test them, print and return the scores.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The scores of the artifact and of the baselines.
-
-    Raises:
-        ValueError: the settings do not fit each other, the artifact or the data.
-        FileNotFoundError: the artifact, the data or the pool is missing.
-    """
+    """Train unseen initial weights on the artifact, test them, print and return the scores."""
     if config.output:
         artifacts.check_output(Path(config.output))
-    distilled, data, notes = artifacts.opened(
-        config.artifact,
-        config,
-        dataset=config.dataset,
-        data_dir=config.data_dir,
-        needs_real=config.baselines,
-    )
+    where = {"dataset": config.dataset, "data_dir": config.data_dir}
+    distilled, data, notes = artifacts.opened(config.artifact, config, **where, needs_real=config.baselines)
     otherwise = artifacts.network_of(config.artifact, distilled, asked=config.network)
     network = build_network(choose_network(config, data, otherwise=otherwise), data)
     distribution, note = initial_weights(config, network, distilled)
-    notes = (*notes, *_about_network(distilled, network), note)
+    notes = (*notes, *about_network(distilled, network), note)
     print("\n".join(notes), flush=True)
     keys = Keys.of(config.seed)
     score = evaluate(
@@ -153,15 +92,6 @@ def run(config: Config) -> dict[str, Any]:
     if config.output:
         report.write_json(Path(config.output), result | results.made_on())
     return result
-
-
-def _about_network(distilled: Distilled, network: Network) -> list[str]:
-    """A note on a network that is not the one of the distillation; none where the artifact names none."""
-    own = distilled.metadata.get("network")
-    if not own or artifacts.is_own_network(distilled, network):
-        return []
-    here = networks.as_text(network.name, network.settings)
-    return [f"differs: trained {here}; the artifact was distilled with {str(own)[:80]}"]
 
 
 LAUNCHER = Launcher("evaluate", __doc__, Config, run=run)

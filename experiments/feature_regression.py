@@ -54,20 +54,7 @@ class Config(Regression):
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of feature regression: a thousand outer steps unless the flags say otherwise.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
-    """
+    """The parts of feature regression: a thousand outer steps unless the flags say otherwise."""
     del keys
 
     def method_of(regressed: Regressed) -> Method:

@@ -20,40 +20,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from ddjax.launch import Launcher, once, results
+from ddjax.launch import Launcher, recorded_once
 from ddjax.launch import clients as parts
 from ddjax.launch.clients import Federated as Config
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Let clients train, agree and train, print and return the scores; or find them measured.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The content of `result.json`.
-
-    Raises:
-        ValueError: the settings do not fit each other, the data, the artifact or the directory.
-        FileNotFoundError: the data or the artifact are missing.
-    """
-    federation, workdir = parts.Federation.of(config), config.directory("federated")
-
-    def measure() -> dict[str, Any]:
-        found = federation.measured(config, workdir)
-        seconds = found.pop("seconds")
-        return results.record("federated", federation.private.name, found, seconds=seconds, seed=config.seed)
-
-    private, public = federation.private.name, federation.public.name
-    return once(
-        workdir,
+    """Let clients train, agree and train, print and return the scores; or find them measured."""
+    federation = parts.Federation.of(config)
+    private, public = federation.private, federation.public.name
+    return recorded_once(
+        "federated",
         config,
-        measure,
-        experiment="federated",
-        what=f"{len(federation.members)} clients of {private} agree on {public}",
-        written="seeds.json, result.json",
+        private,
+        lambda scores: federation.measured(config, scores.workdir),
+        what=f"{len(federation.members)} clients of {private.name} agree on {public}",
         inputs=federation.inputs(config),
+        written="seeds.json, result.json",
         table=parts.table,
         pictures={"federated.png": parts.draw},
     )

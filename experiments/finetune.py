@@ -42,11 +42,7 @@ class Config(Unrolled):
     batch_size: int = flag_like(Unrolled, "batch_size", default=64)
 
     def idle(self) -> dict[str, str]:
-        """The settings that change nothing under the other settings.
-
-        Returns:
-            The reasons, by the names of the flags.
-        """
+        """The settings that change nothing under the other settings."""
         found = super().idle()
         if self.last_layer == "loaded":
             found |= dict.fromkeys(("init", "init_gain"), "--last_layer=loaded draws no weights")
@@ -54,20 +50,7 @@ class Config(Unrolled):
 
 
 def initial_weights(config: Config, network: Network, key: jax.Array) -> InitDistribution:
-    """p(θ0), which is one θ0: the weights of the file, with a last layer that is drawn anew or loaded too.
-
-    Args:
-        config: the settings.
-        network: the network that the weights belong to.
-        key: the source of the weights of a fresh last layer. Consumed.
-
-    Returns:
-        The distribution.
-
-    Raises:
-        ValueError: no file is given, or the weights do not fit the network.
-        FileNotFoundError: there is no such file.
-    """
+    """p(θ0), which is one θ0: the weights of the file, with a last layer that is drawn anew or loaded too."""
     if not config.weights:
         raise ValueError("weights: expected a file; got none. Give --weights=path/to/alexnet.safetensors.")
     checks.choice("network", network.name, LAST_LAYERS)
@@ -83,21 +66,7 @@ def initial_weights(config: Config, network: Network, key: jax.Array) -> InitDis
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of a fine-tuning: p(θ0) is one θ0, for all outer steps and for the evaluation.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions and the memory strategy.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other, the data or the weights.
-        FileNotFoundError: there is no such file.
-    """
+    """The parts of a fine-tuning: p(θ0) is one θ0, for all outer steps and for the evaluation."""
     return unrolled_parts(config, data, plan, lambda network: initial_weights(config, network, keys.theta))
 
 

@@ -33,18 +33,6 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     """The parts of a distillation for one θ0, a single draw of the init scheme.
 
     The θ0 is the same at every outer step and in the evaluation.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions and the memory strategy.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
     """
     return unrolled_parts(
         config,

@@ -46,11 +46,7 @@ class Config(Matching):
     net_batch_size: int = flag(256, "distilled images in one of its steps", low=1)
 
     def idle(self) -> dict[str, str]:
-        """The settings that change nothing under the other settings.
-
-        Returns:
-            The reasons, by the names of the flags.
-        """
+        """The settings that change nothing under the other settings."""
         found = super().idle()
         if choose_loops(self).matches == 1:
             training = ("net_epochs", "net_lr", "net_batch_size")
@@ -62,18 +58,6 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     """The parts of gradient matching: as many outer steps as go with the published number of networks.
 
     The flags may say another number of steps.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
     """
     del keys
     loops = choose_loops(config)
@@ -96,17 +80,7 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
 
 
 def choose_loops(config: Config) -> Loops:
-    """The loops of gradient matching: the published ones, with the values of the flags where they are given.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The loops.
-
-    Raises:
-        ValueError: no loops were published for this number of images, and the flags leave a value open.
-    """
+    """The loops of gradient matching: the published ones, with the values of the flags that are given."""
     if config.matches is not None and config.net_epochs is not None:
         return Loops(config.matches, config.net_epochs)
     try:

@@ -65,20 +65,7 @@ def _chosen(config: Config, data: Dataset) -> IDCSettings:
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of IDC.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
-    """
+    """The parts of IDC."""
     del keys
     chosen = _chosen(config, data)
     # The images move under a normalisation, the published rate is for pixels.

@@ -39,18 +39,6 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     """The parts of implicit regression: a thousand outer steps unless the flags say otherwise.
 
     The pool's convnets have a smooth activation, those that are trained in the end a ReLU.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
     """
     del keys
 

@@ -34,20 +34,7 @@ class Config(labelling.Labelling):
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of a label distillation.
-
-    Args:
-        config: the settings.
-        data: the target data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
-    """
+    """The parts of a label distillation."""
     del keys
     choice = choose_network(config, data)
     network = build_network(choice, data, conv_form=plan.conv_form)

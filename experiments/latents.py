@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from ddjax import methods
-from ddjax.data import Dataset
-from ddjax.launch import Keys, Launcher, Matching, Parts, Plan, flag_like, matching_parts
+from ddjax.launch import Launcher, Matching, flag_like
+
+from .distribution_matching import build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,31 +25,6 @@ class Config(Matching):
     """The settings of a distillation of codes and decoders."""
 
     form: str = flag_like(Matching, "form", default="latents", choices=("latents",))
-
-
-def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of a distillation of codes and decoders, of a thousand outer steps unless the flags differ.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
-    """
-    del keys
-    return matching_parts(
-        config,
-        data,
-        plan,
-        lambda matched: methods.distribution_matching(**matched._asdict(), batch_size=config.batch_size),
-        num_outer_steps=1000,
-    )
 
 
 LAUNCHER = Launcher("latents", __doc__, Config, build=build)

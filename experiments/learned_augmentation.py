@@ -31,7 +31,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddjax import augerino, forms, inits, optimizers
+from ddjax import augerino, forms, optimizers
 from ddjax.augment_learned import TRANSFORMS, widths_of
 from ddjax.data import Dataset
 from ddjax.launch import Finished, Hooks, Keys, Launcher, Parts, Plan, Unrolled, flag, flag_like
@@ -57,24 +57,9 @@ class Config(Unrolled):
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of a distillation whose images start upright, under transforms of learned widths.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions and the memory strategy.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
-    """
+    """The parts of a distillation whose images start upright, under transforms of learned widths."""
     del keys
-    parts = unrolled_parts(
-        config, data, plan, lambda network: inits.random(network, scheme=config.init, gain=config.init_gain)
-    )
+    parts = unrolled_parts(config, data, plan)
     hooks, start = Hooks(measure=_measured), data
     if config.rotated is not None:
         start = load_data(dataclasses.replace(config, rotated=None)).encoded_by(data.encoding)
@@ -108,7 +93,6 @@ def _measured(finished: Finished) -> dict[str, Any]:
             launch.data,
             jax.random.key(config.seed + 1),
             epochs=config.augerino_epochs,
-            widths=config.start_width,
         )
     return found
 

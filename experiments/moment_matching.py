@@ -23,21 +23,7 @@ class Config(Matching):
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of moment matching: a thousand outer steps unless the flags say otherwise.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data, or ask for an augmentation while
-            distilling, which is left to distribution matching.
-    """
+    """The parts of moment matching: a thousand outer steps unless the flags say otherwise."""
     del keys
     if config.augment is not None:
         raise ValueError(

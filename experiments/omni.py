@@ -71,18 +71,7 @@ def _one(config: Config, school: School, seed: int) -> tuple[dict[str, Score], d
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Train teachers and students, print and return the scores; or find them measured.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The content of `result.json`.
-
-    Raises:
-        ValueError: the settings do not fit each other, the data or the directory.
-        FileNotFoundError: the data are missing.
-    """
+    """Train teachers and students, print and return the scores; or find them measured."""
     school = config.school(experiment="omni")
     Seat.drawn(school.data.train, (config.num_labelled, config.num_unlabelled), seed=0)
     what = f"{config.num_labelled} labelled examples, {config.num_unlabelled} others"

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from ddjax.launch import Launcher, flag, tables
-from ddjax.launch.campaign import Planned
 from ddjax.launch.regenerate import Settings, planned, regenerate
 from ddjax.launch.tables import Table
 
@@ -44,41 +43,19 @@ class Config(Settings):
     )
 
     def idle(self) -> dict[str, str]:
-        """The settings that change nothing under the other settings.
-
-        Returns:
-            The reasons, by the names of the flags.
-        """
+        """The settings that change nothing under the other settings."""
         if self.table == "adaptation":
             return {}
         return dict.fromkeys(("usps", "svhn"), "only --table=adaptation reads it")
 
-
-def title_of(config: Config) -> str:
-    """The title of the table's files.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The title.
-    """
-    return f"paper-{config.table}-{Path(config.dataset).stem}-{config.budget}"
+    @property
+    def title(self) -> str:
+        """The title of the table's files."""
+        return f"paper-{self.table}-{Path(self.dataset).stem}-{self.budget}"
 
 
-def table_of(config: Config, root: Path) -> Table:
-    """The runs and cells that the flags ask for.
-
-    Args:
-        config: the settings.
-        root: the directory that contains the directories of the runs.
-
-    Returns:
-        The table.
-
-    Raises:
-        ValueError: the table needs other data.
-    """
+def table_of(config: Config) -> Table:
+    """The runs and cells that the flags ask for."""
     sheet, others = TABLES[config.table], {"usps": config.usps, "svhn": config.svhn}
     given = {name: where for name, where in others.items() if where}
     table = tables.expand(
@@ -86,7 +63,7 @@ def table_of(config: Config, root: Path) -> Table:
         dataset=config.dataset,
         budget=config.budget,
         words=tuple(given),
-        values={"root": str(root), **given},
+        values={"root": str(config.root), **given},
     )
     if not table.cells:
         raise ValueError(
@@ -97,44 +74,11 @@ def table_of(config: Config, root: Path) -> Table:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Carry out all runs of a table in turn, then write the table; see `ddjax.launch.regenerate`.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The results of the runs by name; empty after `--dry_run`.
-    """
-    title, root = title_of(config), root_of(config)
-    return regenerate("paper", config, table_of(config, root), title=title, root=root)
+    """Carry out all runs of a table in turn, then write the table."""
+    return regenerate("paper", config, table_of(config))
 
 
-def root_of(config: Config) -> Path:
-    """The directory that contains the directories of the runs.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The path.
-    """
-    return Path(config.workdir or f"runs/{title_of(config)}")
-
-
-def runs_of(config: Config) -> list[Planned]:
-    """The runs that the table needs.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The runs.
-    """
-    root = root_of(config)
-    return planned(config, table_of(config, root), root)
-
-
-LAUNCHER = Launcher("paper", __doc__, Config, run=run, runs=runs_of)
+LAUNCHER = Launcher("paper", __doc__, Config, run=run, runs=lambda config: planned(config, table_of(config)))
 
 if __name__ == "__main__":
     LAUNCHER.main()

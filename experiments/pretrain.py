@@ -16,30 +16,11 @@ Records: results/paper-adaptation-mnist-small.json, results/usps-pool.json
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ddjax import inits, pool, report
-from ddjax.data import Dataset, provenance
-from ddjax.judge import Evaluation, check_split
-from ddjax.launch import (
-    DataChoice,
-    Launcher,
-    Where,
-    flag,
-    flag_like,
-    inputs_of,
-    open_workdir,
-    read_object,
-    results,
-)
-from ddjax.launch.choices import build_network, choose_network, load_data
-from ddjax.pool import Pool
-from ddjax.pretrain import Training, pretrain_in_parts
-from ddjax.types import InitDistribution, Network, start_of
-from ddjax.workdir import held
+from ddjax.launch import DataChoice, Launcher, Where, flag, flag_like
+from ddjax.launch.pretraining import Job, recorded_pool
+from ddjax.pretrain import Training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,147 +43,9 @@ class Config(Where, DataChoice):
     nets_per_chunk: int = flag(4, "networks that are trained before the next save", low=1, recorded=False)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """The networks to train, and the data to train them on.
-
-    Attributes:
-        config: the settings.
-        data: the real data.
-        network: the network to train.
-        inits: p(θ0), the distribution of initial weights.
-        directory: the work directory.
-    """
-
-    config: Config
-    data: Dataset
-    network: Network
-    inits: InitDistribution
-    directory: Path
-
-    @property
-    def training(self) -> Training:
-        """The training of each network."""
-        return Training(self.config.epochs, self.config.batch_size, self.config.lr)
-
-    @property
-    def total(self) -> int:
-        """The number of networks in the pool."""
-        return self.config.num_train + self.config.num_held_out
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The facts about the pool that its file and the record hold."""
-        return {
-            **provenance.facts(self.data),
-            **start_of(self.network, self.inits),
-            "image_shape": list(self.network.image_shape),
-            "num_classes": self.network.num_classes,
-            "training": {"optimizer": "adam, cosine to 0", **dataclasses.asdict(self.training)},
-            "seed": self.config.seed,
-        }
-
-
-def prepare(config: Config) -> _Job:
-    """Load the data and build the network. Nothing is compiled and nothing is written.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The networks to train, and the data to train them on.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
-        FileNotFoundError: the data are missing.
-    """
-    data = load_data(config)
-    network = build_network(choose_network(config, data), data)
-    distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
-    directory = config.directory("pretrain")
-    job = _Job(config, data, network, distribution, directory)
-    check_split(data.train, network)
-    if len(data.train) < job.training.batch_size:
-        raise ValueError(
-            f"batch_size: expected at most the {len(data.train)} training images; got {config.batch_size}. "
-            "Give a smaller one."
-        )
-    return job
-
-
-def show(members: Pool, done: int, total: int, left: float) -> None:
-    """Print how far a pool has come: its last networks, the numbers done and in all, the seconds left."""
-    accuracy = f"test accuracy {members.accuracy.mean():.2f} %"
-    print(f"{done} of {total} networks, {accuracy}, {left:.0f} s left", flush=True)
-
-
-def scores(members: Pool) -> dict[str, Any]:
-    """Mean, standard deviation, number and values of the accuracies of each split that has members."""
-    splits = [split for split in pool.SPLITS if members.size(split)]
-    return {split: Evaluation.of(members.accuracies(split)).as_dict() for split in splits}
-
-
-def describe(result: Mapping[str, Any]) -> str:
-    """The accuracies of a pool as a table.
-
-    Args:
-        result: the content of `result.json`.
-
-    Returns:
-        The text.
-    """
-    rows = [
-        (split, report.format_score(result[split]), result[split]["n"])
-        for split in pool.SPLITS
-        if split in result
-    ]
-    return report.table(rows, ("members", "test accuracy, %", "n"))
-
-
 def run(config: Config) -> dict[str, Any]:
-    """Train a pool, or find it trained.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The content of `result.json`.
-
-    Raises:
-        ValueError: the settings do not fit the data or the directory; nothing was compiled.
-        FileNotFoundError: the data are missing.
-    """
-    began = time.monotonic()
-    job = prepare(config)
-    with held(job.directory):
-        open_workdir(job.directory, config, experiment="pretrain", inputs=inputs_of(config, job.data))
-        path = job.directory / "result.json"
-        if path.exists():
-            result = read_object(path, remedy="Remove it, and the same command writes it again.")
-            print(f"{job.directory} is finished.\n\n{describe(result)}")
-            return result
-        size = f"{len(job.data.train)} images of {job.data.name}"
-        print(f"{job.total} networks, {job.network.name}, each on {size}", flush=True)
-        parts = pretrain_in_parts(
-            job.network,
-            job.inits,
-            job.data,
-            job.training,
-            seed=config.seed,
-            total=job.total,
-            size=config.nets_per_chunk,
-            folder=job.directory / "parts",
-            facts=job.facts,
-            listener=show,
-        )
-        members = pool.joined(parts, num_train=config.num_train, metadata=job.facts)
-        pool.save(job.directory / "pool.npz", members)
-        seconds = {"total": time.monotonic() - began}
-        result = {"experiment": "pretrain", **job.facts, **scores(members), "seconds": seconds}
-        result |= results.made_on()
-        report.write_json(path, result)
-    print(f"\n{describe(result)}\n\nwritten to {job.directory}: pool.npz, result.json")
-    return result
+    """Train a pool, or find it trained."""
+    return recorded_pool(config, Job.of(config), Training(config.epochs, config.batch_size, config.lr))
 
 
 LAUNCHER = Launcher("pretrain", __doc__, Config, run=run)

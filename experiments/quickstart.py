@@ -45,14 +45,7 @@ class Config(Unrolled):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Distil and evaluate ten digits, then print what to try next.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The content of `result.json`.
-    """
+    """Distil and evaluate ten digits, then print what to try next."""
     result = distillation.run("quickstart", config, random_init.build)
     if result:
         tell(NEXT.format(workdir=config.workdir))

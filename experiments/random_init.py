@@ -15,31 +15,15 @@ Records: results/mnist-random-init.json, results/paper-basic-mnist-small.json
 
 from __future__ import annotations
 
-from ddjax import inits
 from ddjax.data import Dataset
 from ddjax.launch import Keys, Launcher, Parts, Plan, unrolled_parts
 from ddjax.launch import Unrolled as Config
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of a distillation for unseen initial weights: every outer step draws new ones from p(θ0).
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions and the memory strategy.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
-    """
+    """The parts of a distillation for unseen initial weights: every outer step draws new ones from p(θ0)."""
     del keys
-    return unrolled_parts(
-        config, data, plan, lambda network: inits.random(network, scheme=config.init, gain=config.init_gain)
-    )
+    return unrolled_parts(config, data, plan)
 
 
 LAUNCHER = Launcher("random_init", __doc__, Config, build=build)

@@ -19,61 +19,21 @@ References:
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import Any
 
-from ddjax.launch import Launcher, Scores, inputs_of, once, relabelling, results
+from ddjax.launch import Launcher, recorded_once, relabelling
 from ddjax.launch.relabelling import Relabel as Config
-
-OWN = "own labels"
-
-
-def _measure(config: Config, task: relabelling.RelabelTask, workdir: Path) -> dict[str, Any]:
-    """The content of `result.json`; each score is kept as soon as it is known."""
-    began, scores = time.monotonic(), Scores(workdir)
-    sets, teachers = relabelling.sets_of(config, task), relabelling.teachers_of(config, task)
-    rows: dict[str, tuple] = {OWN: ()}
-    for teacher in teachers:
-        for temperature in relabelling.temperatures(config):
-            rows[f"teacher of {teacher.epochs} epochs, T {temperature:g}"] = (teacher, temperature)
-    for name, images in sets.items():
-        for row, labels in rows.items():
-            if f"{name}: {row}" not in scores.known:
-                scores.add(f"{name}: {row}", relabelling.score(config, task, images, *labels))
-    found = {
-        "network": task.network.name,
-        "teachers": [{"epochs": one.epochs, "validation": one.accuracy} for one in teachers],
-        "images": {name: images[0].labels.shape[1] for name, images in sets.items()},
-        "sets": {name: {row: scores.known[f"{name}: {row}"] for row in rows} for name in sets},
-    }
-    seconds = {"total": time.monotonic() - began}
-    return results.record("relabel", task.data.name, found, seconds=seconds, seed=config.seed)
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Train teachers, relabel, train students, print and return the scores; or find them measured.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The content of `result.json`.
-
-    Raises:
-        ValueError: the settings do not fit each other, the data, the artifact or the directory.
-        FileNotFoundError: the data or the artifact are missing.
-    """
-    workdir = config.directory("relabel")
+    """Train teachers, relabel, train students, print and return the scores; or find them measured."""
     task = relabelling.task_of(config)
-    return once(
-        workdir,
+    return recorded_once(
+        "relabel",
         config,
-        lambda: _measure(config, task, workdir),
-        experiment="relabel",
+        task.data,
+        lambda scores: relabelling.measure(config, task, scores),
         what=f"{task.data.name}: {task.per_class} images of each class under labels of teachers",
-        written="scores.json, result.json",
-        inputs=inputs_of(config, task.data),
         table=relabelling.table,
     )
 

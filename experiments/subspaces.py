@@ -22,8 +22,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
-import time
-from pathlib import Path
+import functools
 from typing import Any
 
 from ddjax.launch import (
@@ -32,16 +31,12 @@ from ddjax.launch import (
     Scores,
     Where,
     flag,
-    inputs_of,
     load_data,
     numbers,
-    once,
     onward,
     planes,
-    results,
+    recorded_once,
 )
-
-INSIDE = "inside"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,50 +52,36 @@ class Config(Where, DataChoice):
     num_shown: int = flag(300, "real images in the figures", low=1)
 
 
-def _measure(config: Config, look: planes.Look, workdir: Path) -> dict[str, Any]:
-    """The content of `result.json`; each score is kept as soon as it is known."""
-    began, scores = time.monotonic(), Scores(workdir)
-    changes = {f"β {weight:g}": look.near(weight) for weight in numbers("weights", config.weights, float)}
-    changes |= {INSIDE: look.inside} if config.inside else {}
-    for name, change in changes.items():
-        if name not in scores.known:
-            folder = workdir / name.replace(" ", "-").replace("β", "weight")
-            found = onward.distilled(config.distil, look.data, folder, seed=config.seed, change=change)
-            scores.add(name, {**found.score, **look.facts(found.distilled.schedule)})
-    found = {
-        "dims": config.dims,
-        "real": look.real(config.num_shown, seed=config.seed),
-        "distilled": scores.known,
+def _measure(config: Config, look: planes.Look, scores: Scores) -> dict[str, Any]:
+    """What `result.json` says; each score is kept as soon as it is known."""
+
+    def distilled(folder: str, change: onward.Change) -> dict[str, Any]:
+        where = scores.workdir / folder
+        found = onward.distilled(config.distil, look.data, where, seed=config.seed, change=change)
+        return {**found.score, **look.facts(found.distilled.schedule)}
+
+    wanted = {
+        f"β {weight:g}": functools.partial(distilled, f"weight-{weight:g}", look.near(weight))
+        for weight in numbers("weights", config.weights, float)
     }
-    seconds = {"total": time.monotonic() - began}
-    return results.record("subspaces", look.data.name, found, seconds=seconds, seed=config.seed)
+    if config.inside:
+        wanted["inside"] = functools.partial(distilled, "inside", look.inside)
+    real = look.real(config.num_shown, seed=config.seed)
+    return {"dims": config.dims, "real": real, "distilled": scores.each(wanted)}
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Distil for every β, print and return the scores; or find them measured.
-
-    Args:
-        config: the settings.
-
-    Returns:
-        The content of `result.json`.
-
-    Raises:
-        ValueError: the settings do not fit each other, the data or the directory.
-        FileNotFoundError: the data are missing.
-    """
-    workdir = config.directory("subspaces")
-    onward.check(config.distil, workdir)
-    numbers("weights", config.weights, float)
+    """Distil for every β, print and return the scores; or find them measured."""
+    onward.check(config.distil, config.directory("subspaces"))
+    numbers("weights", config.weights, float)  # refuses what is no number
     look = planes.Look.of(load_data(config), dims=config.dims)
-    return once(
-        workdir,
+    return recorded_once(
+        "subspaces",
         config,
-        lambda: _measure(config, look, workdir),
-        experiment="subspaces",
+        look.data,
+        lambda scores: _measure(config, look, scores),
         what=f"{look.data.name}: {config.distil} near subspaces of {config.dims} directions",
         written="scores.json, result.json, a directory for each distillation",
-        inputs=inputs_of(config, look.data),
         table=planes.table,
         pictures=planes.PICTURES,
     )

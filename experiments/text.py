@@ -39,20 +39,7 @@ class Config(Unrolled):
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of a distillation of texts by differentiating through training.
-
-    Args:
-        config: the settings.
-        data: the real texts.
-        keys: the keys of the seed.
-        plan: the plan, with the memory strategy.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
-    """
+    """The parts of a distillation of texts by differentiating through training."""
 
     def start(network: Network) -> InitDistribution:
         settings = {"scheme": config.init, "gain": config.init_gain}

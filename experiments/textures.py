@@ -58,20 +58,7 @@ def _form_of(config: Config, data: Dataset) -> Form:
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
-    """The parts of a distillation of textures by distribution matching.
-
-    Args:
-        config: the settings.
-        data: the real data.
-        keys: the keys of the seed.
-        plan: the plan, with the form of convolutions.
-
-    Returns:
-        The parts.
-
-    Raises:
-        ValueError: the settings do not fit each other or the data.
-    """
+    """The parts of a distillation of textures by distribution matching."""
     del keys
     parts = matching_parts(
         config,

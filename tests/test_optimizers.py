@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,3 +32,15 @@ def test_the_running_norm_cuts_outliers_down():
 def test_other_means_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         optimizers.clip_by_running_norm(**settings)
+
+
+def test_adam_s_rate_is_constant_or_falls_to_zero():
+    for falls, told, last in ((False, "adam", 0.5), (True, "adam, cosine to 0", 0.0)):
+        outer = optimizers.adam_outer(0.5, falls=falls)(4)
+        assert outer.facts == {"outer_optimizer": told, "outer_lr": 0.5}
+        optimizer: Any = outer.optimizer  # one for all groups
+        params = jnp.zeros(1)
+        state = updates.init(optimizer, params)
+        for _ in range(5):
+            move, state = updates.update(optimizer, jnp.ones(1), state, params)
+        np.testing.assert_allclose(move, [-last], atol=1e-4)

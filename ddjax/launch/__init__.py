@@ -15,12 +15,12 @@ from ddjax.launch.choices import (
     load_data,
     load_pool,
     network_of,
+    random_inits,
     runs_at_once,
     strategy,
     trained_recipe,
 )
 from ddjax.launch.directory import (
-    Scores,
     check_workdir,
     finished,
     inputs_of,
@@ -30,6 +30,7 @@ from ddjax.launch.directory import (
     write_result,
 )
 from ddjax.launch.flags import ConfigT, flag, flag_like, listed, numbers, parse, recorded
+from ddjax.launch.kept import Scores, recorded_once
 from ddjax.launch.launcher import Launcher, find
 from ddjax.launch.matching import Matched, matching_parts, multi_formation
 from ddjax.launch.process import EXIT_BAD_INPUT, EXIT_DISK, EXIT_DIVERGED, EXIT_PREEMPTED, guarded, tell
@@ -116,10 +117,12 @@ __all__ = [
     "once",
     "open_workdir",
     "parse",
+    "random_inits",
     "read_object",
     "record",
     "record_of_run",
     "recorded",
+    "recorded_once",
     "regression_parts",
     "runs_at_once",
     "strategy",

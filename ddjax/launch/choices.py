@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ddjax import augment, checks, coresets, forms, networks, platforms
+from ddjax import augment, checks, coresets, forms, inits, networks, platforms
 from ddjax import pool as pools
 from ddjax.augment import Augmentation
-from ddjax.data import Dataset, load, repeat_channels, resize, rotated
+from ddjax.data import Dataset, Split, load, repeat_channels, resize, rotated
 from ddjax.data.digest import converted
 from ddjax.data.whitening import fitted
 from ddjax.encodings import Channels, Tokens
@@ -20,7 +20,7 @@ from ddjax.networks.precision import at_precision
 from ddjax.plan import Plan
 from ddjax.pool import Pool
 from ddjax.recipes import MOST_EPOCHS, Train
-from ddjax.types import Network, Outer
+from ddjax.types import InitDistribution, Network, Outer
 
 STATISTICS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 """Mean and standard deviation of pixel / 255 that published weights expect, by the choices of `--pixels`."""
@@ -44,6 +44,22 @@ def load_data(config: Any) -> Dataset:
     text = flags.text_settings() if isinstance(flags, TextChoice) else None
     data = load(config.dataset, data_dir=config.data_dir, seed=config.seed, text=text)
     return in_form(data, config)
+
+
+def fewer(split: Split, count: int | None, *, seed: int) -> Split:
+    """A split with fewer examples, drawn without replacement.
+
+    Args:
+        split: the split.
+        count: the number of examples; None, or more than there are, keeps all.
+        seed: the seed of the draw.
+
+    Returns:
+        The split, whose examples keep their order.
+    """
+    if count is None or count >= len(split):
+        return split
+    return split.at(np.sort(np.random.default_rng(seed).permutation(len(split))[:count]))
 
 
 def in_form(data: Dataset, config: DataChoice) -> Dataset:
@@ -232,6 +248,22 @@ def spelled_network(
     if config.network is not None and ":" in config.network:
         return networks.by_text(config.network, data.input_shape, data.num_classes)
     return build_network(choose_network(config, data, otherwise=otherwise), data)
+
+
+def random_inits(config: NetworkChoice, network: Network) -> InitDistribution:
+    """p(θ0) of the flags `--init` and `--init_gain`: weights drawn anew each time.
+
+    Args:
+        config: the settings.
+        network: the network that the weights belong to.
+
+    Returns:
+        The distribution.
+
+    Raises:
+        ValueError: there is no such scheme.
+    """
+    return inits.random(network, scheme=config.init, gain=config.init_gain)
 
 
 def network_of_plan(network: Network, plan: Plan) -> Network:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,14 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ddjax import artifact, checks, coresets, figures, inits, networks, predictions, report
+from ddjax import artifact, checks, coresets, figures, networks, predictions, report
 from ddjax.data import Dataset, load
 from ddjax.federated import Client, Labelled, Phase, Protocol, enrolled, together
 from ddjax.judge import Evaluation
-from ddjax.launch.choices import in_form, load_data
+from ddjax.launch.choices import in_form, load_data, random_inits
 from ddjax.launch.directory import inputs_of
 from ddjax.launch.flags import DATASET, FILE, flag, listed
-from ddjax.launch.seeds import each_seed
+from ddjax.launch.kept import each_seed
 from ddjax.launch.settings import DataChoice, Where
 from ddjax.types import InitDistribution, Network
 
@@ -106,7 +105,7 @@ class Federation(NamedTuple):
             networks.by_text(text, private.input_shape, private.num_classes)
             for text in listed("networks", config.networks)
         ]
-        members = [(one, inits.random(one, scheme=config.init, gain=config.init_gain)) for one in built]
+        members = [(one, random_inits(config, one)) for one in built]
         fixed: dict[str, np.ndarray] = {}
         if config.consensus is not None:
             phi = np.asarray(artifact.load(config.consensus).schedule.inputs)
@@ -142,9 +141,8 @@ class Federation(NamedTuple):
         Returns:
             `scores`: the mean over the clients of the test accuracy, over the seeds, for each way, as
             `clients` those of each client; `rounds`: the mean accuracy after each round, from 0, the start,
-            `[seeds][rounds + 1]` for each way; `seconds`.
+            `[seeds][rounds + 1]` for each way.
         """
-        began = time.monotonic()
 
         def kept(seed: int) -> dict[str, Any]:
             found = self._one(config, seed)
@@ -172,7 +170,6 @@ class Federation(NamedTuple):
                 for name, one in scores.items()
             },
             "rounds": {name: one.mean(2).tolist() for name, one in curves.items()},
-            "seconds": {"total": time.monotonic() - began},
         }
 
     def _one(self, config: Federated, seed: int) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The work directory of a launcher: which run it belongs to, what is in it, and the scores kept there."""
+"""The work directory of a launcher: which run it belongs to, and what is in it."""
 
 from __future__ import annotations
 
@@ -320,58 +320,3 @@ def once(
 def _draw_of(draw: Callable[[Path, dict[str, Any]], None], result: dict[str, Any], path: Path) -> None:
     """Draw a picture of a result; the path comes last, so that the others can be given before."""
     draw(path, result)
-
-
-class Kept:
-    """Measurements by name, written to a file as soon as each of them is known.
-
-    Args:
-        path: the file, in an existing directory. Measurements that an earlier start wrote there are read.
-
-    Attributes:
-        known: the measurements that are known already, by name.
-
-    Raises:
-        ValueError: the file that an earlier start wrote is damaged.
-    """
-
-    def __init__(self, path: Path):
-        self._path = path
-        remedy = "Remove it, and the same command measures again."
-        self.known = read_object(path, remedy=remedy) if path.exists() else {}
-
-    def add(self, name: str, measured: Mapping[str, Any]) -> None:
-        """Keep a measurement and write the file.
-
-        Args:
-            name: the name of the measurement.
-            measured: the measurement, which JSON can hold.
-        """
-        self.known[name] = dict(measured)
-        report.write_json(self._path, self.known)
-
-
-class Scores(Kept):
-    """Scores by name, written to `scores.json` in the work directory as soon as each of them is known.
-
-    Args:
-        workdir: an existing directory. Scores that an earlier start wrote there are read.
-
-    Raises:
-        ValueError: the file that an earlier start wrote is damaged.
-    """
-
-    def __init__(self, workdir: Path):
-        super().__init__(workdir / "scores.json")
-
-    def add(self, name: str, measured: Mapping[str, Any]) -> None:
-        """Keep a score, write the file and print the score.
-
-        Args:
-            name: the name of the score.
-            measured: the accuracies, with the facts that are recorded with them.
-        """
-        super().add(name, measured)
-        chosen = results.tuned(measured)
-        accuracy = report.format_score(measured)
-        print(f"{name}: {accuracy} %{chosen and f' ({chosen})'}", flush=True)

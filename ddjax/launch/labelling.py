@@ -326,11 +326,9 @@ def outer_of(config: Labelling, method: Method, steps: int) -> Outer:
     Returns:
         The optimiser.
     """
-    if config.method == "unrolled" or not config.falling:
-        return bounded(method.outer(steps, lr=config.outer_lr), config.clip_norm)
-    lr = config.outer_lr or 0.01
-    facts = {"outer_optimizer": "adam, cosine to 0", "outer_lr": lr}
-    return bounded(Outer(optimizers.adam_cosine(steps, lr=lr), None, facts), config.clip_norm)
+    falls = config.method != "unrolled" and config.falling
+    outer = optimizers.adam_outer(0.01, falls=True) if falls else method.outer
+    return bounded(outer(steps, lr=config.outer_lr), config.clip_norm)
 
 
 # What is left after the outer loop.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ddjax import forms, inits, optimizers
+from ddjax import forms, optimizers
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset
 from ddjax.encodings import channels_of
@@ -18,6 +18,7 @@ from ddjax.launch.choices import (
     choose_network,
     initial_images,
     network_of_plan,
+    random_inits,
     trained_recipe,
 )
 from ddjax.launch.settings import Matching
@@ -139,11 +140,12 @@ def matching_parts(
         protocol=config.protocol,
         train_batch=config.train_batch,
     )
-    distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
+    distribution = random_inits(config, network)
     moving = network_of_plan(network, plan)
     method = method_of(Matched(moving, distribution, recipe, augmentation(config.augment, data)))
     steps = config.num_outer_steps or num_outer_steps
-    outer_of = optimizers.cosine_outer if config.outer_optimizer == "adam" else method.outer
+    adam = optimizers.adam_outer(optimizers.LR, falls=True)
+    outer_of = adam if config.outer_optimizer == "adam" else method.outer
     outer = bounded(outer_of(steps, lr=config.outer_lr), config.clip_norm)
     chosen = {
         **outer.facts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import time
@@ -15,10 +16,11 @@ import numpy as np
 from ddjax import checks, inits, networks, recipes, recorded_inits, report
 from ddjax.data import Dataset, Split
 from ddjax.judge import check_fits, check_split, evaluate
-from ddjax.launch import artifacts, results
+from ddjax.launch import artifacts
 from ddjax.launch.choices import runs_at_once, strategy
-from ddjax.launch.directory import Scores, check_workdir
+from ddjax.launch.directory import check_workdir
 from ddjax.launch.flags import flag, flag_like, listed
+from ddjax.launch.kept import Scores
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
 from ddjax.launch.types import Keys
 from ddjax.recipes import MOST_EPOCHS, Train
@@ -289,33 +291,36 @@ def cell_name(row: Row, title: str) -> str:
     return f"{row.path} on {title}"
 
 
-def check_unchanged(matrix: Matrix, workdir: Path, config: Any, *, experiment: str) -> None:
-    """Refuse artifacts whose files have changed since the scores in the work directory were measured.
+def unchanged(matrix: Matrix, config: MatrixChoice, *, experiment: str) -> Path:
+    """The work directory; artifacts whose files have changed since its scores were measured are refused.
 
     Args:
         matrix: the artifacts and networks to score.
-        workdir: the work directory, which need not exist.
         config: the settings that the directory must have been started with.
         experiment: the name of the launcher that the directory must belong to.
+
+    Returns:
+        The directory, which need not exist.
 
     Raises:
         ValueError: a file has changed, or the directory belongs to something else (see
             `ddjax.launch.check_workdir`).
     """
-    if not (workdir / "scores.json").exists():
-        return
-    check_workdir(workdir, config, experiment=experiment)
-    digests = {score.get("artifact"): score.get("sha256") for score in Scores(workdir).known.values()}
-    for row in matrix.rows:
-        if digests.get(row.path, row.digest) != row.digest:
-            raise ValueError(
-                f"{row.path}: expected the artifact that {workdir} has scores of; the file has changed "
-                "since. Give --workdir another directory."
-            )
+    workdir = Path(config.workdir or f"runs/{experiment}-{Path(matrix.data.name).stem}")
+    if (workdir / "scores.json").exists():
+        check_workdir(workdir, config, experiment=experiment)
+        digests = {score.get("artifact"): score.get("sha256") for score in Scores(workdir).known.values()}
+        for row in matrix.rows:
+            if digests.get(row.path, row.digest) != row.digest:
+                raise ValueError(
+                    f"{row.path}: expected the artifact that {workdir} has scores of; the file has changed "
+                    "since. Give --workdir another directory."
+                )
+    return workdir
 
 
 def measure(config: MatrixChoice, matrix: Matrix, scores: Scores) -> dict[str, Any]:
-    """The content of `result.json`; each score is kept as soon as it is known.
+    """What `result.json` says of a matrix; each score is kept as soon as it is known.
 
     Args:
         config: the settings.
@@ -323,37 +328,39 @@ def measure(config: MatrixChoice, matrix: Matrix, scores: Scores) -> dict[str, A
         scores: the scores that are known already, to which the others are added.
 
     Returns:
-        The record.
+        The findings.
     """
-    began, keys = time.monotonic(), Keys.of(config.seed)
-    for title, network in matrix.columns.items():
-        for row in matrix.rows:
-            name, scoring = cell_name(row, title), time.monotonic()
-            if name in scores.known:
-                continue
-            score = evaluate(
-                row.distilled,
-                network,
-                matrix.inits[title, row.path],
-                matrix.data.test,
-                key=keys.test,
-                num_inits=config.num_nets,
-                runs_per_chunk=runs_at_once(config.num_nets),
-            )
-            facts = {"artifact": row.path, "sha256": row.digest, "seconds": time.monotonic() - scoring}
-            scores.add(name, {**score.as_dict(), **facts})
-    found = {
+    wanted = {
+        cell_name(row, title): functools.partial(_score, config, matrix, row, title)
+        for title in matrix.columns
+        for row in matrix.rows
+    }
+    known = scores.each(wanted)
+    return {
         "protocol": config.protocol,
         "networks": {title: networks.num_weights(network) for title, network in matrix.columns.items()},
         "artifacts": {row.path: _facts(row, matrix) for row in matrix.rows},
         "notes": list(matrix.notes),
         "matrix": {
-            row.path: {title: scores.known[cell_name(row, title)] for title in matrix.columns}
-            for row in matrix.rows
+            row.path: {title: known[cell_name(row, title)] for title in matrix.columns} for row in matrix.rows
         },
     }
-    seconds = {"total": time.monotonic() - began}
-    return results.record("cross_architecture", matrix.data.name, found, seconds=seconds, seed=config.seed)
+
+
+def _score(config: MatrixChoice, matrix: Matrix, row: Row, title: str) -> dict[str, Any]:
+    """The score of a network that trains on an artifact, with the facts that are recorded with it."""
+    began = time.monotonic()
+    score = evaluate(
+        row.distilled,
+        matrix.columns[title],
+        matrix.inits[title, row.path],
+        matrix.data.test,
+        key=Keys.of(config.seed).test,
+        num_inits=config.num_nets,
+        runs_per_chunk=runs_at_once(config.num_nets),
+    )
+    facts = {"artifact": row.path, "sha256": row.digest, "seconds": time.monotonic() - began}
+    return {**score.as_dict(), **facts}
 
 
 def _facts(row: Row, matrix: Matrix) -> dict[str, Any]:

@@ -12,16 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import checks, figures, inits, predictions, report, teachers
+from ddjax import checks, figures, predictions, report, teachers
 from ddjax.coresets import robust
 from ddjax.coresets.by_name import Learned
 from ddjax.coresets.once import ONCE, select_once
 from ddjax.coresets.robust import Robust, Selected
 from ddjax.data import Dataset, Noisy, Split, corrupt, transition
-from ddjax.data.noise import KINDS
+from ddjax.data.noise import KINDS, with_training_split
 from ddjax.judge import Chunks, Evaluation, Judge, chunks
-from ddjax.launch.choices import load_data, spelled_network
+from ddjax.launch import onward
+from ddjax.launch.choices import fewer, load_data, random_inits, spelled_network
 from ddjax.launch.flags import flag, listed
+from ddjax.launch.kept import Scores
 from ddjax.launch.settings import DataChoice, Where
 from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Network, Params
@@ -120,10 +122,12 @@ class Noise(Where, DataChoice):
         if "forgetting" in (self.once or ""):
             remedy = "Nothing is forgotten in a single epoch: give more --warm_up."
             checks.at_least("forgetting: warm_up", self.warm_up, 2, remedy=remedy)
-        data = fewer(load_data(self), self.num_examples, seed=self.seed)
+        data = load_data(self)
+        train = fewer(data.train, self.num_examples, seed=self.seed)
+        data = dataclasses.replace(data, train=train)
         network = spelled_network(self, data)
         settings = Selected("loss", self.rate, self.ramp, self.batch_size, self.train_lr, self.buffer_length)
-        start = inits.random(network, scheme=self.init, gain=self.init_gain)
+        start = random_inits(self, network)
         matrix = transition(self.noise, self.rate, data.num_classes)
         return NoisyTask(data, matrix, network, start, settings, self.epochs, self.last_epochs)
 
@@ -138,23 +142,6 @@ class Noise(Where, DataChoice):
             alone = ("images_per_class", "warm_up", "warm_up_lr")
             found |= dict.fromkeys(alone, "no selection is made once (--once)")
         return found
-
-
-def fewer(data: Dataset, count: int | None, *, seed: int) -> Dataset:
-    """Data with fewer training examples, drawn without replacement.
-
-    Args:
-        data: the data set.
-        count: the number of training examples; None, or more than there are, keeps all.
-        seed: the seed of the draw.
-
-    Returns:
-        The data set; validation and test stay.
-    """
-    if count is None or count >= len(data.train):
-        return data
-    rows = np.sort(np.random.default_rng(seed).permutation(len(data.train))[:count])
-    return dataclasses.replace(data, train=data.train.at(rows))
 
 
 def trained(task: NoisyTask, name: str, *, seed: int) -> Trained:
@@ -273,6 +260,42 @@ def chosen_once(
         **Evaluation.of(np.array(tests)).as_dict(),
         "pure": Evaluation.of(np.array(pure)).as_dict(),
     }
+
+
+def measure(config: Noise, task: NoisyTask, scores: Scores) -> dict[str, Any]:
+    """What `result.json` says of the selections; each score is kept as soon as it is known.
+
+    Args:
+        config: the settings.
+        task: the comparison.
+        scores: the scores that are known already, to which the others are added.
+
+    Returns:
+        The findings.
+    """
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    warm = warmed_up(task, seeds, epochs=config.warm_up, lr=config.warm_up_lr)
+
+    def while_training(name: str) -> dict[str, Any]:
+        runs = [trained(task, name, seed=seed) for seed in seeds]
+        found = summarised(runs)
+        if config.distil:
+            split = task.noisy(config.seed).split.at(runs[0].kept)
+            data = with_training_split(task.data, split, name=f"{task.data.name}, noisy, {name}")
+            where = scores.workdir / name
+            found["distilled"] = onward.distilled(config.distil, data, where, seed=config.seed).score
+        return found
+
+    def made_once(name: str) -> dict[str, Any]:
+        return chosen_once(task, name, warm, per_class=config.images_per_class)
+
+    training = listed("select", config.select, robust.TRAININGS)
+    wanted = {name: functools.partial(while_training, name) for name in training}
+    for name in listed("once", config.once, tuple(ONCE)) if config.once else ():
+        wanted[f"once {name}"] = functools.partial(made_once, name)
+    scores.each(wanted)
+    facts = {"network": task.network.name, "num_examples": len(task.data.train)}
+    return {**facts, "selections": scores.known}
 
 
 def table(result: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,11 @@ from ddjax import artifact
 from ddjax.data import Dataset, provenance
 from ddjax.launch.launcher import find
 from ddjax.launch.types import Keys, Parts
+from ddjax.run import Run
 from ddjax.types import Distilled, start_of
+
+Change = Callable[[Parts], Parts]
+"""A change of a launcher's parts, such as a penalty on its method."""
 
 
 def parsed(spec: str) -> tuple[str, dict[str, str]]:
@@ -52,6 +56,34 @@ def check(spec: str, workdir: Path) -> None:
     launcher.settings(given, workdir)
 
 
+def distil_parts(
+    parts: Parts, data: Dataset, workdir: Path, *, seed: int, metadata: Mapping[str, Any] | None = None
+) -> Run:
+    """Carry out the outer loop of a launcher's parts, or continue with the last checkpoint of a stopped one.
+
+    Args:
+        parts: the parts of a launcher.
+        data: the data to distil.
+        workdir: the directory of the checkpoints.
+        seed: the seed of the distillation.
+        metadata: the facts that the artifact has; None for none.
+
+    Returns:
+        The outcome of the outer loop.
+    """
+    return ddjax.distill(
+        data,
+        parts.method,
+        key=Keys.of(seed).run,
+        num_outer_steps=parts.num_outer_steps,
+        form=parts.form,
+        optimizer=parts.outer.optimizer,
+        clip_norm=parts.outer.clip_norm,
+        workdir=workdir,
+        metadata=metadata,
+    )
+
+
 class Onward(NamedTuple):
     """A distillation on other data.
 
@@ -70,7 +102,7 @@ def distilled(
     workdir: Path,
     *,
     seed: int,
-    change: Callable[[Parts], Parts] | None = None,
+    change: Change | None = None,
 ) -> Onward:
     """Distil other data as a launcher would, and score the result on their test split.
 
@@ -80,7 +112,7 @@ def distilled(
         workdir: the directory of the checkpoints and of `distilled.npz`. A distillation that was stopped goes
             on there.
         seed: the seed of the distillation and of the score.
-        change: the change of the launcher's parts, such as a penalty on its method; None for none.
+        change: the change of the launcher's parts; None for none.
 
     Returns:
         φ and its score.
@@ -94,17 +126,8 @@ def distilled(
     parts = launcher.parts(config, data)
     if change is not None:
         parts = change(parts)
-    run = ddjax.distill(
-        data,
-        parts.method,
-        key=keys.run,
-        num_outer_steps=parts.num_outer_steps,
-        form=parts.form,
-        optimizer=parts.outer.optimizer,
-        clip_norm=parts.outer.clip_norm,
-        workdir=workdir,
-        metadata={"experiment": name, **provenance.facts(data), **start_of(parts.network, parts.inits)},
-    )
+    metadata = {"experiment": name, **provenance.facts(data), **start_of(parts.network, parts.inits)}
+    run = distil_parts(parts, data, workdir, seed=seed, metadata=metadata)
     artifact.save(workdir / "distilled.npz", run.distilled)
     score = ddjax.evaluate(
         run.distilled,

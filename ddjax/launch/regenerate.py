@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ BUDGETS = ("small", "full")
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(abc.ABC):
     """The settings that every table has."""
 
     dataset: str = flag("mnist", "digits, a TFDS name such as mnist, or the path of an .npz", path=True)
@@ -34,6 +35,16 @@ class Settings:
     rows: str | None = flag(None, "only these rows, with semicolons between them; by default all")
     dry_run: bool = flag(False, "print the runs and their flags; run nothing")
     yes: bool = flag(False, "start all runs without asking")
+
+    @property
+    @abc.abstractmethod
+    def title(self) -> str:
+        """The title of the table's files."""
+
+    @property
+    def root(self) -> Path:
+        """The directory that contains the directories of the runs."""
+        return Path(self.workdir or f"runs/{self.title}")
 
 
 def command(run: Run, workdir: Path) -> list[str]:
@@ -166,9 +177,7 @@ def table_text(table: Table, cells: Sequence[Mapping[str, Any]]) -> str:
     return report.table(lines, headers)
 
 
-def write(
-    experiment: str, config: Settings, table: Table, records: Mapping[str, Any], *, title: str, root: Path
-) -> str:
+def write(experiment: str, config: Settings, table: Table, records: Mapping[str, Any]) -> str:
     """Write the files of a table: JSON, text and pictures.
 
     Args:
@@ -176,13 +185,11 @@ def write(
         config: the settings.
         table: the table.
         records: the results of the runs, by name.
-        title: the title of the files.
-        root: the directory that contains the directories of the runs.
 
     Returns:
         The table as text.
     """
-    output = Path(config.output)
+    output, title, root = Path(config.output), config.title, config.root
     files.make_directory(output)
     cells = filled(table.cells, records)
     text = table_text(table, cells)
@@ -210,13 +217,12 @@ def _line(run: Run, root: Path) -> list[str]:
     return ["python", "-m", f"{launchers.package()}.{run.launcher}", *command(run, root / run.name)]
 
 
-def planned(config: Settings, table: Table, root: Path) -> list[Planned]:
+def planned(config: Settings, table: Table) -> list[Planned]:
     """The runs that a table needs, for `campaign.confirm`.
 
     Args:
         config: the settings.
         table: the table.
-        root: the directory that contains the directories of the runs.
 
     Returns:
         The runs.
@@ -224,18 +230,16 @@ def planned(config: Settings, table: Table, root: Path) -> list[Planned]:
     Raises:
         ValueError: there is no such row.
     """
-    return [Planned(run.name, root / run.name) for run in only(table, config.rows).runs]
+    return [Planned(run.name, config.root / run.name) for run in only(table, config.rows).runs]
 
 
-def regenerate(experiment: str, config: Settings, table: Table, *, title: str, root: Path) -> dict[str, Any]:
+def regenerate(experiment: str, config: Settings, table: Table) -> dict[str, Any]:
     """Carry out all runs of a table, one after the other, then write the table.
 
     Args:
         experiment: the launcher's name.
         config: the settings of the launcher.
         table: the runs, and the cells that their results go to.
-        title: the title of the table's files.
-        root: the directory that contains the directories of the runs.
 
     Returns:
         The results of the runs by name; empty after `--dry_run`.
@@ -247,7 +251,7 @@ def regenerate(experiment: str, config: Settings, table: Table, *, title: str, r
         DivergedError: see `ddjax.distill`.
         PreemptedError: the process was asked to stop; the same command continues.
     """
-    table, records = only(table, config.rows), {}
+    table, root, records = only(table, config.rows), config.root, {}
     for one in table.runs:  # a flag that the last run refuses would be seen after hours
         find(one.launcher).settings(one.flags, root / one.name, data_dir=config.data_dir)
     if not config.dry_run:
@@ -259,6 +263,6 @@ def regenerate(experiment: str, config: Settings, table: Table, *, title: str, r
             records[one.name] = carry_out(one, root / one.name, data_dir=config.data_dir)
     if config.dry_run:
         return {}
-    text = write(experiment, config, table, records, title=title, root=root)
-    print(f"\n{text}\n\nwritten to {config.output}: {title}.json, .txt and pictures")
+    text = write(experiment, config, table, records)
+    print(f"\n{text}\n\nwritten to {config.output}: {config.title}.json, .txt and pictures")
     return records

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddjax import forms, inits
+from ddjax import forms
 from ddjax.data import Dataset
 from ddjax.launch import forming
 from ddjax.launch.choices import (
@@ -19,6 +19,7 @@ from ddjax.launch.choices import (
     choose_network,
     initial_images,
     network_of_plan,
+    random_inits,
     strategy,
 )
 from ddjax.launch.flags import flag, flag_like
@@ -218,9 +219,7 @@ def regression_parts(
     """
     in_pool, in_the_end = regression_networks(config, data, **own)
     network, judged = (build_network(one, data, conv_form=plan.conv_form) for one in (in_pool, in_the_end))
-    drawn, judged_inits = (
-        inits.random(one, scheme=config.init, gain=config.init_gain) for one in (network, judged)
-    )
+    drawn, judged_inits = (random_inits(config, one) for one in (network, judged))
     method = method_of(
         Regressed(
             network_of_plan(network, plan),

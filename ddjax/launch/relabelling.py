@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,14 +16,26 @@ from ddjax.coresets import SELECTIONS, Learned
 from ddjax.data import Dataset, Split
 from ddjax.judge import Evaluation, Judge, check_fits
 from ddjax.launch.artifacts import network_of
-from ddjax.launch.choices import augmentation, load_data, runs_at_once, spelled_network, strategy
+from ddjax.launch.choices import (
+    augmentation,
+    fewer,
+    load_data,
+    random_inits,
+    runs_at_once,
+    spelled_network,
+    strategy,
+)
 from ddjax.launch.flags import FILE, flag, listed, numbers
+from ddjax.launch.kept import Scores
 from ddjax.launch.settings import AUGMENTATIONS, DataChoice, Where
 from ddjax.launch.types import Keys
 from ddjax.networks import by_text
 from ddjax.pretrain import Training, pretrain
 from ddjax.recipes import TRAINERS, Train
 from ddjax.types import Distilled, InitDistribution, Network, Params, Schedule
+
+OWN = "own labels"
+"""The row of images with the labels of their classes, or of the artifact."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +152,7 @@ def task_of(config: Relabel) -> RelabelTask:
     network = spelled_network(config, data, otherwise=own)
     if phi is not None:
         check_fits(phi, network)
-    distribution = inits.random(network, scheme=config.init, gain=config.init_gain)
+    distribution = random_inits(config, network)
     distilled = None if phi is None else _as_one(phi.schedule)
     return RelabelTask(data, network, distribution, recipe, distilled, per_class)
 
@@ -250,7 +263,8 @@ def teachers_of(config: Relabel, task: RelabelTask) -> list[Teacher]:
     network = task.network
     if config.teacher is not None:
         network = by_text(config.teacher, data.input_shape, data.num_classes)
-    split, distribution = _drawn(data.train, config), inits.random(network, scheme=config.init)
+    split = fewer(data.train, config.num_examples, seed=config.seed)
+    distribution = inits.random(network, scheme=config.init)
     for epochs in ages(config):
         keys = jax.random.split(
             jax.random.fold_in(Keys.of(config.seed).baselines, epochs), config.num_teachers
@@ -264,13 +278,6 @@ def teachers_of(config: Relabel, task: RelabelTask) -> list[Teacher]:
         right = np.argmax(np.mean(each, 0), -1) == data.validation.labels
         found.append(Teacher(network, params, epochs, 100 * float(right.mean())))
     return found
-
-
-def _drawn(split: Split, config: Relabel) -> Split:
-    if config.num_examples is None or config.num_examples >= len(split):
-        return split
-    rows = np.random.default_rng(config.seed).permutation(len(split))[: config.num_examples]
-    return split.at(np.sort(rows))
 
 
 def score(
@@ -309,6 +316,37 @@ def _relabelled(one: Schedule, teacher: Teacher, temperature: float) -> Schedule
     """A set under a teacher's labels; an image's weight, the sum of its labels, stays."""
     soft = jax.nn.softmax(teacher.logits(one.inputs[0]) / temperature)
     return one._replace(labels=soft[None] * one.labels.sum(-1, keepdims=True))
+
+
+def measure(config: Relabel, task: RelabelTask, scores: Scores) -> dict[str, Any]:
+    """What `result.json` says of a comparison of labels; each score is kept as soon as it is known.
+
+    Args:
+        config: the settings.
+        task: the parts of the comparison.
+        scores: the scores that are known already, to which the others are added.
+
+    Returns:
+        The findings.
+    """
+    sets, found = sets_of(config, task), teachers_of(config, task)
+    rows: dict[str, tuple] = {OWN: ()}
+    for teacher in found:
+        for temperature in temperatures(config):
+            rows[f"teacher of {teacher.epochs} epochs, T {temperature:g}"] = (teacher, temperature)
+    known = scores.each(
+        {
+            f"{name}: {row}": functools.partial(score, config, task, images, *labels)
+            for name, images in sets.items()
+            for row, labels in rows.items()
+        }
+    )
+    return {
+        "network": task.network.name,
+        "teachers": [{"epochs": one.epochs, "validation": one.accuracy} for one in found],
+        "images": {name: images[0].labels.shape[1] for name, images in sets.items()},
+        "sets": {name: {row: known[f"{name}: {row}"] for row in rows} for name in sets},
+    }
 
 
 def table(result: Mapping[str, Any]) -> str:

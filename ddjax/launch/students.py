@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import inits, predictions, report, teachers
+from ddjax import predictions, report, teachers
 from ddjax.data import Dataset, Split
 from ddjax.judge import Evaluation
-from ddjax.launch import results
-from ddjax.launch.choices import load_data, spelled_network
-from ddjax.launch.directory import inputs_of, once
+from ddjax.launch.choices import load_data, random_inits, spelled_network
 from ddjax.launch.flags import flag, numbers
-from ddjax.launch.seeds import each_seed
+from ddjax.launch.kept import each_seed, recorded_once
 from ddjax.launch.settings import DataChoice, Where
 from ddjax.recipes import Train
 from ddjax.types import InitDistribution, Network, Params
@@ -178,9 +175,8 @@ class Schooling(Where, DataChoice):
                 temperature=temperature,
             )
 
-        start = inits.random(network, scheme=self.init, gain=self.init_gain)
         recipes = adam(self.epochs, self.temperature), adam(self.teacher_epochs, 1.0)
-        return School(experiment, data, network, start, *recipes)
+        return School(experiment, data, network, random_inits(self, network), *recipes)
 
 
 OneSeed = Callable[[int], tuple[Mapping[str, "Score"], Mapping[str, float]]]
@@ -202,38 +198,31 @@ def compared(config: Schooling, school: School, one: OneSeed, *, what: str) -> d
     Raises:
         ValueError: the work directory belongs to something else.
     """
-    workdir = config.directory(school.experiment)
-
-    def measure() -> dict[str, Any]:
-        found = measured(one, workdir, seed=config.seed, num_seeds=config.num_seeds)
-        return record(school, found, seed=config.seed)
-
-    return once(
-        workdir,
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    own = {"network": school.network.name, "init": school.inits.name}
+    return recorded_once(
+        school.experiment,
         config,
-        measure,
-        experiment=school.experiment,
+        school.data,
+        lambda scores: {**own, **measured(one, scores.workdir, seeds)},
         what=f"{school.data.name}: {what}",
         written="seeds.json, result.json",
-        inputs=inputs_of(config, school.data),
         table=table,
     )
 
 
-def measured(one: OneSeed, workdir: Path, *, seed: int, num_seeds: int) -> dict[str, Any]:
+def measured(one: OneSeed, workdir: Path, seeds: Sequence[int]) -> dict[str, Any]:
     """The scores of several seeds, for a record.
 
     Args:
         one: the trainings of one seed.
         workdir: the directory where each seed is kept as soon as it is known.
-        seed: the first seed.
-        num_seeds: the number of seeds.
+        seeds: the seeds.
 
     Returns:
         `scores`: for each name mean, standard deviation and values on the test split, and those on the
-        validation split as `validation`; `facts`: the values of each fact; `seconds` of all.
+        validation split as `validation`; `facts`: the values of each fact.
     """
-    began = time.monotonic()
 
     def kept(number: int) -> dict[str, Any]:
         scores, facts = one(number)
@@ -241,7 +230,7 @@ def measured(one: OneSeed, workdir: Path, *, seed: int, num_seeds: int) -> dict[
         print(f"seed {number}: {shown}", flush=True)
         return {"scores": {name: score._asdict() for name, score in scores.items()}, "facts": dict(facts)}
 
-    runs = each_seed(workdir, range(seed, seed + num_seeds), kept)
+    runs = each_seed(workdir, seeds, kept)
     scores = [{name: Score(**score) for name, score in run["scores"].items()} for run in runs]
     facts = [run["facts"] for run in runs]
     return {
@@ -253,28 +242,11 @@ def measured(one: OneSeed, workdir: Path, *, seed: int, num_seeds: int) -> dict[
             for name in scores[0]
         },
         "facts": {name: [run[name] for run in facts] for name in facts[0]},
-        "seconds": {"total": time.monotonic() - began},
     }
 
 
 def _evaluation(values: Sequence[float]) -> dict[str, Any]:
     return dict(Evaluation.of(np.array(values)).as_dict())
-
-
-def record(school: School, found: Mapping[str, Any], *, seed: int) -> dict[str, Any]:
-    """The content of `result.json`.
-
-    Args:
-        school: who learned.
-        found: what `measured` found.
-        seed: the first seed.
-
-    Returns:
-        The record.
-    """
-    own = {"network": school.network.name, "init": school.inits.name}
-    own |= {name: value for name, value in found.items() if name != "seconds"}
-    return results.record(school.experiment, school.data.name, own, seconds=found["seconds"], seed=seed)
 
 
 def table(result: Mapping[str, Any]) -> str:

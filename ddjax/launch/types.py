@@ -140,7 +140,13 @@ class Parts:
 
 
 Build = Callable[[Any, Dataset, Keys, Plan], Parts]
-"""`(config, data, keys, plan) -> Parts`: all that the launcher of a distillation has of its own."""
+"""`(config, data, keys, plan) -> Parts`: all that the launcher of a distillation has of its own.
+
+The function gets the settings, the real data, the keys of the seed and the plan, with the form of
+convolutions and the memory strategy. It returns the parts, and raises ValueError where the settings do not
+fit each other or the data, FileNotFoundError where a file that a flag names is missing. The docstring of a
+launcher's own function does not say that again.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

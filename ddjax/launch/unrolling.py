@@ -19,6 +19,7 @@ from ddjax.launch.choices import (
     choose_network,
     initial_images,
     network_of_plan,
+    random_inits,
 )
 from ddjax.launch.settings import Unrolled
 from ddjax.launch.types import Facts, Layout, Parts
@@ -165,7 +166,7 @@ def unrolled_parts(
     config: Unrolled,
     data: Dataset,
     plan: Plan,
-    inits_of: Callable[[Network], InitDistribution],
+    inits_of: Callable[[Network], InitDistribution] | None = None,
     *,
     otherwise: tuple[str, Mapping[str, Any]] | None = None,
     objective: Objective = cross_entropy_objective,
@@ -176,7 +177,8 @@ def unrolled_parts(
         config: the settings.
         data: the real data.
         plan: the plan, with the form of convolutions and the memory strategy.
-        inits_of: the function that makes p(θ0) for the chosen network.
+        inits_of: the function that makes p(θ0) for the chosen network; by default the draws that the flags
+            ask for.
         otherwise: the name and settings of the network to take where the flags name none; by default the
             network that fits the images.
         objective: the loss of the outer loop.
@@ -189,7 +191,7 @@ def unrolled_parts(
     """
     choice = choose_network(config, data, otherwise=otherwise)
     network = build_network(choice, data, conv_form=plan.conv_form)
-    distribution = inits_of(network)
+    distribution = random_inits(config, network) if inits_of is None else inits_of(network)
     layout = Layout(
         config.inner_steps, config.inner_epochs, config.images_per_class_per_step, config.images_per_step
     )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ddjax import checks, ridge
 from ddjax.data import class_minibatch
@@ -14,7 +15,10 @@ from ddjax.methods.starts import assets_of, parted, theta, with_pool
 from ddjax.networks import norms
 from ddjax.optimizers import adam_outer
 from ddjax.recipes import Ridge, kernel_of
-from ddjax.types import InitDistribution, Method, Network, RealData, Recipe, Schedule, start_of
+from ddjax.types import InitDistribution, Method, Network, Params, RealData, Recipe, Schedule, start_of
+
+REAL_AT_ONCE = 5_000
+"""The number of real images in a block of the label solve."""
 
 
 class InducingInfo(NamedTuple):
@@ -40,6 +44,32 @@ def centred(labels: jax.Array, num_classes: int) -> jax.Array:
         `[..., K]` float.
     """
     return jax.nn.one_hot(labels, num_classes) - 1 / num_classes
+
+
+def solved_labels(
+    network: Network, params: Params, images: jax.Array, data: RealData, *, penalty: float
+) -> jax.Array:
+    """The labels of fixed images that predict those of all real examples best (label solve).
+
+    Args:
+        network: a network with a kernel or an embedding.
+        params: the weights of the network.
+        images: `[B, *input_shape]`, the fixed images.
+        data: the real examples, on the device.
+        penalty: λ, the weight of the penalty, relative to the kernel's mean diagonal.
+
+    Returns:
+        `[B, K]`.
+
+    References:
+        Nguyen, Chen, Lee 2021, arXiv 2011.00050 (label solve).
+    """
+    kernel = kernel_of(network)
+    block = jax.jit(lambda rows: kernel(params, data.inputs_at(rows), images))
+    rows = np.arange(len(data.labels), dtype=np.int32)
+    parts = [block(rows[start : start + REAL_AT_ONCE]) for start in range(0, len(rows), REAL_AT_ONCE)]
+    targets = centred(data.labels, data.num_classes)
+    return ridge.label_solve(kernel(params, images, None), jnp.concatenate(parts), targets, penalty=penalty)
 
 
 @noted

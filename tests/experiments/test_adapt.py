@@ -20,7 +20,7 @@ from problems import CLASSES, write_npz
 from ddjax import artifact, inits, pool
 from ddjax.data import load, resize
 from ddjax.judge import evaluate
-from ddjax.launch import EXIT_PREEMPTED, build_network, results
+from ddjax.launch import EXIT_PREEMPTED, build_network, pools, results
 from ddjax.launch.distillation import prepare
 from experiments import adapt, attack, pretrain
 from experiments import evaluate as evaluate_launcher
@@ -113,8 +113,8 @@ def test_a_killed_pretraining_continues_to_the_same_pool(folder, tmp_path):
     assert not (tmp_path / "killed" / "result.json").exists()
     for name in ("killed", "whole"):
         pretrain.run(pretrain.Config(**settings, workdir=str(tmp_path / name)))
-    pools = [(tmp_path / name / "pool.npz").read_bytes() for name in ("killed", "whole")]
-    assert pools[0] == pools[1]
+    both = [(tmp_path / name / "pool.npz").read_bytes() for name in ("killed", "whole")]
+    assert both[0] == both[1]
     assert (tmp_path / "killed" / "parts" / "000000.npz").stat().st_mtime_ns == first
 
 
@@ -139,13 +139,13 @@ def test_an_adaptation_is_scored_on_each_held_out_member_once(folder, tmp_path, 
     compared = result["baselines"]
     assert compared["no adaptation"]["values"] == pytest.approx(untouched, abs=1e-4)
     assert set(compared) == {
-        *adapt.REAL,
+        *pools.REAL,
         "no adaptation",
         "all of the target",
         "all of the target, from scratch",
     }
-    assert all(compared[name]["n"] == 2 for name in (*adapt.REAL, "no adaptation"))
-    assert all(compared[name]["lr"] in adapt.TUNING.learning_rates for name in adapt.REAL)
+    assert all(compared[name]["n"] == 2 for name in (*pools.REAL, "no adaptation"))
+    assert all(compared[name]["lr"] in pools.TUNING.learning_rates for name in pools.REAL)
     assert compared["all of the target"]["mean"] > 90
     told = capsys.readouterr().out
     assert "weights from pretrained(source, train)" in told
@@ -208,7 +208,7 @@ def test_an_attack_counts_what_it_says(folder, tmp_path, capsys):
             rate, others = 100 * np.mean(told[y == 2] == 0), 100 * np.mean((told == y)[y != 2])
             assert row["attacked_to_target"]["values"][member] == pytest.approx(float(rate), abs=1e-3)
             assert row["other_classes"]["values"][member] == pytest.approx(float(others), abs=1e-3)
-    assert result["baselines"]["random real images, wrong labels"]["lr"] in attack.LEARNING_RATES
+    assert result["baselines"]["random real images, wrong labels"]["lr"] in pools.LEARNING_RATES
     assert "2 taken for 0, %" in capsys.readouterr().out
     again = attack.LAUNCHER.run(attacking(folder, tmp_path / "run", attacked=2, target=0))
     assert again == result

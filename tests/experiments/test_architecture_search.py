@@ -10,7 +10,8 @@ from absl.flags import FlagValues
 from problems import write_npz
 
 from ddjax import baselines, coresets, networks
-from ddjax.launch import load_data, parse
+from ddjax.launch import load_data, matrix, parse
+from ddjax.launch.selecting import Task
 from ddjax.ranking import agreement
 from experiments import architecture_search, coreset
 from experiments.architecture_search import SPACE, Config
@@ -23,9 +24,9 @@ def asked(tmp_path, rng) -> Config:
     """Random real images of the bright spots, two MLPs."""
     dataset = str(write_npz(tmp_path / "spots.npz", rng))
     of_images = coreset.Config(dataset=dataset, network="mlp", train_epochs=5)
-    task = coreset.task_of(of_images, load_data(of_images))
+    task = Task.of(of_images, load_data(of_images))
     images = coresets.real_images(task.data.train, per_class=1, num_classes=3, seed=0)
-    coreset.write_artifact(tmp_path / "random.npz", "random", task, coreset.Coreset([images]))
+    task.write(tmp_path / "random.npz", "random", coresets.Coreset([images]))
     return Config(
         artifact=str(tmp_path / "random.npz"),
         networks=",".join(SMALL),
@@ -39,13 +40,13 @@ def asked(tmp_path, rng) -> Config:
 @pytest.mark.slow
 def test_networks_are_chosen_on_validation_and_judged_on_test(asked, tmp_path, monkeypatch, capsys):
     splits = []
-    measure = architecture_search.matrices.measure
+    measure = matrix.measure
 
-    def watched(config, matrix, scores):
-        splits.append(matrix.data.test)
-        return measure(config, matrix, scores)
+    def watched(config, asked, scores):
+        splits.append(asked.data.test)
+        return measure(config, asked, scores)
 
-    monkeypatch.setattr(architecture_search.matrices, "measure", watched)
+    monkeypatch.setattr(matrix, "measure", watched)
     trained_on_all, all_data = [], baselines.all_data
     monkeypatch.setattr(
         baselines, "all_data", lambda data, *a, **k: trained_on_all.append(data) or all_data(data, *a, **k)
@@ -91,7 +92,7 @@ def test_the_space_fits_small_images_and_holds_each_network_once(asked):
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_compiles(asked, settings, message, monkeypatch, tmp_path):
-    monkeypatch.setattr(architecture_search, "once", None)
+    monkeypatch.setattr("ddjax.launch.kept.once", None)
     with pytest.raises(ValueError, match=message):
         architecture_search.run(Config(**vars(asked) | settings))
     assert not (tmp_path / "run").exists()

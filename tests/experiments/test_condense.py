@@ -14,7 +14,7 @@ import pytest
 from absl import flags
 from problems import CLASSES, write_npz
 
-from ddjax.launch import parse, regenerate, tables
+from ddjax.launch import parse, regenerate, selecting, tables
 from ddjax.launch.tables import Cell, Published, Run, Table
 from ddjax.methods.gradient_matching import PUBLISHED_LOOPS
 from experiments import condense_table, coreset
@@ -51,7 +51,7 @@ def test_the_runs_of_a_block_are_command_lines_that_parse(dataset, images_per_cl
         for name, value in run.flags.items():
             assert getattr(parsed, name) == value, (run.name, name)
         if run.launcher == "coreset":
-            assert coreset.selections(parsed) == ("random", "herding", "k_center", "forgetting")
+            assert selecting.selections(parsed) == ("random", "herding", "k_center", "forgetting")
 
 
 def test_rows_stand_beside_what_was_published():

@@ -11,8 +11,9 @@ import pytest
 
 from ddjax import artifact, data
 from ddjax.data import with_classes
-from experiments import continual, coreset
-from experiments.baselines import Scores
+from ddjax.launch import Scores, memories
+from ddjax.launch.selecting import Task
+from experiments import continual
 from experiments.continual import Config
 
 FOUR = 4
@@ -65,7 +66,7 @@ def test_memories_grow_task_by_task_and_are_kept_and_found(dataset, tmp_path, ca
 def test_a_memory_holds_images_of_its_task_alone(dataset, tmp_path):
     settings = tiny(dataset, tmp_path / "run", memory="random", shuffled=True, seed=3)
     result = continual.run(settings)
-    stream = continual.stream_of(settings)
+    stream = memories.stream_of(settings)
     assert sorted(k for classes in result["tasks"] for k in classes) == list(range(FOUR))
     assert result["tasks"] != [[0, 1], [2, 3]]
     for task in range(2):
@@ -79,7 +80,7 @@ def test_a_memory_holds_images_of_its_task_alone(dataset, tmp_path):
 
 @pytest.mark.slow
 def test_a_stopped_run_continues_and_takes_memories_from_their_files(dataset, tmp_path, monkeypatch):
-    add, select, selected = Scores.add, coreset.coreset, []
+    add, select, selected = Scores.add, Task.selected, []
 
     def stop(self: Scores, name: str, score: Any) -> None:
         add(self, name, score)
@@ -91,7 +92,7 @@ def test_a_stopped_run_continues_and_takes_memories_from_their_files(dataset, tm
         patch.setattr(Scores, "add", stop)
         with pytest.raises(KeyboardInterrupt):
             continual.run(settings)
-    monkeypatch.setattr(coreset, "coreset", lambda *args: selected.append(args) or select(*args))
+    monkeypatch.setattr(Task, "selected", lambda *args: selected.append(args) or select(*args))
     assert continual.run(settings)["accuracy"] == whole["accuracy"]
     assert len(selected) == 1
 
@@ -132,7 +133,7 @@ def test_classes_that_are_not_there_are_refused(dataset, classes):
 def test_what_cannot_be_is_refused_before_anything_is_written(
     dataset, tmp_path, monkeypatch, settings, message
 ):
-    monkeypatch.setattr(continual, "once", None)
+    monkeypatch.setattr("ddjax.launch.kept.once", None)
     with pytest.raises(ValueError, match=message):
         continual.run(tiny(dataset, tmp_path / "run", **settings))
     assert not (tmp_path / "run").exists()

@@ -15,6 +15,7 @@ import ddjax
 from ddjax import artifact, coresets, networks
 from ddjax.coresets import by_name
 from ddjax.launch import directory, load_data, parse
+from ddjax.launch.selecting import UNWEIGHTED, Task
 from ddjax.recipes import Train
 from experiments import coreset
 
@@ -44,7 +45,7 @@ def test_all_selections_are_measured_kept_and_found(dataset, tmp_path, capsys):
     settings = tiny(dataset, tmp_path / "run", select=ALL)
     result = coreset.run(settings)
     scores = result["baselines"]
-    assert list(scores) == [*ALL.split(","), coreset.UNWEIGHTED]
+    assert list(scores) == [*ALL.split(","), UNWEIGHTED]
     assert result["layout"] == {"steps": 1, "epochs": 20, "images": 2 * CLASSES}
     assert all(score["n"] == 2 and score["mean"] > 60 for score in scores.values())
     assert scores["herding"]["features"] == "mlp"
@@ -53,7 +54,7 @@ def test_all_selections_are_measured_kept_and_found(dataset, tmp_path, capsys):
     weights = np.array(scores["craig"]["weights"])
     train = load_data(settings).train
     assert weights.sum(1).tolist() == np.bincount(train.labels).tolist()
-    assert "weights" not in scores[coreset.UNWEIGHTED]
+    assert "weights" not in scores[UNWEIGHTED]
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
     assert "craig, equal weights" in capsys.readouterr().out
     assert coreset.run(settings) == result
@@ -72,7 +73,7 @@ def test_all_selections_are_measured_kept_and_found(dataset, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_stopped_run_continues_with_what_is_missing(dataset, tmp_path, monkeypatch):
     settings = tiny(dataset, tmp_path / "run", select="class_mean,random", images_per_class=1)
-    score, scored = coreset.score, []
+    score, scored = Task.score, []
 
     def interrupted(task, found):
         if scored:
@@ -80,10 +81,10 @@ def test_a_stopped_run_continues_with_what_is_missing(dataset, tmp_path, monkeyp
         scored.append(score(task, found))
         return scored[0]
 
-    monkeypatch.setattr(coreset, "score", interrupted)
+    monkeypatch.setattr(Task, "score", interrupted)
     with pytest.raises(KeyboardInterrupt):
         coreset.run(settings)
-    monkeypatch.setattr(coreset, "score", score)
+    monkeypatch.setattr(Task, "score", score)
     result = coreset.run(settings)
     assert result["baselines"]["class_mean"]["values"] == scored[0].values.tolist()
     assert list(result["baselines"]) == ["class_mean", "random"]
@@ -92,14 +93,14 @@ def test_a_stopped_run_continues_with_what_is_missing(dataset, tmp_path, monkeyp
 @pytest.mark.slow
 def test_runs_take_turns_with_random_sets_and_pixels_need_no_training(dataset, tmp_path, monkeypatch):
     settings = tiny(dataset, tmp_path / "run", select="random,herding,k_center", features="pixels")
-    task = coreset.task_of(settings, load_data(settings))
+    task = Task.of(settings, load_data(settings))
     monkeypatch.setattr(by_name, "forgetting", None)
-    learned = coreset.learned_of(task)
-    random = coreset.coreset("random", task, learned)
+    learned = task.learned()
+    random = task.selected("random", learned)
     assert len(random.sets) == 2
     first, second = random.sets
     assert not np.array_equal(first, second)
-    herded = coreset.coreset("herding", task, learned)
+    herded = task.selected("herding", learned)
     assert herded.facts == {"features": "pixels"}
     train = task.data.train
     rows = coresets.by_class(coresets.herding, train.encoded().reshape(len(train), -1), train, per_class=2)
@@ -109,12 +110,12 @@ def test_runs_take_turns_with_random_sets_and_pixels_need_no_training(dataset, t
 @pytest.mark.slow
 def test_another_network_gives_the_features_and_a_batch_norm_is_calibrated(dataset, tmp_path):
     settings = tiny(dataset, tmp_path / "run", feature_network="convnet", feature_width=4)
-    task = coreset.task_of(settings, load_data(settings))
+    task = Task.of(settings, load_data(settings))
     assert (task.network.name, task.feature_network.name) == ("mlp", "convnet")
     shapes = jax.eval_shape(task.feature_network.init, jax.random.key(0))
     assert shapes["conv1"]["kernel"].shape == (3, 3, 1, 4)
     normed = networks.convnet(SHAPE, CLASSES, depth=1, width=4, norm="batch", conv_form="lax")
-    learned = coreset.learned_of(task._replace(feature_network=normed))
+    learned = task._replace(feature_network=normed).learned()
     params = learned.training.params
     assert params["norm1"]["mean"].shape == (4,)
     assert normed.embed is not None
@@ -127,15 +128,15 @@ def test_another_network_gives_the_features_and_a_batch_norm_is_calibrated(datas
 def test_the_score_is_that_of_evaluate(dataset, tmp_path, name):
     """CRAIG's weights are in the artifact too."""
     settings = tiny(dataset, tmp_path / "run")
-    task = coreset.task_of(settings, load_data(settings))
-    found = coreset.coreset(name, task, coreset.learned_of(task))
-    coreset.write_artifact(tmp_path / "a.npz", name, task, found)
+    task = Task.of(settings, load_data(settings))
+    found = task.selected(name, task.learned())
+    task.write(tmp_path / "a.npz", name, found)
     saved = artifact.load(tmp_path / "a.npz")
     assert (len(np.unique(saved.schedule.labels.sum(-1))) > 1) == (name == "craig")
     expected = ddjax.evaluate(
         saved, task.network, task.inits, task.data.test, key=task.keys.test, num_inits=2
     )
-    np.testing.assert_allclose(coreset.score(task, found).values, expected.values, atol=1e-4)
+    np.testing.assert_allclose(task.score(found).values, expected.values, atol=1e-4)
 
 
 @pytest.mark.parametrize(

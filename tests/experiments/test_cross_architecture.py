@@ -16,11 +16,10 @@ from problems import CLASSES, SHAPE, write_npz
 import ddjax
 from ddjax import Recipe, artifact, forms, inits, networks, recipes, types
 from ddjax.encodings import Channels
-from ddjax.launch import Keys, matrix
+from ddjax.launch import Keys, Scores, matrix
 from ddjax.launch.matrix import recipe_of
 from ddjax.types import Distilled, Schedule
 from experiments import cross_architecture
-from experiments.baselines import Scores
 from experiments.cross_architecture import Config
 
 pytestmark = pytest.mark.slow
@@ -77,7 +76,7 @@ def test_the_matrix_is_measured_told_and_found(asked, artifacts, tmp_path, capsy
     assert facts[trained]["images"] == 2 * CLASSES
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
 
-    data = cross_architecture.prepare(Config(**asked)).data
+    data = matrix.prepare(Config(**asked)).data
     network = networks.by_text(MLP, data.image_shape, data.num_classes)
     for path in (replayed, trained):
         expected = ddjax.evaluate(
@@ -159,7 +158,7 @@ def test_a_stopped_matrix_continues_and_refuses_artifacts_that_have_changed(
     ],
 )
 def test_an_artifact_s_own_recipe_is_followed_unless_the_flags_say_otherwise(asked, settings, own, expected):
-    data = cross_architecture.prepare(Config(**asked)).data
+    data = matrix.prepare(Config(**asked)).data
     assert recipe_of(Config(**settings), own, data) == expected
 
 
@@ -189,22 +188,22 @@ def test_what_cannot_be_is_refused_before_anything_compiles(asked, settings, mes
 
 def test_settings_of_a_training_need_an_artifact_that_is_trained_on(asked, artifacts):
     with pytest.raises(ValueError, match="train_epochs: expected an artifact that networks are trained on"):
-        cross_architecture.prepare(Config(**asked | {"artifact": str(artifacts[0]), "train_epochs": 5}))
+        matrix.prepare(Config(**asked | {"artifact": str(artifacts[0]), "train_epochs": 5}))
 
 
 def test_artifacts_of_different_data_are_refused(asked, artifacts, monkeypatch):
-    spots = cross_architecture.prepare(Config(**asked)).data
+    spots = matrix.prepare(Config(**asked)).data
 
     def named(path: str, *_: Any, **__: Any) -> tuple[Distilled, Any, tuple[str, ...]]:
         return artifact.load(path), dataclasses.replace(spots, name=Path(path).stem), ()
 
     monkeypatch.setattr("ddjax.launch.artifacts.opened", named)
     with pytest.raises(ValueError, match=r"trained\.npz: dataset: expected replayed; got trained\. Compare"):
-        cross_architecture.prepare(Config(**asked))
+        matrix.prepare(Config(**asked))
 
 
 def test_artifacts_of_other_images_under_one_name_are_refused(asked, monkeypatch):
-    spots = cross_architecture.prepare(Config(**asked)).data
+    spots = matrix.prepare(Config(**asked)).data
     tests = iter([spots.test, dataclasses.replace(spots.test, raw=spots.test.raw ^ 1)])
 
     def other(path: str, *_: Any, **__: Any) -> tuple[Distilled, Any, tuple[str, ...]]:
@@ -212,4 +211,4 @@ def test_artifacts_of_other_images_under_one_name_are_refused(asked, monkeypatch
 
     monkeypatch.setattr("ddjax.launch.artifacts.opened", other)
     with pytest.raises(ValueError, match=r"trained\.npz: expected the test images of .*replayed\.npz"):
-        cross_architecture.prepare(Config(**asked))
+        matrix.prepare(Config(**asked))

@@ -17,7 +17,17 @@ from problems import CLASSES, write_npz
 
 from ddjax import inits, linear, networks
 from ddjax import pool as pools
-from ddjax.launch import Keys, Scores, distillation, load_data, parse, planning, regenerate, results
+from ddjax.launch import (
+    Scores,
+    comparison,
+    distillation,
+    load_data,
+    parse,
+    planning,
+    regenerate,
+    results,
+    sweeps,
+)
 from ddjax.launch.tables import Cell, Published, Run, Table
 from ddjax.pool import Pool
 from experiments import baselines, finetune, fixed_init, linear_bound, paper, sweep
@@ -53,7 +63,7 @@ def quick(dataset: Path, workdir: Path, **settings: Any) -> baselines.Config:
 def test_all_baselines_are_measured_kept_and_found(dataset, tmp_path, capsys):
     settings = quick(dataset, tmp_path / "run")
     result = baselines.run(settings)
-    assert list(result["baselines"]) == list(baselines.CHOICES)
+    assert list(result["baselines"]) == list(comparison.CHOICES)
     assert result["layout"] == {"steps": 2, "epochs": 2, "images": 2 * CLASSES}
     assert result["baselines"]["random real"]["n"] == 3
     assert result["baselines"]["random real"]["lr"] in (0.01, 0.1)
@@ -99,7 +109,7 @@ def test_a_stopped_measurement_continues_with_what_is_missing(dataset, tmp_path,
 def test_the_fixed_theta_is_that_of_fixed_init(dataset, tmp_path):
     settings = quick(dataset, tmp_path / "run", theta="fixed", seed=3)
     data = load_data(settings)
-    setting = baselines.setting_of(settings, data, Keys.of(3))
+    setting = comparison.setting_of(settings, data)
     config = fixed_init.Config(dataset=str(dataset), network="mlp", seed=3)
     theirs = fixed_init.LAUNCHER.parts(config, data).inits
     key = jax.random.key(0)
@@ -108,7 +118,7 @@ def test_the_fixed_theta_is_that_of_fixed_init(dataset, tmp_path):
 
 @pytest.mark.slow
 def test_a_pool_s_held_out_members_are_scored(dataset, tmp_path):
-    data = baselines.load_data(quick(dataset, tmp_path / "run"))
+    data = load_data(quick(dataset, tmp_path / "run"))
     network = networks.mlp(data.image_shape, CLASSES, widths=(6,))
     params = jax.vmap(inits.random(network).sample)(jax.random.split(jax.random.key(0), 5))
     facts = {"dataset": "spots", "network": "mlp", "network_settings": {"widths": [6]}}
@@ -163,7 +173,9 @@ def test_a_sweep_s_plot_comes_from_the_records_of_its_runs(dataset, tmp_path):
     assert result["points"][0]["test_accuracy"]["n"] == 2
     picture = (tmp_path / "sweep" / "sweep.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
-    sweep.draw(tmp_path / "again.png", json.loads((tmp_path / "sweep" / "result.json").read_text()))
+    sweeps.draw(
+        tmp_path / "again.png", json.loads((tmp_path / "sweep" / "result.json").read_text()), sweep.PUBLISHED
+    )
     assert (tmp_path / "again.png").read_bytes() == picture
 
 
@@ -181,7 +193,7 @@ def test_a_sweep_continues_after_its_finished_runs(dataset, tmp_path, monkeypatc
 def test_baselines_are_drawn_where_all_runs_have_them(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        sweep.figures, "lines", lambda path, lines, **settings: drawn.append([line.name for line in lines])
+        sweeps.figures, "lines", lambda path, lines, **settings: drawn.append([line.name for line in lines])
     )
     score = {"mean": 50.0, "std": 1.0, "n": 1, "values": [50.0]}
     record = {
@@ -194,9 +206,9 @@ def test_baselines_are_drawn_where_all_runs_have_them(tmp_path, monkeypatch):
             for value in (1, 2)
         ],
     }
-    sweep.draw(tmp_path / "with.png", record)
+    sweeps.draw(tmp_path / "with.png", record, {})
     record["points"][0]["baselines"] = {}
-    sweep.draw(tmp_path / "without.png", record)
+    sweeps.draw(tmp_path / "without.png", record, {})
     assert drawn == [["distilled images", "k-means"], ["distilled images"]]
 
 
@@ -348,7 +360,7 @@ def asked_for(table: str, dataset: str, budget: str) -> Table:
     config = paper.Config(
         table=table, dataset=dataset, budget=budget, usps="usps.npz", svhn="svhn_cropped", workdir="runs"
     )
-    return paper.table_of(config, Path("runs"))
+    return paper.table_of(config)
 
 
 # Runs and cells, small and full.
@@ -393,7 +405,7 @@ def test_the_full_budget_is_the_paper_s():
 
 def test_adaptation_needs_data_to_adapt_to():
     with pytest.raises(ValueError, match=r"--usps=path/to/usps\.npz"):
-        paper.table_of(paper.Config(table="adaptation"), Path("runs"))
+        paper.table_of(paper.Config(table="adaptation"))
 
 
 def test_flags_stand_on_the_command_line_as_they_always_did():

@@ -51,7 +51,7 @@ def test_random_images_are_always_relabelled_beside_the_artifact(tmp_path, capsy
     assert result["images"] == {"artifact": 20, "random": 20}
     for scores in result["sets"].values():
         assert list(scores) == [
-            relabel.OWN,
+            relabelling.OWN,
             *(f"teacher of {age} epochs, T {t}" for age in (1, 6) for t in (1, 20)),
         ]
     assert [one["epochs"] for one in result["teachers"]] == [1, 6]

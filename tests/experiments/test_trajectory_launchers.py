@@ -12,6 +12,7 @@ import pytest
 from ddjax import artifact, experts
 from ddjax.expert_labels import classified_right, mean_logits
 from ddjax.experts import Experts, Flat
+from ddjax.launch import trajectories
 from ddjax.launch.choices import in_form
 from ddjax.launch.flags import without_effect
 from ddjax.launch.types import Parts
@@ -104,9 +105,7 @@ def test_the_flags_choose_the_parts(made, digits):
     cropped = parts(made, digits, augment="crop", train_epochs=7).method.recipe
     assert cropped == Train(lr=None, epochs=7, augmentation="crop", protocol="condensation")
     config = trajectory_matching.Config(first_order=True, memory="mixed_sqrt", grows_over=3, batch_size=9)
-    assert trajectory_matching.memory_of(config, Plan(memory="mixed_sqrt")) == Memory(
-        mixed=True, first_order=True
-    )
+    assert trajectories.memory_of(config, Plan(memory="mixed_sqrt")) == Memory(mixed=True, first_order=True)
     assert set(without_effect(config)) == {"memory", "grows_over", "batch_size"}
 
 

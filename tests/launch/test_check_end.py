@@ -14,7 +14,7 @@ from problems import write_npz
 import ddjax
 from ddjax import figures, forms, inits, methods, networks, report
 from ddjax.launch import distillation, regenerate, results, tables
-from experiments import baselines, distribution_matching, random_init
+from experiments import baselines, distribution_matching, paper, random_init
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_few_images_matter_to_the_baselines_alone(dataset):
 
 def test_class_means_need_few_images(dataset, monkeypatch):
     started = []
-    monkeypatch.setattr(baselines, "once", lambda *_, **__: started.append(1))
+    monkeypatch.setattr("ddjax.launch.kept.once", lambda *_, **__: started.append(1))
     few = {"dataset": dataset, "network": "mlp", "inner_steps": 60}
     with pytest.raises(ValueError, match="images"):
         baselines.run(baselines.Config(**few))
@@ -144,12 +144,12 @@ def table_of(**flags):
 def test_a_table_reads_the_flags_of_all_runs_and_its_directory_before_the_first(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(regenerate, "carry_out", lambda one, *_, **__: started.append(one.name))
-    config = regenerate.Settings(output=str(tmp_path / "out"))
+    config = paper.Config(output=str(tmp_path / "out"), workdir=str(tmp_path))
     bad = table_of(first={"seed": 1}, last={"inner_lr": -1.0})
     with pytest.raises(ValueError, match="inner_lr: expected a finite number > 0"):
-        regenerate.regenerate("paper", config, bad, title="t", root=tmp_path)
+        regenerate.regenerate("paper", config, bad)
     (tmp_path / "file").touch()
-    config = regenerate.Settings(output=str(tmp_path / "file"))
+    config = paper.Config(output=str(tmp_path / "file"), workdir=str(tmp_path))
     with pytest.raises(ValueError, match="expected a directory"):
-        regenerate.regenerate("paper", config, table_of(first={"seed": 1}), title="t", root=tmp_path)
+        regenerate.regenerate("paper", config, table_of(first={"seed": 1}))
     assert started == []

@@ -17,6 +17,7 @@ from problems import write_npz
 from ddjax import data, pool, report
 from ddjax.launch import Launcher, directory, find, flags, inputs_of, results
 from ddjax.launch.flags import EXTENDS, JUDGES, WATCHES
+from ddjax.launch.pretraining import Job
 from ddjax.recipes import Replay
 from experiments import baselines, continual, coreset, linear_bound, pretrain, random_init
 
@@ -233,7 +234,7 @@ def test_a_result_is_not_shown_for_other_settings_that_judge(npz, noted):
 
 @pytest.mark.parametrize("module", [baselines, continual, coreset, linear_bound])
 def test_every_other_launcher_gives_the_digests_of_its_data(npz, tmp_path, monkeypatch, module):
-    monkeypatch.setattr(module, "once", lambda *arguments, **given: given)
+    monkeypatch.setattr("ddjax.launch.kept.once", lambda *arguments, **given: given)
     given = module.run(module.Config(dataset=str(npz), workdir=str(tmp_path / "run"), **_small(module)))
     own = data.digests(data.load(str(npz)))
     found = given["inputs"]["data"]
@@ -255,9 +256,8 @@ def _small(module: types.ModuleType) -> dict[str, Any]:
 
 def test_a_pool_of_replaced_data_is_refused(npz, tmp_path):
     config = pretrain.Config(dataset=str(npz), workdir=str(tmp_path / "pool"), network="mlp")
-    job = pretrain.prepare(config)
-    inputs = inputs_of(config, job.data)
-    directory.open_workdir(job.directory, config, experiment="pretrain", inputs=inputs)
+    inputs = inputs_of(config, Job.of(config).data)
+    directory.open_workdir(tmp_path / "pool", config, experiment="pretrain", inputs=inputs)
     write_npz(npz, np.random.default_rng(99))
     with pytest.raises(ValueError, match=r"inputs\.data\.train was"):
         pretrain.run(config)

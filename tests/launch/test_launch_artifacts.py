@@ -16,11 +16,12 @@ from problems import CLASSES, SHAPE, small_run, three_digits, write_npz
 from ddjax import Recipe, artifact, data, forms, inits, methods, networks, pool, recorded_inits
 from ddjax.data import provenance
 from ddjax.encodings import Channels
-from ddjax.launch import artifacts
+from ddjax.launch import Keys, artifacts, matrix, memories
 from ddjax.launch.choices import converted_by
+from ddjax.launch.evaluating import initial_weights
 from ddjax.launch.settings import DataChoice
 from ddjax.types import Distilled, Network, Schedule, start_of
-from experiments import attack, continual, cross_architecture, evaluate
+from experiments import attack, cross_architecture, evaluate
 
 MLP = networks.mlp(SHAPE, CLASSES, widths=(4,))
 
@@ -220,7 +221,7 @@ def test_classes_of_other_names_are_refused_and_the_remedy_for_an_order_works():
 
 def start(kept: Path, network: Network = MLP, **settings: Any) -> artifacts.Start:
     config = evaluate.Config(artifact=str(kept), **settings)
-    return evaluate.initial_weights(config, network, artifact.load(kept))
+    return initial_weights(config, network, artifact.load(kept))
 
 
 KEY = jax.random.key(7)
@@ -268,7 +269,7 @@ def test_flags_override_and_say_so(saved):
     )
     assert start(kept, init_gain=2.0).inits.name == "pytorch(gain=2)"
     assert start(kept, fixed=True, seed=1).note.startswith("differs: initial weights: the one θ0 of --seed=1")
-    theta = inits.fixed(MLP, evaluate.Keys.of(1).theta, scheme="pytorch")
+    theta = inits.fixed(MLP, Keys.of(1).theta, scheme="pytorch")
     own = start(saved(**start_of(MLP, theta)), fixed=True, seed=1)
     assert own.note.startswith("as in the artifact")
     assert same(own.inits.sample(KEY), theta.sample(KEY))
@@ -323,31 +324,31 @@ def test_the_name_of_a_network_alone_stands_for_the_artifact_s_settings(saved, t
         tmp_path / "other.npz", phi(SHAPE, 10, **facts | start_of(wide, inits.random(wide)))
     )
     config = cross_architecture.Config(artifact=str(kept), networks="convnet,mlp,convnet:depth=1:width=4")
-    matrix = cross_architecture.prepare(config)
-    assert list(matrix.columns) == ["convnet:depth=2:width=4", "mlp", "convnet:depth=1:width=4"]
-    assert networks.num_weights(matrix.columns["convnet:depth=2:width=4"]) == networks.num_weights(small)
-    assert {one.name for one in matrix.inits.values()} == {"xavier_normal"}
-    assert matrix.notes == (
+    asked = matrix.prepare(config)
+    assert list(asked.columns) == ["convnet:depth=2:width=4", "mlp", "convnet:depth=1:width=4"]
+    assert networks.num_weights(asked.columns["convnet:depth=2:width=4"]) == networks.num_weights(small)
+    assert {one.name for one in asked.inits.values()} == {"xavier_normal"}
+    assert asked.notes == (
         f"{kept}: as in the artifact: the built-in set digits, with the same digests",
         f"{kept}: as in the artifact: initial weights: xavier_normal",
     )
     both = dataclasses.replace(config, artifact=f"{kept},{other}")
     with pytest.raises(ValueError, match=r"networks: convnet: expected one .*width=4; .*width=8\. Name the"):
-        cross_architecture.prepare(both)
-    matrix = cross_architecture.prepare(dataclasses.replace(both, networks="mlp"))
-    assert matrix.inits["mlp", str(kept)] is matrix.inits["mlp", str(other)]
+        matrix.prepare(both)
+    asked = matrix.prepare(dataclasses.replace(both, networks="mlp"))
+    assert asked.inits["mlp", str(kept)] is asked.inits["mlp", str(other)]
 
 
 def test_a_column_starts_from_the_one_theta_of_its_artifact(saved):
     small = networks.convnet(SHAPE, 10, depth=2, width=4)
     theta = inits.fixed(small, jax.random.key(5))
     kept = str(saved(SHAPE, 10, **provenance.facts(data.load("digits")), **start_of(small, theta)))
-    matrix = cross_architecture.prepare(cross_architecture.Config(artifact=kept, networks="convnet,mlp"))
-    own, others = (matrix.inits[title, kept] for title in matrix.columns)
+    asked = matrix.prepare(cross_architecture.Config(artifact=kept, networks="convnet,mlp"))
+    own, others = (asked.inits[title, kept] for title in asked.columns)
     assert same(own.sample(KEY), theta.sample(KEY))
     assert (others.fixed, others.name) == (False, "xavier_normal")
-    asked = cross_architecture.Config(artifact=kept, networks="mlp", init="pytorch")
-    assert cross_architecture.prepare(asked).inits["mlp", kept].name == "pytorch"
+    given = cross_architecture.Config(artifact=kept, networks="mlp", init="pytorch")
+    assert matrix.prepare(given).inits["mlp", kept].name == "pytorch"
 
 
 @pytest.mark.parametrize(
@@ -375,10 +376,10 @@ def test_a_network_s_settings_build_it_again(name, settings):
 def test_a_memory_of_other_data_is_refused(tmp_path):
     digits = data.load("digits")
     own = provenance.facts(digits)
-    continual._check_same_data(tmp_path, own, digits)
-    continual._check_same_data(tmp_path, {"dataset": "digits"}, digits)  # of an older version
+    memories._check_same_data(tmp_path, own, digits)
+    memories._check_same_data(tmp_path, {"dataset": "digits"}, digits)  # of an older version
     with pytest.raises(ValueError, match=r"expected a memory of the data at hand; .* another digests, split"):
-        continual._check_same_data(tmp_path, own, data.load("digits", seed=1))
+        memories._check_same_data(tmp_path, own, data.load("digits", seed=1))
 
 
 def test_an_attack_is_on_networks_of_the_same_data(tmp_path):
@@ -392,7 +393,7 @@ def test_an_attack_is_on_networks_of_the_same_data(tmp_path):
         path = str(pool.save(tmp_path / "pool.npz", members))
         config = attack.Config(dataset="digits", pool=path)
         with pytest.raises(ValueError, match=message):
-            attack.build(config, digits, attack.Keys.of(0), None)  # type: ignore[arg-type]
+            attack.build(config, digits, Keys.of(0), None)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

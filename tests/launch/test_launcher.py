@@ -15,7 +15,8 @@ from ddjax import launch, launchers
 from ddjax.launch import Launcher, Unrolled, Where, flag
 from ddjax.launch.flags import usage
 from ddjax.launch.launcher import as_typed
-from experiments import continual, random_init, sweep
+from ddjax.launch.memories import DISTILLATIONS
+from experiments import random_init, sweep
 
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
 
@@ -103,11 +104,9 @@ def test_a_launcher_of_ones_own_needs_nothing_but_the_package(tmp_path):
     assert written == {"experiment": "mine", "dataset": "digits", "data_dir": None, "seed": 0, "size": 5}
 
 
-def test_those_who_carry_out_others_hold_objects():
+def test_those_who_carry_out_others_name_distillations():
     assert set(sweep.LAUNCHERS) == {"random_init", "fixed_init"}
-    assert all(
-        isinstance(one, Launcher) for one in (*sweep.LAUNCHERS.values(), *continual.DISTILLATIONS.values())
-    )
+    assert all(launch.find(name).build is not None for name in (*sweep.LAUNCHERS, *DISTILLATIONS))
 
 
 def test_a_family_says_itself_what_it_differentiates():

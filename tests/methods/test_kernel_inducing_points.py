@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from sklearn.kernel_ridge import KernelRidge
 
 import ddjax
 from ddjax import forms, inits, methods, networks
+from ddjax.data import to_device
 from ddjax.types import Network, Schedule
 
 
@@ -72,6 +75,19 @@ def test_the_kernel_is_the_mean_over_random_networks(rng):
     weights = np.linalg.solve(gram + 0.1 * np.trace(gram) / 2 * np.eye(2), y)
     wanted = np.eye(CLASSES) - 1 / CLASSES
     assert float(value) == pytest.approx(0.5 * np.mean((cross @ weights - wanted) ** 2), rel=1e-9)
+
+
+def test_solved_labels_predict_the_real_ones_best_block_by_block(few_digits, monkeypatch):
+    network, data = networks.infinite_mlp((8, 8, 1), 3), to_device(few_digits.train)
+    images = few_digits.train.encoded()[:4]
+    kip = importlib.import_module("ddjax.methods.kernel_inducing_points")
+    monkeypatch.setattr(kip, "REAL_AT_ONCE", 17)
+    found = kip.solved_labels(network, (), jnp.asarray(images), data, penalty=0.1)
+    real = few_digits.train.encoded()
+    gram, cross = matrix(network, images, images), matrix(network, real, images)
+    y = np.eye(3)[few_digits.train.labels] - 1 / 3
+    hat = cross @ np.linalg.inv(gram + 0.1 * np.trace(gram) / 4 * np.eye(4))
+    np.testing.assert_allclose(found, np.linalg.lstsq(hat, y, rcond=None)[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
