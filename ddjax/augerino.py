@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,11 @@ from ddjax.types import InitDistribution, Network, Params, RealData
 
 LARGEST_REWARDED = 10.0
 """The width from which on no reward is given for widths, as published: a range that wide is all there is."""
+
+STARTS: Mapping[str, float] = MappingProxyType(
+    {name: float(np.log1p(np.exp(1.0 if name == "rotation" else -5.0))) for name in TRANSFORMS}
+)
+"""The published widths at the start: softplus(1) of the rotation, softplus(-5) of the other transforms."""
 
 
 class Learned(NamedTuple):
@@ -94,7 +100,7 @@ def learn(
     examples: Examples,
     key: jax.Array,
     *,
-    widths: float = 0.05,
+    widths: float | Mapping[str, float] = STARTS,
     reward: float = 0.1,
     lr: float = 0.001,
     lr_of_widths: float = 0.01,
@@ -112,7 +118,7 @@ def learn(
         params: the initial weights.
         examples: the real images and their classes, `[n]` int32.
         key: the source of the order of the images and of the transforms. Consumed.
-        widths: the widths of all six transforms at the start.
+        widths: the widths at the start, by the names of the six transforms, or one width for all of them.
         reward: λ, the weight of the reward for wide ranges.
         lr: the learning rate of the weights.
         lr_of_widths: the learning rate of the parameters of the widths.
@@ -128,7 +134,8 @@ def learn(
     """
     checks.kind("network", network, Network, remedy="Build it with ddjax.networks.")
     checks.image_shape(network.input_shape)
-    for name, value in (("widths", widths), ("lr", lr), ("lr_of_widths", lr_of_widths)):
+    starts = _starts(widths)
+    for name, value in (("lr", lr), ("lr_of_widths", lr_of_widths)):
         checks.positive(name, value)
     for name, value in (("reward", reward), ("weight_decay", weight_decay)):
         checks.at_least(name, value, 0, integer=False)
@@ -147,7 +154,7 @@ def learn(
     each: dict[Hashable, Any] = {"weights": of_weights, "widths": optax.adam(lr_of_widths)}
     named: Any = "widths"
     dtype = jax.tree.leaves(params)[0].dtype
-    raw = jnp.full(len(TRANSFORMS), np.log(np.expm1(widths)), dtype)
+    raw = jnp.asarray(np.log(np.expm1(starts)), dtype)
     learned, _ = fit(
         loss,
         Learned(params, raw),
@@ -162,6 +169,21 @@ def learn(
         drops_rest=True,
     )
     return learned
+
+
+def _starts(widths: float | Mapping[str, float]) -> np.ndarray:
+    """`[6]`, the widths at the start in the order of the transforms."""
+    if not isinstance(widths, Mapping):
+        checks.positive("widths", widths)
+        widths = dict.fromkeys(TRANSFORMS, widths)
+    if set(widths) != set(TRANSFORMS):
+        raise ValueError(
+            f"widths: expected a number for each of {', '.join(TRANSFORMS)}; got "
+            f"{', '.join(widths) or 'none'}. Give all six, or one number."
+        )
+    for name in TRANSFORMS:
+        checks.positive(f"widths of {name}", widths[name])
+    return np.array([widths[name] for name in TRANSFORMS])
 
 
 def scores(
@@ -242,7 +264,8 @@ def measured(
 
     learned = train(to_device(data.train))
     score = accuracy(network, learned, data.test, test_key)
-    return {"widths": learned.widths, "test_accuracy": score, "settings": {"epochs": epochs, **settings}}
+    given = {name: dict(value) if isinstance(value, Mapping) else value for name, value in settings.items()}
+    return {"widths": learned.widths, "test_accuracy": score, "settings": {"epochs": epochs, **given}}
 
 
-__all__ = ["Learned", "accuracy", "learn", "measured", "objective", "scores"]
+__all__ = ["STARTS", "Learned", "accuracy", "learn", "measured", "objective", "scores"]

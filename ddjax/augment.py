@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import ndimage, special
 
 from ddjax import checks
 from ddjax.types import Network
@@ -501,6 +500,8 @@ def _turns(degrees: np.ndarray, image_size: tuple[int, int]) -> _Turns:
     size is cut from its middle. Where the two sizes differ by an odd number, the middle is that of half a
     pixel further up and left.
     """
+    from scipy import special  # SciPy is a seventh of what importing ddjax takes
+
     cosine, sine = special.cosdg(degrees), special.sindg(degrees)
     height, width = image_size
     extents = (
@@ -517,6 +518,8 @@ def _spline_filter(length: int) -> np.ndarray:
 
     One more coefficient stands before the first pixel and two after the last pixel.
     """
+    from scipy import ndimage
+
     own = ndimage.spline_filter1d(np.eye(length), order=3, axis=0, mode="mirror")
     return own[np.pad(np.arange(length), (1, 2), mode="reflect")]
 

@@ -93,7 +93,6 @@ def _measured(finished: Finished) -> dict[str, Any]:
             launch.data,
             jax.random.key(config.seed + 1),
             epochs=config.augerino_epochs,
-            widths=config.start_width,
         )
     return found
 

@@ -64,6 +64,12 @@ def test_ranges_that_are_all_there_is_have_no_reward(rng):
     assert losses[1] == pytest.approx(np.log(2))
 
 
+def test_the_published_start_has_a_wide_rotation_and_narrow_others():
+    """Raw 1 and -5 of the authors' code for rotated MNIST, through softplus."""
+    raw = jnp.array([-5.0, -5, 1, -5, -5, -5])
+    np.testing.assert_allclose(list(augerino.STARTS.values()), jax.nn.softplus(raw), rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_a_network_and_its_widths_are_learned_together():
     network, data = linear(SHAPE, CLASSES), three_digits()
@@ -77,7 +83,10 @@ def test_a_network_and_its_widths_are_learned_together():
 
     learned = learn(to_device(data.train))
     assert set(learned.widths) == set(TRANSFORMS)
-    assert all(0 < width != pytest.approx(0.05, abs=1e-4) for width in learned.widths.values())
+    assert all(width > 0 for width in learned.widths.values())
+    moved = {name: abs(learned.widths[name] / start - 1) for name, start in augerino.STARTS.items()}
+    assert min(moved.values()) > 1e-4
+    assert moved["rotation"] > 1e-2
     assert augerino.accuracy(network, learned, data.test, jax.random.key(2)) > 90
 
 
@@ -85,6 +94,8 @@ def test_a_network_and_its_widths_are_learned_together():
     ("settings", "message"),
     [
         ({"widths": 0.0}, "widths: expected"),
+        ({"widths": {"rotation": 1.0}}, "widths: expected a number for each of .*; got rotation. Give all"),
+        ({"widths": dict.fromkeys(TRANSFORMS, 0.1) | {"shear": -1}}, "widths of shear: expected"),
         ({"reward": -1.0}, "reward: expected"),
         ({"lr": 0.0}, "lr: expected"),
         ({"lr_of_widths": 0.0}, "lr_of_widths: expected"),

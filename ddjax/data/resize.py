@@ -11,15 +11,13 @@ from ddjax.data.dataset import Dataset, Split, channel_statistics
 from ddjax.data.digest import converted
 from ddjax.encodings import Channels
 
-_CHUNK = 1024  # images resized at a time: bounds the memory of the intermediate floats
-
 
 def resize(data: Dataset, size: int | tuple[int, int]) -> Dataset:
     """The same data with images of another height and width.
 
-    The interpolation is bilinear with pixel centres at halves. Where the image shrinks, the triangle is as
-    wide as the scale (antialiasing), as in `jax.image.resize(..., "linear")` and Pillow's `BILINEAR`. The
-    computation is in floats, rounded to 8 bits once at the end. Mean and standard deviation are measured
+    The interpolation is Pillow's `BILINEAR`: pixel centres at halves and, where the image shrinks, a triangle
+    as wide as the scale (antialiasing). Pillow computes in floats (its mode F); the result is rounded to 8
+    bits once, at the end. Mean and standard deviation are measured
     again on the resized training set, validation included. Data that already have the size are returned
     unchanged, with the statistics that they had.
 
@@ -39,16 +37,9 @@ def resize(data: Dataset, size: int | tuple[int, int]) -> Dataset:
     checks.at_least("size", width, 1)
     if data.image_shape[:2] == (height, width):
         return data
-    rows = _weights(data.image_shape[0], height)
-    columns = _weights(data.image_shape[1], width)
-
-    def resized(split: Split) -> np.ndarray:
-        images = split.images
-        parts = (images[i : i + _CHUNK].astype(np.float32) for i in range(0, len(images), _CHUNK))
-        floats = (np.einsum("ih,jw,nhwc->nijc", rows, columns, part, optimize=True) for part in parts)
-        return np.concatenate([np.rint(part).clip(0, 255).astype(np.uint8) for part in floats])
-
-    train, validation, test = (resized(split) for split in (data.train, data.validation, data.test))
+    train, validation, test = (
+        _resized(split.images, height, width) for split in (data.train, data.validation, data.test)
+    )
     encoding = Channels(*channel_statistics(np.concatenate([train, validation])))
     changed = dataclasses.replace(
         data,
@@ -90,10 +81,13 @@ def repeat_channels(data: Dataset, channels: int) -> Dataset:
     return converted(data, data.with_splits(repeated), channels=int(channels))
 
 
-def _weights(old: int, new: int) -> np.ndarray:
-    """The weight of each old pixel of a line in each new one, `[new, old]` float32; rows sum to one."""
-    scale = old / new
-    reach = max(scale, 1.0)
-    centres = (np.arange(new) + 0.5) * scale - 0.5
-    weights = np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(old)) / reach)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+def _resized(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Images `[n, H, W, C]` uint8 of another height and width, each channel a picture for Pillow."""
+    from PIL import Image
+
+    found = np.empty((len(images), height, width, images.shape[3]), np.uint8)
+    for row, channel in np.ndindex(len(images), images.shape[3]):
+        picture = Image.fromarray(images[row, :, :, channel].astype(np.float32))
+        floats = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+        found[row, :, :, channel] = np.rint(floats).clip(0, 255)
+    return found

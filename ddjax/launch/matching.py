@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ddjax import forms
+from ddjax import forms, optimizers
 from ddjax.augment import Augmentation
 from ddjax.data import Dataset
 from ddjax.encodings import channels_of
@@ -113,7 +113,7 @@ def matching_parts(
     resolved: Mapping[str, Any] | None = None,
     form_of: Callable[[Any, Dataset], Form] = pixels,
 ) -> Parts:
-    """The parts of an experiment that matches: all images in one step, moved by SGD with momentum.
+    """The parts of an experiment that matches: all images in one step, moved as the flags say.
 
     Args:
         config: the settings.
@@ -144,7 +144,9 @@ def matching_parts(
     moving = network_of_plan(network, plan)
     method = method_of(Matched(moving, distribution, recipe, augmentation(config.augment, data)))
     steps = config.num_outer_steps or num_outer_steps
-    outer = bounded(method.outer(steps, lr=config.outer_lr), config.clip_norm)
+    adam = optimizers.adam_outer(optimizers.LR, falls=True)
+    outer_of = adam if config.outer_optimizer == "adam" else method.outer
+    outer = bounded(outer_of(steps, lr=config.outer_lr), config.clip_norm)
     chosen = {
         **outer.facts,
         **(resolved or {}),

@@ -29,7 +29,7 @@ th { font-weight: normal; color: #555; vertical-align: top; }
 _CAPTIONS = {
     "distilled.png": "The distilled data.",
     "labels.png": "The learned labels.",
-    "curves.png": "Loss, gradient, learning rates and validation accuracy over the outer steps.",
+    "curves.png": "Loss, validation accuracy and learning rates over the outer steps.",
 }
 
 

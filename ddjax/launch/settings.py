@@ -426,6 +426,11 @@ class Matching(Formed):
     images_per_class: int = flag(1, "distilled images of each class", low=1)
     precision: str | None = flag_like(Unrolled, "precision")
     batch_size: int = flag(256, "N, real images of each class in a minibatch", low=1)
+    outer_optimizer: str = flag(
+        "published",
+        "what moves φ: the method's own, or Adam on a cosine, for a --form whose numbers differ in scale",
+        choices=("published", "adam"),
+    )
     initial_images: str = flag_like(Unrolled, "initial_images", default="real")
     augment: str | None = flag(None, f"augmentation of real and distilled images alike; {AUGMENTATIONS}")
     train_epochs: int = flag(

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from ddjax import checks
 from ddjax.leaves import name as leaf_name
 from ddjax.networks import ops
 from ddjax.networks import roles as roles_of
 from ddjax.types import Network, Params, Role
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 _PURE = "A network must be a pure function of its weights and inputs"
 
@@ -223,6 +225,8 @@ def from_nnx(
         ValueError: a module with other state than parameters (batch statistics, random number streams), or
             with outputs of the wrong shape.
     """
+    from flax import nnx  # a tenth of what importing ddjax takes, and most networks are none of its modules
+
     if not isinstance(module, nnx.Module):
         checks.function(
             "module", module, remedy="Give an nnx.Module, or a function of nnx.Rngs that builds one."
@@ -231,7 +235,8 @@ def from_nnx(
     abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
     label = name or type(abstract).__name__.lower()
     graphdef, _, rest = nnx.split(abstract, nnx.Param, ...)
-    _refuse_state(label, sorted({leaf.type.__name__ for leaf in jax.tree.leaves(rest, is_leaf=_is_variable)}))
+    left = jax.tree.leaves(rest, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    _refuse_state(label, sorted({leaf.type.__name__ for leaf in left}))
 
     def init(key: jax.Array) -> Params:
         return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)), nnx.Param))
@@ -282,10 +287,6 @@ def _refuse_state(label: str, kinds: list[str]) -> None:
             f"{label}: expected a module whose only state is its weights; got {', '.join(kinds)} besides. "
             f"{_PURE}: replace batch norm by instance, group or layer norm, and leave dropout out."
         )
-
-
-def _is_variable(leaf: Any) -> bool:
-    return isinstance(leaf, nnx.Variable)
 
 
 def _traced(label: str, inputs: jax.ShapeDtypeStruct, function: Callable[..., Any], *args: Any) -> Any:

@@ -161,8 +161,7 @@ def default_for(input_shape: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
         | texts | textconv; bilstm where texts have fewer than five words |
         | a side below 4 | mlp |
         | a side below 12 (digits) | convnet, depth 2, width 32 |
-        | grey, sides multiples of 4, at most 32 (MNIST, Fashion-MNIST, USPS) | lenet |
-        | colour, sides 24 to 40 (CIFAR-10, SVHN) | alexcifar |
+        | grey or colour, sides multiples of 4, at most 32 (MNIST, USPS, CIFAR-10, SVHN) | lenet |
         | any other | convnet, so deep that the last feature map has a side of 4 to 7 pixels |
 
     Raises:
@@ -176,10 +175,8 @@ def default_for(input_shape: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
         return "mlp", {}
     if small < 12:
         return "convnet", {"depth": 2, "width": 32}
-    if channels == 1 and large <= 32 and height % 4 == width % 4 == 0:
+    if channels in (1, 3) and large <= 32 and height % 4 == width % 4 == 0:
         return "lenet", {}
-    if channels == 3 and small >= 24 and large <= 40:
-        return "alexcifar", {}
     return "convnet", {"depth": small.bit_length() - 3}
 
 

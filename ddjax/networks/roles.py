@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
-from flax import nnx
 
 from ddjax.types import Kernel, Role
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 WORDS = ("kernel", "bias", "own")
 """The roles that users give by name; `"kernel"` stands for `Kernel()`, the axes `[..., in, out]`."""
@@ -100,6 +102,8 @@ def of_nnx(module: nnx.Module) -> dict[str, Role]:
     Returns:
         The roles, by the names of the weights; layers that are not Flax's own are left out.
     """
+    from flax import nnx
+
     layers: Iterator[tuple[tuple[Any, ...], Any]] = nnx.iter_graph(module)
     found: dict[str, Role] = {}
     for path, layer in layers:
@@ -110,6 +114,8 @@ def of_nnx(module: nnx.Module) -> dict[str, Role]:
 
 
 def _of_nnx_layer(layer: Any) -> Role | None:
+    from flax import nnx
+
     if isinstance(layer, nnx.Linear):
         return Kernel(field=0)
     if isinstance(layer, nnx.LinearGeneral):

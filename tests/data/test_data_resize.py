@@ -39,12 +39,12 @@ def test_it_is_bilinear_as_jax_and_pillow_have_it(size, channels):
         theirs = jax.image.resize(before.images.astype(np.float32), shape, "linear")
         assert np.abs(np.asarray(theirs) - after.images).max() <= 0.501  # theirs is not rounded
         mode = (size[1], size[0])
-        pillow = [
+        eight_bits = [
             np.asarray(Image.fromarray(np.squeeze(image)).resize(mode, Image.Resampling.BILINEAR))
             for image in before.images
         ]
-        # Pillow rounds to 8 bits after each of its two passes.
-        assert np.abs(np.reshape(pillow, shape).astype(int) - after.images).max() <= 1
+        # For 8 bits Pillow rounds after each of its two passes.
+        assert np.abs(np.reshape(eight_bits, shape).astype(int) - after.images).max() <= 1
         assert np.array_equal(after.labels, before.labels)
 
 

@@ -57,6 +57,22 @@ def test_no_more_is_stored_than_two_plain_images_of_each_class(digits, settings,
     assert 1.5 < found.images_per_class <= 2
 
 
+def test_matching_moves_bases_and_coefficients_at_one_pace_where_adam_is_asked_for(digits):
+    """Gradients a thousand times as large move nothing a thousand times as far."""
+    settings = {"form": "bases", "num_bases": 4, "images_per_class": 2, "outer_lr": 0.1}
+    parts = parts_of(distribution_matching, digits, outer_optimizer="adam", **settings)
+    assert parts.outer.facts == {"outer_optimizer": "adam, cosine to 0", "outer_lr": 0.1}
+    optimizer = forms.optimizer_for(parts.form, parts.outer)
+    start = parts.form.init(jax.random.key(0))
+    grads = jax.tree.map(jax.numpy.ones_like, start)
+    grads = grads._replace(code=grads.code._replace(bases=1000 * grads.code.bases))
+    moves, _ = updates.update(optimizer, grads, updates.init(optimizer, start), start)
+    for leaf in jax.tree.leaves(moves):
+        assert abs(leaf).max() == pytest.approx(0.1, rel=1e-3)
+    published = parts_of(distribution_matching, digits, **settings)
+    assert published.outer.facts["outer_optimizer"] == "sgd, momentum 0.5"
+
+
 def test_bases_have_rates_and_a_bound_of_their_own(digits):
     parts = parts_of(bases, digits, num_bases=4, inner_steps=1, running_clip=2.0, outer_lr=0.1)
     assert parts.outer.facts["outer_lr_of_coefficients"] == pytest.approx(0.05)
