@@ -192,7 +192,8 @@ def _digits(validation_fraction: float, seed: int) -> Dataset:
     """scikit-learn's digits: grey levels 0 to 16 become bytes; a fifth of each class is the test split."""
     from sklearn.datasets import load_digits
 
-    levels, labels = load_digits(return_X_y=True)
+    levels, classes = load_digits(return_X_y=True)
+    labels = np.asarray(classes)
     images = np.rint(levels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     rest, test = stratified_split(labels, fraction=_DIGITS_TEST_FRACTION, seed=_DIGITS_TEST_SEED)
     return make_dataset(

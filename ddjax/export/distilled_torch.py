@@ -334,7 +334,8 @@ def _descend(
     """One step for each minibatch, augmented, by the optimiser of that step on the mean of `loss`."""
     images, labels = distilled.images.flatten(0, 1), distilled.labels.flatten(0, 1)
     name = distilled.recipe.get("augmentation", "")
-    augmentation = augmentation_by_name(name, tuple(images.shape[-2:])) if name else None
+    height, width = images.shape[-2:]
+    augmentation = augmentation_by_name(name, (height, width)) if name else None
     mix = distilled.recipe.get("mix", "")
     if mix not in _MIXES:
         raise ValueError(
@@ -547,10 +548,11 @@ def _gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 def _grid(images: Tensor) -> tuple[Tensor, Tensor]:
     """`[H]` and `[W]`, the places of rows and columns from the centre."""
-    return tuple(
+    rows, columns = (
         torch.arange(size, device=images.device, dtype=images.dtype) - (size - 1) / 2
         for size in images.shape[-2:]
     )
+    return rows, columns
 
 
 def _read(images: Tensor, rows: Tensor, columns: Tensor, outside: Tensor | float) -> Tensor:
