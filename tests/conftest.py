@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import compiled
 from launchers import QUICK_TO_COMPILE
 
 # Before JAX starts: D = 4 against D = 1 needs devices, and CI has a CPU.
@@ -18,11 +17,9 @@ os.environ["XLA_FLAGS"] = " ".join(
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Axes are brought together in words or not at all, in the processes that tests start too.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
-# Runs are started, killed, resumed, repeated: what one process that a test starts compiles the next one
-# loads. Kept for a session, since one that was killed may leave half a program, by the process that starts
-# the others.
+# What one test compiled the next one loads: runs are started, killed, resumed, repeated. Kept for a session,
+# by the process that starts the others.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    compiled.prune()
     _compiled = tempfile.TemporaryDirectory(prefix="ddjax-tests-", ignore_cleanup_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
@@ -31,9 +28,6 @@ import jax
 import numpy as np
 import pytest
 
-# Half of the time of the tests is compiling: their own processes load what an earlier run of them compiled.
-jax.config.update("jax_compilation_cache_dir", str(compiled.directory()))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 # Kinds of numbers too.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

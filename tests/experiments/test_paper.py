@@ -415,10 +415,10 @@ def test_flags_stand_on_the_command_line_as_they_always_did():
         for run in asked_for(*which).runs
     }
     assert told["basic", "cifar10", "small", "random-100"] == (
-        "--dataset=cifar10 --nobaselines --initial_images=k_means --label_confidence=0.9 --inner_epochs=10 "
-        "--inner_optimizer=adam --inner_lr=0.001 --window=20 --horizon=random --batch_size=256 --num_inits=1 "
-        "--outer_lr=0.03 --num_val_inits=4 --num_outer_steps=600 --num_eval_inits=50 --validate_every=50 "
-        "--record_every=5 --workdir=w"
+        "--dataset=cifar10 --nobaselines --network=alexcifar --initial_images=k_means --label_confidence=0.9 "
+        "--inner_epochs=10 --inner_optimizer=adam --inner_lr=0.001 --window=20 --horizon=random "
+        "--batch_size=256 --num_inits=1 --outer_lr=0.03 --num_val_inits=4 --num_outer_steps=600 "
+        "--num_eval_inits=50 --validate_every=50 --record_every=5 --workdir=w"
     )
     assert told["adaptation", "mnist", "full", "mnist-to-usps-fixed2"] == (
         "--pool=runs/pretrain-mnist/pool.npz --dataset=usps.npz --initial_images=k_means "
