@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from ddjax import coresets, experts, forms
 from ddjax.data import Dataset
@@ -161,6 +160,8 @@ def _form(config: Any, data: Dataset, network: Network, found: Experts) -> Form:
     Raises:
         ValueError: a class has too few images, or labels that noise has are to be learned from experts.
     """
+    from scipy import special  # half a second before the help of the flags
+
     if config.form != "pixels":
         return _decoded(config, data)
     count, classes = config.images_per_class, data.num_classes
