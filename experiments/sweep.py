@@ -25,9 +25,9 @@ LAUNCHERS = ("random_init", "fixed_init")
 
 PUBLISHED: Mapping[tuple[str, str, str], float] = {
     ("random_init", "mnist", "lenet"): 79.5,
-    ("random_init", "cifar10", "alexcifarnet"): 36.8,
+    ("random_init", "cifar10", "alexcifar"): 36.8,
     ("fixed_init", "mnist", "lenet"): 96.6,
-    ("fixed_init", "cifar10", "alexcifarnet"): 54.0,
+    ("fixed_init", "cifar10", "alexcifar"): 54.0,
 }
 """The accuracy of 100 images in Wang et al. 2018 (10 steps, 3 epochs), by launcher, data and network."""
 

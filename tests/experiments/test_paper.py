@@ -408,6 +408,11 @@ def test_adaptation_needs_data_to_adapt_to():
         paper.table_of(paper.Config(table="adaptation"))
 
 
+def test_published_accuracies_of_sweeps_are_of_networks_that_there_are():
+    assert {launcher for launcher, _, _ in sweep.PUBLISHED} == {"random_init", "fixed_init"}
+    assert {network for _, _, network in sweep.PUBLISHED} <= {*networks.NAMES}
+
+
 def test_flags_stand_on_the_command_line_as_they_always_did():
     told = {
         (*which, run.name): " ".join(regenerate.command(run, Path("w")))
