@@ -28,6 +28,9 @@ peak is arithmetic_flops per second, divided by the speed of the best dense floa
 cubed, at the item's precision) that the machine reached in the same run. A CPU counts as one device, however
 many devices JAX makes of it.
 
+`--jobs=8` compiles eight items side by side and times the steps of one at a time; the seconds of compilation
+and of the start-up then depend on the neighbours, and on a GPU so does what XLA finds fastest.
+
 Where MNIST or CIFAR-10 is missing, random bytes of the same shape stand in, and the record says so. Exit
 codes: 0 measured, 1 an item failed, 2 bad flags.
 """
@@ -36,6 +39,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import gc
 import itertools
 import json
@@ -46,7 +50,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,6 +228,9 @@ class Config:
     slots_per_chunk: str = flag("auto", "a list of auto and whole numbers")
     precision: str = flag("auto", "a list of auto,highest,tensorfloat32,bfloat16,... of float32 products")
     seconds: float = flag(10.0, "of timed steps for each item", low=0)
+    jobs: int = flag(
+        1, "of items that are compiled side by side; their steps are timed one item at a time", low=1
+    )
     process_limit: float | None = flag(
         None, "seconds that one process of an item may take; what takes longer is skipped, and says so", low=1
     )
@@ -233,6 +241,7 @@ class Config:
         None, "one measurement, in this process; what the script starts", choices=("compile", "run", "peak")
     )
     started: float | None = flag(None, "when this process was started, seconds since 1970")
+    turn: str | None = flag(None, "file whose lock the process holds while it times steps")
 
 
 def cases(config: Config) -> list[Case]:
@@ -488,7 +497,7 @@ def measure(config: Config) -> Record:
         choices = {**plan.as_dict(), "precision": case.precision or "auto"}
         facts = {"choices": choices, "data": source, "devices": mesh.size}
         return facts | measure_compilation(item, plan, site)
-    record, first_step = measure_steps(item, plan, site, seconds=config.seconds)
+    record, first_step = measure_steps(item, plan, site, seconds=config.seconds, turn=config.turn)
     total = first_step - started
     return {"startup_seconds": {**startup, "rest": total - sum(startup.values()), "total": total}, **record}
 
@@ -511,7 +520,9 @@ def measure_compilation(item: Item, plan: Plan, site: Site) -> Record:
     return cost._asdict() | counts
 
 
-def measure_steps(item: Item, plan: Plan, site: Site, *, seconds: float) -> tuple[Record, float]:
+def measure_steps(
+    item: Item, plan: Plan, site: Site, *, seconds: float, turn: str | None = None
+) -> tuple[Record, float]:
     """The measurements of running outer steps: their time, and the peak memory.
 
     Args:
@@ -519,6 +530,8 @@ def measure_steps(item: Item, plan: Plan, site: Site, *, seconds: float) -> tupl
         plan: the plan to compute by.
         site: the devices and data to run on.
         seconds: the duration of the timed steps.
+        turn: the file whose lock is held while steps are timed, so that processes side by side time one
+            after another; None for no lock.
 
     Returns:
         The measurements, and the time at the end of the first step, in seconds since 1970.
@@ -529,8 +542,27 @@ def measure_steps(item: Item, plan: Plan, site: Site, *, seconds: float) -> tupl
     dispatch, _ = engine.compile_dispatch(problem, site.mesh, state, site.data, site.key)
     state = advance(dispatch, site, state, 1)
     first_step = time.time()
-    times = time_steps(dispatch, site, state, seconds=seconds)
+    with taking(turn):
+        times = time_steps(dispatch, site, state, seconds=seconds)
     return {"ms_per_step": times, **memory.read()}, first_step
+
+
+@contextlib.contextmanager
+def taking(turn: str | None) -> Iterator[None]:
+    """Hold the lock of a file, which one process at a time can.
+
+    Args:
+        turn: the path of the file; None for no lock.
+
+    Yields:
+        Nothing.
+    """
+    if turn is None:
+        yield
+        return
+    with Path(turn).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def advance(dispatch: Any, site: Site, state: engine.EngineState, steps: int) -> engine.EngineState:
@@ -655,6 +687,8 @@ def in_child(cache: str, *, limit: float | None = None, **flags: Any) -> Record:
     flags["started"] = time.time()
     # Small programs are kept too, as the launchers keep them.
     kept = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    if flags.get("turn"):  # JAX would take most of a GPU's memory at once, and leave the others none.
+        kept["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     try:
         done = subprocess.run(
             [sys.executable, __file__, *(f"--{k}={v}" for k, v in flags.items() if v is not None)],
@@ -672,13 +706,14 @@ def in_child(cache: str, *, limit: float | None = None, **flags: Any) -> Record:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure_case(case: Case, config: Config, machine: Record) -> Record:
+def measure_case(case: Case, config: Config, machine: Record, *, turn: str | None = None) -> Record:
     """Measure both phases of a case, and compute the speeds that follow from them.
 
     Args:
         case: the case.
         config: the settings.
         machine: the measurements of the machine.
+        turn: the file whose lock is held while steps are timed; None for no lock.
 
     Returns:
         The measurements.
@@ -687,7 +722,7 @@ def measure_case(case: Case, config: Config, machine: Record) -> Record:
     with tempfile.TemporaryDirectory(prefix="ddjax-bench-") as cache:
         record = in_child(cache, phase="compile", limit=config.process_limit, **flags)
         if "choices" in record:
-            record |= in_child(cache, phase="run", limit=config.process_limit, **flags)
+            record |= in_child(cache, phase="run", turn=turn, limit=config.process_limit, **flags)
     if "ms_per_step" in record:
         is_shared = machine["hardware"]["device_platform"] == "cpu"
         peak = machine["peaks"][case.precision or "auto"] * (1 if is_shared else record["devices"])
@@ -717,11 +752,20 @@ def bench(config: Config) -> Record:
     if "failed" in machine:
         raise ValueError(f"device: expected one that can multiply matrices; {machine['failed']}.")
     record = {"command": sys.argv, **machine, "versions": report.versions(), "items": {}}
-    for case in chosen:
-        print(f"{case.name} ...", file=sys.stderr, flush=True)
-        record["items"][case.name] = measure_case(case, config, machine)
-        if config.json is not None:
-            report.write_json(config.json, record)
+    with (
+        tempfile.TemporaryDirectory(prefix="ddjax-bench-") as directory,
+        ThreadPoolExecutor(config.jobs) as pool,
+    ):
+        turn = str(Path(directory, "turn")) if config.jobs > 1 else None
+
+        def measured(case: Case) -> Record:
+            print(f"{case.name} ...", file=sys.stderr, flush=True)
+            return measure_case(case, config, machine, turn=turn)
+
+        for case, found in zip(chosen, pool.map(measured, chosen), strict=True):
+            record["items"][case.name] = found
+            if config.json is not None:
+                report.write_json(config.json, record)
     return record
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -216,6 +218,21 @@ def test_a_small_item(tmp_path):
     ratios = row.split()[1:]
     assert len(ratios) == 12  # all figures but the device's memory, which a CPU does not count
     assert set(ratios) == {"1.00"}
+
+
+def test_steps_are_timed_one_item_at_a_time(tmp_path):
+    held = []
+
+    def hold(name):
+        with bench.taking(str(tmp_path / "turn")):
+            held.append(name)
+            time.sleep(0.02)
+            held.append(name)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(hold, range(4)))
+    assert len(held) == 8
+    assert held[::2] == held[1::2]
 
 
 @pytest.mark.slow
