@@ -4,6 +4,7 @@
     python scripts/bench.py --suite=scaling --json=scaling.json  # T, M, devices, ConvNet-3
     python scripts/bench.py --suite=gpu --json=gpu.json          # what has to be decided on a GPU
     python scripts/bench.py --suite=gpu --seconds=0 --process_limit=60  # the same, tried on a CPU
+    python scripts/bench.py --suite=gpu-short --jobs=16 --seconds=1     # the most of that in two minutes
     python scripts/bench.py --items=W1,M4 --conv_form=im2col,banded --memory=reverse,mixed
     python scripts/bench.py --compare=old.json                   # measure, then print new / old
     python scripts/bench.py --compare=old.json,new.json          # only compare
@@ -209,10 +210,17 @@ def _of_gpu() -> Iterable[Case]:
         yield Case("T300", memory=memory)
 
 
+def _of_gpu_in_short() -> Iterable[Case]:
+    yield from map(Case, ("W1", "W2", "W3", "W4", "W5", "W6", "FREPO", "RCIG", "KIP10", "MTT"))
+    yield from (Case("M16", conv_form=form) for form in CONV_FORMS)
+    yield from (Case(item, precision="highest") for item in ("W1", "W5", "W6"))
+
+
 SUITES: dict[str, list[Case]] = {
     "targets": [Case(name) for name in ITEMS if name.startswith("W")],
     "scaling": [Case(name) for name in ITEMS if not name.startswith("W") and name != "T3000"],
     "gpu": list(_of_gpu()),
+    "gpu-short": list(_of_gpu_in_short()),
 }
 SUITES["all"] = list(dict.fromkeys(itertools.chain(*SUITES.values())))
 
@@ -221,7 +229,9 @@ SUITES["all"] = list(dict.fromkeys(itertools.chain(*SUITES.values())))
 class Config:
     """The settings of the benchmark."""
 
-    suite: str = flag("targets", "W1 to W6; T, M, D, convnet3; choices on a GPU; all", choices=tuple(SUITES))
+    suite: str = flag(
+        "targets", "W1 to W6; T, M, D, convnet3; choices on a GPU, all or few; all", choices=tuple(SUITES)
+    )
     items: str | None = flag(None, f"a list instead of a suite: {','.join(ITEMS)}")
     conv_form: str = flag("auto", f"a list of {','.join(CONV_FORMS)}; all combinations of lists are run")
     memory: str = flag("auto", f"a list of auto,{','.join(STRATEGIES)}")
