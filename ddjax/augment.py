@@ -130,6 +130,20 @@ class Color(NamedTuple):
     contrast: jax.Array
 
 
+class Window(NamedTuple):
+    """The params of `zoomed_crop`: what part of the image is seen.
+
+    Attributes:
+        step: the distance between two pixels of the result in the image, below 1 where it is magnified.
+        rows: the distance from the image's centre to the window's along the height, in pixels.
+        columns: the same along the width.
+    """
+
+    step: jax.Array
+    rows: jax.Array
+    columns: jax.Array
+
+
 class Pair(NamedTuple):
     """One number for the height and one for the width.
 
@@ -197,6 +211,31 @@ def color(*, brightness: float, saturation: float, contrast: float) -> Operation
     return Operation(sample, apply)
 
 
+def jitter(*, brightness: float, strength: float) -> Operation:
+    """Change brightness, saturation and contrast, as `color` does, by factors as likely above 1 as below.
+
+        b ~ U(-brightness, brightness),     log s, log c ~ U(-strength, strength)
+
+    Args:
+        brightness: the largest b.
+        strength: the largest logarithm of the factors.
+
+    Returns:
+        The operation.
+
+    References:
+        Zhou et al. 2022, arXiv 2206.00719, the authors' code.
+    """
+
+    def sample(key: jax.Array, shape: tuple[int, ...]) -> Color:
+        b, s, c = (
+            jax.random.uniform(one, shape, minval=-1.0, maxval=1.0) for one in jax.random.split(key, 3)
+        )
+        return Color(brightness * b, jnp.exp(strength * s), jnp.exp(strength * c))
+
+    return Operation(sample, color(brightness=1.0, saturation=1.0, contrast=1.0).apply)
+
+
 def _shifts(limits: tuple[int, int]) -> Callable[[jax.Array, tuple[int, ...]], Pair]:
     """The function `(key, shape) -> Pair` that draws whole numbers from -limit to limit."""
 
@@ -256,20 +295,27 @@ def pad_crop(*, padding: int, image_size: tuple[int, int]) -> Operation:
     return Operation(_shifts((padding, padding)), apply)
 
 
-def cutout(*, size: tuple[int, int], image_size: tuple[int, int]) -> Operation:
+def cutout(*, size: tuple[int, int], image_size: tuple[int, int], whole: bool = False) -> Operation:
     """Set a rectangle to 0; its centre is anywhere in the image, so that a part may lie outside.
 
     Args:
         size: the height and width of the rectangle.
         image_size: the height and width of the images.
+        whole: whether all of the rectangle lies in the image.
 
     Returns:
         The operation.
     """
 
     def sample(key: jax.Array, shape: tuple[int, ...]) -> Pair:
-        ends = [length + 1 - extent % 2 for length, extent in zip(image_size, size, strict=True)]
-        return _pair(lambda key, axis: jax.random.randint(key, shape, 0, ends[axis]), key)
+        if whole:
+            ends = [
+                (extent // 2, length - extent + extent // 2 + 1)
+                for length, extent in zip(image_size, size, strict=True)
+            ]
+        else:
+            ends = [(0, length + 1 - extent % 2) for length, extent in zip(image_size, size, strict=True)]
+        return _pair(lambda key, axis: jax.random.randint(key, shape, *ends[axis]), key)
 
     def inside(centre: jax.Array, extent: int, length: int) -> jax.Array:
         first = centre - extent // 2
@@ -337,11 +383,75 @@ def zoom(*, change: float) -> Operation:
     return Operation(sample, _stretched)
 
 
-def rotate(*, degrees: float) -> Operation:
+def zoomed_crop(*, lowest: float, highest: float) -> Operation:
+    """Look at a window of the image, magnified or reduced, bilinear; edge pixels continue outwards.
+
+    The magnification z is the same for height and width, log z ~ U(log lowest, log highest). The window's
+    centre differs from the image's by c / z, c ~ U(-|nz - n| / 2, |nz - n| / 2) for a side of n pixels.
+
+    Args:
+        lowest: the lowest magnification, above zero.
+        highest: the highest.
+
+    Returns:
+        The operation. The params hold c / (nz), the distance in sides.
+
+    References:
+        Zhou et al. 2022, arXiv 2206.00719, the authors' code.
+    """
+
+    def sample(key: jax.Array, shape: tuple[int, ...]) -> Window:
+        zoom_key, key = jax.random.split(key)
+        low, high = math.log(lowest), math.log(highest)
+        factor = jnp.exp(jax.random.uniform(zoom_key, shape, minval=low, maxval=high))
+        reach = jnp.abs(factor - 1) / (2 * factor)
+        places = _pair(lambda key, _: jax.random.uniform(key, shape, minval=-1.0, maxval=1.0), key)
+        return Window(1 / factor, reach * places.rows, reach * places.columns)
+
+    def apply(params: Window, image: jax.Array) -> jax.Array:
+        rows, columns = (
+            _inward((length - 1) / 2 + params.step * (jnp.arange(length) - (length - 1) / 2) + place * length)
+            for place, length in zip(params[1:], image.shape[:2], strict=True)
+        )
+        return _at(image, rows, columns)
+
+    return Operation(sample, apply)
+
+
+def _inward(positions: jax.Array) -> jax.Array:
+    """Positions along a side with as many pixels, those outside brought to the edge."""
+    return jnp.clip(positions, 0, len(positions) - 1)
+
+
+def translate(*, ratio: float) -> Operation:
+    """Move the image, also by parts of pixels, bilinear; edge pixels continue outwards.
+
+    Args:
+        ratio: the largest move, relative to the side. The params are relative too.
+
+    Returns:
+        The operation.
+    """
+
+    def sample(key: jax.Array, shape: tuple[int, ...]) -> Pair:
+        return _pair(lambda key, _: jax.random.uniform(key, shape, minval=-ratio, maxval=ratio), key)
+
+    def apply(params: Pair, image: jax.Array) -> jax.Array:
+        rows, columns = (
+            _inward(jnp.arange(length) + place * length)
+            for place, length in zip(params, image.shape[:2], strict=True)
+        )
+        return _at(image, rows, columns)
+
+    return Operation(sample, apply)
+
+
+def rotate(*, degrees: float, continued: bool = False) -> Operation:
     """Turn the image anticlockwise about its centre by an angle from U(-degrees, degrees), bilinear.
 
     Args:
         degrees: the largest angle, in degrees; the params contain the angle in radians.
+        continued: whether edge pixels continue outwards; otherwise the image is 0 there.
 
     Returns:
         The operation.
@@ -358,6 +468,11 @@ def rotate(*, degrees: float) -> Operation:
         sine, versine = jnp.sin(angle), 2 * jnp.sin(angle / 2) ** 2
         down = (sine * x)[None] - (versine * y)[:, None]
         across = -(sine * y)[:, None] - (versine * x)[None]
+        if continued:
+            height, width = image.shape[:2]
+            rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None]
+            down = jnp.clip(rows + down, 0, height - 1) - rows
+            across = jnp.clip(columns + across, 0, width - 1) - columns
         return displaced(image, down, across)
 
     return Operation(sample, apply)
@@ -684,10 +799,32 @@ def _pad_crop_flip(image_size: tuple[int, int]) -> Operation:
     return all_of((pad_crop(padding=4, image_size=image_size), flip()))
 
 
+def _frepo(image_size: tuple[int, int], *first: Operation) -> Operation:
+    """One of FRePo's operations, the same for all images, or one of those that are given."""
+    height, width = image_size
+    return one_of(
+        (
+            *first,
+            jitter(brightness=0.25, strength=0.25),
+            zoomed_crop(lowest=0.8, highest=1.25),
+            rotate(degrees=15.0, continued=True),
+            translate(ratio=0.125),
+            cutout(size=(height // 4, width // 4), image_size=image_size, whole=True),
+        )
+    )
+
+
+def _frepo_flip(image_size: tuple[int, int]) -> Operation:
+    """One of FRePo's operations, flips among them."""
+    return _frepo(image_size, flip())
+
+
 STRATEGIES: dict[str, Callable[[tuple[int, int]], Operation]] = {
     "dc": _dc,
     "crop_zoom_rotate": _crop_zoom_rotate,
     "pad_crop_flip": _pad_crop_flip,
+    "frepo": _frepo,
+    "frepo_flip": _frepo_flip,
 }
 """Compositions with their own ranges.
 
@@ -695,7 +832,9 @@ STRATEGIES: dict[str, Callable[[tuple[int, int]], Operation]] = {
 image is moved by up to 4 pixels, resized by up to a fifth, height and width each for itself, or turned by up
 to 45°. `crop_zoom_rotate`: the same ranges, but everything is bilinear, and 0 fills the border; no published
 number was measured with it. `pad_crop_flip`: each image is continued by its mirror image, moved by at most 4
-pixels and flipped, as Wang et al. 2018 augment the training images of CIFAR-10.
+pixels and flipped, as Wang et al. 2018 augment the training images of CIFAR-10. `frepo`: what FRePo (Zhou et
+al. 2022) trains networks with in the end on MNIST and Fashion-MNIST, `frepo_flip` what it does on other data:
+one operation for all images, milder than DSA's, with edge pixels that continue outwards instead of zeros.
 """
 
 FORMER: dict[str, str] = {"dc_crop_scale_rotate": "crop_zoom_rotate"}

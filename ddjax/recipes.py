@@ -704,7 +704,7 @@ def kernel_of(network: Network) -> Callable[[Params, jax.Array, jax.Array | None
 
     def product(params: Params, inputs: jax.Array, others: jax.Array | None) -> jax.Array:
         features = embed(params, inputs)
-        return features @ (features if others is None else embed(params, others)).T
+        return ridge.products(features, features if others is None else embed(params, others))
 
     return product
 

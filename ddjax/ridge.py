@@ -11,6 +11,22 @@ import jax
 import jax.numpy as jnp
 
 
+def products(features: jax.Array, others: jax.Array) -> jax.Array:
+    """The kernel matrix of features, in float32 products on every device.
+
+    On GPUs the default products, of ten bits of mantissa, are no longer those of any features: a matrix of
+    them, whose smallest eigenvalues the solution depends on, need not be positive.
+
+    Args:
+        features: the features of the rows, `[n, F]`.
+        others: the features of the columns, `[m, F]`.
+
+    Returns:
+        `[n, m]`.
+    """
+    return jnp.matmul(features, others.T, precision=jax.lax.Precision.HIGHEST)
+
+
 def solve(gram: jax.Array, labels: jax.Array, *, penalty: float | jax.Array) -> jax.Array:
     """The weights α of the examples, by a Cholesky factor and one step of iterative refinement.
 

@@ -365,6 +365,46 @@ def test_only_what_was_published_with_flips_is_flipped():
         assert augment.strategy_for(name) == DSA
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_frepo_reads_images_as_its_authors_do_and_continues_their_edges(rng, which):
+    """Coordinates as in the authors' code, read by SciPy."""
+    image = rng.normal(size=(12, 9, 1))
+    params = augment.by_name("frepo", image.shape).sample(jax.random.key(which)).params
+    zoomed, angle, moved = jax.tree.map(float, (params[1], params[2], params[3]))
+    middle = np.array([5.5, 4.0])[:, None, None]
+    grid = np.mgrid[:12, :9] - middle
+    zoom = 1 / zoomed.step
+    centre = np.array([zoomed.rows * 12, zoomed.columns * 9])[:, None, None] * zoom
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    places = {
+        1: (grid + centre) / zoom,
+        2: np.tensordot(turn, grid, 1),
+        3: grid + np.array([moved.rows * 12, moved.columns * 9])[:, None, None],
+    }
+    wanted = ndimage.map_coordinates(image[..., 0], places[which] + middle, order=1, mode="nearest")
+    choice = augment.Choice(jnp.int32(which), params)
+    found = augment.by_name("frepo", image.shape).apply(choice, jnp.asarray(image)[None])
+    np.testing.assert_allclose(found[0, ..., 0], wanted, atol=1e-6)
+    assert abs(found[0] - image).max() > 0.1
+
+
+def test_the_ranges_of_frepo_are_the_published_ones():
+    draws = augment.by_name("frepo_flip", (28, 28, 1)).sample(jax.random.key(0), 20_000)
+    flipped, colour, window, angle, moved, cut = draws.params
+    assert draws.which.shape == ()
+    assert np.mean(flipped) == pytest.approx(0.5, abs=0.02)
+    ends = np.exp([-0.25, 0.25])
+    drawn = (*colour, window.step, window.rows, angle, *moved, *cut)
+    ranges = (
+        *((-0.25, 0.25), ends, ends, (0.8, 1.25), (-0.125, 0.125)),
+        *((-np.pi / 12, np.pi / 12), (-0.125, 0.125), (-0.125, 0.125), (3, 24), (3, 24)),
+    )
+    for values, (low, high) in zip(map(np.asarray, drawn), ranges, strict=True):
+        found = [values.min(), values.max()]
+        np.testing.assert_allclose(found, [low, high], atol=0.02 * (high - low))
+
+
 def test_the_former_name_means_what_it_meant():
     images = jax.random.normal(jax.random.key(1), (3, 10, 10, 1))
     found = []

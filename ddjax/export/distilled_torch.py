@@ -588,6 +588,16 @@ def color() -> Operation:
     return Operation(sample, apply)
 
 
+def jitter() -> Operation:
+    """FRePo's change of brightness, saturation, contrast."""
+
+    def sample(generator: torch.Generator, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        b, s, c = (_uniform(generator, n, -0.25, 0.25) for _ in range(3))
+        return b, s.exp(), c.exp()
+
+    return Operation(sample, color().apply)
+
+
 def crop(shift: tuple[int, int]) -> Operation:
     """A move by whole pixels; 0 fills the border."""
 
@@ -621,11 +631,17 @@ def pad_crop(padding: int) -> Operation:
     return Operation(crop((padding, padding)).sample, apply)
 
 
-def cutout(extent: tuple[int, int], size: tuple[int, int]) -> Operation:
-    """A rectangle of zeros around a random centre."""
+def cutout(extent: tuple[int, int], size: tuple[int, int], *, whole: bool = False) -> Operation:
+    """A rectangle of zeros around a random centre; the whole of it inside, or a part."""
 
     def sample(generator: torch.Generator, n: int) -> tuple[Tensor, Tensor]:
-        return _pair(lambda axis: _whole(generator, n, 0, size[axis] + 1 - extent[axis] % 2))
+        def draw(axis: int) -> Tensor:
+            if whole:
+                first = extent[axis] // 2
+                return _whole(generator, n, first, first + size[axis] - extent[axis] + 1)
+            return _whole(generator, n, 0, size[axis] + 1 - extent[axis] % 2)
+
+        return _pair(draw)
 
     def apply(params: tuple[Tensor, Tensor], images: Tensor) -> Tensor:
         def inside(centres: Tensor, axis: int) -> Tensor:
@@ -671,8 +687,49 @@ def stretched(draw: Callable[[torch.Generator, int], Tensor]) -> Operation:
     return Operation(sample, apply)
 
 
-def rotate(degrees: float) -> Operation:
-    """A turn about the centre, bilinear; the params are angles in radians."""
+def _continued(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The images at rows `[n, H]` and columns `[n, W]`, bilinear, edge pixels continued outwards."""
+    height, width = images.shape[-2:]
+    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    return _bilinear(images, rows[:, :, None].expand(-1, -1, width), columns[:, None].expand(-1, height, -1))
+
+
+def zoomed_crop(lowest: float, highest: float) -> Operation:
+    """FRePo's window: a magnification, and a place within reach; the params are a step and two distances."""
+
+    def sample(generator: torch.Generator, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        factor = _uniform(generator, n, math.log(lowest), math.log(highest)).exp()
+        reach = (factor - 1).abs() / (2 * factor)
+        rows, columns = _pair(lambda axis: reach * _uniform(generator, n, -1.0, 1.0))
+        return 1 / factor, rows, columns
+
+    def apply(params: tuple[Tensor, Tensor, Tensor], images: Tensor) -> Tensor:
+        step, *places = (one.to(images)[:, None] for one in params)
+        rows, columns = (
+            (size - 1) / 2 + step * middle + place * size
+            for place, middle, size in zip(places, _grid(images), images.shape[-2:], strict=True)
+        )
+        return _continued(images, rows, columns)
+
+    return Operation(sample, apply)
+
+
+def translate(ratio: float) -> Operation:
+    """A move by any part of the side; edge pixels continue outwards."""
+
+    def sample(generator: torch.Generator, n: int) -> tuple[Tensor, Tensor]:
+        return _pair(lambda axis: _uniform(generator, n, -ratio, ratio))
+
+    def apply(params: tuple[Tensor, Tensor], images: Tensor) -> Tensor:
+        sizes = images.shape[-2:]
+        rows, columns = _moved((params[0] * sizes[0], params[1] * sizes[1]), images)
+        return _continued(images, rows.to(images), columns.to(images))
+
+    return Operation(sample, apply)
+
+
+def rotate(degrees: float, *, continued: bool = False) -> Operation:
+    """A turn about the centre, bilinear; the params are angles in radians. Zeros or edges lie outside."""
     limit = math.radians(degrees)
 
     def apply(angles: Tensor, images: Tensor) -> Tensor:
@@ -682,6 +739,8 @@ def rotate(degrees: float) -> Operation:
         y, x = y[:, :, None], x[:, None]
         rows = cosine * y + sine * x + (height - 1) / 2
         columns = cosine * x - sine * y + (width - 1) / 2
+        if continued:
+            rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
         return _bilinear(images, rows, columns)
 
     return Operation(lambda generator, n: _uniform(generator, n, -limit, limit), apply)
@@ -821,12 +880,20 @@ def one_of(operations: Sequence[Operation], *, per_image: bool = False) -> Opera
     return Operation(sample, apply)
 
 
+def frepo(size: tuple[int, int], *first: Operation) -> Operation:
+    """One of FRePo's operations, the same for all images, or one of those that are given."""
+    quarter = cutout((size[0] // 4, size[1] // 4), size, whole=True)
+    mild = (jitter(), zoomed_crop(0.8, 1.25), rotate(15.0, continued=True), translate(0.125), quarter)
+    return one_of((*first, *mild))
+
+
 def augmentation_by_name(name: str, size: tuple[int, int]) -> Operation:
     """The augmentation that a recipe names.
 
     Args:
-        name: the name: `dc`, `crop_zoom_rotate`, `pad_crop_flip`, or names of DSA's operations, joined by _
-            for one of them at random and by + for all of them, where a part in parentheses is one of several.
+        name: the name: `dc`, `crop_zoom_rotate`, `pad_crop_flip`, `frepo`, `frepo_flip`, or names of DSA's
+            operations, joined by _ for one of them at random and by + for all of them, where a part in
+            parentheses is one of several.
         size: the height and width of the images.
 
     Returns:
@@ -858,6 +925,8 @@ def augmentation_by_name(name: str, size: tuple[int, int]) -> Operation:
             per_image=True,
         ),
         "pad_crop_flip": lambda: all_of((pad_crop(4), flip())),
+        "frepo": lambda: frepo(size),
+        "frepo_flip": lambda: frepo(size, flip()),
     }
     own = OLD_NAMES.get(name, name)
     if own in whole:

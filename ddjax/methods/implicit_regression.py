@@ -132,11 +132,11 @@ class Linearised:
             The weights of the last layer, Fᵀ α, `[F, K]`, and what is left of the labels, `[n, K]`.
         """
         features = self.embed(self.params, of.inputs)
-        gram = features @ features.T
+        gram = ridge.products(features, features)
         rest = of.labels - self.moved(tangents, of.inputs)
         relative = self.penalty * len(gram) / jnp.trace(gram)
         alpha = ridge.solve(gram, rest, penalty=relative)
-        return features.T @ alpha, rest - gram @ alpha
+        return ridge.predict(features.T, alpha), rest - ridge.predict(gram, alpha)
 
     def inner(self, tangents: Params, of: Examples) -> jax.Array:
         """The inner loss ℓ(t; φ), see the module's docstring.

@@ -325,6 +325,7 @@ def kernel_matrix(
     *,
     which: Which = "ntk",
     chunk: int | None = None,
+    rows_chunk: int | None = None,
 ) -> jax.Array:
     """The kernel matrix of an infinitely wide network, differentiable in the inputs.
 
@@ -336,11 +337,22 @@ def kernel_matrix(
         which: `"ntk"` for the tangent kernel Θ, `"nngp"` for the covariance q of the logits.
         chunk: the number of columns that are computed at once, and computed again for a gradient; by default
             all. The memory is that of one chunk.
+        rows_chunk: the number of rows that are computed at once where `others` are given, likewise; by
+            default all. For a test of many inputs, whose number somebody else chooses.
 
     Returns:
         The matrix, `[a, b]`.
     """
     checks.choice("which", which, ("ntk", "nngp"))
+    if others is not None and rows_chunk is not None and rows_chunk < len(inputs):
+        checks.at_least("rows_chunk", rows_chunk, 1)
+        own = functools.partial(kernel_matrix, architecture, others=others, which=which, chunk=chunk)
+        whole = len(inputs) // rows_chunk * rows_chunk
+        cut = inputs[:whole].reshape(-1, rows_chunk, *inputs.shape[1:])
+        upper = jax.lax.map(jax.checkpoint(own), cut).reshape(whole, len(others))
+        return (
+            upper if whole == len(inputs) else jnp.concatenate([upper, jax.checkpoint(own)(inputs[whole:])])
+        )
     rows = jnp.arange(len(inputs))
     columns = rows if others is None else jnp.full(len(others), -1)
     others = inputs if others is None else others
@@ -372,9 +384,10 @@ def _network(
     name: str,
     which: Which,
     chunk: int | None,
+    rows_chunk: int | None = None,
 ) -> Network:
     checks.choice("which", which, ("ntk", "nngp"))
-    compute = functools.partial(kernel_matrix, architecture, which=which, chunk=chunk)
+    compute = functools.partial(kernel_matrix, architecture, which=which, chunk=chunk, rows_chunk=rows_chunk)
     return from_kernel(compute, input_shape, num_classes, name=name, gram=compute)
 
 
@@ -423,6 +436,7 @@ def infinite_convnet(
     pooling: bool = True,
     which: Which = "ntk",
     chunk: int | None = None,
+    rows_chunk: int | None = None,
     w_std: float = WEIGHT_STD,
     b_std: float = BIAS_STD,
 ) -> Network:
@@ -436,6 +450,7 @@ def infinite_convnet(
             of two images count, which takes H·W times less memory and time.
         which: `"ntk"` or `"nngp"`, see `kernel_matrix`.
         chunk: the number of columns of the matrix that are computed at once, see `kernel_matrix`.
+        rows_chunk: the number of rows, likewise.
         w_std: the standard deviation σ_w of the weights.
         b_std: the standard deviation σ_b of the biases.
 
@@ -455,7 +470,15 @@ def infinite_convnet(
     affine, last = (functools.partial(one, w_std=w_std, b_std=b_std) for one in (conv, dense))
     block = (affine, relu, avg_pool) if pooling else (affine, relu)
     architecture = Architecture((*block * depth, flatten, last), "all" if pooling else "equal")
-    return _network(architecture, shape, num_classes, name="infinite_convnet", which=which, chunk=chunk)
+    return _network(
+        architecture,
+        shape,
+        num_classes,
+        name="infinite_convnet",
+        which=which,
+        chunk=chunk,
+        rows_chunk=rows_chunk,
+    )
 
 
 _MYRTLE: dict[int, tuple[int, int, int]] = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}
@@ -470,6 +493,7 @@ def myrtle(
     depth: int = 5,
     which: Which = "ntk",
     chunk: int | None = None,
+    rows_chunk: int | None = None,
     w_std: float = WEIGHT_STD,
     b_std: float = BIAS_STD,
 ) -> Network:
@@ -483,6 +507,7 @@ def myrtle(
         depth: the depth in the network's name, 5, 7 or 10.
         which: `"ntk"` or `"nngp"`, see `kernel_matrix`.
         chunk: the number of columns of the matrix that are computed at once, see `kernel_matrix`.
+        rows_chunk: the number of rows, likewise.
         w_std: the standard deviation σ_w of the weights.
         b_std: the standard deviation σ_b of the biases.
 
@@ -503,4 +528,6 @@ def myrtle(
     stages = [(affine, relu) * count for count in _MYRTLE[depth]]
     layers = (*stages[0], avg_pool, *stages[1], avg_pool, *stages[2], global_pool, last)
     architecture = Architecture(layers, "all")
-    return _network(architecture, shape, num_classes, name="myrtle", which=which, chunk=chunk)
+    return _network(
+        architecture, shape, num_classes, name="myrtle", which=which, chunk=chunk, rows_chunk=rows_chunk
+    )

@@ -134,7 +134,7 @@ def test_mixtures_have_the_same_shares_and_labels():
 
 
 @pytest.mark.parametrize(
-    "name", ["dc", "pad_crop_flip", "crop_zoom_rotate", "color_crop_flip", "scale+rotate"]
+    "name", ["dc", "pad_crop_flip", "crop_zoom_rotate", "frepo_flip", "color_crop_flip", "scale+rotate"]
 )
 def test_draws_have_the_same_ranges(name):
     """The extremes of many draws, here and in ddjax."""
@@ -239,9 +239,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path, recipe, message):
     _, phi = saved(tmp_path, Recipe("train"))
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(phi, recipe=recipe).fit(torch.nn.Linear(1, 1))
-    with pytest.raises(
-        ValueError, match="expected dc, crop_zoom_rotate, pad_crop_flip, or names out of color"
-    ):
+    with pytest.raises(ValueError, match="frepo, frepo_flip, or names out of color"):
         distilled_torch.augmentation_by_name("color_blur", (8, 8))
 
 

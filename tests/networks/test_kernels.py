@@ -102,7 +102,10 @@ def test_gradients_are_finite_where_images_are_equal_black_or_each_other_s_negat
 @pytest.mark.usefixtures("x64")
 def test_chunks_change_nothing(chunk, rng):
     x, z = (jnp.asarray(rng.normal(size=(n, 4, 4, 1))) for n in (3, 5))
-    whole, parts = (networks.infinite_convnet((4, 4, 1), 2, depth=1, chunk=one) for one in (None, chunk))
+    whole, parts = (
+        networks.infinite_convnet((4, 4, 1), 2, depth=1, chunk=one, rows_chunk=rows)
+        for one, rows in ((None, None), (chunk, 2))
+    )
 
     def value(x: jax.Array, others: jax.Array | None, network: Network) -> jax.Array:
         return jnp.sum(jnp.sin(matrix(network, x, others)))
