@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from ddjax.launch.choices import (
 from ddjax.launch.settings import Matching
 from ddjax.launch.types import Facts, Layout, Parts
 from ddjax.plan import Plan
-from ddjax.types import Form, InitDistribution, Method, Network, Recipe
+from ddjax.types import Form, InitDistribution, Method, Network, Outer, Recipe
 
 
 class Matched(NamedTuple):
@@ -103,6 +104,16 @@ def multi_formation(config: Matching, data: Dataset, factor: int) -> Form:
     return forms.composed(images)
 
 
+def _adam(config: Matching, steps: int, *, lr: float | None) -> Outer:
+    """Adam on a cosine, where the coefficients of bases may have a rate of their own."""
+    outer = optimizers.adam_outer(optimizers.LR, falls=True)(steps, lr=lr)
+    own = config.outer_lr_of_coefficients
+    if own is None or config.form != "bases":
+        return outer
+    each = {"coefficients": optimizers.adam_cosine(steps, lr=own), "rest": outer.optimizer}
+    return Outer(each, outer.clip_norm, {**outer.facts, "outer_lr_of_coefficients": own})
+
+
 def matching_parts(
     config: Matching,
     data: Dataset,
@@ -144,8 +155,7 @@ def matching_parts(
     moving = network_of_plan(network, plan)
     method = method_of(Matched(moving, distribution, recipe, augmentation(config.augment, data)))
     steps = config.num_outer_steps or num_outer_steps
-    adam = optimizers.adam_outer(optimizers.LR, falls=True)
-    outer_of = adam if config.outer_optimizer == "adam" else method.outer
+    outer_of = functools.partial(_adam, config) if config.outer_optimizer == "adam" else method.outer
     outer = bounded(outer_of(steps, lr=config.outer_lr), config.clip_norm)
     chosen = {
         **outer.facts,

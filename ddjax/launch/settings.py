@@ -431,6 +431,12 @@ class Matching(Formed):
         "what moves φ: the method's own, or Adam on a cosine, for a --form whose numbers differ in scale",
         choices=("published", "adam"),
     )
+    outer_lr_of_coefficients: float | None = flag(
+        None,
+        "learning rate of the coefficients of bases at the start, under Adam; by default that of the bases",
+        positive=True,
+        same_step=True,
+    )
     initial_images: str = flag_like(Unrolled, "initial_images", default="real")
     augment: str | None = flag(None, f"augmentation of real and distilled images alike; {AUGMENTATIONS}")
     train_epochs: int = flag(

@@ -73,6 +73,20 @@ def test_matching_moves_bases_and_coefficients_at_one_pace_where_adam_is_asked_f
     assert published.outer.facts["outer_optimizer"] == "sgd, momentum 0.5"
 
 
+def test_coefficients_have_a_rate_of_their_own_under_adam(digits):
+    settings = {"form": "bases", "num_bases": 4, "images_per_class": 2, "outer_lr": 0.1}
+    settings["outer_lr_of_coefficients"] = 0.02
+    parts = parts_of(distribution_matching, digits, outer_optimizer="adam", **settings)
+    assert parts.outer.facts["outer_lr_of_coefficients"] == 0.02
+    optimizer = forms.optimizer_for(parts.form, parts.outer)
+    start = parts.form.init(jax.random.key(0))
+    moves, _ = updates.update(optimizer, start, updates.init(optimizer, start), start)
+    assert abs(moves.code.bases).max() == pytest.approx(0.1, rel=1e-3)
+    assert abs(moves.code.coefficients).max() == pytest.approx(0.02, rel=1e-3)
+    published = parts_of(distribution_matching, digits, **settings)
+    assert "outer_lr_of_coefficients" not in published.outer.facts
+
+
 def test_bases_have_rates_and_a_bound_of_their_own(digits):
     parts = parts_of(bases, digits, num_bases=4, inner_steps=1, running_clip=2.0, outer_lr=0.1)
     assert parts.outer.facts["outer_lr_of_coefficients"] == pytest.approx(0.05)
