@@ -404,7 +404,8 @@ def scores_along(
 ) -> dict[int, Evaluation]:
     """The accuracies of networks after several numbers of training steps, for a recipe that counts steps.
 
-    Each network is trained once and tested on the way, and one compiled program serves any numbers of steps.
+    Each network is trained once and tested on the way, `judge.runs_per_chunk` of them side by side, and one
+    compiled program serves any numbers of steps.
 
     Args:
         judge: the judge, whose recipe has `steps`, which are not used, and `stepwise`.
@@ -439,13 +440,14 @@ def scores_along(
         network=judge.network,
         inits=judge.inits,
         recipe=dataclasses.replace(judge.recipe, steps=1),  # type: ignore[call-arg] (a recipe that counts)
+        at_once=min(judge.runs_per_chunk, num_inits),
     )
     percent, finite = _outcomes(tested, judge.pieces)
     each = (Evaluation.of(Outcomes(*one)) for one in zip(percent.T, finite.T, strict=True))
     return dict(zip(places, each, strict=True))
 
 
-@functools.partial(jax.jit, static_argnames=("network", "inits", "recipe"))
+@functools.partial(jax.jit, static_argnames=("network", "inits", "recipe", "at_once"))
 def _along(
     schedule: Schedule,
     keys: jax.Array,
@@ -456,6 +458,7 @@ def _along(
     network: Network,
     inits: InitDistribution,
     recipe: Any,
+    at_once: int,
 ) -> _Tested:
     """The tests of trainings at several numbers of steps, `[R, G]`; `stops` begins with zero."""
 
@@ -471,7 +474,7 @@ def _along(
 
         return jax.lax.scan(stretch, training.start, (stops[:-1], stops[1:]))[1]
 
-    return jax.lax.map(one, keys)
+    return jax.lax.map(one, keys, batch_size=None if at_once == 1 else at_once)
 
 
 def check_fits(distilled: Distilled, network: Network) -> None:

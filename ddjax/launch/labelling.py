@@ -30,8 +30,8 @@ STARTS = ("uniform", "smoothed", "true")
 SMOOTHING = 0.1
 """The share of a smoothed label that is spread evenly over all classes, as published."""
 
-STEPS = (50, 100, 200, 300, 400)
-"""The numbers of training steps that are tried on the validation split."""
+STEPS, MANY_STEPS = (50, 100, 200, 300, 400, 600, 1000), (100, 200, 400, 700, 1000, 1700)
+"""The numbers of training steps that are tried on the validation split, for up to 100 images and for more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -349,7 +349,8 @@ def steps_by_validation(launch: Launch, recipe: Recipe, schedule: Schedule) -> t
     judge = Judge(
         parts.network, parts.inits, recipe, launch.data.validation, runs_at_once(config.num_val_inits)
     )
-    choices = STEPS if config.train_steps is None else (config.train_steps,)
+    tried = STEPS if config.num_images <= 100 else MANY_STEPS
+    choices = tried if config.train_steps is None else (config.train_steps,)
     chosen, scores = choose_steps(
         judge, schedule, choices, key=launch.keys.validation, num_inits=config.num_val_inits
     )

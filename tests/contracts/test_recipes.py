@@ -359,6 +359,11 @@ def test_steps_are_chosen_along_one_training(name, few_digits):
         whole = dataclasses.replace(judge, recipe=dataclasses.replace(recipe, steps=steps))  # type: ignore[call-arg] (both count)
         alone = whole.evaluation(SCHEDULE, key=jax.random.key(0), num_inits=2)
         np.testing.assert_allclose(score.values, alone.values, atol=0.5)
+    side_by_side = dataclasses.replace(judge, runs_per_chunk=2)
+    _, beside = choose_steps(side_by_side, SCHEDULE, (2, 7), key=jax.random.key(0), num_inits=3)
+    _, alone = choose_steps(judge, SCHEDULE, (2, 7), key=jax.random.key(0), num_inits=3)
+    for steps in (2, 7):
+        np.testing.assert_allclose(beside[steps].values, alone[steps].values, atol=0.5)
 
 
 def test_a_choice_of_steps_refuses_what_counts_none(few_digits):
