@@ -12,7 +12,7 @@ import pytest
 from problems import CLASSES, SHAPE, small_run, three_digits
 
 import ddjax
-from ddjax import Recipe, augment, forms, inits, networks, pool
+from ddjax import Recipe, augment, forms, inits, networks, platforms, pool
 from ddjax.judge import Evaluation, Judge, Outcomes, _accuracies, chunks
 from ddjax.launch.distillation import validated
 from ddjax.networks import norms
@@ -159,6 +159,15 @@ def test_chunks_cover_a_split_once(data):
     images = np.asarray(pieces.raw).reshape(-1, *SHAPE)[kept]
     assert np.array_equal(images, data.test.images)
     assert kept.sum() == len(data.test) == int(pieces.size)
+
+
+def test_networks_that_are_vmapped_share_the_images_of_a_piece(data, distilled, network, monkeypatch):
+    monkeypatch.setattr(platforms, "current", lambda: "gpu")
+    judges = [Judge(network, inits.random(network), distilled.recipe, data.test, n) for n in (1, 20, 2000)]
+    sizes = [judge.pieces.labels.shape[1] for judge in judges]
+    assert sizes[0] == min(len(data.test), 1000)
+    assert sizes[0] > sizes[1] == sizes[2] > 1
+    assert sizes[2] <= 100
 
 
 def test_vmapped_runs_equal_runs_one_by_one(data, distilled, network):
