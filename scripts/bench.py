@@ -212,7 +212,8 @@ def _of_gpu() -> Iterable[Case]:
 
 def _of_gpu_in_short() -> Iterable[Case]:
     yield from map(Case, ("W1", "W2", "W3", "W4", "W5", "W6", "FREPO", "RCIG", "KIP10", "MTT"))
-    yield from (Case("M16", conv_form=form) for form in CONV_FORMS)
+    yield from (Case("M16", conv_form=form) for form in CONV_FORMS if form != "auto")
+    yield Case("M16", slots_per_chunk=1)
     yield from (Case(item, precision="highest") for item in ("W1", "W5", "W6"))
 
 
