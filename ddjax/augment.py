@@ -410,12 +410,17 @@ def zoomed_crop(*, lowest: float, highest: float) -> Operation:
 
     def apply(params: Window, image: jax.Array) -> jax.Array:
         rows, columns = (
-            _inward((length - 1) / 2 + params.step * (jnp.arange(length) - (length - 1) / 2) + place * length)
+            _inward((length - 1) / 2 + params.step * _from_middle(length, place.dtype) + place * length)
             for place, length in zip(params[1:], image.shape[:2], strict=True)
         )
         return _at(image, rows, columns)
 
     return Operation(sample, apply)
+
+
+def _from_middle(length: int, dtype: Any) -> jax.Array:
+    """The places of pixels along a side, from its middle."""
+    return jnp.arange(length, dtype=dtype) - (length - 1) / 2
 
 
 def _inward(positions: jax.Array) -> jax.Array:
@@ -438,7 +443,7 @@ def translate(*, ratio: float) -> Operation:
 
     def apply(params: Pair, image: jax.Array) -> jax.Array:
         rows, columns = (
-            _inward(jnp.arange(length) + place * length)
+            _inward(jnp.arange(length, dtype=place.dtype) + place * length)
             for place, length in zip(params, image.shape[:2], strict=True)
         )
         return _at(image, rows, columns)
@@ -470,7 +475,8 @@ def rotate(*, degrees: float, continued: bool = False) -> Operation:
         across = -(sine * y)[:, None] - (versine * x)[None]
         if continued:
             height, width = image.shape[:2]
-            rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None]
+            rows, columns = (jnp.arange(side, dtype=image.dtype) for side in (height, width))
+            rows, columns = rows[:, None], columns[None]
             down = jnp.clip(rows + down, 0, height - 1) - rows
             across = jnp.clip(columns + across, 0, width - 1) - columns
         return displaced(image, down, across)

@@ -213,10 +213,10 @@ class Made(Brief):
     defaults: Mapping[str, Any]
 
 
-FROM_ELSEWHERE = ("name", "image_shape", "input_shape", "num_classes", "conv_form", "chunk")
+FROM_ELSEWHERE = ("name", "image_shape", "input_shape", "num_classes", "conv_form", "chunk", "rows_chunk")
 """The arguments of a network that are no settings of its own.
 
-The first four follow from the data, and the last two do not change what the network is.
+The first four follow from the data, and the last three do not change what the network is.
 """
 
 

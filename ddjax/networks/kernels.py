@@ -28,6 +28,12 @@ from ddjax.facts import noted
 from ddjax.networks.adapters import from_kernel
 from ddjax.types import Network
 
+BLOCK_BYTES = 2**27
+"""The most bytes of an array of a block of a kernel matrix, where all pairs of positions count.
+
+On CPU about 24 such arrays were in memory at a time, with the gradient.
+"""
+
 WEIGHT_STD = math.sqrt(2)
 BIAS_STD = 0.1
 
@@ -335,15 +341,23 @@ def kernel_matrix(
         others: the inputs of the columns, `[b, *input_shape]`; None for the rows' own inputs, whose diagonal
             then comes from the variances alone.
         which: `"ntk"` for the tangent kernel Θ, `"nngp"` for the covariance q of the logits.
-        chunk: the number of columns that are computed at once, and computed again for a gradient; by default
-            all. The memory is that of one chunk.
-        rows_chunk: the number of rows that are computed at once where `others` are given, likewise; by
-            default all. For a test of many inputs, whose number somebody else chooses.
+        chunk: the number of columns that are computed at once, and computed again for a gradient. The memory
+            is that of one chunk. By default all, or, where all pairs of positions count, so many that an
+            array of a block has `BLOCK_BYTES` at most.
+        rows_chunk: the number of rows that are computed at once where `others` are given, likewise.
 
     Returns:
         The matrix, `[a, b]`.
     """
     checks.choice("which", which, ("ntk", "nngp"))
+    if chunk is None and architecture.positions == "all":
+        pairs = max(1, BLOCK_BYTES // (inputs.dtype.itemsize * math.prod(inputs.shape[1:3]) ** 2))
+        if others is None:
+            chunk = max(1, pairs // len(inputs))
+        else:
+            # Blocks as square as they can be: what a block computes of each row and each column is shared.
+            chunk = min(len(others), math.isqrt(pairs))
+            rows_chunk = rows_chunk or pairs // chunk
     if others is not None and rows_chunk is not None and rows_chunk < len(inputs):
         checks.at_least("rows_chunk", rows_chunk, 1)
         own = functools.partial(kernel_matrix, architecture, others=others, which=which, chunk=chunk)

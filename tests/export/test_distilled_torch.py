@@ -134,7 +134,7 @@ def test_mixtures_have_the_same_shares_and_labels():
 
 
 @pytest.mark.parametrize(
-    "name", ["dc", "pad_crop_flip", "crop_zoom_rotate", "frepo_flip", "color_crop_flip", "scale+rotate"]
+    "name", ["dc", "pad_crop_flip", "crop_zoom_rotate", "color_crop_flip", "scale+rotate"]
 )
 def test_draws_have_the_same_ranges(name):
     """The extremes of many draws, here and in ddjax."""

@@ -117,6 +117,18 @@ def test_chunks_change_nothing(chunk, rng):
             np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.usefixtures("x64")
+def test_blocks_are_chosen_where_all_pairs_of_positions_count(monkeypatch, rng):
+    """Whatever the bound, the matrix is the same; at the smallest, a pair of images at a time."""
+    x, z = (jnp.asarray(rng.normal(size=(n, 4, 4, 1))) for n in (3, 5))
+    network = networks.infinite_convnet((4, 4, 1), 2, depth=1)
+    wanted = [matrix(network, x, others) for others in (z, None)]
+    for bound in (1, 4 * 8 * 4**4):
+        monkeypatch.setattr(kernels, "BLOCK_BYTES", bound)
+        for found, whole in zip([matrix(network, x, others) for others in (z, None)], wanted, strict=True):
+            np.testing.assert_allclose(found, whole, rtol=1e-12)
+
+
 def test_chunks_bound_the_memory():
     x = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
     z = jax.ShapeDtypeStruct((64, 8, 8, 1), jnp.float32)
