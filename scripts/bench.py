@@ -684,12 +684,13 @@ def measure_peak(config: Config) -> Record:
 # The whole benchmark, which starts those processes.
 
 
-def in_child(cache: str, *, limit: float | None = None, **flags: Any) -> Record:
+def in_child(cache: str, *, limit: float | None = None, shared: bool = False, **flags: Any) -> Record:
     """Run this script with other flags in a process of its own, which keeps compiled programs in a directory.
 
     Args:
         cache: the directory.
         limit: the most seconds that the process may take; None for no limit.
+        shared: whether other processes use the devices at the same time.
         flags: the values, by the names of the flags.
 
     Returns:
@@ -698,7 +699,7 @@ def in_child(cache: str, *, limit: float | None = None, **flags: Any) -> Record:
     flags["started"] = time.time()
     # Small programs are kept too, as the launchers keep them.
     kept = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    if flags.get("turn"):  # JAX would take most of a GPU's memory at once, and leave the others none.
+    if shared:  # JAX would take most of a GPU's memory at once, and leave the others none.
         kept["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     try:
         done = subprocess.run(
@@ -731,9 +732,10 @@ def measure_case(case: Case, config: Config, machine: Record, *, turn: str | Non
     """
     flags = {"items": case.item, **case.given, "seconds": config.seconds, "data_dir": config.data_dir}
     with tempfile.TemporaryDirectory(prefix="ddjax-bench-") as cache:
-        record = in_child(cache, phase="compile", limit=config.process_limit, **flags)
+        side_by_side = {"limit": config.process_limit, "shared": turn is not None}
+        record = in_child(cache, phase="compile", **side_by_side, **flags)
         if "choices" in record:
-            record |= in_child(cache, phase="run", turn=turn, limit=config.process_limit, **flags)
+            record |= in_child(cache, phase="run", turn=turn, **side_by_side, **flags)
     if "ms_per_step" in record:
         is_shared = machine["hardware"]["device_platform"] == "cpu"
         peak = machine["peaks"][case.precision or "auto"] * (1 if is_shared else record["devices"])
