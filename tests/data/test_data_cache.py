@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ddjax.data import cache
+from ddjax.files import cache_directory
 from ddjax.data.arrays import RawArrays
 
 RAW = RawArrays(
@@ -122,9 +123,9 @@ def test_an_interrupted_write_leaves_nothing(cache_dir, monkeypatch, broken):
 
 def test_the_directory_follows_the_environment(monkeypatch):
     monkeypatch.setenv("DDJAX_CACHE_DIR", "~/mine")
-    assert cache.directory() == Path.home() / "mine"
+    assert cache_directory() == Path.home() / "mine"
     monkeypatch.delenv("DDJAX_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/shared")
-    assert cache.directory() == Path("/shared/ddjax")
+    assert cache_directory() == Path("/shared/ddjax")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.directory() == Path.home() / ".cache" / "ddjax"
+    assert cache_directory() == Path.home() / ".cache" / "ddjax"
