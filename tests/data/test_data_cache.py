@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ddjax.data import cache
-from ddjax.files import cache_directory
 from ddjax.data.arrays import RawArrays
+from ddjax.files import cache_directory
 
 RAW = RawArrays(
     np.arange(3 * 2 * 2, dtype=np.uint8).reshape(3, 2, 2, 1),
