@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import jax
 
-from ddjax import files, parallel
+from ddjax import files, parallel, platforms
 from ddjax.run import DivergedError, PreemptedError
 
 EXIT_BAD_INPUT = 2
@@ -143,6 +143,17 @@ def tell(text: str) -> None:
     """
     if parallel.is_lead():
         print(text, flush=True)
+
+
+def introduce(text: str) -> None:
+    """Print what a run is going to do, from process 0 alone, and a warning where a GPU lies idle.
+
+    Args:
+        text: the text.
+    """
+    tell(text)
+    if parallel.is_lead() and (warning := platforms.overlooked()) is not None:
+        print(warning, file=sys.stderr, flush=True)
 
 
 def guarded(action: Callable[[], Any]) -> int:
