@@ -48,11 +48,11 @@ def overlooked() -> str | None:
     Initialises JAX's backend if nothing has done so yet.
 
     Returns:
-        The message; None where JAX does not run on the CPU, was told what to run on (`JAX_PLATFORMS`), or where
-        the machine shows no NVIDIA device.
+        The message; None where JAX does not run on the CPU, where JAX was told what to run on
+        (`JAX_PLATFORMS`), and where the machine shows no NVIDIA device.
     """
     root, pattern = Path(NVIDIA_DEVICES).parent, Path(NVIDIA_DEVICES).name
-    if jax.config.jax_platforms or jax.default_backend() != "cpu" or not any(root.glob(pattern)):
+    if jax.config.read("jax_platforms") or jax.default_backend() != "cpu" or not any(root.glob(pattern)):
         return None
     plugins = [entry.name for entry in importlib.metadata.entry_points(group="jax_plugins")]
     if any("cuda" in name for name in plugins):

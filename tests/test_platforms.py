@@ -64,7 +64,7 @@ def test_a_gpu_is_a_gpu_whoever_made_it():
 
 def on_cpu(asked_for: str | None) -> Any:
     """JAX as it is where it runs on the CPU."""
-    return SimpleNamespace(config=SimpleNamespace(jax_platforms=asked_for), default_backend=lambda: "cpu")
+    return SimpleNamespace(config=SimpleNamespace(read=lambda name: asked_for), default_backend=lambda: "cpu")
 
 
 @pytest.mark.parametrize(
