@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from pathlib import Path
 
 import jax
@@ -52,7 +53,7 @@ def overlooked() -> str | None:
         (`JAX_PLATFORMS`), and where the machine shows no NVIDIA device.
     """
     root, pattern = Path(NVIDIA_DEVICES).parent, Path(NVIDIA_DEVICES).name
-    if jax.config.read("jax_platforms") or jax.default_backend() != "cpu" or not any(root.glob(pattern)):
+    if os.environ.get("JAX_PLATFORMS") or jax.default_backend() != "cpu" or not any(root.glob(pattern)):
         return None
     plugins = [entry.name for entry in importlib.metadata.entry_points(group="jax_plugins")]
     if any("cuda" in name for name in plugins):
@@ -60,6 +61,6 @@ def overlooked() -> str | None:
     else:
         why = "JAX has no CUDA plugin here. Install one: pip install 'ddjax[cuda12]', or 'ddjax[cuda13]'"
     return (
-        f"warning: this machine has an NVIDIA device, but the run is on the CPU: {why}. JAX_PLATFORMS=cpu says "
-        "that the CPU is meant."
+        f"warning: this machine has an NVIDIA device, but the run is on the CPU: {why}. JAX_PLATFORMS=cpu "
+        "says that the CPU is meant."
     )

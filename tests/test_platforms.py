@@ -62,11 +62,6 @@ def test_a_gpu_is_a_gpu_whoever_made_it():
     assert names == ["gpu", "gpu", "tpu"]
 
 
-def on_cpu(asked_for: str | None) -> Any:
-    """JAX as it is where it runs on the CPU."""
-    return SimpleNamespace(config=SimpleNamespace(read=lambda name: asked_for), default_backend=lambda: "cpu")
-
-
 @pytest.mark.parametrize(
     ("plugins", "advice"), [((), "pip install 'ddjax[cuda12]'"), (("xla_cuda13",), "says why")]
 )
@@ -75,15 +70,15 @@ def test_a_gpu_that_lies_idle_is_named(tmp_path, monkeypatch, plugins, advice):
     found = [SimpleNamespace(name=name) for name in plugins]
     monkeypatch.setattr(platforms, "NVIDIA_DEVICES", str(tmp_path / "nvidia[0-9]*"))
     monkeypatch.setattr(platforms.importlib.metadata, "entry_points", lambda group: found)
-    monkeypatch.setattr(platforms, "jax", on_cpu(None))
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     assert advice in (platforms.overlooked() or "")
 
 
 def test_a_cpu_that_was_asked_for_needs_no_warning(tmp_path, monkeypatch):
     (tmp_path / "nvidia0").touch()
     monkeypatch.setattr(platforms, "NVIDIA_DEVICES", str(tmp_path / "nvidia[0-9]*"))
-    monkeypatch.setattr(platforms, "jax", on_cpu("cpu"))
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert platforms.overlooked() is None
-    monkeypatch.setattr(platforms, "jax", on_cpu(None))
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     monkeypatch.setattr(platforms, "NVIDIA_DEVICES", str(tmp_path / "other" / "nvidia[0-9]*"))
     assert platforms.overlooked() is None
