@@ -5,11 +5,13 @@ SGD at 0.01 without momentum, batches of 256, DSA's augmentation, as in trajecto
 last start plus the span. Killed at any moment, the same command goes on, inside an expert too; with a larger
 `--num_experts` it adds to those that are there.
 
-Claim: none: what a run makes is weights; each expert's accuracy on the validation split is in experts.json.
-Cost: not recorded
+Claim: ConvNet-3, on the validation split: twenty on MNIST, 480 steps each, 96.9 ± 0.3; twelve on CIFAR-10
+under ZCA, three epochs each, 56.8 ± 0.6.
+Cost: an H100 that about ten other runs shared: 164 s for the twenty, 99 s for the twelve.
+Records: results/experts-mnist.json, results/experts-cifar10.json
 
-    python -m experiments.experts --dataset=mnist --num_experts=20 --checkpoints=3 --record_every=60
-    python -m experiments.experts --dataset=cifar10 --whiten=zca --num_experts=100 --checkpoints=50
+    python -m experiments.experts --dataset=mnist --num_experts=20 --checkpoints=3 --record_every=160
+    python -m experiments.experts --dataset=cifar10 --whiten=zca --num_experts=12 --checkpoints=3
 """
 
 from __future__ import annotations

@@ -104,6 +104,12 @@ PUBLISHED: Mapping[str, Record] = {
         "fashion_mnist": _score(81.0),
         "cifar10": _score(50.6),
     },
+    # Trajectory matching of ConvNet-3: MTT by arXiv 2203.11932, the others by the table of 2408.03360.
+    "cifar10, 1 image per class, trajectories": {
+        "MTT": _score(46.3, 0.8),
+        "TESLA": _score(48.5, 0.8),
+        "DATM": _score(46.9, 0.5),
+    },
     # An outer step of the papers' PyTorch code on two such cores: milliseconds and peak MiB above start.
     "W1": {"ms": 233, "mib": 105},
     "W2": {"ms": 1070, "mib": 141},
@@ -699,6 +705,60 @@ def _idc_row(title: str, real_images: str, name: str, dataset: str) -> Row:
     )
 
 
+def _trajectory_row(title: str, name: str, experts: str, published: str | None, theirs: str) -> Row:
+    """Trajectory matching with some experts, beside a published number and what was done for that."""
+    there = ("cifar10, 1 image per class, trajectories", published or "")
+    ours = ("test_accuracy",)
+    return (
+        title,
+        Number(experts, ("num_experts",), "whole"),
+        Number(name, ("num_outer_steps",), "whole"),
+        Number(name, ours, is_compared=published is not None),
+        Number(name, ours, "n"),
+        "" if published is None else Number("published", there),
+        theirs,
+    )
+
+
+_GPU = "gpu-h100-steps"
+_GPU_ITEMS = {
+    "DC, MNIST": "DC, MNIST, N 64 of each class",
+    "DSA, MNIST": "DSA, MNIST, N 64 of each class",
+    "DM, MNIST": "DM, MNIST, N 64 of each class",
+    "DC, CIFAR-10": "DC, CIFAR-10, N 64 of each class",
+    "DM, CIFAR-10": "DM, CIFAR-10, N 64 of each class",
+    "IDC, Fashion-MNIST": "IDC, Fashion-MNIST, 20 matches before a network trains on",
+    "FRePo, MNIST": "FRePo, MNIST, width 128, N 512",
+    "FRePo, Fashion-MNIST": "FRePo, Fashion-MNIST, the same",
+    "trajectories, CIFAR-10": "trajectories, CIFAR-10, T 50, B 10",
+}
+"""The runs whose steps in a second on a GPU are recorded, with their titles."""
+
+
+def _gpu_row(item: str, title: str) -> Row:
+    """What a run did in a second at best and in the mean, and two CPU cores where that was measured."""
+    place = ("items", item)
+    cores = "two_cpu_cores" in record(_GPU)["items"][item]
+    return (
+        title,
+        Number(_GPU, (*place, "steps_per_second", "fastest"), "tenths"),
+        Number(_GPU, (*place, "steps_per_second", "average"), "tenths"),
+        Number(_GPU, (*place, "seconds", "compile"), "whole"),
+        Number(_GPU, (*place, "two_cpu_cores", "steps_per_second"), "hundredths") if cores else "",
+    )
+
+
+def _autotuning_row(item: str) -> Row:
+    """Steps in a second, and seconds of compilation, with XLA's search for fast kernels and without."""
+    columns = (("fastest_steps_per_second", "tenths"), ("seconds", "whole"))
+    numbers = []
+    for what, style in columns:
+        for which in ("autotuned", "not autotuned"):
+            place = ("autotuning", item, which, what)
+            numbers.append(Number(_GPU, (*place, "compile") if what == "seconds" else place, style))
+    return (item, *numbers)
+
+
 _SUBSPACES = {f"β {weight}": f"β {weight}" for weight in (0, 1, 10, 100, 1000)} | {
     "inside": "inside the subspaces"
 }
@@ -794,6 +854,28 @@ TABLES: Mapping[str, Table] = {
                 "fashion-distribution-matching-1",
                 ("test_accuracy",),
                 None,
+            ),
+        ),
+    ),
+    "trajectories": Table(
+        ("ten images", "experts", "outer steps", "ours", "n", "published", "the published run"),
+        (
+            _trajectory_row(
+                "MNIST", "mnist-trajectory-matching-1", "experts-mnist", None, "none of this family found"
+            ),
+            _trajectory_row(
+                "CIFAR-10, whitened",
+                "cifar10-trajectory-matching-1",
+                "experts-cifar10",
+                "MTT",
+                "100 experts, 5,000 outer steps, all 50,000 images, best iteration by the test split",
+            ),
+            _trajectory_row(
+                "the same, cut short",
+                "cifar10-trajectory-matching-1-short",
+                "experts-cifar10",
+                "MTT",
+                "the same",
             ),
         ),
     ),
@@ -971,6 +1053,26 @@ TABLES: Mapping[str, Table] = {
             "executed, of the peak",
         ),
         tuple(itertools.starmap(_work_row, _WORK.items())),
+    ),
+    "gpu": Table(
+        (
+            "ConvNet-3, one image per class",
+            "steps in a second, at best",
+            "on average",
+            "seconds to compile",
+            "two CPU cores, on average",
+        ),
+        tuple(itertools.starmap(_gpu_row, _GPU_ITEMS.items())),
+    ),
+    "autotuning": Table(
+        (
+            "",
+            "steps in a second, tuned",
+            "level 0",
+            "seconds to compile, tuned",
+            "level 0",
+        ),
+        tuple(map(_autotuning_row, record(_GPU)["autotuning"])),
     ),
     "convolutions": Table(
         ("", *(f"`{form}`" for form in _CONV_FORMS)), tuple(itertools.starmap(_conv_row, _CONV_ITEMS.items()))
