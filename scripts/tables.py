@@ -752,6 +752,24 @@ _VIEWS = {
 }
 """The students of a teacher that labels 8,000 images, with their titles."""
 
+_FEDMD = "federated-usps"
+_TOGETHER = {
+    "private epochs alone": "the private epochs of the rounds alone",
+    "public images": "agreement on 2,000 images, drawn anew",
+    "100 fixed images": "on a hundred images, the same in all rounds",
+    "distilled images": "on a hundred distilled images",
+}
+"""The ways of clients to train, with their titles."""
+
+
+def _together_row(way: str, title: str) -> Row:
+    """The accuracies after ten rounds and after all, the number of seeds, and what is sent."""
+    sent = way in record(_FEDMD)["floats_per_round"]
+    scores = (Number(_FEDMD, ("rounds", way), "round 10"), Number(_FEDMD, ("scores", way)))
+    floats = Number(_FEDMD, ("floats_per_round", way), "whole") if sent else "0"
+    return (title, *scores, Number(_FEDMD, ("scores", way), "n"), floats)
+
+
 TABLES: Mapping[str, Table] = {
     "headline": Table(("family", "what", "ours", "n", "published"), _HEADLINE),
     "quickstart": Table(
@@ -845,6 +863,18 @@ TABLES: Mapping[str, Table] = {
                 else "",
             )
             for student, title in _VIEWS.items()
+        ),
+    ),
+    "federated": Table(
+        ("", "after 10 rounds", "after 20 rounds", "n", "numbers sent by each client in a round"),
+        (
+            (
+                "no collaboration, before the first round",
+                *single("", _FEDMD, "scores", "no collaboration")[1:2] * 2,
+                Number(_FEDMD, ("scores", "no collaboration"), "n"),
+                "0",
+            ),
+            *itertools.starmap(_together_row, _TOGETHER.items()),
         ),
     ),
     "labels": Table(
