@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
+from pathlib import Path
+
 import jax
 
 from ddjax import parallel
 
 _GPUS = ("cuda", "rocm")
+
+NVIDIA_DEVICES = "/dev/nvidia[0-9]*"
+"""The files by which a machine shows its NVIDIA devices."""
 
 
 def current() -> str:
@@ -34,3 +41,26 @@ def of(device: parallel.Device) -> str:
         The name, as `current` gives it.
     """
     return "gpu" if device.platform in _GPUS else device.platform
+
+
+def overlooked() -> str | None:
+    """What to say where a machine has a GPU and JAX runs on the CPU, as JAX does in silence.
+
+    Initialises JAX's backend if nothing has done so yet.
+
+    Returns:
+        The message; None where JAX does not run on the CPU, where JAX was told what to run on
+        (`JAX_PLATFORMS`), and where the machine shows no NVIDIA device.
+    """
+    root, pattern = Path(NVIDIA_DEVICES).parent, Path(NVIDIA_DEVICES).name
+    if os.environ.get("JAX_PLATFORMS") or jax.default_backend() != "cpu" or not any(root.glob(pattern)):
+        return None
+    plugins = [entry.name for entry in importlib.metadata.entry_points(group="jax_plugins")]
+    if any("cuda" in name for name in plugins):
+        why = "JAX's CUDA plugin could not start. `python -c 'import jax; jax.devices(\"cuda\")'` says why"
+    else:
+        why = "JAX has no CUDA plugin here. Install one: pip install 'ddjax[cuda12]', or 'ddjax[cuda13]'"
+    return (
+        f"warning: this machine has an NVIDIA device, but the run is on the CPU: {why}. JAX_PLATFORMS=cpu "
+        "says that the CPU is meant."
+    )

@@ -5,7 +5,7 @@
 From real images the start is their best approximation by so many bases, and trains networks well before the
 first outer step: more images and longer training for the same stored numbers.
 
-Claim: none: no record yet.
+Claim: none: outer steps have no record yet; the start alone has, by distribution_matching --form=bases.
 Cost: not recorded.
 
 Storage of 10 images per class for LeNet, 1,600 images, 800 steps of 80:

@@ -4,10 +4,19 @@ An outer step is one match and one update of the stored images; the published 2,
 times each, 200,000 outer steps. By default data set, number of images and factor decide on the settings, as
 published (`ddjax.methods.idc_settings`). --images_per_class is the number of stored images.
 
-Claim: none: no record yet.
-Cost: not recorded.
+Claim: one stored image per class, ConvNet-3, 1,000 outer steps by Adam instead of 200,000 by SGD: MNIST
+93.5 ± 0.1 over ten networks (published 94.2), Fashion-MNIST 79.2 ± 0.4 over ten (81.0), CIFAR-10, with 500
+real images for the networks instead of 2,000, 46.1 ± 0.3 over five (50.6).
+Cost: one H100 beside about ten other runs, distillation alone: 85 s, 74 s and 97 s.
+Records: results/mnist-idc-1.json, results/fashion-idc-1.json, results/cifar10-idc-1.json
 
     python -m experiments.idc --dataset=mnist --images_per_class=1
+    python -m experiments.idc --dataset=mnist --images_per_class=1 --outer_optimizer=adam --outer_lr=0.03 \
+        --matches=20 --num_outer_steps=1000 --validate_every=1000 --num_val_inits=1 --num_eval_inits=10 \
+        --train_epochs=1000 --nobaselines
+    python -m experiments.idc --dataset=cifar10 --images_per_class=1 --outer_optimizer=adam --outer_lr=0.03 \
+        --matches=20 --num_outer_steps=1000 --validate_every=1000 --num_val_inits=1 --num_eval_inits=5 \
+        --train_epochs=1000 --net_images=500 --nobaselines
     python -m experiments.idc --dataset=mnist --images_per_class=1 --factor=1 --num_outer_steps=10000
 """
 

@@ -59,7 +59,7 @@ NOTE = (
 CONDENSING = frozenset({"coreset", "distribution_matching", "gradient_matching"})
 """The launchers that train networks on few images in epochs."""
 
-PROTOCOLS: Mapping[str, str] = {"label_distillation": "constant"}
+PROTOCOLS: Mapping[str, str] = {"label_distillation": "constant", "idc": "idc"}
 """The published protocol of that training, where it is not that of DC, DSA and DM."""
 
 Cell = str | Number
@@ -98,6 +98,12 @@ PUBLISHED: Mapping[str, Record] = {
     "mnist, LeNet, labels": {"10": _score(60.9, 3.2), "100": _score(87.3, 0.7), "500": _score(93.3, 0.3)},
     "fashion_mnist, 1 image per class": {"DC": _score(70.5, 0.6)},
     "mnist, LeNet, 10 images per class": {"DC": _score(93.9, 0.6)},
+    # IDC at the storage of one image per class: arXiv 2205.14959, README of the authors' repository.
+    "IDC, 1 image per class": {
+        "mnist": _score(94.2),
+        "fashion_mnist": _score(81.0),
+        "cifar10": _score(50.6),
+    },
     # Kernel regression as arXiv 2107.13034 has it, FRePo 2206.00719, RCIG 2302.06755.
     "mnist, fully connected kernel": {"1": _score(85.5), "10": _score(97.2)},
     "FRePo, 1 image per class": {
@@ -368,13 +374,16 @@ TO_USPS, TO_MNIST = "mnist to usps", "usps to mnist"
 BASES, PIXELS = "mnist-bases-lenet", "mnist-pixels-lenet"
 """Real images in the storage of ten a class: 32 bases and the coefficients of many, and ten as they are."""
 
+BASES_LONG = f"{BASES}-250-epochs"
+"""The same bases, on whose images networks are trained for longer."""
+
 _HEADLINE = (
     headline("DD, fixed init", "MNIST, LeNet, 100 images, one known θ0", BASIC, "fixed init", HUNDRED),
     headline("DD, random init", "MNIST, LeNet, 100 images", BASIC, "random init", HUNDRED),
     headline(
         "DD, random init", "CIFAR-10, AlexCifarNet, 100 images", CIFAR, "random init", "cifar10, 100 images"
     ),
-    alone("bases", "MNIST, LeNet, 1,660 images in the numbers of 100, not distilled", BASES),
+    alone("bases", "MNIST, LeNet, 1,660 images in the numbers of 100, not distilled", BASES_LONG),
     alone("labels alone", "MNIST, LeNet, 10 real images", "labels-mnist-10", ("mnist, LeNet, labels", "10")),
     alone("KIP", "MNIST, kernel of an infinitely wide network, 10 images", "mnist-kernel-inducing-points-1"),
     alone("KIP", "the same, 100 images", "mnist-kernel-inducing-points-10"),
@@ -711,6 +720,34 @@ def _turned_row(degrees: int, true_range: str) -> Row:
     return (f"{degrees}°", true_range, *widths, *scores)
 
 
+def _bases_row(title: str, steps: str, name: str, style: str = "score") -> Row:
+    """Images of equal storage, with the number of steps in which networks are trained on them."""
+    trained, score, networks = single(title, name, "test_accuracy", style=style)
+    return (trained, steps, score, networks)
+
+
+def _stored_row(data: str, stored: str, method: str, name: str, style: str = "score") -> Row:
+    """A method with a form of φ at the storage of one image per class: images trained on, accuracy."""
+    numbers = {"MNIST": "7,840", "CIFAR-10": "30,720"}[data]
+    counts = (Number(name, place, "whole") for place in (("num_outer_steps",), ("layout", "images")))
+    score = (Number(name, ("test_accuracy",), one) for one in (style, "n"))
+    return (data, stored, numbers, method, *counts, *score)
+
+
+def _idc_row(title: str, real_images: str, name: str, dataset: str) -> Row:
+    """IDC on a data set, beside the published number: 50 networks, of 20 matches each."""
+    ours, published = ("test_accuracy",), Number("published", ("IDC, 1 image per class", dataset))
+    return (
+        title,
+        Number(name, ("num_outer_steps",), "whole"),
+        "50",
+        real_images,
+        Number(name, ours, is_compared=True),
+        Number(name, ours, "n"),
+        published,
+    )
+
+
 _SUBSPACES = {f"β {weight}": f"β {weight}" for weight in (0, 1, 10, 100, 1000)} | {
     "inside": "inside the subspaces"
 }
@@ -916,10 +953,29 @@ TABLES: Mapping[str, Table] = {
         ),
     ),
     "bases": Table(
-        ("trained on", "test accuracy, %", "n"),
+        ("trained on", "steps", "test accuracy, %", "n"),
         (
-            single("**1,660 images from 32 bases**", BASES, "test_accuracy", style="bold"),
-            single("100 images as they are", PIXELS, "test_accuracy"),
+            _bases_row("**1,660 images from 32 bases**", "6,500", BASES_LONG, style="bold"),
+            _bases_row("the same images", "2,600", BASES),
+            _bases_row("100 images as they are", "2,600", PIXELS),
+        ),
+    ),
+    "equal storage": Table(
+        ("", "stored as", "numbers", "method", "outer steps", "images", "test accuracy, %", "n"),
+        (
+            _stored_row("MNIST", "pixels", "DM", "mnist-pixels-dm-1"),
+            _stored_row("MNIST", "four in one", "DM", "mnist-multi-formation-dm-1", style="bold"),
+            _stored_row("MNIST", "four in one", "IDC", "mnist-idc-1"),
+            _stored_row("CIFAR-10", "four in one", "DM", "cifar10-multi-formation-dm-1"),
+            _stored_row("CIFAR-10", "four in one", "IDC", "cifar10-idc-1", style="bold"),
+        ),
+    ),
+    "idc": Table(
+        ("IDC", "outer steps", "networks", "real images", "ours", "n", "published, 200,000 steps"),
+        (
+            _idc_row("MNIST", "500, as published", "mnist-idc-1", "mnist"),
+            _idc_row("Fashion-MNIST", "500, as published", "fashion-idc-1", "fashion_mnist"),
+            _idc_row("CIFAR-10", "500, published 2,000", "cifar10-idc-1", "cifar10"),
         ),
     ),
     "kernel inducing points": Table(

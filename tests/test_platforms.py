@@ -60,3 +60,25 @@ def test_a_network_is_traced_for_the_devices_of_the_mesh(platform, convolves):
 def test_a_gpu_is_a_gpu_whoever_made_it():
     names = [platforms.of(SimpleNamespace(platform=one)) for one in ("cuda", "rocm", "tpu")]
     assert names == ["gpu", "gpu", "tpu"]
+
+
+@pytest.mark.parametrize(
+    ("plugins", "advice"), [((), "pip install 'ddjax[cuda12]'"), (("xla_cuda13",), "says why")]
+)
+def test_a_gpu_that_lies_idle_is_named(tmp_path, monkeypatch, plugins, advice):
+    (tmp_path / "nvidia0").touch()
+    found = [SimpleNamespace(name=name) for name in plugins]
+    monkeypatch.setattr(platforms, "NVIDIA_DEVICES", str(tmp_path / "nvidia[0-9]*"))
+    monkeypatch.setattr(platforms.importlib.metadata, "entry_points", lambda group: found)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    assert advice in (platforms.overlooked() or "")
+
+
+def test_a_cpu_that_was_asked_for_needs_no_warning(tmp_path, monkeypatch):
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(platforms, "NVIDIA_DEVICES", str(tmp_path / "nvidia[0-9]*"))
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert platforms.overlooked() is None
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setattr(platforms, "NVIDIA_DEVICES", str(tmp_path / "other" / "nvidia[0-9]*"))
+    assert platforms.overlooked() is None

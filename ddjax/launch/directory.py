@@ -14,7 +14,7 @@ from ddjax import experts, facts, files, report
 from ddjax.data import Dataset, digests
 from ddjax.launch import page, results
 from ddjax.launch.flags import DATASET, EXTENDS, FILE, JUDGES, MAKES, in_older, of_role, recorded
-from ddjax.launch.process import tell
+from ddjax.launch.process import introduce, tell
 from ddjax.workdir import LOCK, locked
 
 JUDGED_BY = "judged_by"
@@ -306,7 +306,7 @@ def once(
     if result is not None:
         tell(f"{workdir} is finished.\n\n{table(result)}")
         return result
-    tell(f"{what}\nwork directory: {workdir}")
+    introduce(f"{what}\nwork directory: {workdir}")
     with locked(workdir):
         open_workdir(workdir, config, experiment=experiment, inputs=inputs)
         result = write_result(workdir, config, measure(), experiment=experiment, inputs=inputs)

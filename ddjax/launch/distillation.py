@@ -21,7 +21,7 @@ from ddjax.judge import Judge
 from ddjax.launch import abroad, page, planning, results
 from ddjax.launch.choices import load_data, runs_at_once
 from ddjax.launch.directory import check_workdir, finished, inputs_of, open_workdir, write_result
-from ddjax.launch.process import tell
+from ddjax.launch.process import introduce, tell
 from ddjax.launch.settings import Common
 from ddjax.launch.types import Build, Case, Finished, Keys, Launch
 from ddjax.memory import Estimate
@@ -486,7 +486,7 @@ def carry_out(launch: Launch, began: float) -> dict[str, Any]:
     Returns:
         The content of `result.json`; empty on every process but the first.
     """
-    tell(describe(launch))
+    introduce(describe(launch))
     launch = settle(launch)
     outcome = distil(launch)
     parallel.leave()

@@ -15,8 +15,7 @@ from typing import Any, TextIO
 
 import jax
 
-from ddjax import parallel
-from ddjax.data import cache
+from ddjax import files, parallel, platforms
 from ddjax.run import DivergedError, PreemptedError
 
 EXIT_BAD_INPUT = 2
@@ -146,6 +145,17 @@ def tell(text: str) -> None:
         print(text, flush=True)
 
 
+def introduce(text: str) -> None:
+    """Print what a run is going to do, from process 0 alone, and a warning where a GPU lies idle.
+
+    Args:
+        text: the text.
+    """
+    tell(text)
+    if parallel.is_lead() and (warning := platforms.overlooked()) is not None:
+        print(warning, file=sys.stderr, flush=True)
+
+
 def guarded(action: Callable[[], Any]) -> int:
     """Run an action; turn the errors it may raise into a message and the documented exit code.
 
@@ -247,6 +257,6 @@ def keep_compilations() -> None:
     A directory that the user has set, or an empty one that switches the cache off, stays as it is.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache.directory() / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(files.cache_directory() / "xla"))
         # Small programs too: there are dozens, which together take longer than loading the large one.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
