@@ -105,6 +105,14 @@ PUBLISHED: Mapping[str, Record] = {
         "fashion_mnist": _score(81.0),
         "cifar10": _score(50.6),
     },
+    # Kernel regression as arXiv 2107.13034 has it, FRePo 2206.00719, RCIG 2302.06755.
+    "mnist, fully connected kernel": {"1": _score(85.5), "10": _score(97.2)},
+    "FRePo, 1 image per class": {
+        "mnist": _score(93.0),
+        "fashion_mnist": _score(75.6),
+        "cifar10": _score(46.8),
+    },
+    "RCIG, 1 image per class": {"mnist": _score(94.7)},
     # An outer step of the papers' PyTorch code on two such cores: milliseconds and peak MiB above start.
     "W1": {"ms": 233, "mib": 105},
     "W2": {"ms": 1070, "mib": 141},
@@ -661,13 +669,54 @@ _LINEAR_ROWS = {
 
 QUICKSTART, DIGITS_DM = "digits-quickstart", "digits-distribution-matching"
 LABELS = "labels-mnist-10"
-FREPO_MNIST = "mnist-feature-regression-1"
-KIP_START = "the images at the start"
+KIP_START, KIP_LONGER = "the images at the start", "mnist-kernel-inducing-points-10-longer"
 KIP_RECORDS = {
-    "mnist-kernel-inducing-points-1": "ten images of MNIST",
-    "mnist-kernel-inducing-points-10": "a hundred images of MNIST",
-    "fashion-kernel-inducing-points-1": "ten images of Fashion-MNIST",
+    "mnist-kernel-inducing-points-1": ("ten images of MNIST", "1"),
+    "mnist-kernel-inducing-points-10": ("a hundred images of MNIST", "10"),
+    "fashion-kernel-inducing-points-1": ("ten images of Fashion-MNIST", None),
 }
+
+
+def _first(title: str, name: str, published: tuple[str, str] | None) -> Row:
+    """A row in bold with the test accuracy of a record, beside the published number."""
+    there = "" if published is None else Number("published", published)
+    ours = Number(name, ("test_accuracy",), "bold", is_compared=published is not None)
+    return (f"**{title}**", ours, Number(name, ("test_accuracy",), "n"), there)
+
+
+def _kernel_rows(name: str, what: str, per_class: str | None) -> list[Row]:
+    """Regression on distilled images, and on the real images that they were started from."""
+    published = None if per_class is None else ("mnist, fully connected kernel", per_class)
+    return [
+        _first(f"{what}, distilled", name, published),
+        (*single(f"{what}, real, labels solved", name, "baselines", f"{KIP_START}, labels solved"), ""),
+        (*single(f"{what}, real", name, "baselines", KIP_START), ""),
+    ]
+
+
+_REGRESSED = {
+    "**MNIST**": ("2,000 of 512", "mnist-feature-regression-1-wide", "mnist"),
+    "**Fashion-MNIST**": ("2,000 of 512", "fashion-feature-regression-1-wide", "fashion_mnist"),
+    "**CIFAR-10**": ("2,000 of 512", "cifar10-feature-regression-1-wide", "cifar10"),
+    "CIFAR-10, augmentation in the pool too": (
+        "2,000 of 512",
+        "cifar10-feature-regression-1-wide-augmented-pool",
+        "cifar10",
+    ),
+    "MNIST, networks of 32 to 128 channels": ("1,200 of 256", "mnist-feature-regression-1", None),
+}
+"""Ten images of FRePo: the outer steps, the name of the record, and the data of the published number."""
+
+
+def _regressed_row(title: str, steps: str, name: str, data: str | None) -> Row:
+    published = None if data is None else ("FRePo, 1 image per class", data)
+    _, *scores = (_first if title.startswith("**") else _plain)(title, name, published)
+    return (title, steps, *scores)
+
+
+def _plain(title: str, name: str, published: tuple[str, str] | None) -> Row:
+    return beside(title, name, ("test_accuracy",), published)
+
 
 _TEXTS = {
     "random-6": "6 sentences (S 1, E 20), unseen θ0",
@@ -1094,22 +1143,32 @@ TABLES: Mapping[str, Table] = {
         ),
     ),
     "kernel inducing points": Table(
-        ("regression on", "test accuracy, %", "n"),
+        ("regression on", "test accuracy, %", "n", "published"),
         (
-            *(
-                row
-                for name, what in KIP_RECORDS.items()
-                for row in (
-                    single(f"**{what}, distilled**", name, "test_accuracy", style="bold"),
-                    single(f"{what}, real, labels solved", name, "baselines", f"{KIP_START}, labels solved"),
-                    single(f"{what}, real", name, "baselines", KIP_START),
-                )
+            *itertools.chain.from_iterable(
+                _kernel_rows(name, what, per_class) for name, (what, per_class) in KIP_RECORDS.items()
             ),
+            _first(
+                "a hundred images of MNIST, 12,000 outer steps",
+                KIP_LONGER,
+                ("mnist, fully connected kernel", "10"),
+            ),
+            (*single("the same, trained by 1,024 hidden units", KIP_LONGER, "finite", "test_accuracy"), ""),
         ),
     ),
     "feature regression": Table(
-        ("trained on", "test accuracy, %", "n"),
-        (single("**ten distilled images**", FREPO_MNIST, "test_accuracy", style="bold"),),
+        ("ten images of", "outer steps, real images in each", "ours", "n", "published (500,000 of 1,024)"),
+        tuple(_regressed_row(title, *rest) for title, rest in _REGRESSED.items()),
+    ),
+    "implicit regression": Table(
+        ("ten images of", "outer steps, real images in each", "ours", "n", "published (10,000 of 1,024)"),
+        (
+            (
+                "**MNIST**",
+                "400 of 256",
+                *_first("", "mnist-implicit-regression-1", ("RCIG, 1 image per class", "mnist"))[1:],
+            ),
+        ),
     ),
     "outer recipe": Table(
         (
