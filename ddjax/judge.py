@@ -18,6 +18,7 @@ from ddjax.data import Split
 from ddjax.data.device import ahead
 from ddjax.inits import draw
 from ddjax.progress import Progress, is_watched
+from ddjax.recipes import Counting, counting
 from ddjax.types import Distilled, Encoding, InitDistribution, Network, Params, Recipe, Schedule
 
 TEST_CHUNKS = {"cpu": 100}
@@ -383,7 +384,7 @@ def choose_steps(
     """The number of training steps that scores best, for a recipe that counts steps.
 
     Args:
-        judge: the judge, on the validation split, whose recipe has `steps` and `stepwise`.
+        judge: the judge, on the validation split, whose recipe is a `ddjax.recipes.Counting`.
         schedule: φ as a schedule.
         choices: the numbers of steps to choose from.
         key: the source of the initial weights, which are the same for every choice. Consumed.
@@ -409,7 +410,7 @@ def scores_along(
     compiled program serves any numbers of steps.
 
     Args:
-        judge: the judge, whose recipe has `steps`, which are not used, and `stepwise`.
+        judge: the judge, whose recipe is a `ddjax.recipes.Counting`; its own `steps` are not used.
         schedule: φ as a schedule.
         stops: the numbers of steps.
         key: the source of the initial weights. Consumed.
@@ -421,11 +422,7 @@ def scores_along(
     Raises:
         ValueError: the recipe counts no steps, there are no stops, or a stop or `num_inits` is below one.
     """
-    if not hasattr(judge.recipe, "stepwise"):
-        raise ValueError(
-            f"recipe: expected one that counts steps; {judge.recipe.kind!r} does not. Give "
-            "ddjax.Recipe('train', protocol='constant', steps=300)."
-        )
+    recipe = counting(judge.recipe)
     if not stops:
         raise ValueError("steps: expected one or more numbers of steps; got none. Give e.g. (100, 300).")
     checks.at_least("steps", min(stops), 1)
@@ -440,7 +437,7 @@ def scores_along(
         judge.inits.pool,
         network=judge.network,
         inits=judge.inits,
-        recipe=dataclasses.replace(judge.recipe, steps=1),  # type: ignore[call-arg] (a recipe that counts)
+        recipe=recipe.with_steps(1),
         at_once=min(judge.runs_per_chunk, num_inits),
     )
     percent, finite = _outcomes(tested, judge.pieces)
@@ -458,7 +455,7 @@ def _along(
     *,
     network: Network,
     inits: InitDistribution,
-    recipe: Any,
+    recipe: Counting,
     at_once: int,
 ) -> _Tested:
     """The tests of trainings at several numbers of steps, `[R, G]`; `stops` begins with zero."""

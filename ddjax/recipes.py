@@ -5,9 +5,10 @@ Every user of φ calls `recipe.fit`, and no other code depends on the kind of th
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self, cast
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +75,57 @@ class Stepwise(NamedTuple):
         return self.fitted(self.between(self.start, key, 0, steps))
 
 
+class Counting(Recipe):
+    """A recipe whose training can go step by step, to be tested after several numbers of steps.
+
+    Its dataclass has the field `steps`, the number of steps of `fit`.
+    """
+
+    @abc.abstractmethod
+    def stepwise(self, network: Network, params: Params, schedule: Schedule) -> Stepwise:
+        """The training step by step.
+
+        Args:
+            network: the network to train.
+            params: the initial weights θ0.
+            schedule: φ as a schedule.
+
+        Returns:
+            The training.
+        """
+
+    def with_steps(self, steps: int) -> Self:
+        """The same recipe with another number of steps.
+
+        Args:
+            steps: the number of steps.
+
+        Returns:
+            The recipe.
+        """
+        return dataclasses.replace(cast("Any", self), steps=steps)
+
+
+def counting(recipe: Recipe) -> Counting:
+    """A recipe, known to count steps.
+
+    Args:
+        recipe: the recipe.
+
+    Returns:
+        The same recipe.
+
+    Raises:
+        ValueError: the recipe counts no steps.
+    """
+    if not isinstance(recipe, Counting):
+        raise ValueError(
+            f"recipe: expected one that counts steps; {recipe.kind!r} does not. Give "
+            "ddjax.Recipe('train', protocol='constant', steps=300)."
+        )
+    return recipe
+
+
 def _drawn(examples: Examples, key: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
     """Some examples without replacement, or all where there are no more. Consumes the key."""
     return examples.take(jax.random.permutation(key, examples.count)[: min(size, examples.count)])
@@ -137,7 +189,7 @@ class Replay(Recipe):
 
 
 @dataclasses.dataclass(frozen=True)
-class Train(Recipe):
+class Train(Counting):
     """An ordinary training in epochs or in steps, on all S·B examples as one small training set.
 
     The protocol `"condensation"` is the training behind the numbers that DC, DSA and DM published: E + 1
@@ -224,7 +276,7 @@ class Train(Recipe):
         return _fitted(network, trained, schedule)
 
     def stepwise(self, network: Network, params: Params, schedule: Schedule) -> Stepwise:
-        """The same training step by step, for a recipe that counts steps.
+        """The same training step by step, without the protocol's fall of the rate.
 
         Args:
             network: the network to train.
@@ -532,7 +584,7 @@ class Regress(Recipe):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainHead(Recipe):
+class TrainHead(Counting):
     """A training of features under a last layer that is an average of ridge regressions on small batches.
 
     Every step solves a ridge regression on the features of some examples, moves the average of the solutions

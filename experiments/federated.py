@@ -5,8 +5,11 @@ agree, round by round, on the mean of their logits for public inputs. `--consens
 the place of these inputs, `--consensus_images` as many random real ones, so that less is sent. Beside them
 stand the clients before they agree, and after the same private trainings without agreeing.
 
-Claim: none: no record yet.
-Cost: not recorded.
+Claim: public MNIST, private USPS, three images of each class for each of four MLPs, 20 rounds, five draws:
+76.1 ± 0.5 over the clients, 73.2 ± 1.0 after the same private epochs without agreement, 67.4 ± 0.6 before. A
+hundred fixed public images give 75.5 ± 0.7, a hundred distilled ones 74.8 ± 0.5.
+Cost: two CPU cores beside other runs: 349 s.
+Records: results/federated-usps.json
 
     python -m experiments.federated --dataset=path/to/usps.npz --resize=28 --public=mnist --rounds=10
     python -m experiments.federated --dataset=path/to/usps.npz --resize=28 --public=mnist \

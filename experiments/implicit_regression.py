@@ -2,11 +2,15 @@
 
 Networks are trained on the result by squared error on learned, centred labels, never by cross-entropy.
 
-Claim: none: no record yet.
-Cost: not recorded
+Claim: MNIST, one image per class, over five new networks of 128 to 512 channels: 86.3 ± 0.8 (published
+94.7), after 400 outer steps of 256 real images; published are about 10,000 of 1,024, and a running mean
+of the images.
+Cost: one H100 beside about ten other runs: 234 s of distillation, 45 s for the scores.
+Records: results/mnist-implicit-regression-1.json
 
-    python -m experiments.implicit_regression --dataset=mnist --width=32 --batch_size=256 \
-        --num_outer_steps=300 --train_lr=1e-3 --eval_augment=dsa
+    python -m experiments.implicit_regression --dataset=mnist --eval_augment=frepo --width=128 \
+        --batch_size=256 --outer_lr=0.01 --solver_steps=10 --pool=10 --num_outer_steps=400 \
+        --num_val_inits=1 --validate_every=200
 """
 
 from __future__ import annotations

@@ -6,8 +6,13 @@ and the accuracy after each epoch on the validation split, whose labels are righ
 after the last epochs alone. `--distil` hands what the first seed's selections keep in the end to a
 distillation.
 
-Claim: none: no record yet.
-Cost: not recorded.
+Claim: an MLP, 5,120 images, five draws. Fashion-MNIST, pair noise of rate 0.4: score 1 72.5 ± 0.8, small loss
+70.2 ± 1.1. Symmetric noise shows no such gain: Fashion-MNIST, rate 0.4: score 1 79.2 ± 1.2, small loss
+79.6 ± 0.5, CRUST as released 79.7 ± 0.9, though 97.1 ± 0.4 percent of its labels are right; MNIST, rate 0.6:
+score 1 83.2 ± 1.1, score 3 84.4 ± 0.8, small loss 83.3 ± 1.6.
+Cost: one H100 beside about ten other runs: 102 s for the eight selections under pair noise.
+Records: results/noise-fashion-pair-40.json, results/noise-fashion-symmetric-40.json,
+results/noise-mnist-symmetric-60.json
 
     python -m experiments.noise --dataset=mnist --noise=symmetric --rate=0.6 --num_examples=5120 \
         --network=mlp:widths=256x128 --ramp=3 --select=all,loss,score1,score3,crust,clean

@@ -5,8 +5,10 @@ with the teacher's s as λ y + (1 - λ) s. The λ that the risks of both predict
 of the given labels is measured on the checked examples, that of the teacher by teachers that did not see the
 fifth of them that they are asked about. All students but the first see the checked examples too.
 
-Claim: none: no record yet.
-Cost: not recorded.
+Claim: MNIST, pair noise of rate 0.45, 300 checked labels, five draws: 86.7 ± 0.3 with the predicted λ, where
+the teacher has 84.1 ± 0.5 and both kinds of labels as they are give 61.9 ± 1.6; the grid's λ 0.25 87.2 ± 0.4.
+Cost: one H100 beside about ten other runs: 10 s.
+Records: results/noisy-teacher-mnist.json
 
     python -m experiments.noisy_teacher --dataset=mnist --network=mlp:widths=256x128
 

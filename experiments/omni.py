@@ -5,8 +5,10 @@ unlabelled image are merged into a label, and a student trains from scratch on b
 stand a student of the teacher's answers to the images as they are (self-training), soft labels in the place
 of hard ones, and the true labels.
 
-Claim: none: no record yet.
-Cost: not recorded.
+Claim: MNIST, 300 labelled images, five draws: no gain from nine views, 89.0 ± 0.6, over one, 89.0 ± 0.6, nor
+over the teacher, 88.9 ± 0.5.
+Cost: one H100 beside about ten other runs: 8 s.
+Records: results/omni-mnist.json
 
     python -m experiments.omni --dataset=mnist --network=mlp:widths=256x128
 

@@ -5,8 +5,10 @@ to be compared with real ones under the same teacher: the table always has these
 temperature of the labels, by the recipe of the artifact, or by Adam on real images. Ages and temperatures
 are chosen on the validation split; the table marks the choice.
 
-Claim: none: no record yet.
-Cost: not recorded.
+Claim: MNIST, ten random real images of each class, an MLP: 74.7 ± 1.2 with their own labels, 84.2 ± 0.8 with
+those of a teacher of ten epochs at T 20, 85.0 ± 0.5 with those of a teacher of one epoch.
+Cost: one H100 beside about ten other runs: 127 s.
+Records: results/relabel-mnist-10.json
 
     python -m experiments.relabel --dataset=mnist --network=mlp:widths=256x128 --num_examples=10000
     python -m experiments.relabel --artifact=runs/distribution_matching-mnist/distilled.npz --dataset=mnist \

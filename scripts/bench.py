@@ -149,6 +149,9 @@ ITEMS: dict[str, Item] = {
         for count in (1, 10)
     },
     "KIPconv": Item("kernel_inducing_points", "infinite_convnet:pooling=0", fixed=False, batch_size=20),
+    # A block of the kernel's matrix, 10 images against 100, with its gradient; with pooling for a GPU.
+    "KIPblock": Item("kernel_inducing_points", "infinite_convnet:pooling=0", fixed=False, batch_size=100),
+    "KIPpool": Item("kernel_inducing_points", "infinite_convnet", fixed=False, batch_size=100),
     "FREPO": Item("feature_regression", _FREPO, fixed=False, batch_size=256),
     "MTT": Item("trajectory_matching", "convnet", fixed=False, inner_steps=50),
     "RCIG": Item("implicit_regression", f"{_FREPO}:activation=sharp_softplus", fixed=False, batch_size=256),
@@ -208,6 +211,7 @@ def _of_gpu() -> Iterable[Case]:
         yield Case(item, precision=precision)
     for memory in STRATEGIES:
         yield Case("T300", memory=memory)
+    yield from map(Case, ("KIPblock", "KIPpool"))
 
 
 def _of_gpu_in_short() -> Iterable[Case]:
@@ -219,7 +223,9 @@ def _of_gpu_in_short() -> Iterable[Case]:
 
 SUITES: dict[str, list[Case]] = {
     "targets": [Case(name) for name in ITEMS if name.startswith("W")],
-    "scaling": [Case(name) for name in ITEMS if not name.startswith("W") and name != "T3000"],
+    "scaling": [
+        Case(name) for name in ITEMS if not name.startswith("W") and name not in ("T3000", "KIPpool")
+    ],
     "gpu": list(_of_gpu()),
     "gpu-short": list(_of_gpu_in_short()),
 }

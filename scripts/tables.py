@@ -16,9 +16,10 @@ import functools
 import itertools
 import json
 import re
+import statistics
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,6 +111,14 @@ PUBLISHED: Mapping[str, Record] = {
         "TESLA": _score(48.5, 0.8),
         "DATM": _score(46.9, 0.5),
     },
+    # Kernel regression as arXiv 2107.13034 has it, FRePo 2206.00719, RCIG 2302.06755.
+    "mnist, fully connected kernel": {"1": _score(85.5), "10": _score(97.2)},
+    "FRePo, 1 image per class": {
+        "mnist": _score(93.0),
+        "fashion_mnist": _score(75.6),
+        "cifar10": _score(46.8),
+    },
+    "RCIG, 1 image per class": {"mnist": _score(94.7)},
     # An outer step of the papers' PyTorch code on two such cores: milliseconds and peak MiB above start.
     "W1": {"ms": 233, "mib": 105},
     "W2": {"ms": 1070, "mib": 141},
@@ -207,10 +216,26 @@ def executed_share(item: Record) -> str:
     return f"{100 * per_second / item['peak_flops_per_second']:.0f} %"
 
 
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Mean and standard deviation of plain values, as those of scores.
+
+    Args:
+        values: the values.
+        digits: the number of digits after the point.
+
+    Returns:
+        The text.
+    """
+    return mean_and_std({"mean": statistics.fmean(values), "std": statistics.pstdev(values)}, digits)
+
+
 STYLES: Mapping[str, Callable[[Any], str]] = {
     "score": mean_and_std,
     "bold": lambda score: f"**{mean_and_std(score)}**",
     "n": lambda score: str(score["n"]),
+    "spread": spread,
+    "spread, hundredths": functools.partial(spread, digits=2),
+    "round 10": lambda runs: spread([run[10] for run in runs]),
     "tenths": lambda value: f"{value:.1f}",
     "hundredths": lambda value: f"{value:.2f}",
     "whole": lambda value: f"{value:,.0f}",
@@ -650,13 +675,54 @@ _LINEAR_ROWS = {
 
 QUICKSTART, DIGITS_DM = "digits-quickstart", "digits-distribution-matching"
 LABELS = "labels-mnist-10"
-FREPO_MNIST = "mnist-feature-regression-1"
-KIP_START = "the images at the start"
+KIP_START, KIP_LONGER = "the images at the start", "mnist-kernel-inducing-points-10-longer"
 KIP_RECORDS = {
-    "mnist-kernel-inducing-points-1": "ten images of MNIST",
-    "mnist-kernel-inducing-points-10": "a hundred images of MNIST",
-    "fashion-kernel-inducing-points-1": "ten images of Fashion-MNIST",
+    "mnist-kernel-inducing-points-1": ("ten images of MNIST", "1"),
+    "mnist-kernel-inducing-points-10": ("a hundred images of MNIST", "10"),
+    "fashion-kernel-inducing-points-1": ("ten images of Fashion-MNIST", None),
 }
+
+
+def _first(title: str, name: str, published: tuple[str, str] | None) -> Row:
+    """A row in bold with the test accuracy of a record, beside the published number."""
+    there = "" if published is None else Number("published", published)
+    ours = Number(name, ("test_accuracy",), "bold", is_compared=published is not None)
+    return (f"**{title}**", ours, Number(name, ("test_accuracy",), "n"), there)
+
+
+def _kernel_rows(name: str, what: str, per_class: str | None) -> list[Row]:
+    """Regression on distilled images, and on the real images that they were started from."""
+    published = None if per_class is None else ("mnist, fully connected kernel", per_class)
+    return [
+        _first(f"{what}, distilled", name, published),
+        (*single(f"{what}, real, labels solved", name, "baselines", f"{KIP_START}, labels solved"), ""),
+        (*single(f"{what}, real", name, "baselines", KIP_START), ""),
+    ]
+
+
+_REGRESSED = {
+    "**MNIST**": ("2,000 of 512", "mnist-feature-regression-1-wide", "mnist"),
+    "**Fashion-MNIST**": ("2,000 of 512", "fashion-feature-regression-1-wide", "fashion_mnist"),
+    "**CIFAR-10**": ("2,000 of 512", "cifar10-feature-regression-1-wide", "cifar10"),
+    "CIFAR-10, augmentation in the pool too": (
+        "2,000 of 512",
+        "cifar10-feature-regression-1-wide-augmented-pool",
+        "cifar10",
+    ),
+    "MNIST, networks of 32 to 128 channels": ("1,200 of 256", "mnist-feature-regression-1", None),
+}
+"""Ten images of FRePo: the outer steps, the name of the record, and the data of the published number."""
+
+
+def _regressed_row(title: str, steps: str, name: str, data: str | None) -> Row:
+    published = None if data is None else ("FRePo, 1 image per class", data)
+    _, *scores = (_first if title.startswith("**") else _plain)(title, name, published)
+    return (title, steps, *scores)
+
+
+def _plain(title: str, name: str, published: tuple[str, str] | None) -> Row:
+    return beside(title, name, ("test_accuracy",), published)
+
 
 _TEXTS = {
     "random-6": "6 sentences (S 1, E 20), unseen θ0",
@@ -764,6 +830,94 @@ _SUBSPACES = {f"β {weight}": f"β {weight}" for weight in (0, 1, 10, 100, 1000)
 }
 """The rows of the record of class subspaces, with their titles."""
 
+_WRONG = ("noise-mnist-symmetric-60", "noise-fashion-pair-40", "noise-fashion-symmetric-40")
+_KEPT = {
+    "all": "all images",
+    "loss": "small loss",
+    "score1": "score 1",
+    "score2": "score 2",
+    "score3": "score 3",
+    "score4": "score 4",
+    "crust": "CRUST, as released",
+    "crust_mixed": "the same, images of a class mixed",
+    "crust_paper": "CRUST, as in its paper",
+    "clean": "*right labels alone*",
+}
+"""The ways to train on wrong labels, with their titles."""
+
+
+def _kept_row(selection: str, title: str) -> Row:
+    """Accuracy, right labels and worst class of a selection under each noise; empty where it was not run."""
+    cells: list[Cell] = []
+    for name in _WRONG:
+        is_run, place = selection in record(name)["selections"], ("selections", selection)
+        cells += (Number(name, (*place, *end)) if is_run else "" for end in ((), ("pure",), ("worst",)))
+    return (title, *cells)
+
+
+_TEACHERS = {
+    "own labels": "own labels",
+    "teacher of 1 epochs, T 1": "teacher of one epoch, T 1",
+    "teacher of 1 epochs, T 4": "teacher of one epoch, T 4",
+    "teacher of 1 epochs, T 20": "teacher of one epoch, T 20",
+    "teacher of 10 epochs, T 1": "teacher of ten epochs, T 1",
+    "teacher of 10 epochs, T 4": "teacher of ten epochs, T 4",
+    "teacher of 10 epochs, T 20": "teacher of ten epochs, T 20",
+}
+"""The labels of a comparison of teachers, with their titles."""
+
+
+def _relabelled_row(name: str, labels: str, title: str, *sets: str) -> Row:
+    """The scores of sets under the same labels; bold where validation chooses them."""
+    found, cells = record(name)["sets"], []
+    for one in sets:
+        best = max(found[one], key=lambda row, one=one: found[one][row]["validation"]["mean"])
+        cells.append(Number(name, ("sets", one, labels), "bold" if labels == best else "score"))
+    return (title, *cells)
+
+
+_STUDENTS = {
+    "teacher": "the teacher: 300 checked labels alone",
+    "noisy alone": "8,000 noisy labels",
+    "noisy and clean": "both",
+    "teacher's hard labels": "checked labels, and the teacher's hard ones",
+    "λ 0": "checked labels, and mixtures of λ 0, the teacher's soft labels",
+    "λ 0.25": "of λ 0.25",
+    "λ 0.5": "of λ 0.5",
+    "λ 0.75": "of λ 0.75",
+    "λ predicted": "of the predicted λ",
+    "true labels": "*true labels*",
+}
+"""The students of a teacher that saw a few checked labels, with their titles."""
+
+_VIEWS = {
+    "teacher": "the teacher: 300 labelled images in nine views",
+    "one view, hard": "and its hard labels, of one view (self-training)",
+    "9 views, hard": "of nine views (data distillation)",
+    "one view, soft": "and its soft labels, of one view",
+    "9 views, soft": "of nine views",
+    "true labels": "*true labels*",
+}
+"""The students of a teacher that labels 8,000 images, with their titles."""
+
+_FEDMD = "federated-usps"
+_TOGETHER = {
+    "private epochs alone": "the private epochs of the rounds alone",
+    "public images": "agreement on 2,000 images, drawn anew",
+    "100 fixed images": "on a hundred images, the same in all rounds",
+    "distilled images": "on a hundred distilled images",
+}
+"""The ways of clients to train, with their titles."""
+
+
+def _together_row(way: str, title: str) -> Row:
+    """The accuracies after ten rounds and after all, the number of seeds, and what is sent."""
+    sent = way in record(_FEDMD)["floats_per_round"]
+    scores = (Number(_FEDMD, ("rounds", way), "round 10"), Number(_FEDMD, ("scores", way)))
+    floats = Number(_FEDMD, ("floats_per_round", way), "whole") if sent else "0"
+    return (title, *scores, Number(_FEDMD, ("scores", way), "n"), floats)
+
+
 TABLES: Mapping[str, Table] = {
     "headline": Table(("family", "what", "ours", "n", "published"), _HEADLINE),
     "quickstart": Table(
@@ -817,6 +971,65 @@ TABLES: Mapping[str, Table] = {
         tuple(
             beside(title, "coreset-mnist-10", ("baselines", row), (_TEN_PER_CLASS, row))
             for row, title in _SELECTIONS.items()
+        ),
+    ),
+    "wrong labels": Table(
+        (
+            "trained on",
+            *itertools.chain.from_iterable(
+                (f"{what}: accuracy, %", "right labels", "worst class")
+                for what in (
+                    "MNIST, symmetric 0.6",
+                    "Fashion-MNIST, pair 0.4",
+                    "Fashion-MNIST, symmetric 0.4",
+                )
+            ),
+        ),
+        tuple(itertools.starmap(_kept_row, _KEPT.items())),
+    ),
+    "labels of teachers": Table(
+        ("labels", "random real images", "herding"),
+        tuple(
+            _relabelled_row("relabel-mnist-10", labels, title, "random", "herding")
+            for labels, title in _TEACHERS.items()
+        ),
+    ),
+    "noisy teacher": Table(
+        ("a network of", "test accuracy, %", "on validation", "n", "λ"),
+        tuple(
+            (
+                *single(title, "noisy-teacher-mnist", "scores", student)[:2],
+                Number("noisy-teacher-mnist", ("scores", student, "validation")),
+                Number("noisy-teacher-mnist", ("scores", student), "n"),
+                Number("noisy-teacher-mnist", ("facts", "λ"), "spread, hundredths")
+                if student == "λ predicted"
+                else "",
+            )
+            for student, title in _STUDENTS.items()
+        ),
+    ),
+    "omni": Table(
+        ("a network of", "test accuracy, %", "n", "right labels, %"),
+        tuple(
+            (
+                *single(title, "omni-mnist", "scores", student),
+                Number("omni-mnist", ("facts", f"right labels, {student.split(',')[0]}, %"), "spread")
+                if "view" in student
+                else "",
+            )
+            for student, title in _VIEWS.items()
+        ),
+    ),
+    "federated": Table(
+        ("", "after 10 rounds", "after 20 rounds", "n", "numbers sent by each client in a round"),
+        (
+            (
+                "no collaboration, before the first round",
+                *single("", _FEDMD, "scores", "no collaboration")[1:2] * 2,
+                Number(_FEDMD, ("scores", "no collaboration"), "n"),
+                "0",
+            ),
+            *itertools.starmap(_together_row, _TOGETHER.items()),
         ),
     ),
     "labels": Table(
@@ -1012,22 +1225,32 @@ TABLES: Mapping[str, Table] = {
         ),
     ),
     "kernel inducing points": Table(
-        ("regression on", "test accuracy, %", "n"),
+        ("regression on", "test accuracy, %", "n", "published"),
         (
-            *(
-                row
-                for name, what in KIP_RECORDS.items()
-                for row in (
-                    single(f"**{what}, distilled**", name, "test_accuracy", style="bold"),
-                    single(f"{what}, real, labels solved", name, "baselines", f"{KIP_START}, labels solved"),
-                    single(f"{what}, real", name, "baselines", KIP_START),
-                )
+            *itertools.chain.from_iterable(
+                _kernel_rows(name, what, per_class) for name, (what, per_class) in KIP_RECORDS.items()
             ),
+            _first(
+                "a hundred images of MNIST, 12,000 outer steps",
+                KIP_LONGER,
+                ("mnist, fully connected kernel", "10"),
+            ),
+            (*single("the same, trained by 1,024 hidden units", KIP_LONGER, "finite", "test_accuracy"), ""),
         ),
     ),
     "feature regression": Table(
-        ("trained on", "test accuracy, %", "n"),
-        (single("**ten distilled images**", FREPO_MNIST, "test_accuracy", style="bold"),),
+        ("ten images of", "outer steps, real images in each", "ours", "n", "published (500,000 of 1,024)"),
+        tuple(_regressed_row(title, *rest) for title, rest in _REGRESSED.items()),
+    ),
+    "implicit regression": Table(
+        ("ten images of", "outer steps, real images in each", "ours", "n", "published (10,000 of 1,024)"),
+        (
+            (
+                "**MNIST**",
+                "400 of 256",
+                *_first("", "mnist-implicit-regression-1", ("RCIG, 1 image per class", "mnist"))[1:],
+            ),
+        ),
     ),
     "outer recipe": Table(
         (

@@ -54,14 +54,18 @@ def _loss(learned: Learned, seed: int) -> tuple[Select, np.ndarray]:
     return _lowest, surprise
 
 
+def _draws(learned: Learned, seed: int) -> np.ndarray:
+    # Not the numbers of label noise under the same seed, the lowest of which are mostly wrong labels.
+    return np.random.default_rng([seed, 1]).random(len(learned.split))
+
+
 def _forgetting(learned: Learned, seed: int) -> tuple[Select, np.ndarray]:
     # At random among equally forgotten images, not in the order of the split.
-    ties = np.random.default_rng(seed).random(len(learned.split))
-    return _lowest, learned.training.scores + ties
+    return _lowest, learned.training.scores + _draws(learned, seed)
 
 
 def _random(learned: Learned, seed: int) -> tuple[Select, np.ndarray]:
-    return _lowest, np.random.default_rng(seed).random(len(learned.split))
+    return _lowest, _draws(learned, seed)
 
 
 ONCE: dict[str, Callable[[Learned, int], tuple[Select, np.ndarray]]] = {

@@ -10,7 +10,7 @@ import pytest
 
 from ddjax.coresets import once
 from ddjax.coresets.once import select_once
-from ddjax.data import Split
+from ddjax.data import Split, corrupt, transition
 from ddjax.encodings import Encoded
 
 LABELS = np.repeat([0, 1], [6, 4]).astype(np.int32)
@@ -40,6 +40,18 @@ def test_the_least_forgotten_are_taken_and_ties_are_drawn(learned):
     draws = {tuple(select_once("forgetting", learned, per_class=2, seed=seed).rows) for seed in range(9)}
     assert all(set(rows[:2]) < {0, 2, 5} and set(rows[2:]) == {7, 9} for rows in draws)
     assert len(draws) > 1
+
+
+def test_a_random_choice_does_not_know_the_noise_of_its_own_seed(learned):
+    raw, labels = np.zeros((4000, 1, 1, 1), np.float32), np.repeat([0, 1, 2, 3], 1000).astype(np.int32)
+    true = Split(raw, labels, Encoded(), 4)
+    noisy = corrupt(true, transition("symmetric", 0.4, 4), seed=0)
+    learned.split, learned.training.scores = noisy.split, np.zeros(4000)
+    for name in ("random", "forgetting"):
+        rows = select_once(name, learned, per_class=200, seed=0).rows
+        right = noisy.clean[rows].reshape(4, 200).mean(1)  # 0.6, and a standard deviation of 0.035
+        assert right.min() > 0.45, name
+        assert right.max() < 0.75, name
 
 
 def test_a_share_is_taken_where_no_number_is_given(learned):

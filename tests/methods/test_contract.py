@@ -70,6 +70,20 @@ TABLE: dict[str, Build] = {
     "feature_regression": lambda net, p: methods.feature_regression(
         net, p, batch_size=32, pool=2, reset=3, penalty=1e-2, online_lr=1e-3, recipe=Ridge(1e-2)
     ),
+    # Without the bound on the implicit part, and solved to the end: then the gradient is that of the loss.
+    "implicit_regression": lambda net, p: methods.implicit_regression(
+        net,
+        p,
+        batch_size=32,
+        pool=2,
+        reset=3,
+        penalty=1e-2,
+        online_lr=1e-3,
+        online_steps=2,
+        solver_steps=40,
+        clip=False,
+        recipe=Ridge(1e-2),
+    ),
     "label_distillation": lambda net, p: methods.label_distillation(
         net, p, batch_size=64, inner_batch=6, lr=0.01
     ),
@@ -182,8 +196,9 @@ def test_all_slots_vmapped_at_once_equal_slots_one_by_one():
 @pytest.mark.slow
 def test_learns_a_toy_problem(name, toy):
     # For ridge regression on random features sixteen of them are too few, of any image. Feature regression
-    # is judged by it here, on networks as young as those of its pool; three images train no new network.
-    is_ridge = name in ("kernel_inducing_points", "feature_regression")
+    # and the implicit one are judged by it here, on networks as young as those of their pools; three images
+    # train no new network.
+    is_ridge = name in ("kernel_inducing_points", "feature_regression", "implicit_regression")
     net = networks.mlp(SHAPE, CLASSES, widths=(128,)) if is_ridge else mlp()
     distribution = inits.random(net)
     method = TABLE[name](net, distribution)

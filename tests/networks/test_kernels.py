@@ -52,7 +52,10 @@ def check(found: jax.Array, expected: np.ndarray, *, which: str, equal: np.ndarr
 
 
 @pytest.mark.parametrize("colours", ["gray", "rgb"])
-@pytest.mark.parametrize("name", [*BUILDERS, "kipconv1"])
+@pytest.mark.parametrize(
+    "name",
+    ["fc1", *(pytest.param(name, marks=pytest.mark.slow) for name in (*list(BUILDERS)[1:], "kipconv1"))],
+)
 @pytest.mark.usefixtures("x64")
 def test_the_recorded_kernels_are_replayed(values, name, colours):
     """z[3] is x[0] and z[2] is -x[1]: angles of 0 and π."""
@@ -69,7 +72,9 @@ def test_the_recorded_kernels_are_replayed(values, name, colours):
         check(own, values[f"{colours}/{name}/{which}_zz"], which=which, equal=np.eye(4, dtype=bool))
 
 
-@pytest.mark.parametrize("name", ["fc1", "conv2", "convpool2"])
+@pytest.mark.parametrize(
+    "name", ["fc1", *(pytest.param(name, marks=pytest.mark.slow) for name in ("conv2", "convpool2"))]
+)
 @pytest.mark.usefixtures("x64")
 def test_derivatives_agree_with_finite_differences(name, rng):
     """Of K(x, x) and K(t, x) with one of the t equal to an x, and one its negative."""
@@ -90,7 +95,10 @@ def test_derivatives_agree_with_finite_differences(name, rng):
     np.testing.assert_allclose(slope, numeric, rtol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["fc3", "conv2", "convpool2", "myrtle5"])
+@pytest.mark.parametrize(
+    "name",
+    ["fc3", *(pytest.param(name, marks=pytest.mark.slow) for name in ("conv2", "convpool2", "myrtle5"))],
+)
 def test_gradients_are_finite_where_images_are_equal_black_or_each_other_s_negative(name):
     x = jnp.stack([jnp.zeros((4, 4, 1)), jnp.ones((4, 4, 1)), jnp.ones((4, 4, 1)), -jnp.ones((4, 4, 1))])
     network = BUILDERS[name]((4, 4, 1), 2, b_std=0.0)
@@ -98,6 +106,7 @@ def test_gradients_are_finite_where_images_are_equal_black_or_each_other_s_negat
     assert np.isfinite(grad).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [2, 7])
 @pytest.mark.usefixtures("x64")
 def test_chunks_change_nothing(chunk, rng):
@@ -117,18 +126,24 @@ def test_chunks_change_nothing(chunk, rng):
             np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_blocks_are_chosen_where_all_pairs_of_positions_count(monkeypatch, rng):
     """Whatever the bound, the matrix is the same; at the smallest, a pair of images at a time."""
     x, z = (jnp.asarray(rng.normal(size=(n, 4, 4, 1))) for n in (3, 5))
     network = networks.infinite_convnet((4, 4, 1), 2, depth=1)
-    wanted = [matrix(network, x, others) for others in (z, None)]
+
+    def both() -> list[jax.Array]:
+        return [jax.jit(lambda x, others=others: matrix(network, x, others))(x) for others in (z, None)]
+
+    wanted = both()
     for bound in (1, 4 * 8 * 4**4):
         monkeypatch.setattr(kernels, "BLOCK_BYTES", bound)
-        for found, whole in zip([matrix(network, x, others) for others in (z, None)], wanted, strict=True):
+        for found, whole in zip(both(), wanted, strict=True):
             np.testing.assert_allclose(found, whole, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_chunks_bound_the_memory():
     x = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
     z = jax.ShapeDtypeStruct((64, 8, 8, 1), jnp.float32)
@@ -143,6 +158,7 @@ def test_chunks_bound_the_memory():
     assert needed(4) < needed(None) / 4
 
 
+@pytest.mark.slow
 def test_a_wide_finite_network_has_this_kernel(rng):
     """The mean product of a finite network's outputs over its weights is the NNGP kernel."""
     x = jnp.asarray(rng.normal(size=(3, 6)), jnp.float32)
