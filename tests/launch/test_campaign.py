@@ -60,7 +60,7 @@ def test_a_campaign_names_its_runs_before_the_first_one_starts(monkeypatch, caps
     assert end.value.code == 2
     found = capsys.readouterr()
     assert "runs to do:" in found.out
-    assert "recorded cost: two CPU cores" in found.out
+    assert "recorded cost: an H100" in found.out
     assert "expected --yes" in found.err
 
 

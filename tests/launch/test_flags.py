@@ -28,6 +28,7 @@ SAME_STEP = {
         "inner_lr_decay",
         "max_inner_lr",
         "outer_lr",
+        "outer_lr_of_coefficients",
         "outer_lr_of_lrs",
         "outer_lr_of_labels",
         "train_epochs",
