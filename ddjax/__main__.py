@@ -12,16 +12,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import gc
 import importlib
-import io
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
 
-from ddjax import kept_help, launchers
+from ddjax import launchers
 
 TOOLS: Mapping[str, tuple[str, str]] = {
     "export": ("ddjax.export", "Pictures, tensors or safetensors out of an artifact."),
@@ -77,30 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return BAD_INPUT
-    sys.argv = [f"ddjax {name}", *rest]
-    if kept_help.ASKS & set(rest):
-        print(kept_help.text_of(name, lambda: _said(name)), end="")
-        return 0
-    _run(name)
-    return 0
-
-
-def _run(name: str) -> None:
-    """Run a launcher with the flags of this process; the launcher ends the process."""
     _import_launch()
+    sys.argv = [f"ddjax {name}", *rest]
     runpy.run_module(f"{launchers.package()}.{name}", run_name="__main__", alter_sys=True)
-
-
-def _said(name: str) -> str:
-    """What a launcher prints that is asked for help."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said):
-            _run(name)
-    except SystemExit as end:
-        if end.code:
-            raise
-    return said.getvalue()
+    return 0
 
 
 def _import_launch() -> None:

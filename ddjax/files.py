@@ -48,19 +48,6 @@ def path_at_home(text: str) -> Path:
         ) from error
 
 
-def cache_directory() -> Path:
-    """The directory of what can be made again.
-
-    Returns:
-        `$DDJAX_CACHE_DIR`, else `$XDG_CACHE_HOME/ddjax`, else `~/.cache/ddjax`.
-    """
-    if own := os.environ.get("DDJAX_CACHE_DIR"):
-        return Path(own).expanduser()
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared).expanduser() / "ddjax"
-    return Path.home() / ".cache" / "ddjax"
-
-
 def write_atomic(path: StrPath, data: bytes | Callable[[BinaryIO], object]) -> None:
     """Write a file so that readers, also after a crash, see the old content or the new, never a part.
 

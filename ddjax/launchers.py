@@ -23,23 +23,15 @@ def package() -> str:
     return CLONED if importlib.util.find_spec(INSTALLED) is None else INSTALLED
 
 
-def folders() -> list[Path]:
-    """The directories of the launchers.
-
-    Returns:
-        The paths; empty where there are no launchers.
-    """
-    found = importlib.util.find_spec(package())
-    return [Path(place) for place in (found.submodule_search_locations or ())] if found is not None else []
-
-
 def titles() -> dict[str, str]:
     """The launchers and what each of them does, read without importing any of them.
 
     Returns:
         The first line of each launcher's docstring, by the launcher's name; empty where there are none.
     """
-    files = [path for place in folders() for path in sorted(place.glob("*.py")) if path.stem != "__init__"]
+    found = importlib.util.find_spec(package())
+    places = (found.submodule_search_locations or ()) if found is not None else ()
+    files = [path for place in places for path in sorted(Path(place).glob("*.py")) if path.stem != "__init__"]
     return {path.stem: _title(path) for path in files}
 
 

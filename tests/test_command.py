@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ddjax import __main__ as command
-from ddjax import kept_help, launchers
+from ddjax import launchers
 from ddjax.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,39 +66,3 @@ def test_help_needs_no_jax():
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "set()"
-
-
-def test_help_is_kept_until_the_program_changes(tmp_path, monkeypatch):
-    monkeypatch.setenv("DDJAX_CACHE_DIR", str(tmp_path))
-    made = []
-    for _ in range(2):
-        assert kept_help.text_of("random_init", lambda: made.append(1) or "flags:\n") == "flags:\n"
-    assert made == [1]
-    (kept,) = (tmp_path / "help").iterdir()
-    monkeypatch.setattr(kept_help.sys, "version", "another")
-    assert kept_help.path_of("random_init") != kept
-    assert kept_help.text_of("random_init", lambda: "new") == "new"
-    assert not kept.exists()
-
-
-def test_help_needs_no_cache(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("DDJAX_CACHE_DIR", str(tmp_path / "file"))
-    assert kept_help.text_of("random_init", lambda: "flags:\n") == "flags:\n"
-
-
-@pytest.mark.slow
-def test_kept_help_is_what_the_launcher_says(tmp_path):
-    def say(*command):
-        return subprocess.run(
-            [sys.executable, *command, "--help"],
-            cwd=ROOT,
-            env=os.environ | {"DDJAX_CACHE_DIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-
-    first, second = (say("-m", "ddjax", "baselines") for _ in range(2))
-    assert first == second
-    assert "--num_eval_inits: " in second

@@ -8,6 +8,7 @@ the set is decoded again.
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,7 +19,16 @@ import numpy as np
 
 from ddjax import npz
 from ddjax.data.arrays import RawArrays
-from ddjax.files import cache_directory, write_atomic
+from ddjax.files import write_atomic
+
+
+def directory() -> Path:
+    """The cache's directory: `$DDJAX_CACHE_DIR`, else `$XDG_CACHE_HOME/ddjax`, else `~/.cache/ddjax`."""
+    if own := os.environ.get("DDJAX_CACHE_DIR"):
+        return Path(own).expanduser()
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared).expanduser() / "ddjax"
+    return Path.home() / ".cache" / "ddjax"
 
 
 def cached(key: str, decode: Callable[[], RawArrays]) -> RawArrays:
@@ -46,7 +56,7 @@ def arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.
     Returns:
         The arrays, by name.
     """
-    path = cache_directory() / "data" / f"{key}.npz"
+    path = directory() / "data" / f"{key}.npz"
     try:
         return _read(path)
     except (FileNotFoundError, NotADirectoryError):

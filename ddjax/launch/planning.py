@@ -12,8 +12,8 @@ from typing import Any
 
 import jax
 
-from ddjax import files, forms, levers, memory, parallel, plan, platforms, targets
-from ddjax.data import to_device
+from ddjax import forms, levers, memory, parallel, plan, platforms, targets
+from ddjax.data import cache, to_device
 from ddjax.engine import Cost, Problem
 from ddjax.launch import abroad
 from ddjax.launch.flags import of_the_step
@@ -146,13 +146,13 @@ def resolve(case: Case) -> dict[str, Any]:
         return described(start, explicit, "default")
     free = [name for name in start.as_dict() if name not in explicit]
     key = plan.problem_key(facts(case), parallel.default_devices(case.config.num_inits))
-    found = plan.recall(files.cache_directory(), key) if free else None
+    found = plan.recall(cache.directory(), key) if free else None
     if found is not None:
         return described(found, explicit, "remembered")
     if not free or not case.config.tune:
         return described(start, explicit, "default")
     trials = tune(case, start, free)
-    plan.remember(files.cache_directory(), key, trials)
+    plan.remember(cache.directory(), key, trials)
     tuned = described(plan.choose(trials).plan, explicit, "tuned")
     return tuned | {"trials": [one.as_dict() for one in trials]}
 

@@ -15,7 +15,8 @@ from typing import Any, TextIO
 
 import jax
 
-from ddjax import files, parallel, platforms
+from ddjax import parallel, platforms
+from ddjax.data import cache
 from ddjax.run import DivergedError, PreemptedError
 
 EXIT_BAD_INPUT = 2
@@ -257,6 +258,6 @@ def keep_compilations() -> None:
     A directory that the user has set, or an empty one that switches the cache off, stays as it is.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(files.cache_directory() / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(cache.directory() / "xla"))
         # Small programs too: there are dozens, which together take longer than loading the large one.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

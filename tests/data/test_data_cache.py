@@ -9,7 +9,6 @@ import pytest
 
 from ddjax.data import cache
 from ddjax.data.arrays import RawArrays
-from ddjax.files import cache_directory
 
 RAW = RawArrays(
     np.arange(3 * 2 * 2, dtype=np.uint8).reshape(3, 2, 2, 1),
@@ -123,9 +122,9 @@ def test_an_interrupted_write_leaves_nothing(cache_dir, monkeypatch, broken):
 
 def test_the_directory_follows_the_environment(monkeypatch):
     monkeypatch.setenv("DDJAX_CACHE_DIR", "~/mine")
-    assert cache_directory() == Path.home() / "mine"
+    assert cache.directory() == Path.home() / "mine"
     monkeypatch.delenv("DDJAX_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/shared")
-    assert cache_directory() == Path("/shared/ddjax")
+    assert cache.directory() == Path("/shared/ddjax")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_directory() == Path.home() / ".cache" / "ddjax"
+    assert cache.directory() == Path.home() / ".cache" / "ddjax"
