@@ -19,7 +19,7 @@ import runpy
 import sys
 from collections.abc import Mapping, Sequence
 
-from ddjax import launchers
+from ddjax import help_text, launchers
 
 TOOLS: Mapping[str, tuple[str, str]] = {
     "export": ("ddjax.export", "Pictures, tensors or safetensors out of an artifact."),
@@ -75,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return BAD_INPUT
+    if help_text.ASKS & set(rest) and (text := help_text.text_of(name)) is not None:
+        print(text)
+        return 0
     _import_launch()
     sys.argv = [f"ddjax {name}", *rest]
     runpy.run_module(f"{launchers.package()}.{name}", run_name="__main__", alter_sys=True)

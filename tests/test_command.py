@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import runpy
 import subprocess
 import sys
@@ -10,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from ddjax import __main__ as command
-from ddjax import launchers
+from ddjax import help_text, launchers
+from ddjax.launch import launcher
+from ddjax.launch.flags import usage
 from ddjax.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,3 +70,46 @@ def test_help_needs_no_jax():
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_help_is_printed_without_jax():
+    program = (
+        "import sys; from ddjax import __main__; __main__.main(sys.argv[1:]); print({'jax'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "random_init", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *text, loaded = done.stdout.splitlines()
+    assert loaded == "set()"
+    assert any(line.startswith("  --num_outer_steps: ") for line in text)
+
+
+@pytest.mark.parametrize("name", sorted(launchers.titles()))
+def test_help_is_what_the_launcher_says(name, monkeypatch):
+    monkeypatch.setattr(help_text, "TOLERANCE", float("inf"))
+    found = launcher.find(name)
+    assert help_text.text_of(name) == usage(found.docstring or name, found.config_class), (
+        "run python scripts/help_lines.py"
+    )
+
+
+def test_lines_that_are_older_than_a_flag_are_not_shown(tmp_path, monkeypatch):
+    old = tmp_path / "help.json"
+    old.write_bytes(help_text.FILE.read_bytes())
+    os.utime(old, (0, 0))
+    monkeypatch.setattr(help_text, "FILE", old)
+    assert help_text.text_of("random_init") is None
+    monkeypatch.setattr(help_text, "FILE", tmp_path / "none.json")
+    assert help_text.text_of("random_init") is None
+
+
+def test_a_line_with_two_wordings_is_kept_twice():
+    told = {
+        name: help_text.Told({"seed": f"  --seed: {name}"}, ["seed"]) for name in ("one", "two", "one more")
+    }
+    lines = json.loads(help_text.packed(told))["lines"]
+    assert lines == {"seed": "  --seed: one", "seed 2": "  --seed: two", "seed 3": "  --seed: one more"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import flags
 
-from ddjax import checks
+from ddjax import checks, help_text
 from ddjax.files import path_at_home
 
 if TYPE_CHECKING:
@@ -353,17 +353,38 @@ def usage(docstring: str, config_class: type) -> str:
     Returns:
         The text.
     """
-    lines = [docstring.strip(), "", "flags:"]
+    return help_text.joined(docstring, explained(config_class).values(), free_flags(config_class))
+
+
+def explained(config_class: type) -> dict[str, str]:
+    """What is said of each flag.
+
+    Args:
+        config_class: the dataclass of the settings, made of `flag` fields.
+
+    Returns:
+        One line for each flag, by name.
+    """
+    lines = {}
     for field in dataclasses.fields(config_class):
         text, choices = field.metadata["help"], field.metadata["choices"]
         among = f": {', '.join(choices)}" if choices else ""
         is_said = field.default is None and "default" in text  # what is taken where the flag is not given
         default = "" if is_said else f" (default: {'none' if field.default is None else field.default})"
-        lines.append(f"  --{field.name}: {text}{among}{default}")
-    free = [field.name for field in dataclasses.fields(config_class) if _may_change(field)]
-    if free:
-        lines += ["", f"may change from one start in a work directory to the next: {', '.join(free)}"]
-    return "\n".join(lines)
+        lines[field.name] = f"  --{field.name}: {text}{among}{default}"
+    return lines
+
+
+def free_flags(config_class: type) -> list[str]:
+    """The flags that may change from one start in a work directory to the next.
+
+    Args:
+        config_class: the dataclass of the settings, made of `flag` fields.
+
+    Returns:
+        The names.
+    """
+    return [field.name for field in dataclasses.fields(config_class) if _may_change(field)]
 
 
 def shared(config: Any, other: type[ConfigT]) -> ConfigT:

@@ -150,7 +150,7 @@ class Launcher(Generic[ConfigT]):
     def _main(self) -> int:
         """The exit code of the command line."""
         if {"--help", "-h", "-help"} & set(sys.argv[1:]):
-            print(usage(as_typed(self.docstring or self.name), self.config_class))
+            print(usage(launchers.as_typed(self.docstring or self.name), self.config_class))
             return 0
         keep_compilations()
         host_memory.return_large_blocks()
@@ -168,19 +168,6 @@ class Launcher(Generic[ConfigT]):
         for name, why in without_effect(config).items():
             print(f"note: --{name} has no effect as given: {why}", file=sys.stderr, flush=True)
         return config
-
-
-def as_typed(text: str) -> str:
-    """A text with the commands as they are typed here.
-
-    Args:
-        text: the text, with commands as they are in a copy of the repository, `python -m experiments.NAME`.
-
-    Returns:
-        The text, with `ddjax NAME` where ddjax was installed from a wheel, without a package `experiments`.
-    """
-    is_installed = launchers.package() == launchers.INSTALLED
-    return text.replace(f"python -m {launchers.CLONED}.", "ddjax ") if is_installed else text
 
 
 def find(name: str, *, package: str | None = None) -> Launcher[Any]:

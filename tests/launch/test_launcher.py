@@ -14,8 +14,8 @@ from problems import write_npz
 from ddjax import launch, launchers
 from ddjax.launch import Launcher, Unrolled, Where, flag
 from ddjax.launch.flags import usage
-from ddjax.launch.launcher import as_typed
 from ddjax.launch.memories import DISTILLATIONS
+from ddjax.launchers import as_typed
 from experiments import random_init, sweep
 
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
