@@ -918,6 +918,28 @@ def _together_row(way: str, title: str) -> Row:
     return (title, *scores, Number(_FEDMD, ("scores", way), "n"), floats)
 
 
+_ONCE = {
+    "random": "random",
+    "central": "most central gradients, CRUST as released",
+    "facility_location": "facility location of gradients, CRUST as in its paper",
+    "craig": "the same, weighted by clusters (CRAIG)",
+    "k_center": "k-center of features",
+    "herding": "herding of features",
+    "forgetting": "least forgotten",
+    "loss": "smallest loss",
+}
+"""The selections that are made once, with their titles."""
+
+
+def _once_row(selection: str, title: str) -> Row:
+    places = (
+        (f"noise-once-{count}", ("selections", f"once {selection}", *end))
+        for count in ("10", "half")
+        for end in ((), ("pure",))
+    )
+    return (title, *itertools.starmap(Number, places))
+
+
 TABLES: Mapping[str, Table] = {
     "headline": Table(("family", "what", "ours", "n", "published"), _HEADLINE),
     "quickstart": Table(
@@ -1031,6 +1053,10 @@ TABLES: Mapping[str, Table] = {
             ),
             *itertools.starmap(_together_row, _TOGETHER.items()),
         ),
+    ),
+    "wrong labels, once": Table(
+        ("", "10 per class: accuracy, %", "right labels", "half of all: accuracy, %", "right labels"),
+        tuple(itertools.starmap(_once_row, _ONCE.items())),
     ),
     "labels": Table(
         ("", "ours", "n", "published"),
