@@ -68,7 +68,7 @@ def tiling(canvas: np.ndarray, rows: int = 2, columns: int = 2) -> np.ndarray:
 def seam_ratio(canvases: np.ndarray) -> float:
     """How much neighbouring pixels differ across the seams of a tiling, against neighbours elsewhere.
 
-        r = mean |last row - first row|, likewise of columns / mean |row - next row|, likewise of columns
+        r = mean |last line - first line| / mean |line - next line|,   lines: rows and columns alike
 
     Args:
         canvases: the canvases, `[..., H', W', C]`.

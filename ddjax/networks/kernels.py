@@ -344,7 +344,8 @@ def kernel_matrix(
         chunk: the number of columns that are computed at once, and computed again for a gradient. The memory
             is that of one chunk. By default all, or, where all pairs of positions count, so many that an
             array of a block has `BLOCK_BYTES` at most.
-        rows_chunk: the number of rows that are computed at once where `others` are given, likewise.
+        rows_chunk: the number of rows that are computed at once where `others` are given, and computed again
+            for a gradient; by default all, or as many as `BLOCK_BYTES` allows.
 
     Returns:
         The matrix, `[a, b]`.
@@ -464,7 +465,7 @@ def infinite_convnet(
             of two images count, which takes H·W times less memory and time.
         which: `"ntk"` or `"nngp"`, see `kernel_matrix`.
         chunk: the number of columns of the matrix that are computed at once, see `kernel_matrix`.
-        rows_chunk: the number of rows, likewise.
+        rows_chunk: the number of rows of the matrix that are computed at once, see `kernel_matrix`.
         w_std: the standard deviation σ_w of the weights.
         b_std: the standard deviation σ_b of the biases.
 
@@ -521,7 +522,7 @@ def myrtle(
         depth: the depth in the network's name, 5, 7 or 10.
         which: `"ntk"` or `"nngp"`, see `kernel_matrix`.
         chunk: the number of columns of the matrix that are computed at once, see `kernel_matrix`.
-        rows_chunk: the number of rows, likewise.
+        rows_chunk: the number of rows of the matrix that are computed at once, see `kernel_matrix`.
         w_std: the standard deviation σ_w of the weights.
         b_std: the standard deviation σ_b of the biases.
 
