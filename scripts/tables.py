@@ -425,7 +425,11 @@ _HEADLINE = (
     headline("DC", "MNIST, ConvNet-3, 10 images", CONDENSED, "DC", ONE),
     headline("DSA", "MNIST, ConvNet-3, 10 images", CONDENSED, "DSA", ONE),
     headline("DM", "MNIST, ConvNet-3, 10 images", CONDENSED, "DM", ONE),
-    alone("DM, four images in one", "MNIST, ConvNet-3, in the storage of 10 images", "mnist-multi-formation-dm-1"),
+    alone(
+        "DM, four images in one",
+        "MNIST, ConvNet-3, in the storage of 10 images",
+        "mnist-multi-formation-dm-1",
+    ),
     alone(
         "IDC, four images in one",
         "CIFAR-10, ConvNet-3, in the storage of 10 images",
@@ -1081,6 +1085,14 @@ TABLES: Mapping[str, Table] = {
     "wrong labels, once": Table(
         ("", "10 per class: accuracy, %", "right labels", "half of all: accuracy, %", "right labels"),
         tuple(itertools.starmap(_once_row, _ONCE.items())),
+    ),
+    "labels of teachers, distilled": Table(
+        ("labels", "distilled images", "random real images"),
+        tuple(
+            _relabelled_row("relabel-mnist-10-dm", labels, title, "artifact", "random")
+            for labels, title in _TEACHERS.items()
+            if "T 4" not in labels
+        ),
     ),
     "labels": Table(
         ("", "ours", "n", "published"),
