@@ -7,8 +7,8 @@ stand the clients before they agree, and after the same private trainings withou
 
 Claim: public MNIST, private USPS, three images of each class for each of four MLPs, 20 rounds, five draws:
 76.1 ± 0.5 over the clients, 73.2 ± 1.0 after the same private epochs without agreement, 67.4 ± 0.6 before. A
-hundred fixed public images give 75.5 ± 0.7, a hundred images distilled by the unrolled method 74.8 ± 0.5; after
-10 rounds a hundred of DM 74.9 ± 0.8, fixed ones 74.8 ± 0.9.
+hundred fixed public images give 75.5 ± 0.7, a hundred images distilled by the unrolled method 74.8 ± 0.5;
+after 10 rounds a hundred of DM 74.9 ± 0.8, fixed ones 74.8 ± 0.9.
 Cost: two CPU cores beside other runs: 349 s.
 Records: results/federated-usps.json, results/federated-usps-dm.json
 

@@ -6,11 +6,11 @@ and the accuracy after each epoch on the validation split, whose labels are righ
 after the last epochs alone. `--distil` hands what the first seed's selections keep in the end to a
 distillation.
 
-Claim: an MLP, 5,120 images, five draws. Fashion-MNIST, pair noise of rate 0.4: score 1 72.5 ± 0.8, small loss
-70.2 ± 1.1. Symmetric noise shows no such gain: Fashion-MNIST, rate 0.4: score 1 79.2 ± 1.2, small loss
+Claim: an MLP, 5,120 images, five draws. Fashion-MNIST, pair noise of rate 0.4: score 1 72.5 ± 0.8, small
+loss 70.2 ± 1.1. Symmetric noise shows no such gain: Fashion-MNIST, rate 0.4: score 1 79.2 ± 1.2, small loss
 79.6 ± 0.5, CRUST as released 79.7 ± 0.9, though 97.1 ± 0.4 percent of its labels are right; MNIST, rate 0.6:
-score 1 83.2 ± 1.1, score 3 84.4 ± 0.8, small loss 83.3 ± 1.6. Chosen once, half of 6,000 images of MNIST, rate
-0.4: the most central gradients 92.2 ± 0.5, facility location 46.3 ± 1.9, random 67.0 ± 1.2.
+score 1 83.2 ± 1.1, score 3 84.4 ± 0.8, small loss 83.3 ± 1.6. Chosen once, half of 6,000 images of MNIST,
+rate 0.4: the most central gradients 92.2 ± 0.5, facility location 46.3 ± 1.9, random 67.0 ± 1.2.
 Cost: one H100 beside about ten other runs: 102 s for the eight selections under pair noise.
 Records: results/noise-fashion-pair-40.json, results/noise-fashion-symmetric-40.json,
 results/noise-mnist-symmetric-60.json, results/noise-once-10.json, results/noise-once-half.json

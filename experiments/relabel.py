@@ -6,9 +6,9 @@ temperature of the labels, by the recipe of the artifact, or by Adam on real ima
 are chosen on the validation split; the table marks the choice.
 
 Claim: MNIST, ten random real images of each class, an MLP: 74.7 ± 1.2 with their own labels, 84.2 ± 0.8 with
-those of a teacher of ten epochs at T 20, 85.0 ± 0.5 with those of a teacher of one epoch. As many images of DM
-under an MLP that trains by their recipe: 85.2 ± 0.7 with their own labels, 88.9 ± 0.3 with a teacher's; random
-images under the same recipe 74.2 ± 1.2 and 84.5 ± 0.5.
+those of a teacher of ten epochs at T 20, 85.0 ± 0.5 with those of a teacher of one epoch. As many images of
+DM under an MLP that trains by their recipe: 85.2 ± 0.7 with their own labels, 88.9 ± 0.3 with a teacher's;
+random images under the same recipe 74.2 ± 1.2 and 84.5 ± 0.5.
 Cost: one H100 beside about ten other runs: 127 s; two CPU cores beside other runs: 309 s for DM's images.
 Records: results/relabel-mnist-10.json, results/relabel-mnist-10-dm.json
 
