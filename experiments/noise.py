@@ -13,7 +13,8 @@ score 1 83.2 ± 1.1, score 3 84.4 ± 0.8, small loss 83.3 ± 1.6. Chosen once, h
 rate 0.4: the most central gradients 92.2 ± 0.5, facility location 46.3 ± 1.9, random 67.0 ± 1.2.
 Cost: one H100 beside about ten other runs: 102 s for the eight selections under pair noise.
 Records: results/noise-fashion-pair-40.json, results/noise-fashion-symmetric-40.json,
-results/noise-mnist-symmetric-60.json, results/noise-once-10.json, results/noise-once-half.json
+results/noise-mnist-symmetric-60.json, results/noise-once-10.json, results/noise-once-half.json,
+results/noise-distil-dm.json, results/noise-distil-unrolled.json
 
     python -m experiments.noise --dataset=mnist --noise=symmetric --rate=0.6 --num_examples=5120 \
         --network=mlp:widths=256x128 --ramp=3 --select=all,loss,score1,score3,crust,clean

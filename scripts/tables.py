@@ -968,6 +968,18 @@ def _once_row(selection: str, title: str) -> Row:
     return (title, *itertools.starmap(Number, places))
 
 
+_DISTILLED_NOISE = {"all": "all", "score1": "kept by score 1", "clean": "right labels alone"}
+
+
+def _distilled_noise_row(selection: str, title: str) -> Row:
+    """What is right in the kept images, and the scores of what is distilled from them."""
+    dm, unrolled = ("noise-distil-dm", "noise-distil-unrolled")
+    place = ("selections", selection)
+    both = itertools.product((dm, unrolled), ("score", "n"))
+    scores = (Number(name, (*place, "distilled"), style) for name, style in both)
+    return (title, Number(dm, (*place, "pure")), *scores)
+
+
 TABLES: Mapping[str, Table] = {
     "headline": Table(("family", "what", "ours", "n", "published"), _HEADLINE),
     "quickstart": Table(
@@ -1093,6 +1105,10 @@ TABLES: Mapping[str, Table] = {
             for labels, title in _TEACHERS.items()
             if "T 4" not in labels
         ),
+    ),
+    "wrong labels, distilled": Table(
+        ("distilled from", "right labels, %", "DM", "n", "unrolled", "n"),
+        tuple(itertools.starmap(_distilled_noise_row, _DISTILLED_NOISE.items())),
     ),
     "labels": Table(
         ("", "ours", "n", "published"),
