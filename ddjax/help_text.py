@@ -20,9 +20,6 @@ ASKS = frozenset({"--help", "-h", "-help"})
 FILE = Path(__file__).with_name("help.json")
 """The lines of all launchers."""
 
-TOLERANCE = 60.0
-"""Seconds by which a source file may be newer than the lines: a repository is not copied in one moment."""
-
 
 class Told(NamedTuple):
     """What a launcher says of its flags.
@@ -85,10 +82,10 @@ def text_of(name: str) -> str | None:
         name: the name of the launcher.
 
     Returns:
-        The text; None where no lines are written down, or a source file is newer than the lines.
+        The text; None where no lines are written down for the launcher.
     """
     docstring = launchers.docstrings().get(name)
-    if docstring is None or not FILE.exists() or _newest_source() > FILE.stat().st_mtime + TOLERANCE:
+    if docstring is None or not FILE.exists():
         return None
     content = json.loads(FILE.read_text(encoding="utf-8"))
     if name not in content["flags"]:
@@ -96,9 +93,3 @@ def text_of(name: str) -> str | None:
     lines = (content["lines"][key] for key in content["flags"][name].split(", "))
     free = [key for key in content["free"][name].split(", ") if key]
     return joined(launchers.as_typed(docstring), lines, free)
-
-
-def _newest_source() -> float:
-    """The time of the youngest source file of the package and of the launchers, in seconds since 1970."""
-    folders = {Path(__file__).parent, *launchers.folders()}
-    return max(file.stat().st_mtime for folder in folders for file in folder.rglob("*.py"))
