@@ -53,7 +53,7 @@ def overlooked() -> str | None:
         (`JAX_PLATFORMS`), and where the machine shows no NVIDIA device.
     """
     root, pattern = Path(NVIDIA_DEVICES).parent, Path(NVIDIA_DEVICES).name
-    if os.environ.get("JAX_PLATFORMS") or jax.default_backend() != "cpu" or not any(root.glob(pattern)):
+    if os.environ.get("JAX_PLATFORMS") or current() != "cpu" or not any(root.glob(pattern)):
         return None
     plugins = [entry.name for entry in importlib.metadata.entry_points(group="jax_plugins")]
     if any("cuda" in name for name in plugins):
