@@ -10,7 +10,7 @@ those of a teacher of ten epochs at T 20, 85.0 ± 0.5 with those of a teacher of
 DM under an MLP that trains by their recipe: 85.2 ± 0.7 with their own labels, 88.9 ± 0.3 with a teacher's;
 random images under the same recipe 74.2 ± 1.2 and 84.5 ± 0.5.
 Cost: one H100 beside about ten other runs: 127 s; two CPU cores beside other runs: 309 s for DM's images.
-Records: results/relabel-mnist-10.json, results/relabel-mnist-10-dm.json
+Records: results/relabel-mnist-10.json, results/relabel-mnist-10-dm.json, results/relabel-cifar10-10.json
 
     python -m experiments.relabel --dataset=mnist --network=mlp:widths=256x128 --num_examples=10000
     python -m experiments.relabel --artifact=runs/distribution_matching-mnist/distilled.npz --dataset=mnist \

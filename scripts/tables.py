@@ -1098,6 +1098,15 @@ TABLES: Mapping[str, Table] = {
         ("", "10 per class: accuracy, %", "right labels", "half of all: accuracy, %", "right labels"),
         tuple(itertools.starmap(_once_row, _ONCE.items())),
     ),
+    "labels of a teacher, CIFAR-10": Table(
+        ("labels", "random real images"),
+        (
+            _relabelled_row("relabel-cifar10-10", "own labels", "own labels", "random"),
+            _relabelled_row(
+                "relabel-cifar10-10", "teacher of 2 epochs, T 1", "teacher of two epochs, T 1", "random"
+            ),
+        ),
+    ),
     "labels of teachers, distilled": Table(
         ("labels", "distilled images", "random real images"),
         tuple(
