@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if name in TOOLS:
         return importlib.import_module(TOOLS[name][0]).main(rest)
-    known = launchers.titles()
+    known = launchers.docstrings()
     if name not in known:
         near = difflib.get_close_matches(name, [*known, *TOOLS], n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return BAD_INPUT
-    if help_text.ASKS & set(rest) and (text := help_text.text_of(name)) is not None:
+    if help_text.ASKS & set(rest) and (text := help_text.text_of(name, known[name])) is not None:
         print(text)
         return 0
     _import_launch()

@@ -75,17 +75,17 @@ def packed(told: Mapping[str, Told]) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def text_of(name: str) -> str | None:
+def text_of(name: str, docstring: str) -> str | None:
     """The help of a launcher, without an import of the launcher.
 
     Args:
         name: the name of the launcher.
+        docstring: the text that says what the launcher is, as `ddjax.launchers.docstrings` has it.
 
     Returns:
         The text; None where no lines are written down for the launcher.
     """
-    docstring = launchers.docstrings().get(name)
-    if docstring is None or not FILE.exists():
+    if not FILE.exists():
         return None
     content = json.loads(FILE.read_text(encoding="utf-8"))
     if name not in content["flags"]:

@@ -276,7 +276,7 @@ class Train(Counting):
         return _fitted(network, trained, schedule)
 
     def stepwise(self, network: Network, params: Params, schedule: Schedule) -> Stepwise:
-        """The same training step by step, without the protocol's fall of the rate.
+        """The same training step by step, for the protocol `"constant"`.
 
         Args:
             network: the network to train.

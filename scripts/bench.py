@@ -4,7 +4,7 @@
     python scripts/bench.py --suite=scaling --json=scaling.json  # T, M, devices, ConvNet-3
     python scripts/bench.py --suite=gpu --json=gpu.json          # what has to be decided on a GPU
     python scripts/bench.py --suite=gpu --seconds=0 --process_limit=60  # the same, tried on a CPU
-    python scripts/bench.py --suite=gpu-short --jobs=16 --seconds=1     # the most of that in two minutes
+    python scripts/bench.py --suite=gpu-short --jobs=16 --seconds=1     # the most of that
     python scripts/bench.py --items=W1,M4 --conv_form=im2col,banded --memory=reverse,mixed
     python scripts/bench.py --compare=old.json                   # measure, then print new / old
     python scripts/bench.py --compare=old.json,new.json          # only compare
