@@ -176,17 +176,6 @@ class Replay(Recipe):
         _check_trains(self.kind, network)
         checks.choice("recipe: optimizer", self.optimizer, OPTIMIZERS)
 
-    def check_labels(self, labels: np.ndarray) -> None:
-        """Refuse centred labels; see `ddjax.types.Recipe.check_labels`.
-
-        Args:
-            labels: `[S, B, K]`, the labels of φ.
-
-        Raises:
-            ValueError: the rows sum to about zero.
-        """
-        check_probabilities(self.kind, labels)
-
 
 @dataclasses.dataclass(frozen=True)
 class Train(Counting):

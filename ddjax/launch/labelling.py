@@ -30,6 +30,10 @@ STARTS = ("uniform", "smoothed", "true")
 SMOOTHING = 0.1
 """The share of a smoothed label that is spread evenly over all classes, as published."""
 
+RANDOM = "random"
+SELECTED = (RANDOM, *coresets.BY_FEATURES)
+"""The ways to choose the base images from the data set itself, by name."""
+
 STEPS, MANY_STEPS = (50, 100, 200, 300, 400, 600, 1000), (100, 200, 400, 700, 1000, 1700)
 """The numbers of training steps that are tried on the validation split, for up to 100 images and for more."""
 
@@ -43,6 +47,11 @@ class Labelling(Common):
     num_images: int = flag(100, "base images, whose labels are learned", low=1)
     base: str | None = flag(
         None, "whose images: a TFDS name or the path of an .npz; by default the data set itself", path=True
+    )
+    select: str = flag(
+        RANDOM,
+        "which images of the data set: random ones, as published, or by their pixels",
+        choices=SELECTED,
     )
     validate_every: int = flag_like(Common, "validate_every", default=1000)
     start: str = flag("uniform", "the labels at the start", choices=STARTS)
@@ -77,6 +86,8 @@ class Labelling(Common):
             The reasons, by the names of the flags.
         """
         found = super().idle()
+        if self.base is not None:
+            found["select"] = "images of another data set are drawn at random"
         if self.method == "unrolled":
             names = ("inner_batch", "patience", "train_lr", "train_steps")
             return found | dict.fromkeys(names, "--method=unrolled trains by the learned steps")
@@ -111,11 +122,7 @@ def base_split(config: Labelling, data: Dataset) -> tuple[Split, np.ndarray]:
                 f"num_images: expected a multiple of the {data.num_classes} classes, as many of each; got "
                 f"{count}. Give one, or images from elsewhere with --base."
             )
-        per_class = count // data.num_classes
-        rows = coresets.random_real(
-            data.train, per_class=per_class, num_classes=data.num_classes, seed=seed
-        ).ravel()
-        return data.train, rows
+        return data.train, _own_images(config, data)
     other = load(config.base, data_dir=config.data_dir, seed=seed)
     if other.image_shape[:2] != data.image_shape[:2]:
         other = resize(other, data.image_shape[:2])
@@ -129,6 +136,19 @@ def base_split(config: Labelling, data: Dataset) -> tuple[Split, np.ndarray]:
     if count > len(split):
         raise ValueError(f"num_images: expected at most {len(split)}, which the base has; got {count}.")
     return split, np.random.default_rng(seed).permutation(len(split))[:count]
+
+
+def _own_images(config: Labelling, data: Dataset) -> np.ndarray:
+    """The places `[n]` of base images in the training split of the data set itself, as many of each class."""
+    train, per_class = data.train, config.num_images // data.num_classes
+    if config.select == RANDOM:
+        rows = coresets.random_real(
+            train, per_class=per_class, num_classes=data.num_classes, seed=config.seed
+        )
+    else:
+        points = train.encoded().reshape(len(train), -1)
+        rows = coresets.by_class(coresets.BY_FEATURES[config.select], points, train, per_class=per_class)
+    return rows.ravel()
 
 
 def classes_of(config: Labelling, data: Dataset, split: Split, rows: np.ndarray) -> np.ndarray:
@@ -441,6 +461,7 @@ def measure(finished: Finished) -> dict[str, Any]:
     found = {
         "method": config.method,
         "base": Path(config.base).stem if config.base else data.name,
+        "select": RANDOM if config.base else config.select,
         "layout": launch.parts.facts.layout.as_dict(data.num_classes),
         "test_accuracy": score.as_dict(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from ddjax.chunks import mean_over_chunks
 from ddjax.facts import noted
 from ddjax.methods.starts import WithPool, assets_of, parted, real_minibatch, theta, with_pool
 from ddjax.optimizers import unrolled_outer
-from ddjax.recipes import Replay
+from ddjax.recipes import Replay, check_probabilities
 from ddjax.types import Batch, InitDistribution, Method, Network, Params, RealData, Schedule, start_of
 from ddjax.unroll import OPTIMIZERS, STRATEGIES, Memory, unroll
 from ddjax.unroll import cross_entropy as soft_cross_entropy
@@ -208,5 +209,6 @@ def unrolled(
         recipe=Replay(inner_optimizer),
         outer=unrolled_outer,
         assets=assets_of(inits),
+        check_labels=functools.partial(check_probabilities, Replay.kind),
         facts=start_of(network, inits),
     )

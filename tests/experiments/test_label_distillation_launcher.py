@@ -55,6 +55,18 @@ def test_base_images_are_as_many_of_each_class(digits):
     np.testing.assert_allclose(start(config(start="smoothed"), digits).labels.max(-1), 0.91)
 
 
+def test_base_images_can_be_chosen_by_their_pixels(digits):
+    split, rows = base_split(config(select="nearest"), digits)
+    assert split.labels[rows].tolist() == [k for k in range(10) for _ in range(2)]
+    points = split.encoded().reshape(len(split), -1)
+    for k in range(10):
+        own = np.flatnonzero(split.labels == k)
+        distances = np.linalg.norm(points[own] - points[own].mean(0), axis=-1)
+        assert set(rows[2 * k : 2 * k + 2]) == set(own[np.argsort(distances)[:2]])
+    with pytest.raises(ValueError, match="images per class: expected at most"):
+        base_split(config(select="nearest", num_images=20_000), digits)
+
+
 def test_the_steps_of_unrolled_have_all_classes(digits):
     settings = config(method="unrolled", start="true", inner_steps=2, inner_epochs=3)
     schedule = start(settings, digits)
@@ -102,6 +114,7 @@ def test_flags_of_other_methods_are_named():
     assert set(without_effect(config(method="unrolled", patience=3))) == {"patience"}
     assert set(without_effect(config(inner_epochs=3))) == {"inner_epochs"}
     assert set(without_effect(config(method="ridge", inner_lr=0.1))) == {"inner_lr"}
+    assert set(without_effect(config(select="herding", base="elsewhere.npz"))) == {"select"}
 
 
 def test_the_published_settings_can_be_had(digits):
