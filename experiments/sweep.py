@@ -1,4 +1,4 @@
-"""Accuracy against the number of steps, epochs or images, or against the init scheme: the 2018 paper's plots.
+"""Accuracy against the number of steps, epochs or images, the initial weights or the labels: the 2018 plots.
 
 Each value of the axis, and each seed, is a run of `experiments.random_init` or `experiments.fixed_init` in a
 directory of its own inside --workdir; a finished run is found finished, a stopped one continues. `sweep.png`
@@ -11,6 +11,7 @@ Records: results/mnist-sweep-steps.json
 
     python -m experiments.sweep --axis=epochs --values=1,2,3,5,10 --dataset=mnist --num_outer_steps=300
     python -m experiments.sweep --axis=steps --values=1,2,5,10,20 --of=fixed_init --seeds=0,1,2
+    python -m experiments.sweep --axis=labels --values=softmax,free --of=fixed_init --images_per_step=5
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Config(Unrolled):
     """The settings of a sweep: the axis, and all settings that the runs share."""
 
     axis: str = flag("epochs", "what is varied", choices=tuple(sweeps.AXES))
-    values: str = flag("1,2,3,5", "of the axis; for --axis=init schemes, e.g. xavier_normal,kaiming_normal")
+    values: str = flag("1,2,3,5", "of the axis; names for --axis=init and --axis=labels, e.g. softmax,free")
     of: str = flag("random_init", "the launcher of the runs", choices=LAUNCHERS)
     seeds: str = flag("0", "a run for each; with --of=fixed_init each has a θ0 of its own")
     yes: bool = flag(False, "start all runs without asking")

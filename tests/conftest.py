@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +31,10 @@ import pytest
 
 # Kinds of numbers too.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Tracing makes millions of small objects that live on: looking for garbage among them, and a traceback beside
+# each operation of a program that nobody reads, are a tenth of a test's time.
+gc.set_threshold(100_000, 20, 20)
+jax.config.update("jax_traceback_in_locations_limit", 0)
 
 # The project after the settings above, which its modules are to be imported under.
 from problems import three_digits  # noqa: E402

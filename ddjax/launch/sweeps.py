@@ -23,17 +23,21 @@ class Axis(NamedTuple):
     Attributes:
         setting: the name of the setting.
         label: the title of the plot's axis.
+        words: whether the values are names rather than numbers.
     """
 
     setting: str
     label: str
+    words: bool = False
 
 
 AXES: Mapping[str, Axis] = {
     "steps": Axis("inner_steps", "S, gradient steps with images of their own"),
     "epochs": Axis("inner_epochs", "E, passes over the steps"),
     "images": Axis("images_per_class_per_step", "distilled images"),
-    "init": Axis("init", "distribution of the initial weights"),
+    "images_per_step": Axis("images_per_step", "distilled images in a step"),
+    "labels": Axis("label_form", "form of the labels", words=True),
+    "init": Axis("init", "distribution of the initial weights", words=True),
 }
 """The axes by the choices of `--axis`."""
 
@@ -84,19 +88,20 @@ def cells(config: Any) -> list[Cell]:
     """
     if config.distributed:
         raise ValueError("distributed: expected one process; got several. Start the sweep's runs one by one.")
+    axis = AXES[config.axis]
     given = tuple(part.strip() for part in config.values.split(",") if part.strip())
-    values = given if config.axis == "init" else numbers("values", config.values, int)
+    values = given if axis.words else numbers("values", config.values, int)
     seeds = numbers("seeds", config.seeds, int)
     for name, found in (("values", values), ("seeds", seeds)):
         if not found or len(set(found)) < len(found):
             raise ValueError(f"{name}: expected one or more, each once; got {getattr(config, name)!r}.")
-    for value in values if config.axis != "init" else ():
+    for value in () if axis.words else values:
         checks.at_least("values", value, 1)
     shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(Unrolled)}
-    folder, setting = folder_of(config), AXES[config.axis].setting
+    folder = folder_of(config)
 
     def cell(value: int | str, seed: int) -> Cell:
-        own = {setting: value, "seed": seed, "workdir": str(folder / f"{value}-seed{seed}")}
+        own = {axis.setting: value, "seed": seed, "workdir": str(folder / f"{value}-seed{seed}")}
         return Cell(f"{config.axis} {value}, seed {seed}", value, seed, Unrolled(**(shared | own)))
 
     return [cell(value, seed) for value in values for seed in seeds]
@@ -195,13 +200,13 @@ def draw(path: Path, record: Mapping[str, Any], published: Mapping[tuple[str, st
     """
     points, axis = record["points"], record["axis"]
     x = [point["images" if axis == "images" else "value"] for point in points]
-    if axis == "init":
+    if AXES[axis].words:
         x = [name.replace("_", "\n") for name in x]
     level = published.get((record["of"], record["dataset"], record["network"]))
 
     def line(name: str, scores: Sequence[Mapping[str, Any]]) -> figures.Line:
         means, stds = ([score[field] for score in scores] for field in ("mean", "std"))
-        return figures.Line(name, x, means, stds, drawn=axis != "init")
+        return figures.Line(name, x, means, stds, drawn=not AXES[axis].words)
 
     compared = [name for name in COMPARED if all(name in point["baselines"] for point in points)]
     figures.lines(

@@ -190,6 +190,19 @@ def test_a_sweep_continues_after_its_finished_runs(dataset, tmp_path, monkeypatc
     assert [point["value"] for point in first["points"]] == ["xavier_normal", "orthogonal"]
 
 
+def test_every_axis_sets_what_it_names(dataset, tmp_path):
+    def varied(axis: str, values: str) -> list[Any]:
+        found = sweeps.cells(swept(dataset, tmp_path, axis=axis, values=values, seeds="0,1"))
+        setting = sweeps.AXES[axis].setting
+        assert [cell.seed for cell in found] == [0, 1] * (len(found) // 2)
+        return [getattr(cell.config, setting) for cell in found[::2]]
+
+    assert varied("labels", "softmax, free") == ["softmax", "free"]
+    assert varied("init", "orthogonal") == ["orthogonal"]
+    for axis in ("steps", "epochs", "images", "images_per_step"):
+        assert varied(axis, "1,5") == [1, 5]
+
+
 def test_baselines_are_drawn_where_all_runs_have_them(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
@@ -221,6 +234,7 @@ def test_baselines_are_drawn_where_all_runs_have_them(tmp_path, monkeypatch):
         ({"values": "0,1"}, "values: expected a whole number >= 1"),
         ({"seeds": ""}, "seeds: expected one or more"),
         ({"distributed": True}, "distributed: expected one process"),
+        ({"axis": "labels", "values": "wet", "of": "fixed_init"}, "label_form: expected"),
     ],
 )
 def test_bad_sweeps_are_refused(dataset, tmp_path, settings, message):
