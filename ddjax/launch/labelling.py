@@ -31,7 +31,8 @@ SMOOTHING = 0.1
 """The share of a smoothed label that is spread evenly over all classes, as published."""
 
 RANDOM = "random"
-SELECTED = (RANDOM, *coresets.BY_FEATURES)
+BY_PIXELS = {**coresets.BY_FEATURES, "facility_location": coresets.facility_location}
+SELECTED = (RANDOM, *BY_PIXELS)
 """The ways to choose the base images from the data set itself, by name."""
 
 STEPS, MANY_STEPS = (50, 100, 200, 300, 400, 600, 1000), (100, 200, 400, 700, 1000, 1700)
@@ -147,7 +148,7 @@ def _own_images(config: Labelling, data: Dataset) -> np.ndarray:
         )
     else:
         points = train.encoded().reshape(len(train), -1)
-        rows = coresets.by_class(coresets.BY_FEATURES[config.select], points, train, per_class=per_class)
+        rows = coresets.by_class(BY_PIXELS[config.select], points, train, per_class=per_class)
     return rows.ravel()
 
 

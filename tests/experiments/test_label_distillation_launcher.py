@@ -63,6 +63,12 @@ def test_base_images_can_be_chosen_by_their_pixels(digits):
         own = np.flatnonzero(split.labels == k)
         distances = np.linalg.norm(points[own] - points[own].mean(0), axis=-1)
         assert set(rows[2 * k : 2 * k + 2]) == set(own[np.argsort(distances)[:2]])
+    # One image nearest to all others of its class is its medoid.
+    _, medoids = base_split(config(select="facility_location", num_images=10), digits)
+    for k, row in enumerate(medoids):
+        own = points[split.labels == k]
+        sums = np.linalg.norm(own[:, None] - own[None], axis=-1).sum(1)
+        np.testing.assert_allclose(np.linalg.norm(own - points[row], axis=-1).sum(), sums.min(), rtol=1e-5)
     with pytest.raises(ValueError, match="images per class: expected at most"):
         base_split(config(select="nearest", num_images=20_000), digits)
 
