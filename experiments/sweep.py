@@ -46,6 +46,13 @@ class Config(Unrolled):
         Unrolled, "baselines", default=False, help="measure the baselines of each run too"
     )
 
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings."""
+        found = super().idle()
+        if self.axis == "labels":
+            found.pop("outer_lr_of_labels", None)
+        return found
+
 
 def run(config: Config) -> dict[str, Any]:
     """Carry out all runs of the sweep, one after the other, then draw the plot."""

@@ -203,6 +203,12 @@ def test_every_axis_sets_what_it_names(dataset, tmp_path):
         assert varied(axis, "1,5") == [1, 5]
 
 
+def test_the_rate_of_labels_has_an_effect_where_labels_are_swept(dataset, tmp_path):
+    given = {"outer_lr_of_labels": 0.1, "values": "softmax"}
+    assert "outer_lr_of_labels" in swept(dataset, tmp_path, axis="epochs", **given).idle()
+    assert "outer_lr_of_labels" not in swept(dataset, tmp_path, axis="labels", **given).idle()
+
+
 def test_baselines_are_drawn_where_all_runs_have_them(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
