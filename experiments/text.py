@@ -37,6 +37,16 @@ class Config(Unrolled):
     outer_lr: float | None = flag_like(Unrolled, "outer_lr", default=0.05)
     init: str = flag_like(Unrolled, "init", default="pytorch")
 
+    @property
+    def is_soft(self) -> bool:
+        """Whether the labels are softmax labels, which start from a confidence."""
+        return self.label_form in ("softmax", None)
+
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing under the other settings."""
+        found = super().idle()
+        return found if self.is_soft else found | {"label_confidence": "only softmax labels start from one"}
+
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     """The parts of a distillation of texts by differentiating through training."""
@@ -47,6 +57,8 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
             return inits.random(network, **settings)
         return inits.fixed(network, keys.theta, **settings)
 
+    if not config.is_soft:
+        config = dataclasses.replace(config, label_confidence=None)
     return unrolled_parts(config, data, plan, start)
 
 

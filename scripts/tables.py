@@ -371,6 +371,27 @@ def single(title: str, name: str, *place: str, style: str = "score") -> Row:
     return (title, Number(name, place, style), Number(name, place, "n"))
 
 
+def _labelled_row(name: str, what: tuple[str, tuple[str, str] | None]) -> Row:
+    """A row of learned labels, beside labels that were not learned and a published number."""
+    title, published = what
+    elsewhere = record(name)["base"] != record(name)["dataset"]
+    known = "labels of the nearest images" if elsewhere else "true labels"
+    return (
+        title,
+        Number(name, ("test_accuracy",), "bold", is_compared=published is not None),
+        Number(name, ("baselines", f"{known}, smoothed")),
+        Number(name, ("baselines", known)),
+        Number(name, ("test_accuracy",), "n"),
+        Number(name, ("recipe", "steps"), "whole"),
+        "" if published is None else Number("published", published),
+    )
+
+
+def _point(title: str, name: str, value: str) -> Row:
+    """A row of a sweep: the accuracy at one of its values, and the number of networks behind it."""
+    return single(title, name, "points", value, "test_accuracy")
+
+
 def beside(title: str, name: str, place: tuple[str, ...], published: tuple[str, ...] | None) -> Row:
     """A row with a score, the number of networks behind it, and a published number.
 
@@ -702,7 +723,12 @@ _LINEAR_ROWS = {
 }
 
 QUICKSTART, DIGITS_DM = "digits-quickstart", "digits-distribution-matching"
-LABELS = "labels-mnist-10"
+SOFT = "soft-labels-mnist"
+_LABELLED: Mapping[str, tuple[str, tuple[str, str] | None]] = {
+    "labels-mnist-10": ("10 of MNIST, drawn", ("mnist, LeNet, labels", "10")),
+    "labels-mnist-100": ("100 of MNIST, drawn", ("mnist, LeNet, labels", "100")),
+}
+"""The runs of label distillation: the base images, and the place of the published number if there is one."""
 KIP_START, KIP_LONGER = "the images at the start", "mnist-kernel-inducing-points-10-longer"
 KIP_RECORDS = {
     "mnist-kernel-inducing-points-1": ("ten images of MNIST", "1"),
@@ -1120,18 +1146,21 @@ TABLES: Mapping[str, Table] = {
         tuple(itertools.starmap(_distilled_noise_row, _DISTILLED_NOISE.items())),
     ),
     "labels": Table(
-        ("", "ours", "n", "published"),
-        (
-            beside("learned labels", LABELS, ("test_accuracy",), ("mnist, LeNet, labels", "10")),
-            beside("true labels, smoothed", LABELS, ("baselines", "true labels, smoothed"), None),
-            beside("true labels", LABELS, ("baselines", "true labels"), None),
-        ),
+        ("base images", "learned labels", "true, smoothed", "true", "n", "training steps", "published"),
+        tuple(itertools.starmap(_labelled_row, _LABELLED.items())),
     ),
     "soft labels": Table(
-        ("", "ours", "n", "published"),
+        ("", "ours", "θ0", "published"),
         (
-            (*single("five images", "soft-labels-mnist-5", "test_accuracy"), "almost 92"),
-            (*single("ten images", "soft-labels-mnist-10", "test_accuracy"), "over 96"),
+            (*_point("five images", SOFT, "5"), "almost 92"),
+            (*_point("ten images", SOFT, "10"), "over 96"),
+        ),
+    ),
+    "forms of labels": Table(
+        ("five images, 1,000 outer steps", "ours", "θ0"),
+        (
+            _point("softmax of learned numbers", f"{SOFT}-5-forms", "softmax"),
+            _point("the learned numbers themselves", f"{SOFT}-5-forms", "free"),
         ),
     ),
     "in part": Table(

@@ -137,7 +137,7 @@ def _soft_pixels(config: Unrolled, data: Dataset, layout: Layout) -> Form:
             "--label_form=softmax."
         )
     return forms.pixels(
-        data.image_shape,
+        data.input_shape,
         num_classes,
         inner_steps=steps,
         inner_epochs=epochs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ddjax.data import TextSettings
 from ddjax.encodings import Channels, Tokens
 from ddjax.launch import Common, DataChoice, TextChoice, Unrolled, artifacts
 from ddjax.launch.choices import augmentation, build_network, choose_network, load_data
+from ddjax.launch.flags import without_effect
 from experiments import fixed_init, text
 
 SMALL = {"length": 5, "vocabulary": 30, "embedding": "random", "embedding_dim": 4, "batch_size": 8}
@@ -129,3 +131,17 @@ def test_defaults_of_flags_are_those_of_the_settings():
     assert f"by default {own.length}" in helps["length"]
     assert f"by default {own.vocabulary}" in helps["vocabulary"]
     assert f"{own.embedding} (of the training texts, the default)" in helps["embedding"]
+
+
+@pytest.mark.parametrize(("form", "is_learned"), [("free", True), ("hard", False), ("softmax", True)])
+def test_the_labels_of_texts_have_every_form(table, form, is_learned):
+    own = text.Config(dataset=table, **SMALL, label_form=form, width=2)
+    data = load_data(own)
+    found = text.LAUNCHER.parts(own, data).form
+    schedule = found.unfold(found.init(jax.random.key(0)))
+    confidence = 0.9 if form == "softmax" else 1.0
+    np.testing.assert_allclose(schedule.labels.max(-1), confidence, rtol=1e-5)
+    params = found.init(jax.random.key(0))
+    assert ("labels" in jax.tree.leaves(found.groups(params))) == is_learned
+    given = dataclasses.replace(own, label_confidence=0.8)
+    assert ("label_confidence" in without_effect(given)) == (form != "softmax")
