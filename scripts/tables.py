@@ -727,6 +727,7 @@ SOFT = "soft-labels-mnist"
 _LABELLED: Mapping[str, tuple[str, tuple[str, str] | None]] = {
     "labels-mnist-10": ("10 of MNIST, drawn", ("mnist, LeNet, labels", "10")),
     "labels-mnist-100": ("100 of MNIST, drawn", ("mnist, LeNet, labels", "100")),
+    "labels-mnist-100-chosen": ("100 of MNIST, by facility location", None),
 }
 """The runs of label distillation: the base images, and the place of the published number if there is one."""
 KIP_START, KIP_LONGER = "the images at the start", "mnist-kernel-inducing-points-10-longer"
