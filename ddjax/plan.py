@@ -115,7 +115,7 @@ def default_plan(backend: str, *, num_inits: int, unrolls: bool = True) -> Plan:
     |---|---|---|---|---|
     | CPU | auto: blocks, band or im2col, see `ops.default_form` | recompute | 1 | yes |
     | GPU | auto: lax | reverse | all M | in part, see below |
-    | TPU | auto: lax | reverse | all M | no: no such device was at hand |
+    | TPU | auto: im2col or lax, see `ops.default_form` | reverse | all M | no: none was at hand |
 
     On CPU, computing each step again takes no longer than writing and reading its intermediate results, and a
     third of the memory: when this was chosen, LeNet took 75 ms both ways, AlexCifarNet 3.6 and 3.7 s.

@@ -294,8 +294,13 @@ def _topology(target: Target) -> Any:
 
 
 def stay_at_home() -> None:
-    """Have JAX look for no device but the CPU; to be called before the first use of a device."""
+    """Have JAX look for no device but the CPU, and keep no program; before the first use of a device.
+
+    A program for devices that are not there can be written to JAX's cache and not be read back, of which JAX
+    warns each time.
+    """
     jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)
 
 
 class Abroad(Site):

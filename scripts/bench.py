@@ -5,6 +5,7 @@
     python scripts/bench.py --suite=gpu --json=gpu.json          # what has to be decided on a GPU
     python scripts/bench.py --suite=gpu --seconds=0 --process_limit=60  # the same, tried on a CPU
     python scripts/bench.py --suite=gpu-short --jobs=16 --seconds=1     # the most of that
+    python scripts/bench.py --untimed --json=memory.json         # the memory alone, as on a busy machine
     python scripts/bench.py --items=W1,M4 --conv_form=im2col,banded --memory=reverse,mixed
     python scripts/bench.py --compare=old.json                   # measure, then print new / old
     python scripts/bench.py --compare=old.json,new.json          # only compare
@@ -20,6 +21,9 @@ finds that cache filled and gives the rest:
 - peak memory above what was held when the data were on the device: resident memory of the host, and on an
   accelerator the memory of the device. Where the kernel cannot reset the high-water mark of the process
   (Linux can), only what exceeds the mark of the start-up is seen.
+- memory of a call, on a CPU under Linux: the most resident memory in a call of one outer step, above what was
+  held before that call. The program has run once, and what it and compiling left over has been given back, so
+  that this is what XLA predicts: its temporary buffers, and results that take over no argument.
 
 Arithmetic counts two operations for each multiplication of matrix products and convolutions in the traced
 program, scans times their length, over all devices. Convolutions that are left to XLA count as XLA counts
@@ -245,6 +249,7 @@ class Config:
     slots_per_chunk: str = flag("auto", "a list of auto and whole numbers")
     precision: str = flag("auto", "a list of auto,highest,tensorfloat32,bfloat16,... of float32 products")
     seconds: float = flag(10.0, "of timed steps for each item", low=0)
+    untimed: bool = flag(False, "measure the memory that is predicted and taken, in one process, and no time")
     jobs: int = flag(
         1, "of items that are compiled side by side; their steps are timed one item at a time", low=1
     )
@@ -255,7 +260,9 @@ class Config:
     json: str | None = flag(None, "file for the record")
     compare: str | None = flag(None, "an older record to compare with; OLD,NEW to measure nothing")
     phase: str | None = flag(
-        None, "one measurement, in this process; what the script starts", choices=("compile", "run", "peak")
+        None,
+        "one measurement, in this process; what the script starts",
+        choices=("compile", "run", "memory", "peak"),
     )
     started: float | None = flag(None, "when this process was started, seconds since 1970")
     turn: str | None = flag(None, "file whose lock the process holds while it times steps")
@@ -510,10 +517,12 @@ def measure(config: Config) -> Record:
     startup["data"] = time.time() - began
     unrolls = item.method == "unrolled"
     plan = case.plan(default_plan(platforms.current(), num_inits=item.num_inits, unrolls=unrolls))
+    choices = {**plan.as_dict(), "precision": case.precision or "auto"}
+    facts = {"choices": choices, "data": source, "devices": mesh.size}
     if config.phase == "compile":
-        choices = {**plan.as_dict(), "precision": case.precision or "auto"}
-        facts = {"choices": choices, "data": source, "devices": mesh.size}
         return facts | measure_compilation(item, plan, site)
+    if config.phase == "memory":
+        return facts | measure_memory(item, plan, site)
     record, first_step = measure_steps(item, plan, site, seconds=config.seconds, turn=config.turn)
     total = first_step - started
     return {"startup_seconds": {**startup, "rest": total - sum(startup.values()), "total": total}, **record}
@@ -554,14 +563,53 @@ def measure_steps(
         The measurements, and the time at the end of the first step, in seconds since 1970.
     """
     memory = PeakMemory(site.mesh)
-    problem = problem_of(item, plan)
-    state = site.start(problem)
-    dispatch, _ = engine.compile_dispatch(problem, site.mesh, state, site.data, site.key)
-    state = advance(dispatch, site, state, 1)
+    dispatch, _, state = begin(item, plan, site)
     first_step = time.time()
     with taking(turn):
         times = time_steps(dispatch, site, state, seconds=seconds)
     return {"ms_per_step": times, **memory.read()}, first_step
+
+
+def begin(item: Item, plan: Plan, site: Site) -> tuple[Any, engine.Cost, engine.EngineState]:
+    """Compile the outer steps of an item, and run the first one.
+
+    Args:
+        item: the item.
+        plan: the plan to compute by.
+        site: the devices and data to run on.
+
+    Returns:
+        The compiled outer steps, their cost, and the state after the first one.
+
+    Raises:
+        DivergedError: the step is not finite.
+    """
+    problem = problem_of(item, plan)
+    state = site.start(problem)
+    dispatch, cost = engine.compile_dispatch(problem, site.mesh, state, site.data, site.key)
+    return dispatch, cost, advance(dispatch, site, state, 1)
+
+
+def measure_memory(item: Item, plan: Plan, site: Site) -> Record:
+    """The memory that the compiler predicts, and the most that a call takes above what was held before it.
+
+    Args:
+        item: the item.
+        plan: the plan to compute by.
+        site: the devices and data to run on.
+
+    Returns:
+        The bytes by name; `call_bytes` is None on devices with a memory of their own, and where the
+        high-water mark of the process cannot be reset.
+    """
+    dispatch, cost, state = begin(item, plan, site)
+    predicted = {"temporary_bytes": cost.temporary_bytes, "resident_bytes": cost.resident_bytes}
+    if platforms.of(site.mesh.devices.flat[0]) != "cpu" or not HIGH_WATER_RESET.exists():
+        return predicted | {"call_bytes": None}
+    host_memory.return_freed()
+    memory = PeakMemory(site.mesh)
+    advance(dispatch, site, state, 1)
+    return predicted | {"call_bytes": memory.read()["peak_rss_bytes"]}
 
 
 @contextlib.contextmanager
@@ -635,6 +683,10 @@ def time_steps(dispatch: Any, site: Site, state: engine.EngineState, *, seconds:
     return {"median": median, "min": low, "q1": q1, "q3": q3, "n": len(samples), "steps_per_call": steps}
 
 
+HIGH_WATER_RESET = Path("/proc/self/clear_refs")
+"""The file by which Linux resets the high-water mark of the resident memory of a process."""
+
+
 class PeakMemory:
     """The most memory that the host and the fullest device hold, above what they held at the start.
 
@@ -648,7 +700,7 @@ class PeakMemory:
         gc.collect()
         self._devices = mesh.devices.flat
         with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # The high-water mark falls to what is held now.
+            HIGH_WATER_RESET.write_text("5")  # The high-water mark falls to what is held now.
         self._host = _high_water()
         self._held = self._counted("bytes_in_use")
 
@@ -678,10 +730,10 @@ def measure_peak(config: Config) -> Record:
         config: the settings, with the list of precisions.
 
     Returns:
-        The speeds by precision as `peaks`, and the facts about the hardware.
+        The speeds by precision as `peaks`, none where nothing is timed; and the facts about the hardware.
     """
     peaks = {}
-    for precision in config.precision.split(","):
+    for precision in () if config.untimed else config.precision.split(","):
         with jax.default_matmul_precision(None if precision == "auto" else precision):
             peaks[precision] = max(speed_of_product(size, seconds=CALL_SECONDS) for size in (2048, 4096))
     return {"peaks": peaks, "hardware": report.hardware()}
@@ -739,6 +791,9 @@ def measure_case(case: Case, config: Config, machine: Record, *, turn: str | Non
     flags = {"items": case.item, **case.given, "seconds": config.seconds, "data_dir": config.data_dir}
     with tempfile.TemporaryDirectory(prefix="ddjax-bench-") as cache:
         side_by_side = {"limit": config.process_limit, "shared": turn is not None}
+        if config.untimed:  # a program that the caller's own cache has need not be compiled again
+            own = os.environ.get("JAX_COMPILATION_CACHE_DIR", cache)
+            return in_child(own, phase="memory", **side_by_side, **flags)
         record = in_child(cache, phase="compile", **side_by_side, **flags)
         if "choices" in record:
             record |= in_child(cache, phase="run", turn=turn, **side_by_side, **flags)
@@ -767,7 +822,7 @@ def bench(config: Config) -> Record:
         raise ValueError(f"json: expected a directory that exists; got {config.json}. Make it first.")
     with tempfile.TemporaryDirectory(prefix="ddjax-bench-") as cache:
         precisions = ",".join(dict.fromkeys(case.precision or "auto" for case in chosen))
-        machine = in_child(cache, phase="peak", precision=precisions)
+        machine = in_child(cache, phase="peak", precision=precisions, untimed=config.untimed)
     if "failed" in machine:
         raise ValueError(f"device: expected one that can multiply matrices; {machine['failed']}.")
     record = {"command": sys.argv, **machine, "versions": report.versions(), "items": {}}
@@ -829,6 +884,7 @@ COLUMNS = (
     Column("start s", "startup_seconds.total"),
     Column("temp MiB", "temporary_bytes", 2**20),
     Column("peak MiB", "peak_rss_bytes", 2**20),
+    Column("call MiB", "call_bytes", 2**20),
     Column("device MiB", "peak_device_bytes", 2**20),
     Column("GFLOP", "flops", 1e9),
     Column("arithmetic", "arithmetic_flops", 1e9),
@@ -850,7 +906,7 @@ def table(record: Record) -> str:
     rows = [[name, *(_short(column.value(item)) for column in COLUMNS)] for name, item in items.items()]
     lines = [report.table(rows, ["item", *(column.header for column in COLUMNS)])]
     peaks = (f"{peak / 1e9:.0f} GFLOP/s ({precision})" for precision, peak in record["peaks"].items())
-    lines += [f"peak: {', '.join(peaks)}"]
+    lines += [f"peak: {', '.join(peaks)}"] if record["peaks"] else []
     for name, item in items.items():
         lines += [f"{name}: {why}: {item[why]}" for why in ("skipped", "failed") if why in item]
         lines += [f"{name}: random data"] if item.get("data") == "random" else []

@@ -229,6 +229,18 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return mean_and_std({"mean": statistics.fmean(values), "std": statistics.pstdev(values)}, digits)
 
 
+def call_share(item: Record) -> str:
+    """The memory that a call was seen to take, as a share of what the compiler says.
+
+    Args:
+        item: the measurements of an item of the benchmark.
+
+    Returns:
+        The text, in percent.
+    """
+    return f"{100 * item['call_bytes'] / item['temporary_bytes']:.1f} %"
+
+
 STYLES: Mapping[str, Callable[[Any], str]] = {
     "score": mean_and_std,
     "bold": lambda score: f"**{mean_and_std(score)}**",
@@ -242,7 +254,9 @@ STYLES: Mapping[str, Callable[[Any], str]] = {
     "three digits": three_digits,
     "share": lambda value: f"{100 * value:.0f} %",
     "executed share": executed_share,
+    "call share": call_share,
     "mib": lambda value: f"{value / 2**20:,.0f}",
+    "mib, tenths": lambda value: f"{value / 2**20:,.1f}",
     "yes": lambda value: "yes" if value else "**no**",
 }
 
@@ -692,6 +706,16 @@ def _memory_row(strategy: str, what: Row) -> Row:
         *what,
         Number(name, (*place, "temporary_bytes"), "mib"),
         Number(name, (*place, "ms_per_step", "median"), "whole"),
+    )
+
+
+def _call_row(item: str, title: str) -> Row:
+    name, place = "bench-cpu-memory", ("items", item)
+    return (
+        f"{item}: {title}",
+        Number(name, (*place, "temporary_bytes"), "mib, tenths"),
+        Number(name, (*place, "call_bytes"), "mib, tenths"),
+        Number(name, place, "call share"),
     )
 
 
@@ -1420,6 +1444,10 @@ TABLES: Mapping[str, Table] = {
     "memory": Table(
         ("`--memory`", "keeps", "computes again", "MiB", "ms"),
         tuple(itertools.starmap(_memory_row, _MEMORY.items())),
+    ),
+    "calls": Table(
+        ("", "the compiler says, MiB", "a call takes, MiB", "taken of said"),
+        tuple(itertools.starmap(_call_row, _WORK.items())),
     ),
     "scale": Table(
         (

@@ -220,6 +220,18 @@ def test_a_small_item(tmp_path):
     assert set(ratios) == {"1.00"}
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the high-water mark cannot be reset")
+def test_a_call_takes_the_memory_that_the_compiler_says(tmp_path):
+    """W3, whose buffers are the smallest, so that all that is not theirs counts the most."""
+    path = tmp_path / "record.json"
+    done = command("--items=W3", "--untimed", f"--data_dir={tmp_path}", f"--json={path}")
+    assert done.returncode == 0, done.stderr
+    (item,) = json.loads(path.read_text())["items"].values()
+    assert item["call_bytes"] == pytest.approx(item["temporary_bytes"], rel=0.1)
+    assert "ms_per_step" not in item
+
+
 def test_steps_are_timed_one_item_at_a_time(tmp_path):
     held = []
 

@@ -44,9 +44,9 @@ def test_inside_a_mesh_its_devices_count(kind, platform, name):
     assert set(found) == {name}
 
 
-@pytest.mark.parametrize(("platform", "convolves"), [("tpu", True), ("cpu", False)])
+@pytest.mark.parametrize(("platform", "convolves"), [("cuda", True), ("cpu", False)])
 def test_a_network_is_traced_for_the_devices_of_the_mesh(platform, convolves):
-    """The vendor's convolution on a TPU, matrix products on a CPU: on the same machine."""
+    """The vendor's convolution on a GPU, matrix products on a CPU: on the same machine."""
     network = networks.lenet((28, 28, 1), 10)
     params = jax.eval_shape(network.init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((2, 28, 28, 1), jnp.float32)

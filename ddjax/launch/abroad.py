@@ -179,11 +179,13 @@ class Line(NamedTuple):
         return int((limit - self.fixed) / self.each) if self.each > 0 else None
 
 
-def room(cost_at: Callable[[int], Cost], at_once: int, site: Site, estimate: Estimate) -> str:
+def room(cost_at: Callable[[int], Cost] | None, at_once: int, site: Site, estimate: Estimate) -> str:
     """What else would fit: slots that train at once, and real images.
 
     Args:
-        cost_at: the function from a number of slots at once to the cost of the outer steps, which compiles.
+        cost_at: the function from a number of slots at once to the cost of the outer steps, which compiles;
+            None where that would take too long. Then all memory is taken to grow with the slots, which some
+            of it does not, so that the number of slots is a lower bound.
         at_once: the slots at once of the program that was compiled.
         site: the devices and data of the run.
         estimate: the memory of the program that was compiled, with a limit.
@@ -192,11 +194,16 @@ def room(cost_at: Callable[[int], Cost], at_once: int, site: Site, estimate: Est
         The text.
     """
     limit = estimate.limit_bytes or 0
-    other = at_once // 2 if at_once > 1 else 2
-    there = Estimate.of(cost_at(other), limit)
-    most = Line.through((at_once, estimate.needed_bytes), (other, there.needed_bytes)).most(limit)
-    slots = "as many slots at once as you like" if most is None else f"about {most:,} slots at once"
+    if cost_at is None:
+        least = Line(0, estimate.needed_bytes / at_once).most(limit)
+        slots = f"at least {least:,} slots at once (in proportion to the {at_once} that were compiled)"
+    else:
+        other = at_once // 2 if at_once > 1 else 2
+        there = Estimate.of(cost_at(other), limit)
+        most = Line.through((at_once, estimate.needed_bytes), (other, there.needed_bytes)).most(limit)
+        slots = "as many slots at once as you like" if most is None else f"about {most:,} slots at once"
+        slots = f"{slots} (by a line through {at_once} and {other})"
     rows = (site.data.raw, site.data.labels, site.data.class_order)
     each = sum(math.prod(row.shape[1:]) * row.dtype.itemsize for row in rows)
     images = site.data.labels.size + (limit - estimate.needed_bytes) // each
-    return f"room on one device: {slots} (by a line through {at_once} and {other}), or {images:,} real images"
+    return f"room on one device: {slots}, or {images:,} real images"

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ TRIAL_SECONDS = 1.5
 
 BUDGET_SECONDS = 180.0
 """Seconds after which no further candidate is compiled, neither to be timed nor as a lever."""
+
+ROOM_SECONDS = 40.0
+"""The most seconds of compiling for a target after which a second program is compiled, for what would fit."""
 
 
 def given(config: Common) -> dict[str, Any]:
@@ -326,12 +330,14 @@ def rehearse(case: Case, resolved: Mapping[str, Any]) -> None:
     """
     chosen, limit, site = Plan.from_dict(resolved), limit_of(case.config), site_of(case)
     print(describe(resolved), flush=True)
+    began = time.monotonic()
     estimate = _looked(case, problem_of(case, chosen), site, limit)
     if estimate is not None and estimate.fits:
         print("it fits" if limit is not None else "how much there is, this device does not say", flush=True)
         if case.config.compiled_for is not None and limit is not None:
             at_once = math.gcd(chosen.slots_per_chunk, case.config.num_inits // site.mesh.size)
-            grown = functools.partial(_cost_of_slots, case, chosen, site)
+            is_slow = time.monotonic() - began > ROOM_SECONDS
+            grown = None if is_slow else functools.partial(_cost_of_slots, case, chosen, site)
             print(abroad.room(grown, at_once, site, estimate), flush=True)
         return
     print("it does not fit; compiling what may take less", flush=True)

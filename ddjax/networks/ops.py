@@ -23,6 +23,9 @@ from ddjax.networks import winograd
 CONV_FORMS = ("auto", "lax", "im2col", "banded", "blocked", "winograd")
 """The names of the forms of a convolution; `conv` describes each."""
 
+TPU_PATCHES_BELOW = 16
+"""The number of input channels from which a TPU computes convolutions as such, see `default_form`."""
+
 
 def forms_on(backend: str) -> tuple[str, ...]:
     """The forms that are worth trying on a backend.
@@ -69,8 +72,14 @@ def default_form(
     derivatives included, takes 25 to 30 % less time so than with `"banded"` and a separate pool. Without such
     a pool `"banded"` is fastest for few channels. At 16 channels all forms are equal, and from 32 on
     `"winograd"` is fastest for kernels where minimal filtering saves anything. With strides the band has more
-    zeros and is slower than `"im2col"`. On other backends: `"lax"`, the vendor's convolution.
+    zeros and is slower than `"im2col"`.
     Measured with `scripts/bench.py --conv_form`, experiments/results/bench-cpu-conv.json.
+
+    On TPU: `"im2col"` for few channels, else `"lax"`, by what the compiler shows and by no time. The gradient
+    of a kernel over few channels is a convolution whose window is the whole image, which XLA of jax 0.10.2
+    unrolls for a v5e: with LeNet and one slot on each device more than a minute goes into the scheduling of
+    that one operation, and no end was seen. Patches make it a product. On other backends: `"lax"`, the
+    vendor's convolution.
 
     Args:
         backend: the name of the backend, as `ddjax.platforms.current()` gives it.
@@ -81,6 +90,8 @@ def default_form(
     Returns:
         The name of the form.
     """
+    if backend == "tpu" and in_features < TPU_PATCHES_BELOW:
+        return "im2col"
     if backend != "cpu":
         return "lax"
     if pool > 1 and in_features < 32 and max(strides) == 1:

@@ -6,11 +6,14 @@ import re
 from typing import Any
 
 import pytest
-from problems import write_npz
+from problems import three_digits, write_npz
 
 from ddjax import targets
+from ddjax.data import to_device
 from ddjax.launch import abroad, distillation
-from ddjax.launch.abroad import Line, scaled
+from ddjax.launch.abroad import Line, room, scaled
+from ddjax.memory import Estimate
+from ddjax.targets import Abroad
 from experiments import random_init
 
 TINY: dict[str, Any] = {
@@ -99,3 +102,15 @@ def test_a_line_through_two_programs():
     assert line == Line(fixed=100, each=100)
     assert line.most(1000) == 9
     assert Line.through((4, 300), (2, 300)).most(1000) is None
+
+
+def test_room_without_a_second_program_is_a_lower_bound():
+    """Memory for two slots, and as much again: at least four slots, or the images that would fit."""
+    site = Abroad.at(targets.by_name("cpu"), to_device(three_digits().train), num_inits=2)
+    each, held = 64 + 2 * 4, site.data.labels.size
+    needed = 200 * each
+    told = room(None, 2, site, Estimate(needed - 50, 50, 2 * needed))
+    assert told == (
+        "room on one device: at least 4 slots at once (in proportion to the 2 that were compiled), or "
+        f"{held + 200:,} real images"
+    )

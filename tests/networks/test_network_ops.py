@@ -187,6 +187,8 @@ def test_an_unknown_form_is_refused_with_the_nearest_name():
         ("cpu", 128, (1, 1), "winograd"),
         ("cpu", 128, (2, 2), "im2col"),
         ("gpu", 1, (1, 1), "lax"),
+        ("tpu", 1, (1, 1), "im2col"),
+        ("tpu", 6, (1, 1), "im2col"),
         ("tpu", 128, (1, 1), "lax"),
     ],
 )
