@@ -241,6 +241,20 @@ def call_share(item: Record) -> str:
     return f"{100 * item['call_bytes'] / item['temporary_bytes']:.1f} %"
 
 
+def to_work_in(problem: Record) -> str:
+    """The memory that the compiled outer steps of a problem work in, besides what they are given.
+
+    Args:
+        problem: a problem of the record of `scripts/scale.py`.
+
+    Returns:
+        MiB as text; or the compiler's refusal, data that exceed the device, a problem that was not tried.
+    """
+    if "temporary_bytes" in problem:
+        return f"{problem['temporary_bytes'] / 2**20:,.0f}"
+    return "refused" if "refused" in problem else "not tried" if problem["fits"] else "held by none"
+
+
 STYLES: Mapping[str, Callable[[Any], str]] = {
     "score": mean_and_std,
     "bold": lambda score: f"**{mean_and_std(score)}**",
@@ -255,6 +269,7 @@ STYLES: Mapping[str, Callable[[Any], str]] = {
     "share": lambda value: f"{100 * value:.0f} %",
     "executed share": executed_share,
     "call share": call_share,
+    "to work in": to_work_in,
     "mib": lambda value: f"{value / 2**20:,.0f}",
     "mib, tenths": lambda value: f"{value / 2**20:,.1f}",
     "yes": lambda value: "yes" if value else "**no**",
@@ -398,6 +413,17 @@ def _labelled_row(name: str, what: tuple[str, tuple[str, str] | None]) -> Row:
         Number(name, ("test_accuracy",), "n"),
         Number(name, ("recipe", "steps"), "whole"),
         "" if published is None else Number("published", published),
+    )
+
+
+def _inner_steps_row(count: int) -> Row:
+    """A row of five images with soft labels, learned through that many inner steps."""
+    name = f"{SOFT}-5-e{count}"
+    return (
+        str(count),
+        Number(name, ("num_outer_steps",), "whole"),
+        Number(name, ("val_accuracy",), "tenths"),
+        Number(name, ("test_accuracy", "mean"), "tenths"),
     )
 
 
@@ -739,6 +765,16 @@ def _scale_row(data: str, per_class: int) -> Row:
     )
 
 
+def _worked_row(data: str, per_class: int) -> Row:
+    """What the compiled outer steps of each method work in."""
+    methods = ("unrolled", "gradient matching", "distribution matching")
+    cells = (
+        Number("scale-h100", ("problems", f"{data}, {method}, {per_class}"), "to work in")
+        for method in methods
+    )
+    return (data, str(per_class), *cells)
+
+
 _LINEAR = "paper-linear-mnist-small"
 _LINEAR_ROWS = {
     "any initial weights": "any initial weights",
@@ -751,6 +787,7 @@ SOFT = "soft-labels-mnist"
 _LABELLED: Mapping[str, tuple[str, tuple[str, str] | None]] = {
     "labels-mnist-10": ("10 of MNIST, drawn", ("mnist, LeNet, labels", "10")),
     "labels-mnist-100": ("100 of MNIST, drawn", ("mnist, LeNet, labels", "100")),
+    "labels-mnist-500": ("500 of MNIST, drawn", ("mnist, LeNet, labels", "500")),
     "labels-mnist-100-chosen": ("100 of MNIST, by facility location", None),
 }
 """The runs of label distillation: the base images, and the place of the published number if there is one."""
@@ -805,7 +842,10 @@ def _plain(title: str, name: str, published: tuple[str, str] | None) -> Row:
 
 _TEXTS = {
     "random-6": "6 sentences (S 1, E 20), unseen θ0",
+    "random-60": "60 sentences (S 1, E 20), unseen θ0",
     "fixed-6": "6 sentences (S 1, E 20), one θ0",
+    "fixed-6-free": "the same, labels any numbers",
+    "fixed-120": "120 sentences (S 1, E 6), one θ0",
 }
 """The runs on TREC's questions, by the ends of the names of their records."""
 
@@ -1182,11 +1222,15 @@ TABLES: Mapping[str, Table] = {
         ),
     ),
     "forms of labels": Table(
-        ("five images, 1,000 outer steps", "ours", "θ0"),
+        ("five images, 600 outer steps", "ours", "θ0"),
         (
             _point("softmax of learned numbers", f"{SOFT}-5-forms", "softmax"),
             _point("the learned numbers themselves", f"{SOFT}-5-forms", "free"),
         ),
+    ),
+    "inner steps of soft labels": Table(
+        ("inner steps", "outer steps", "validation", "test accuracy, %"),
+        tuple(_inner_steps_row(count) for count in (5, 10, 20)),
     ),
     "in part": Table(
         ("", "ours", "n", "published"),
@@ -1462,6 +1506,10 @@ TABLES: Mapping[str, Table] = {
             "held by one H100",
         ),
         tuple(_scale_row(data, count) for data in _SCALE_DATA for count in (1, 10, 50)),
+    ),
+    "scale, at work": Table(
+        ("data", "images per class", "unrolled", "DC", "DM"),
+        tuple(_worked_row(data, count) for data in _SCALE_DATA for count in (1, 10, 50)),
     ),
 }
 

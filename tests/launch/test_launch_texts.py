@@ -142,6 +142,7 @@ def test_the_labels_of_texts_have_every_form(table, form, is_learned):
     confidence = 0.9 if form == "softmax" else 1.0
     np.testing.assert_allclose(schedule.labels.max(-1), confidence, rtol=1e-5)
     params = found.init(jax.random.key(0))
+    assert found.groups is not None
     assert ("labels" in jax.tree.leaves(found.groups(params))) == is_learned
     given = dataclasses.replace(own, label_confidence=0.8)
     assert ("label_confidence" in without_effect(given)) == (form != "softmax")
