@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -356,7 +357,10 @@ class Abroad(Site):
         is_gpu = platforms.of(self.mesh.devices.flat[0]) == "gpu"
         options = {"xla_gpu_autotune_level": 0} if is_gpu else {}
         start = self.start(problem)
-        return compile_program(problem, self.mesh, start, self.data, key, options=options)
+        with warnings.catch_warnings():
+            # JAX's cache of programs can write one for devices that are not there, and not read it back.
+            warnings.filterwarnings("ignore", "Error reading persistent compilation cache")
+            return compile_program(problem, self.mesh, start, self.data, key, options=options)
 
     def program(self, problem: Problem) -> hlo.Program:
         """Compile outer steps as a run on the target does, and read the compiled program.

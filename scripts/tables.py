@@ -789,6 +789,7 @@ SOFT = "soft-labels-mnist"
 _LABELLED: Mapping[str, tuple[str, tuple[str, str] | None]] = {
     "labels-mnist-10": ("10 of MNIST, drawn", ("mnist, LeNet, labels", "10")),
     "labels-mnist-100": ("100 of MNIST, drawn", ("mnist, LeNet, labels", "100")),
+    "labels-mnist-100-slow": ("the same 100, at twice the published rate", ("mnist, LeNet, labels", "100")),
     "labels-mnist-500": ("500 of MNIST, drawn", ("mnist, LeNet, labels", "500")),
     "labels-mnist-500-slow": ("the same 500, at the published rate", ("mnist, LeNet, labels", "500")),
     "labels-mnist-100-chosen": ("100 of MNIST, by facility location", None),
