@@ -849,7 +849,7 @@ _TEXTS = {
     "random-60": "60 sentences (S 1, E 20), unseen θ0",
     "fixed-6": "6 sentences (S 1, E 20), one θ0",
     "fixed-6-free": "the same, labels any numbers",
-    "fixed-120": "120 sentences (S 1, E 6), one θ0",
+    "fixed-120": "120 sentences (S 1, E 10), one θ0",
 }
 """The runs on TREC's questions, by the ends of the names of their records."""
 
