@@ -228,7 +228,10 @@ def outer_step(
     batch = problem.method.sample(data, sample_key)
     loss_keys = slot_keys(loss_key, slot_ids)
     results = mean_and_grad(problem, state.params, state.slots, batch, loss_keys)
-    loss, info, grads = jax.lax.pmean(results[:3], parallel.AXIS)
+    # Behind the barrier all of it is there at once. Without, XLA for GPUs may fuse a diagnostic with what
+    # reads the averaged gradient, and must then send the two one after the other.
+    own = jax.lax.optimization_barrier(results[:3])
+    loss, info, grads = jax.lax.pmean(own, parallel.AXIS)
 
     def elsewhere(params: PyTree) -> tuple[jax.Array, PyTree]:
         """The loss and gradient of this step at other parameters, for optimisers that search along a line."""

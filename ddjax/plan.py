@@ -146,10 +146,9 @@ def candidates(
 ) -> list[Plan]:
     """The plans worth timing that differ from a given plan in some of the choices.
 
-    Forms of convolution that are slow on a backend, or do not compile for it, are left out
-    (`ddjax.networks.ops.forms_on`). The sizes of chunk are one θ0, all θ0, and the divisor of m nearest to
-    √m. Strategies that compute each stretch of √T steps twice are only worth their time where the others do
-    not fit.
+    Forms of convolution that are slow on a backend are left out (`ddjax.networks.ops.forms_on`). The sizes of
+    chunk are one θ0, all θ0, and the divisor of m nearest to √m. Strategies that compute each stretch of √T
+    steps twice are only worth their time where the others do not fit.
 
     Args:
         base: the plan to vary.

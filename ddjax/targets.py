@@ -304,6 +304,12 @@ def stay_at_home() -> None:
     jax.config.update("jax_enable_compilation_cache", False)
 
 
+UNTRIED = {"xla_gpu_autotune_level": 0}
+"""The compiler's options for GPUs that are not there: kernels are chosen without trying any."""
+UNTILED = "output tile sizes"
+"""What XLA says where its own kernel has no tiles for a product, as of LeNet's gradients for an H100."""
+
+
 class Abroad(Site):
     """The devices of a target, and the shapes of what would lie on them."""
 
@@ -342,6 +348,9 @@ class Abroad(Site):
     def compile(self, problem: Problem) -> tuple[Any, Cost]:
         """Compile outer steps as a run on the target does.
 
+        A GPU chooses the kernel of a product by trying several. Here XLA's own is taken, and where it has no
+        tiles for the product, the vendor's library for all products.
+
         Args:
             problem: the method, form, optimiser and sizes.
 
@@ -353,14 +362,22 @@ class Abroad(Site):
         """
         check_problem(problem, self.key, self.data)
         key = _shapes(self.key, parallel.replicated(self.mesh))
-        # What devices would choose by trying kernels is chosen without them.
-        is_gpu = platforms.of(self.mesh.devices.flat[0]) == "gpu"
-        options = {"xla_gpu_autotune_level": 0} if is_gpu else {}
         start = self.start(problem)
+
+        def by(options: Mapping[str, Any]) -> tuple[Any, Cost]:
+            return compile_program(problem, self.mesh, start, self.data, key, options=options)
+
         with warnings.catch_warnings():
             # JAX's cache of programs can write one for devices that are not there, and not read it back.
             warnings.filterwarnings("ignore", "Error reading persistent compilation cache")
-            return compile_program(problem, self.mesh, start, self.data, key, options=options)
+            if platforms.of(self.mesh.devices.flat[0]) != "gpu":
+                return by({})
+            try:
+                return by(UNTRIED)
+            except jax.errors.JaxRuntimeError as error:
+                if UNTILED not in str(error):
+                    raise
+            return by({**UNTRIED, "xla_gpu_enable_triton_gemm": False})
 
     def program(self, problem: Problem) -> hlo.Program:
         """Compile outer steps as a run on the target does, and read the compiled program.

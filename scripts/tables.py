@@ -744,6 +744,7 @@ def _call_row(item: str, title: str) -> Row:
         Number(name, (*place, "temporary_bytes"), "mib, tenths"),
         Number(name, (*place, "call_bytes"), "mib, tenths"),
         Number(name, place, "call share"),
+        Number(f"{name}-two-threads", place, "call share"),
     )
 
 
@@ -1494,7 +1495,7 @@ TABLES: Mapping[str, Table] = {
         tuple(itertools.starmap(_memory_row, _MEMORY.items())),
     ),
     "calls": Table(
-        ("", "the compiler says, MiB", "a call takes, MiB", "taken of said"),
+        ("", "the compiler says, MiB", "a call takes, MiB", "taken of said", "with two threads"),
         tuple(itertools.starmap(_call_row, _WORK.items())),
     ),
     "scale": Table(

@@ -30,9 +30,7 @@ TPU_PATCHES_BELOW = 16
 def forms_on(backend: str) -> tuple[str, ...]:
     """The forms that are worth trying on a backend.
 
-    Left out are `"lax"` on CPUs, whose second derivatives are several times slower, and `"im2col"` on GPUs:
-    for an H100, XLA of jax 0.10.2 finds no tiles for a product in the gradient of LeNet, so that the program
-    does not compile (tests/networks/test_forms_on_targets.py).
+    Left out is `"lax"` on CPUs, whose second derivatives are several times slower.
 
     Args:
         backend: the name of the backend, as `ddjax.platforms.current()` gives it.
@@ -40,8 +38,7 @@ def forms_on(backend: str) -> tuple[str, ...]:
     Returns:
         The names of the forms, `"auto"` first.
     """
-    left_out = {"cpu": "lax", "gpu": "im2col"}.get(backend)
-    return tuple(form for form in CONV_FORMS if form != left_out)
+    return tuple(form for form in CONV_FORMS if backend != "cpu" or form != "lax")
 
 
 def conv_op(form: str = "auto", *, pool: int = 1) -> Callable[..., jax.Array]:
