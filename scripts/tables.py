@@ -433,6 +433,12 @@ def _labelled_row(name: str, run: Labelled) -> Row:
     )
 
 
+def _labels_speed_row(item: str, title: str) -> Row:
+    """A row of one outer step of label distillation, beside the same step in PyTorch."""
+    ours = Number("bench-cpu-labels", ("items", item, "ms_per_step", "median"), "tenths")
+    return (title, ours, Number("torch-labels", ("items", item, "cpu_ms_per_step", "median"), "tenths"))
+
+
 def _inner_steps_row(count: int) -> Row:
     """A row of five images with soft labels, learned through that many inner steps."""
     name = f"{SOFT}-5-e{count}"
@@ -1264,6 +1270,10 @@ TABLES: Mapping[str, Table] = {
             "training steps",
         ),
         tuple(_labelled_row(name, run)[:-1] for name, run in _LABELLED_ELSEWHERE.items()),
+    ),
+    "labels, speed": Table(
+        ("an outer step, 50 base images, N 1024", "ours, ms", "PyTorch, ms"),
+        (_labels_speed_row("LD", "second order"), _labels_speed_row("LDRR", "ridge regression")),
     ),
     "soft labels": Table(
         ("", "ours", "θ0", "published"),
