@@ -891,7 +891,7 @@ _TEXTS = {
     "random-60": "60 sentences (S 1, E 20), unseen θ0",
     "fixed-6": "6 sentences (S 1, E 20), one θ0",
     "fixed-6-free": "the same, labels any numbers",
-    "fixed-120": "120 sentences (S 1, E 10), one θ0",
+    "fixed-120": "120 sentences (S 20, E 2), one θ0",
 }
 """The runs on TREC's questions, by the ends of the names of their records."""
 
@@ -1280,6 +1280,7 @@ TABLES: Mapping[str, Table] = {
         (
             (*_point("five images", SOFT, "5"), "almost 92"),
             (*_point("ten images", SOFT, "10"), "over 96"),
+            (*single("one image", f"{SOFT}-1", "test_accuracy"), ""),
         ),
     ),
     "forms of labels": Table(
