@@ -1,8 +1,8 @@
 """Distil texts: sentences of word vectors with learned labels, for one known θ0 or for unseen ones.
 
 Claim: TREC in six classes, TextConvNet, six sentences, over 50 unseen initial weights: 70.3 ± 3.4 after 1,500
-outer steps, where all training questions give 84.6 ± 0.7. For one θ0 that is known: 78.4 with six sentences that
-start from real ones, 83.2 with 120 in twenty steps.
+outer steps, where all training questions give 84.6 ± 0.7. For one θ0 that is known: 78.4 with six sentences
+that start from real ones, 83.2 with 120 in twenty steps.
 Cost: one CPU core: distillation 292 s, 154 s and 230 s.
 Records: results/trec-random-6.json, results/trec-all-data.json, results/trec-fixed-6.json,
 results/trec-fixed-120.json
