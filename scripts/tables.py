@@ -433,6 +433,13 @@ def _labelled_row(name: str, run: Labelled) -> Row:
     )
 
 
+def _labels_across_row(title: str, artifact: str) -> Row:
+    """A row of the scores of networks that train on the same images with the labels of an artifact."""
+    places = [("matrix", artifact, network) for network in ("lenet", "mlp", "convnet")]
+    name = "cross-architecture-labels-mnist-10"
+    return (title, *(Number(name, place) for place in places), Number(name, places[0], "n"))
+
+
 def _labels_speed_row(item: str, title: str) -> Row:
     """A row of one outer step of label distillation, beside the same step in PyTorch."""
     ours = Number("bench-cpu-labels", ("items", item, "ms_per_step", "median"), "tenths")
@@ -1353,6 +1360,13 @@ TABLES: Mapping[str, Table] = {
                 ),
             )
             for title, run in _ARTIFACTS.items()
+        ),
+    ),
+    "labels, across networks": Table(
+        ("ten images of MNIST, drawn", "LeNet", "MLP", "ConvNet-3", "n"),
+        (
+            _labels_across_row("labels learned with LeNet", "experiments/results/sets/mnist-labels-10.npz"),
+            _labels_across_row("true labels, smoothed", "runs/labels-10-start/distilled.npz"),
         ),
     ),
     "learned augmentation": Table(
