@@ -898,6 +898,7 @@ _TEXTS = {
     "random-60": "60 sentences (S 1, E 20), unseen θ0",
     "fixed-6": "6 sentences (S 1, E 20), one θ0, from real ones",
     "fixed-6-free": "6 sentences (S 1, E 20), one θ0, labels any numbers",
+    "fixed-6-bilstm": "6 sentences (S 1, E 10), one θ0, BiLSTM",
     "fixed-120": "120 sentences (S 20, E 2), one θ0",
 }
 """The runs on TREC's questions, by the ends of the names of their records."""
