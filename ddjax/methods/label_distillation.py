@@ -12,7 +12,7 @@ import optax
 
 from ddjax import augment, checks, platforms, ridge_head, updates
 from ddjax.augment import Augmentation
-from ddjax.chunks import mean_and_rest, mean_over_chunks
+from ddjax.chunks import mean_and_rest, mean_of_chunks, mean_over_chunks
 from ddjax.facts import noted
 from ddjax.methods import restarts
 from ddjax.methods.restarts import Restarts
@@ -37,7 +37,7 @@ from ddjax.unroll import cross_entropy, mixed_value_and_grad
 LR = 1e-3
 """The published rate of the labels, by Adam without a schedule."""
 CPU_CHUNK = 32
-"""The number of real examples that pass through a network at once on a CPU: LeNet's activations of 64 leave a
+"""The number of examples that pass through a network at once on a CPU: LeNet's activations of 64 leave a
 cache of 2 MiB, and the step takes half as long again."""
 
 
@@ -91,7 +91,7 @@ class _Online(abc.ABC):
         batch_size: the number of real examples in an outer step.
         inner_batch: the number of base examples in an outer step.
         window: the number of steps that the rule of restarts looks back.
-        examples_per_chunk: the number of real examples that pass through the network at once.
+        examples_per_chunk: the number of examples that pass through the network at once.
         augmentation: the augmentation of each real example; None for none.
     """
 
@@ -236,7 +236,10 @@ class _SecondOrder(_Online):
 
     def trained(self, learner: Learner, inputs: jax.Array, labels: jax.Array) -> Learner:
         """See the base class."""
-        grads = jax.grad(cross_entropy(self.network.apply))(learner.params, inputs, labels)
+        loss = cross_entropy(self.network.apply)
+        grads = mean_of_chunks(
+            lambda some: jax.grad(loss)(learner.params, *some), (inputs, labels), self.chunk
+        )
         moves, state = updates.update(self.optimizer, grads, learner.optimizer, learner.params)
         return Learner(optax.apply_updates(learner.params, moves), state)
 
@@ -247,9 +250,9 @@ class _SecondOrder(_Online):
         del key
         real, _ = parted(batch)
         params = state.learner.params
-        _, grads = mixed_value_and_grad(cross_entropy(self.network.apply))(
-            params, *self.base(schedule, state)
-        )
+        slope = mixed_value_and_grad(cross_entropy(self.network.apply))
+        base = self.base(schedule, state)
+        grads = mean_of_chunks(lambda some: slope(params, *some)[1], base, self.chunk)
         ahead = jax.tree.map(lambda leaf, grad: leaf - self.inner_lr * grad, params, grads)
 
         def score(params: Params, some: Batch) -> tuple[jax.Array, jax.Array]:
@@ -297,8 +300,8 @@ def label_distillation(
         lr: the rate of θ's training, by Adam.
         window: the number of steps that the rule of restarts looks back; published: 50, and 200 for more
             than 100 base examples.
-        examples_per_chunk: the number of the N examples that pass through the network at once; the result
-            stays the same. By default 32 on CPU, and all elsewhere.
+        examples_per_chunk: the number of examples, real or base, that pass through the network at once; the
+            result stays the same. By default 32 on CPU, and all elsewhere.
         augmentation: the augmentation of the real minibatch, with a draw for each example; None, the default,
             is no augmentation. Base examples are not augmented.
         recipe: the training on the result; by default 300 steps of Adam in batches of `inner_batch`.

@@ -91,7 +91,7 @@ def state_of(learner) -> LearnerState:
 def test_replays_a_second_order_step_of_the_original(reference):
     golden = Golden.load(reference, "ld_second_order")
     network = golden.network
-    method = methods.label_distillation(network, inits.random(network), inner_batch=10, examples_per_chunk=20)
+    method = methods.label_distillation(network, inits.random(network), inner_batch=10, examples_per_chunk=7)
     learner = method.init(jax.random.key(0)).learner
     state = state_of(learner._replace(params=golden.params()))
 
@@ -121,7 +121,7 @@ def test_replays_a_ridge_step_of_the_original(reference):
     network = golden.network
     settings = RidgeHead(float(golden["ridge"]), float(golden["momentum"]))
     method = methods.ridge_label_distillation(
-        network, inits.random(network), inner_batch=10, examples_per_chunk=20
+        network, inits.random(network), inner_batch=10, examples_per_chunk=7
     )
     head = settings.init(network, golden.params())
     head = head._replace(classifier=golden["classifier"], scale=golden["scale"])
