@@ -225,7 +225,7 @@ def test_a_small_item(tmp_path):
 def test_a_call_takes_the_memory_that_the_compiler_says(tmp_path):
     """W3, whose buffers are the smallest, so that all that is not theirs counts the most.
 
-    On one core: the threads of a product pack its operands, each into memory of its own.
+    On one core: with more threads products allocate buffers that the compiler does not count.
     """
     path = tmp_path / "record.json"
     cores = os.sched_getaffinity(0)
