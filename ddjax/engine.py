@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from ddjax import checks, forms, host_memory, parallel, platforms, updates
 from ddjax.arithmetic import flops
 from ddjax.chunks import map_in_chunks, mean_and_rest
-from ddjax.types import Form, Info, Method, PyTree, RealData
+from ddjax.types import Aside, Form, Info, Method, PyTree, RealData
 
 DISPATCH_CAPACITY = 200
 """The most outer steps in one dispatch: the length of the buffer that holds their diagnostics."""
@@ -143,13 +143,13 @@ class SlotResults(NamedTuple):
         loss: `[]`, the mean loss of the slots.
         info: the mean of the diagnostics of the slots.
         grads: the gradient of the mean loss with respect to the parameters of φ.
-        slot_infos: the diagnostics of each slot, each leaf `[m, ...]`.
+        slot_infos: what the loss of each slot returned beside the loss, each leaf `[m, ...]`.
     """
 
     loss: jax.Array
     info: Info
     grads: PyTree
-    slot_infos: Info
+    slot_infos: Info | Aside
 
 
 def mean_and_grad(
@@ -180,9 +180,9 @@ def mean_and_grad(
     def mean(params: PyTree, slots: PyTree, keys: jax.Array) -> tuple[jax.Array, tuple[Info, Info]]:
         if chunk == 1:  # Even an axis of length 1, once vmapped, would turn every product into a batched one.
             loss, info = one(params, jax.tree.map(lambda leaf: leaf[0], slots), keys[0])
-            return loss, (info, jax.tree.map(lambda leaf: leaf[None], info))
+            return loss, (_diagnostics(info), jax.tree.map(lambda leaf: leaf[None], info))
         loss, infos = jax.vmap(one, (None, 0, 0))(params, slots, keys)
-        return loss.mean(0), (jax.tree.map(lambda leaf: leaf.mean(0), infos), infos)
+        return loss.mean(0), (jax.tree.map(lambda leaf: leaf.mean(0), _diagnostics(infos)), infos)
 
     def of_chunk(now: tuple[PyTree, jax.Array]) -> tuple[PyTree, Info]:
         """The results that are averaged over the chunks, and those that are kept for each chunk."""
@@ -191,6 +191,11 @@ def mean_and_grad(
 
     (loss, info, grads), slot_infos = mean_and_rest(of_chunk, (slots, keys), chunk)
     return SlotResults(loss, info, grads, slot_infos)
+
+
+def _diagnostics(info: Info | Aside) -> Info:
+    """What is recorded of that which a slot's loss returns beside the loss."""
+    return info.info if isinstance(info, Aside) else info
 
 
 def _all_finite(tree: PyTree) -> jax.Array:

@@ -530,6 +530,18 @@ def _no_state(key: jax.Array) -> PyTree:
     return ()
 
 
+class Aside(NamedTuple):
+    """The diagnostics of a slot's step, together with what the slot's `advance` needs besides.
+
+    Attributes:
+        info: the diagnostics, which are averaged over the slots and recorded.
+        kept: arrays of the same step that are neither averaged nor recorded.
+    """
+
+    info: Info
+    kept: PyTree
+
+
 def _keep_state(schedule: Schedule, state: PyTree, batch: Any, info: Info, key: jax.Array) -> PyTree:
     del schedule, batch, info, key
     return state
@@ -545,7 +557,7 @@ class Method(Brief):
         sample: `(data, key) -> batch`, draws the real examples of one outer step, which all slots share.
             Consumes the key.
         loss: `(schedule, state, batch, key) -> (loss [], Info)`, the loss to minimise, differentiable in
-            `schedule`. Consumes the key.
+            `schedule`, with the diagnostics, or an `Aside` of them. Consumes the key.
         name: the name of the method in artifacts and records.
         recipe: the recipe for training on the distilled data; the schedule has learning rates exactly where
             the recipe needs them.
@@ -554,8 +566,8 @@ class Method(Brief):
         init: `key -> state`, the first state of a slot, which lasts from one outer step to the next; empty by
             default. Consumes the key.
         advance: `(schedule, state, batch, info, key) -> state`, the next state of a slot after φ has moved,
-            from the real examples and the slot's own diagnostics of the same outer step. Never
-            differentiated; by default the state stays the same. Consumes the key.
+            from the real examples and what the slot's `loss` returned beside the loss, both of the same outer
+            step. Never differentiated; by default the state stays the same. Consumes the key.
         assets: read-only arrays that are passed to programs with the data and not as constants; `sample`
             finds them as `data.assets`.
         check_labels: `labels [S, B, K] -> None`, raises a ValueError for labels that the method cannot use;
@@ -585,6 +597,7 @@ class Method(Brief):
 
 
 __all__ = [
+    "Aside",
     "Batch",
     "Distilled",
     "Encoding",

@@ -19,7 +19,7 @@ from ddjax.engine import Problem, build_dispatch, init_state, mean_and_grad, slo
 from ddjax.pool import Pool
 from ddjax.recipes import Train
 from ddjax.run import Validation, distill
-from ddjax.types import Method
+from ddjax.types import Aside, Method
 
 
 def problem() -> Problem:
@@ -75,6 +75,32 @@ def test_a_slot_that_is_not_finite_on_one_device_stops_all_of_them():
     assert not bool(finite)
     assert int(state.step) == 2
     np.testing.assert_array_equal(state.slots[0], 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slots_per_chunk", [1, 2])
+def test_what_a_loss_keeps_reaches_its_own_slot_and_no_record(slots_per_chunk):
+    """Each slot adds up what its loss kept, which is larger than any diagnostic."""
+    keeping = dataclasses.replace(
+        problem().method,
+        init=lambda key: (jax.random.uniform(key), jnp.zeros(3)),
+        loss=lambda schedule, state, batch, key: (
+            jnp.sum(schedule.inputs**2),
+            Aside({"own": state[0]}, 100 * state[0] * jnp.arange(3.0)),
+        ),
+        advance=lambda schedule, state, batch, info, key: (state[0], state[1] + info.kept),
+    )
+    given = dataclasses.replace(problem(), method=keeping, num_inits=4, slots_per_chunk=slots_per_chunk)
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    data, key = to_device(three_digits().train), jax.random.key(0)
+    start = jax.device_put(init_state(given, key), parallel.replicated(mesh))
+    own = np.asarray(start.slots[0])
+    state, infos, finite = build_dispatch(given, mesh, capacity=2)(start, data, key, jnp.int32(2))
+    assert bool(finite)
+    assert len(set(own.tolist())) == 4
+    np.testing.assert_allclose(state.slots[1], 2 * 100 * own[:, None] * np.arange(3), rtol=1e-6)
+    assert set(infos.method) == {"own"}
+    np.testing.assert_allclose(infos.method["own"], own.mean(), rtol=1e-6)
 
 
 @pytest.mark.slow

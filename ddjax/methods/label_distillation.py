@@ -21,6 +21,7 @@ from ddjax.optimizers import adam_outer
 from ddjax.recipes import Train, TrainHead
 from ddjax.ridge_head import Head, RidgeHead
 from ddjax.types import (
+    Aside,
     Batch,
     InitDistribution,
     Method,
@@ -116,8 +117,8 @@ class _Online(abc.ABC):
         """The learner with given initial weights."""
 
     @abc.abstractmethod
-    def trained(self, learner: Any, inputs: jax.Array, labels: jax.Array) -> PyTree:
-        """The learner after one step on the base examples."""
+    def trained(self, schedule: Schedule, state: LearnerState, kept: PyTree) -> PyTree:
+        """The learner after one step on the base examples, from what `loss` kept for the training."""
 
     @property
     def chunk(self) -> int:
@@ -146,15 +147,15 @@ class _Online(abc.ABC):
         return inputs[rows], labels[rows]
 
     def advance(
-        self, schedule: Schedule, state: LearnerState, batch: Any, info: LabelInfo, key: jax.Array
+        self, schedule: Schedule, state: LearnerState, batch: Any, info: Aside, key: jax.Array
     ) -> LearnerState:
         """The slot after the step: its network trained on φ, or a new network. Consumes the key."""
         _, pool = parted(batch)
         init_key, seed_key = jax.random.split(key)
-        remembered, is_over = restarts.observe(state.restarts, 100 - info.accuracy)
+        remembered, is_over = restarts.observe(state.restarts, 100 - info.info.accuracy)
 
         def go_on() -> LearnerState:
-            learner = self.trained(state.learner, *self.base(schedule, state))
+            learner = self.trained(schedule, state, info.kept)
             return LearnerState(learner, _seed(seed_key), remembered)
 
         return jax.lax.cond(is_over, lambda: self.draw(init_key, pool), go_on)
@@ -234,19 +235,20 @@ class _SecondOrder(_Online):
         """See the base class."""
         return Learner(params, updates.init(self.optimizer, params))
 
-    def trained(self, learner: Learner, inputs: jax.Array, labels: jax.Array) -> Learner:
-        """See the base class."""
-        loss = cross_entropy(self.network.apply)
-        grads = mean_of_chunks(
-            lambda some: jax.grad(loss)(learner.params, *some), (inputs, labels), self.chunk
-        )
-        moves, state = updates.update(self.optimizer, grads, learner.optimizer, learner.params)
-        return Learner(optax.apply_updates(learner.params, moves), state)
+    def trained(self, schedule: Schedule, state: LearnerState, kept: Params) -> Learner:
+        """See the base class; kept is ∇_θ ℓ, as the labels were before they moved."""
+        del schedule
+        learner = state.learner
+        moves, optimizer = updates.update(self.optimizer, kept, learner.optimizer, learner.params)
+        return Learner(optax.apply_updates(learner.params, moves), optimizer)
 
     def loss(
         self, schedule: Schedule, state: LearnerState, batch: Any, key: jax.Array
-    ) -> tuple[jax.Array, LabelInfo]:
-        """The loss on real examples after one step, `[]`, and the diagnostics. The key is not used."""
+    ) -> tuple[jax.Array, Aside]:
+        """The loss on real examples after one step, `[]`, the diagnostics, and the gradient of that step.
+
+        The key is not used.
+        """
         del key
         real, _ = parted(batch)
         params = state.learner.params
@@ -259,7 +261,7 @@ class _SecondOrder(_Online):
             return _scores(self.network.apply(params, some.inputs), some.labels)
 
         value, accuracy = mean_over_chunks(score, size=self.chunk)(ahead, real)
-        return value, self.info(state, accuracy)
+        return value, Aside(self.info(state, accuracy), grads)
 
 
 @noted
@@ -280,9 +282,9 @@ def label_distillation(
 
         L(ỹ) = CE(f_θ'(x), y),   θ' = θ - α ∇_θ ℓ(θ; x̃, ỹ),   ℓ = mean_b -Σ_k ỹ_bk log softmax_k(f_θ(x̃_b))
 
-    x̃, ỹ are a few of φ's examples, the same for the step and for the training of θ, which goes on by Adam on
-    ℓ. After an outer step θ has seen labels that have just moved; the published code trains θ on the labels
-    before, a difference of one small step of the labels. Because θ' is linear in ỹ, ∂L/∂ỹ needs no Hessian:
+    x̃, ỹ are a few of φ's examples, the same for the step and for the training of θ, which goes on by Adam
+    with the same ∇_θ ℓ: as published, θ trains on the labels before they move. Because θ' is linear in ỹ,
+    ∂L/∂ỹ needs no Hessian:
 
         ∂L/∂ỹ_bk = α / n · (the derivative of log softmax_k(f_θ(x̃_b)) in θ, along ∇_θ' L)
 
@@ -353,9 +355,11 @@ class _Ridge(_Online):
         """See the base class."""
         return self.head.init(self.network, params)
 
-    def trained(self, learner: Head, inputs: jax.Array, labels: jax.Array) -> Head:
-        """See the base class."""
-        return self.head.step(self.network, learner, inputs, labels, labels)[0]
+    def trained(self, schedule: Schedule, state: LearnerState, kept: PyTree) -> Head:
+        """See the base class; nothing is kept."""
+        del kept
+        inputs, labels = self.base(schedule, state)
+        return self.head.step(self.network, state.learner, inputs, labels, labels)[0]
 
     def features(self, params: Params, inputs: jax.Array) -> jax.Array:
         """The features of real examples, which no gradient flows through, `[N, F + 1]`."""
@@ -365,7 +369,7 @@ class _Ridge(_Online):
 
     def loss(
         self, schedule: Schedule, state: LearnerState, batch: Any, key: jax.Array
-    ) -> tuple[jax.Array, LabelInfo]:
+    ) -> tuple[jax.Array, Aside]:
         """The loss on real examples under the newest classifier, `[]`, and the diagnostics."""
         del key
         real, _ = parted(batch)
@@ -375,7 +379,7 @@ class _Ridge(_Online):
         classifier = self.head.renewed(learner.classifier, own, labels)
         logits = self.features(learner.params, real.inputs) @ (learner.scale * classifier)
         value, accuracy = _scores(logits, real.labels)
-        return value, self.info(state, accuracy)
+        return value, Aside(self.info(state, accuracy), ())
 
 
 @noted

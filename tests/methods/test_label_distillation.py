@@ -107,7 +107,7 @@ def test_replays_a_second_order_step_of_the_original(reference):
 
     value, info, grads, after = step(golden.schedule())
     assert relative(value, golden["loss"]) < 1e-9
-    assert float(info.accuracy) == pytest.approx(100 - float(golden["error_rate"]), rel=1e-12)
+    assert float(info.info.accuracy) == pytest.approx(100 - float(golden["error_rate"]), rel=1e-12)
     assert relative(grads, golden["grad_labels"][golden["inner_index"]]) < 1e-9
     assert relative(golden.labels_after(grads), golden["labels_after"]) < 1e-9
     wanted = golden.params("model_after")
@@ -138,7 +138,7 @@ def test_replays_a_ridge_step_of_the_original(reference):
 
     value, info, grads, after, inner = step(golden.schedule(), golden.schedule("labels_after").labels[0])
     assert relative(value, golden["loss"]) < 1e-9
-    assert float(info.accuracy) == pytest.approx(100 - float(golden["error_rate"]), rel=1e-12)
+    assert float(info.info.accuracy) == pytest.approx(100 - float(golden["error_rate"]), rel=1e-12)
     assert relative(grads, golden["grad_labels"][golden["inner_index"]]) < 1e-9
     assert relative(golden.labels_after(grads), golden["labels_after"]) < 1e-9
     assert relative(inner, golden["feature_loss"]) < 1e-9
