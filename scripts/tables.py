@@ -515,7 +515,9 @@ _HEADLINE = (
         "DD, random init", "CIFAR-10, AlexCifarNet, 100 images", CIFAR, "random init", "cifar10, 100 images"
     ),
     alone("bases", "MNIST, LeNet, 1,660 images in the numbers of 100, not distilled", BASES_LONG),
-    alone("labels alone", "MNIST, LeNet, 10 real images", "labels-mnist-10-anew", ("mnist, LeNet, labels", "10")),
+    alone(
+        "labels alone", "MNIST, LeNet, 10 real images", "labels-mnist-10-anew", ("mnist, LeNet, labels", "10")
+    ),
     (
         "soft labels",
         "MNIST, LeNet, 5 images for 10 classes, one known θ0",
