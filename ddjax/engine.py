@@ -78,7 +78,8 @@ class Cost(NamedTuple):
 
     Attributes:
         compile_seconds: the seconds that XLA compiled.
-        temporary_bytes: the bytes of XLA's buffers on one device; 0 where the backend does not say.
+        temporary_bytes: the bytes of XLA's buffers on one device; 0 where the backend does not say. On a CPU
+            with several threads, matrix products take buffers for their factors besides.
         resident_bytes: the bytes of the real data, φ and the states on one device.
         flops: the operations of the matrix products and convolutions of one outer step, over all devices.
     """

@@ -23,7 +23,9 @@ finds that cache filled and gives the rest:
   (Linux can), only what exceeds the mark of the start-up is seen.
 - memory of a call, on a CPU under Linux: the most resident memory in a call of one outer step, above what was
   held before that call. The program has run once, and what it and compiling left over has been given back, so
-  that this is what XLA predicts: its temporary buffers, and results that take over no argument.
+  that this is what XLA predicts: its temporary buffers, and results that take over no argument. `--untimed`
+  measures it on one core: on several, products allocate buffers for their factors besides, and how many of
+  them run at once, and so what they take together, differs from call to call (`--threads=2` shows it).
 
 Arithmetic counts two operations for each multiplication of matrix products and convolutions in the traced
 program, scans times their length, over all devices. Convolutions that are left to XLA count as XLA counts
@@ -255,6 +257,7 @@ class Config:
     precision: str = flag("auto", "a list of auto,highest,tensorfloat32,bfloat16,... of float32 products")
     seconds: float = flag(10.0, "of timed steps for each item", low=0)
     untimed: bool = flag(False, "measure the memory that is predicted and taken, in one process, and no time")
+    threads: int = flag(1, "cores of a CPU on which --untimed runs a call; 0 for all", low=0)
     jobs: int = flag(
         1, "of items that are compiled side by side; their steps are timed one item at a time", low=1
     )
@@ -540,6 +543,9 @@ def measure(config: Config) -> Record:
     item = ITEMS[case.item]
     jax.config.update("jax_default_matmul_precision", case.precision)
     jax.config.update("jax_num_cpu_devices", item.num_devices)
+    if config.phase == "memory" and config.threads and hasattr(os, "sched_setaffinity"):
+        # Before JAX's backend starts, which makes a thread for each core that the process may use.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
     devices = jax.devices()
     if len(devices) < item.num_devices:
         return {"skipped": f"expected {item.num_devices} devices; got {len(devices)}, {devices[0].platform}"}
@@ -833,7 +839,7 @@ def measure_case(case: Case, config: Config, machine: Record, *, turn: str | Non
         side_by_side = {"limit": config.process_limit, "shared": turn is not None}
         if config.untimed:  # a program that the caller's own cache has need not be compiled again
             own = os.environ.get("JAX_COMPILATION_CACHE_DIR", cache)
-            return in_child(own, phase="memory", **side_by_side, **flags)
+            return in_child(own, phase="memory", threads=config.threads, **side_by_side, **flags)
         record = in_child(cache, phase="compile", **side_by_side, **flags)
         if "choices" in record:
             record |= in_child(cache, phase="run", turn=turn, **side_by_side, **flags)
