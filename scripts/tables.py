@@ -928,17 +928,32 @@ _TEXTS = {
 }
 """The runs on TREC's questions, by the ends of the names of their records."""
 
+_ANGLES = ((0, "0"), (30, "1.05"), (90, "3.14"))
+"""The largest angles in degrees by which images were turned, and twice each in radians."""
+
 _TRANSFORMS = ("rotation", "across", "down", "scale", "stretch", "shear")
 
 
-def _turned_row(degrees: int, true_range: str) -> Row:
-    """The widths that were learned on images turned by so many degrees at most, and the accuracies."""
-    name = f"digits-learned-augmentation-{degrees}"
+def _turned_row(data: str, degrees: int, true_range: str, *others: str) -> Row:
+    """The widths that were learned on images turned by so many degrees at most, and the accuracies.
+
+    Args:
+        data: the start of the names of the records.
+        degrees: the largest angle.
+        true_range: twice the angle in radians.
+        *others: the kinds of the runs beside, as in the names of their records; an empty one leaves its
+            cell empty.
+
+    Returns:
+        The row.
+    """
+    name = f"{data}-learned-augmentation-{degrees}"
     widths = (Number(name, ("widths", one), "hundredths") for one in _TRANSFORMS)
-    scores = (
-        Number(one, ("test_accuracy",)) for one in (name, f"digits-learned-augmentation-none-{degrees}")
+    beside = (
+        Number(f"{data}-learned-augmentation-{one}-{degrees}", ("test_accuracy",)) if one else ""
+        for one in others
     )
-    return (f"{degrees}°", true_range, *widths, *scores)
+    return (f"{degrees}°", true_range, *widths, Number(name, ("test_accuracy",)), *beside)
 
 
 def _bases_row(title: str, steps: str, name: str, style: str = "score") -> Row:
@@ -1313,6 +1328,7 @@ TABLES: Mapping[str, Table] = {
         (
             (*_point("five images", SOFT, "5"), "almost 92"),
             (*_point("ten images", SOFT, "10"), "over 96"),
+            (*_point("ten images, ten inner steps", f"{SOFT}-10-e10", "10"), "over 96"),
             (
                 "ten images, of two runs the better on validation",
                 Number(f"{SOFT}-10-chosen", ("chosen",), "better runs"),
@@ -1403,7 +1419,14 @@ TABLES: Mapping[str, Table] = {
     ),
     "learned augmentation": Table(
         ("turned by up to", "in radians", *_TRANSFORMS, "accuracy, %", "without"),
-        (_turned_row(0, "0"), _turned_row(30, "1.05"), _turned_row(90, "3.14")),
+        tuple(_turned_row("digits", degrees, twice, "none") for degrees, twice in _ANGLES),
+    ),
+    "learned augmentation of MNIST": Table(
+        ("turned by up to", "in radians", *_TRANSFORMS, "accuracy, %", "fixed", "without"),
+        tuple(
+            _turned_row("mnist", degrees, twice, "fixed" if degrees else "", "none")
+            for degrees, twice in _ANGLES
+        ),
     ),
     "continual": Table(
         ("classes seen", *_SEEN),

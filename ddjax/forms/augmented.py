@@ -81,7 +81,7 @@ def augmented(
     def moved(params: AugmentedParams, whole: Schedule, key: jax.Array) -> Schedule:
         # As arrays of JAX: the parameters of a finished run lie on the host.
         steps = one_by_one(jax.tree.map(jnp.asarray, whole))
-        images, raw = steps.inputs.reshape(-1, *steps.inputs.shape[2:]), params.raw_widths
+        images, raw = steps.inputs.reshape(-1, *steps.inputs.shape[2:]), jnp.asarray(params.raw_widths)
         if num_classes is not None:
             raw = raw[steps.labels.argmax(-1).ravel()]
         found = augment_learned.transformed(raw, key, images)

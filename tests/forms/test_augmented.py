@@ -55,6 +55,18 @@ def test_widths_of_a_class_move_the_images_of_this_class():
     assert moved[:, 1].min() > 0.01
 
 
+@pytest.mark.parametrize("num_classes", [None, CLASSES])
+def test_the_parameters_of_a_finished_run_lie_on_the_host(num_classes):
+    """They unfold there and under tracing to what they are on the device."""
+    form = forms.augmented(small_form(), num_classes=num_classes)
+    params = form.init(jax.random.key(0))
+    there = jax.tree.map(np.asarray, params)
+    traced = jax.eval_shape(lambda: form.unfold(there))
+    found, wanted = form.unfold(there), form.unfold(params)
+    np.testing.assert_array_equal(found.inputs, wanted.inputs)
+    assert traced.inputs.shape == wanted.inputs.shape
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("by_class", [False, True])
