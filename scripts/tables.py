@@ -151,7 +151,11 @@ def record(name: str) -> Record:
     for cell in found.get("cells", ()):
         cells.setdefault(cell["row"], {})[cell["column"]] = cell
     points = {str(point["value"]): point for point in found.get("points", ())}
-    return {**found, "cells": cells, "points": points}
+    widths = {
+        name: {str(one): width for one, width in enumerate(given)} if isinstance(given, list) else given
+        for name, given in found.get("widths", {}).items()
+    }
+    return {**found, "cells": cells, "points": points, "widths": widths}
 
 
 def look_up(number: Number) -> Any:
@@ -931,6 +935,9 @@ _TEXTS = {
 _ANGLES = ((0, "0"), (30, "1.05"), (90, "3.14"))
 """The largest angles in degrees by which images were turned, and twice each in radians."""
 
+_BY_CLASS = "mnist-learned-augmentation-by-class-90"
+"""Digits turned by up to 90 degrees, each class with widths of its own."""
+
 _TRANSFORMS = ("rotation", "across", "down", "scale", "stretch", "shear")
 
 
@@ -1426,6 +1433,16 @@ TABLES: Mapping[str, Table] = {
         tuple(
             _turned_row("mnist", degrees, twice, "fixed" if degrees else "", "none")
             for degrees, twice in _ANGLES
+        ),
+    ),
+    "widths by class": Table(
+        ("digit", *map(str, range(10)), "accuracy, %"),
+        (
+            (
+                "width of the rotation",
+                *(Number(_BY_CLASS, ("widths", "rotation", str(digit)), "hundredths") for digit in range(10)),
+                Number(_BY_CLASS, ("test_accuracy",)),
+            ),
         ),
     ),
     "continual": Table(
