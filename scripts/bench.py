@@ -5,7 +5,7 @@
     python scripts/bench.py --suite=gpu --json=gpu.json          # what has to be decided on a GPU
     python scripts/bench.py --suite=gpu --seconds=0 --process_limit=60  # the same, tried on a CPU
     python scripts/bench.py --suite=gpu-short --jobs=16 --seconds=1     # the most of that
-    python scripts/bench.py --untimed --json=memory.json         # the memory alone, as on a busy machine
+    python scripts/bench.py --untimed --threads=1 --json=memory.json    # the memory alone, of one thread
     python scripts/bench.py --items=W1,M4 --conv_form=im2col,banded --memory=reverse,mixed
     python scripts/bench.py --compare=old.json                   # measure, then print new / old
     python scripts/bench.py --compare=old.json,new.json          # only compare
@@ -23,9 +23,9 @@ finds that cache filled and gives the rest:
   (Linux can), only what exceeds the mark of the start-up is seen.
 - memory of a call, on a CPU under Linux: the most resident memory in a call of one outer step, above what was
   held before that call. The program has run once, and what it and compiling left over has been given back, so
-  that this is what XLA predicts: its temporary buffers, and results that take over no argument. `--untimed`
-  measures it on one core: on several, products allocate buffers for their factors besides, and how many of
-  them run at once, and so what they take together, differs from call to call (`--threads=2` shows it).
+  that this is what XLA predicts: its temporary buffers, and results that take over no argument. So
+  it is on one core (`--untimed --threads=1`). On several, products allocate larger buffers for their factors
+  besides, which XLA does not count.
 
 Arithmetic counts two operations for each multiplication of matrix products and convolutions in the traced
 program, scans times their length, over all devices. Convolutions that are left to XLA count as XLA counts
@@ -257,7 +257,7 @@ class Config:
     precision: str = flag("auto", "a list of auto,highest,tensorfloat32,bfloat16,... of float32 products")
     seconds: float = flag(10.0, "of timed steps for each item", low=0)
     untimed: bool = flag(False, "measure the memory that is predicted and taken, in one process, and no time")
-    threads: int = flag(1, "cores of a CPU on which --untimed runs a call; 0 for all", low=0)
+    threads: int = flag(0, "cores of a CPU on which --untimed runs a call; 0 for all", low=0)
     jobs: int = flag(
         1, "of items that are compiled side by side; their steps are timed one item at a time", low=1
     )

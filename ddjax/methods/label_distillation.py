@@ -151,11 +151,12 @@ class _Online(abc.ABC):
     ) -> LearnerState:
         """The slot after the step: its network trained on φ, or a new network. Consumes the key."""
         _, pool = parted(batch)
+        diagnostics, kept = info
         init_key, seed_key = jax.random.split(key)
-        remembered, is_over = restarts.observe(state.restarts, 100 - info.info.accuracy)
+        remembered, is_over = restarts.observe(state.restarts, 100 - diagnostics.accuracy)
 
         def go_on() -> LearnerState:
-            learner = self.trained(schedule, state, info.kept)
+            learner = self.trained(schedule, state, kept)
             return LearnerState(learner, _seed(seed_key), remembered)
 
         return jax.lax.cond(is_over, lambda: self.draw(init_key, pool), go_on)
