@@ -23,9 +23,9 @@ finds that cache filled and gives the rest:
   (Linux can), only what exceeds the mark of the start-up is seen.
 - memory of a call, on a CPU under Linux: the most resident memory in a call of one outer step, above what was
   held before that call. The program has run once, and what it and compiling left over has been given back, so
-  that on one core (`--untimed --threads=1`) this is what XLA predicts: its temporary buffers, and results that
-  take over no argument. On several cores products allocate larger buffers for their factors besides, which XLA
-  does not count.
+  that on one core (`--untimed --threads=1`) this is what XLA predicts: its temporary buffers, and results
+  that take over no argument. On several cores products allocate larger buffers for their factors besides,
+  which XLA does not count.
 
 Arithmetic counts two operations for each multiplication of matrix products and convolutions in the traced
 program, scans times their length, over all devices. Convolutions that are left to XLA count as XLA counts
