@@ -120,6 +120,7 @@ PUBLISHED: Mapping[str, Record] = {
         "fashion_mnist": _score(75.6),
         "cifar10": _score(46.8),
     },
+    "FRePo, 10 images per class": {"mnist": _score(98.6), "cifar10": _score(65.5)},
     "RCIG, 1 image per class": {"mnist": _score(94.7)},
     # An outer step of the papers' PyTorch code on two such cores: milliseconds and peak MiB above start.
     "W1": {"ms": 233, "mib": 105},
@@ -277,6 +278,7 @@ def better_runs(runs: Mapping[str, Sequence[Record]]) -> str:
 STYLES: Mapping[str, Callable[[Any], str]] = {
     "score": mean_and_std,
     "bold": lambda score: f"**{mean_and_std(score)}**",
+    "score, hundredths": lambda score: f"{score['mean']:.2f} ± {score['std']:.2f}",
     "n": lambda score: str(score["n"]),
     "spread": spread,
     "spread, hundredths": functools.partial(spread, digits=2),
@@ -538,8 +540,13 @@ _HEADLINE = (
     alone(
         "FRePo",
         "MNIST, ConvNet, 10 images",
-        "mnist-feature-regression-1-wide",
+        "mnist-feature-regression-1-longer",
         ("FRePo, 1 image per class", "mnist"),
+    ),
+    alone(
+        "FRePo, four images in one",
+        "CIFAR-10, ConvNet, in the storage of 10 images and their labels",
+        "cifar10-multi-formation-frepo-1",
     ),
     alone("DD of texts", "TREC-6, TextConvNet, 6 sentences, any θ0", "trec-random-6"),
     headline("DC", "MNIST, ConvNet-3, 10 images", CONDENSED, "DC", ONE),
@@ -559,7 +566,7 @@ _HEADLINE = (
     alone(
         "trajectories (MTT)",
         "CIFAR-10, ConvNet-3, 10 images",
-        "cifar10-trajectory-matching-1",
+        "cifar10-trajectory-matching-1-slower",
         ("cifar10, 1 image per class, trajectories", "MTT"),
     ),
     headline("coreset, herding", "MNIST, ConvNet-3, 10 real images", CONDENSED, "herding", ONE),
@@ -898,22 +905,41 @@ def _kernel_rows(name: str, what: str, per_class: str | None) -> list[Row]:
     ]
 
 
+_ONE, _MANY = "FRePo, 1 image per class", "FRePo, 10 images per class"
 _REGRESSED = {
-    "**MNIST**": ("2,000 of 512", "mnist-feature-regression-1-wide", "mnist"),
-    "**Fashion-MNIST**": ("2,000 of 512", "fashion-feature-regression-1-wide", "fashion_mnist"),
-    "**CIFAR-10**": ("2,000 of 512", "cifar10-feature-regression-1-wide", "cifar10"),
+    "**MNIST**": ("8,000 of 512", "mnist-feature-regression-1-longer", (_ONE, "mnist")),
+    "MNIST, fewer steps": ("2,000 of 512", "mnist-feature-regression-1-wide", (_ONE, "mnist")),
+    "MNIST, augmentation in the pool too": (
+        "6,000 of 512",
+        "mnist-feature-regression-1-augmented-pool",
+        (_ONE, "mnist"),
+    ),
+    "**Fashion-MNIST**": ("5,000 of 512", "fashion-feature-regression-1-longer", (_ONE, "fashion_mnist")),
+    "Fashion-MNIST, fewer steps": (
+        "2,000 of 512",
+        "fashion-feature-regression-1-wide",
+        (_ONE, "fashion_mnist"),
+    ),
+    "**CIFAR-10**": ("2,000 of 512", "cifar10-feature-regression-1-wide", (_ONE, "cifar10")),
     "CIFAR-10, augmentation in the pool too": (
         "2,000 of 512",
         "cifar10-feature-regression-1-wide-augmented-pool",
-        "cifar10",
+        (_ONE, "cifar10"),
     ),
+    "the same, more steps": ("8,000 of 512", "cifar10-feature-regression-1-longer", (_ONE, "cifar10")),
+    "the same, the pool trained at 0.001": (
+        "2,000 of 512",
+        "cifar10-feature-regression-1-faster-pool",
+        (_ONE, "cifar10"),
+    ),
+    "**MNIST, a hundred images**": ("3,000 of 512", "mnist-feature-regression-10", (_MANY, "mnist")),
+    "**CIFAR-10, a hundred images**": ("4,000 of 512", "cifar10-feature-regression-10", (_MANY, "cifar10")),
     "MNIST, networks of 32 to 128 channels": ("1,200 of 256", "mnist-feature-regression-1", None),
 }
-"""Ten images of FRePo: the outer steps, the name of the record, and the data of the published number."""
+"""Images of FRePo, ten where nothing is said: outer steps, record, place of the published number."""
 
 
-def _regressed_row(title: str, steps: str, name: str, data: str | None) -> Row:
-    published = None if data is None else ("FRePo, 1 image per class", data)
+def _regressed_row(title: str, steps: str, name: str, published: tuple[str, str] | None) -> Row:
     _, *scores = (_first if title.startswith("**") else _plain)(title, name, published)
     return (title, steps, *scores)
 
@@ -971,7 +997,8 @@ def _bases_row(title: str, steps: str, name: str, style: str = "score") -> Row:
 
 def _stored_row(data: str, stored: str, method: str, name: str, style: str = "score") -> Row:
     """A method with a form of φ at the storage of one image per class: images trained on, accuracy."""
-    numbers = {"MNIST": "7,840", "CIFAR-10": "30,720"}[data]
+    kept = "storage" in record(name)  # Pixels alone have no count of their own.
+    numbers = Number(name, ("storage", "total"), "whole") if kept else "7,840"
     counts = (Number(name, place, "whole") for place in (("num_outer_steps",), ("layout", "images")))
     score = (Number(name, ("test_accuracy",), one) for one in (style, "n"))
     return (data, stored, numbers, method, *counts, *score)
@@ -1003,6 +1030,60 @@ def _trajectory_row(title: str, name: str, experts: str, published: str | None, 
         Number(name, ours, "n"),
         "" if published is None else Number("published", there),
         theirs,
+    )
+
+
+_WINDOWS = "trajectories-mnist-windows"
+"""Trajectories of narrow experts: labels, windows, and TESLA's gradient, one thing changed at a time."""
+
+_FIRST_ORDER = "trajectories-first-order"
+"""Both gradients of trajectory matching at the same images and segments."""
+
+
+def _window_row(labels: str, window: str) -> Row:
+    """A kind of labels and a window: validation, test and n."""
+    place = ("rows", f"{labels}, {window}")
+    test = (*place, "test_accuracy")
+    return (
+        labels,
+        window,
+        Number(_WINDOWS, (*place, "val_accuracy"), "tenths"),
+        Number(_WINDOWS, test),
+        Number(_WINDOWS, test, "n"),
+    )
+
+
+def _order_row(labels: str, window: str) -> Row:
+    """Test accuracy and seconds of distillation of the exact and the first-order gradient."""
+    names = [f"{labels}, {window}{end}" for end in ("", ", first order")]
+    scores = (Number(_WINDOWS, ("rows", name, "test_accuracy")) for name in names)
+    seconds = (Number(_WINDOWS, ("rows", name, "seconds", "distil"), "whole") for name in names)
+    n = Number(_WINDOWS, ("rows", names[0], "test_accuracy"), "n")
+    return (labels, window, *scores, n, *seconds)
+
+
+def _gradients_row(steps: str) -> Row:
+    """The angle between both gradients after some steps, and what each costs."""
+    place = ("rows", steps)
+    ratios = ("cosine", "ratio of norms", "ratio of the rate's")
+    costs = [(kind, what) for what in ("ms", "MiB") for kind in ("exact", "first order")]
+    return (
+        steps,
+        *(Number(_FIRST_ORDER, (*place, name), "score, hundredths") for name in ratios),
+        *(Number(_FIRST_ORDER, (*place, *cost), "whole" if cost[1] == "ms" else "tenths") for cost in costs),
+    )
+
+
+def _trajectory_step_row(title: str, name: str, item: str) -> Row:
+    """Time and memory of an outer step of trajectory matching."""
+    place = ("items", item)
+    return (
+        title,
+        Number(name, (*place, "ms_per_step", "median"), "whole"),
+        Number(name, (*place, "ms_per_step", "n"), "whole"),
+        Number(name, (*place, "temporary_bytes"), "mib"),
+        Number(name, (*place, "peak_rss_bytes"), "mib"),
+        Number(name, place, "executed share"),
     )
 
 
@@ -1383,14 +1464,31 @@ TABLES: Mapping[str, Table] = {
         ("ten images", "experts", "outer steps", "ours", "n", "published", "the published run"),
         (
             _trajectory_row(
-                "MNIST", "mnist-trajectory-matching-1", "experts-mnist", None, "none of this family found"
+                "MNIST",
+                "mnist-trajectory-matching-1-longer",
+                "experts-mnist-again",
+                None,
+                "none of this family found",
             ),
             _trajectory_row(
-                "CIFAR-10, whitened",
+                "MNIST, fewer steps", "mnist-trajectory-matching-1", "experts-mnist", None, "the same"
+            ),
+            _trajectory_row(
+                "Fashion-MNIST", "fashion-trajectory-matching-1", "experts-fashion", None, "the same"
+            ),
+            _trajectory_row(
+                "CIFAR-10, whitened, images' rate 0.02",
+                "cifar10-trajectory-matching-1-slower",
+                "experts-cifar10-sixteen",
+                "MTT",
+                "100 experts, 5,000 outer steps, all 50,000 images, best iteration by the test split",
+            ),
+            _trajectory_row(
+                "CIFAR-10, whitened, 0.05",
                 "cifar10-trajectory-matching-1",
                 "experts-cifar10",
                 "MTT",
-                "100 experts, 5,000 outer steps, all 50,000 images, best iteration by the test split",
+                "the same",
             ),
             _trajectory_row(
                 "the same, cut short",
@@ -1400,6 +1498,35 @@ TABLES: Mapping[str, Table] = {
                 "the same",
             ),
         ),
+    ),
+    "trajectory windows": Table(
+        ("labels", "segments start", "validation", "test accuracy, %", "n"),
+        tuple(
+            _window_row(labels, window)
+            for labels in ("hard", "soft")
+            for window in ("from the start", "fixed window", "growing window")
+        ),
+    ),
+    "first order": Table(
+        ("labels", "segments start", "exact", "first order", "n", "exact, s", "first order, s"),
+        tuple(
+            _order_row(labels, window)
+            for labels in ("hard", "soft")
+            for window in ("from the start", "growing window")
+        ),
+    ),
+    "gradients": Table(
+        (
+            "T",
+            "cosine",
+            "ratio of norms",
+            "ratio of the rate's",
+            "exact, ms",
+            "first order, ms",
+            "exact, MiB",
+            "first order, MiB",
+        ),
+        tuple(map(_gradients_row, ("10", "20", "40", "80"))),
     ),
     "cross-architecture": Table(
         ("", *_TRAINED.values()),
@@ -1415,6 +1542,33 @@ TABLES: Mapping[str, Table] = {
                 ),
             )
             for title, run in _ARTIFACTS.items()
+        ),
+    ),
+    "cross-architecture of trajectories": Table(
+        ("trained by", *list(_TRAINED.values())[:3]),
+        tuple(
+            (
+                title,
+                *(
+                    Number(name, ("matrix", "runs/t-mnist/distilled.npz", network))
+                    for network in list(_TRAINED)[:3]
+                ),
+            )
+            for title, name in (
+                ("the artifact's own recipe", "cross-architecture-trajectories"),
+                ("the protocol of DC, DSA, DM", "cross-architecture-trajectories-condensation"),
+            )
+        ),
+    ),
+    "trajectory step": Table(
+        ("", "ms", "n", "MiB to work in", "MiB above start", "executed, of the peak"),
+        (
+            _trajectory_step_row("ours, exact", "bench-cpu-trajectories", "MTT memory=mixed"),
+            _trajectory_step_row(
+                "reverse over reverse, `lax.conv`",
+                "bench-cpu-trajectories-plain",
+                "MTT conv_form=lax memory=reverse",
+            ),
         ),
     ),
     "labels, across networks": Table(
@@ -1543,10 +1697,22 @@ TABLES: Mapping[str, Table] = {
         ("", "stored as", "numbers", "method", "outer steps", "images", "test accuracy, %", "n"),
         (
             _stored_row("MNIST", "pixels", "DM", "mnist-pixels-dm-1"),
-            _stored_row("MNIST", "four in one", "DM", "mnist-multi-formation-dm-1", style="bold"),
+            _stored_row("MNIST", "four in one", "DM", "mnist-multi-formation-dm-1"),
             _stored_row("MNIST", "four in one", "IDC", "mnist-idc-1"),
+            _stored_row("MNIST", "four in one", "FRePo", "mnist-multi-formation-frepo-1", style="bold"),
+            _stored_row("Fashion-MNIST", "four in one", "IDC", "fashion-idc-1"),
+            _stored_row("Fashion-MNIST", "four in one", "FRePo", "fashion-multi-formation-frepo-1"),
+            _stored_row(
+                "Fashion-MNIST",
+                "four in one",
+                "FRePo, flips",
+                "fashion-multi-formation-frepo-1-flips",
+                style="bold",
+            ),
             _stored_row("CIFAR-10", "four in one", "DM", "cifar10-multi-formation-dm-1"),
-            _stored_row("CIFAR-10", "four in one", "IDC", "cifar10-idc-1", style="bold"),
+            _stored_row("CIFAR-10", "four in one", "IDC", "cifar10-idc-1"),
+            _stored_row("CIFAR-10", "four in one", "FRePo", "cifar10-multi-formation-frepo-1", style="bold"),
+            _stored_row("CIFAR-10", "34 bases", "FRePo", "cifar10-bases-frepo-1"),
         ),
     ),
     "idc": Table(

@@ -382,6 +382,7 @@ def places(facts: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @FILES
 @given(data=st.data())
+@pytest.mark.slow
 def test_any_metadata_are_refused_or_come_back(saved, tmp_path, data):
     """One value of the metadata becomes another; what is loaded is saved again as it was, and can be read."""
     with np.load(saved) as members:

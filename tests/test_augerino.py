@@ -51,6 +51,7 @@ def test_the_objective_replays_the_original_implementation(reference, case):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_ranges_that_are_all_there_is_have_no_reward(rng):
     network = linear((4, 4, 1), 2)
     params = network.init(jax.random.key(0))

@@ -55,6 +55,7 @@ def test_the_exponential_is_scipy_s(rng, norm):
     assert relative(jax.jit(exponential)(matrices), wanted) < 1e-13 * max(1, norm)
 
 
+@pytest.mark.slow
 def test_a_warp_is_scipy_s_affine_transform(rng):
     """Sides that differ: places go from -1 to 1 along both."""
     image, matrix = rng.normal(size=(7, 10, 2)), np.eye(3)

@@ -115,6 +115,7 @@ def trained(weights, images, labels, key, *, epochs: int, batch: int) -> dict[st
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("epochs", "batch"), [(5, 5), (4, 256), (1, 8)])
+@pytest.mark.slow
 def test_our_evaluator_is_the_published_protocol(epochs, batch, rng):
     data, network = three_digits(), tanh_network()
     images = rng.normal(size=(COUNT, *SHAPE))

@@ -41,6 +41,7 @@ def accuracy(network, params, split) -> float:
     return 100 * float(np.mean(np.argmax(logits, -1) == split.labels))
 
 
+@pytest.mark.slow
 def test_a_schedule_is_replayed_step_by_step(data, distilled, network):
     distribution, key = inits.random(network), jax.random.key(5)
     score = ddjax.evaluate(distilled, network, distribution, data.test, key=key, num_inits=3)
@@ -59,6 +60,7 @@ def test_a_schedule_is_replayed_step_by_step(data, distilled, network):
     assert score.std == pytest.approx(np.std(expected))
 
 
+@pytest.mark.slow
 def test_training_in_epochs_equals_a_plain_loop(data, distilled, network):
     recipe = Recipe("train", lr=0.1, epochs=4, batch_size=100)  # one batch of all images: no order to match
     distilled = dataclasses.replace(distilled, recipe=recipe)
@@ -93,6 +95,7 @@ def test_an_epoch_visits_every_image_once_also_in_a_last_smaller_batch(data, dis
     np.testing.assert_allclose(params["classifier"]["bias"], bias, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_each_minibatch_is_augmented_anew_image_by_image(data, distilled, network):
     """The plain loop above, over two epochs of six images in minibatches of four and two."""
     recipe = Train(lr=0.1, momentum=0.0, weight_decay=0.0, epochs=2, batch_size=4)
@@ -123,6 +126,7 @@ def test_each_minibatch_is_augmented_anew_image_by_image(data, distilled, networ
 
 
 @pytest.mark.parametrize("recipe", [Recipe("schedule"), Recipe("train", lr=0.1, epochs=2)])
+@pytest.mark.slow
 def test_a_network_with_batch_norm_is_tested_image_by_image(data, distilled, recipe):
     """Trained, it normalises by φ's statistics, not by those of whatever is tested together."""
     network = networks.convnet(SHAPE, CLASSES, width=4, depth=1, norm="batch")
@@ -170,6 +174,7 @@ def test_networks_that_are_vmapped_share_the_images_of_a_piece(data, distilled, 
     assert sizes[2] <= 100
 
 
+@pytest.mark.slow
 def test_vmapped_runs_equal_runs_one_by_one(data, distilled, network):
     settings = {"key": jax.random.key(2), "num_inits": 4}
     one, all_four = (
@@ -227,6 +232,7 @@ def test_no_inits_is_refused(data, distilled, network):
         )
 
 
+@pytest.mark.slow
 def test_the_members_of_a_pool_come_once_each_and_in_their_order(data, distilled, network):
     theta = jax.vmap(inits.random(network).sample)(jax.random.split(jax.random.key(9), 4))
     members = pool.Pool(jax.device_get(theta), 1, np.zeros(4, np.float32))
@@ -261,6 +267,7 @@ def test_the_members_of_a_pool_come_once_each_and_in_their_order(data, distilled
     assert len(ddjax.evaluate(trained, network, held_out, data.test, key=key, num_inits=5).values) == 5
 
 
+@pytest.mark.slow
 def test_a_pool_is_an_argument_of_the_compiled_evaluation_not_a_constant(data, distilled, network):
     theta = jax.vmap(network.init)(jax.random.split(jax.random.key(9), 500))
     members = inits.pretrained(pool.Pool(jax.device_get(theta), 500, np.zeros(500, np.float32)))
@@ -307,6 +314,7 @@ def test_a_network_that_is_not_finite_scores_0_and_is_counted(data, distilled, n
     assert ddjax.evaluate(distilled, network, distribution, data.test, key=key, num_inits=2).diverged == 0
 
 
+@pytest.mark.slow
 def test_one_diverged_network_of_several_is_counted_and_not_the_others(data, network):
     """One of two schedules diverges; among untrained networks one has a weight that is infinite."""
     judge = Judge(network, inits.random(network), Recipe("schedule"), one_sided(data))

@@ -61,6 +61,7 @@ def test_the_simulation_is_the_closed_form(problem, x64, rng, num_points):
     assert exact == pytest.approx(max(0, FEATURES - num_points) / 2, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_d_points_reach_the_optimum_from_anywhere_and_fewer_do_not(problem, x64, rng):
     starts = 10 * rng.normal(size=(100, FEATURES))
     for count in (FEATURES - 1, FEATURES, FEATURES + 1):
@@ -92,6 +93,7 @@ def test_the_closed_form_s_points_attain_the_bound(problem, x64, rng, num_points
     assert mean == pytest.approx(linear.bound(problem, initials, num_points=num_points), abs=1e-10)
 
 
+@pytest.mark.slow
 def test_without_whitening_the_bound_holds_and_enough_points_still_reach_the_optimum(x64, rng):
     inputs = rng.normal(size=(200, FEATURES)) @ rng.normal(size=(FEATURES, FEATURES))
     problem, initials = Problem(inputs, rng.normal(size=200)), in_a_plane(rng)

@@ -204,6 +204,7 @@ def member_of(params: Any, candidates: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("split", pool.SPLITS)
+@pytest.mark.slow
 def test_samples_are_the_members_of_the_split_each_as_often(five, split):
     distribution = inits.pretrained(five, split=split)
     assert (distribution.size, distribution.fixed) == (five.size(split), False)

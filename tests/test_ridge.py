@@ -24,6 +24,7 @@ def test_it_is_scikit_learn_s_kernel_ridge(rng):
 @pytest.mark.parametrize("which", ["ntk", "nngp"])
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_the_recorded_loss_gradients_and_labels_are_replayed(reference, depth, which):
     values = np.load(reference / "kip_fc.npz")
     x, y, real, targets = (

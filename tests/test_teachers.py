@@ -62,6 +62,7 @@ def test_losses_and_gradients_of_distillation(golden):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_a_high_temperature_matches_centred_logits(golden):
     """T² ∇ has a limit, so that the factor T² keeps gradients of one size."""
     student, teacher = double(golden, "student_logits"), double(golden, "teacher_logits")

@@ -213,6 +213,7 @@ def test_a_score_that_is_not_finite_is_wrong(tmp_path):
     assert phi.accuracy(predict, images, np.zeros(4, int), batch_size=1) == 0
 
 
+@pytest.mark.slow
 def test_batch_norms_keep_the_statistics_of_the_distilled_images(tmp_path):
     _, phi = saved(tmp_path, Recipe("train", epochs=1))
     network = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Flatten(), torch.nn.Linear(64, 3))

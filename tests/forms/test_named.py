@@ -99,6 +99,7 @@ def test_other_settings_are_refused_before_anything_is_decoded(saved, changes, m
         artifact.load(path, limit=2**22)
 
 
+@pytest.mark.slow
 def test_what_is_large_on_the_way_counts_too(tmp_path):
     """Hidden channels that the decoded images do not have."""
     images = forms.latents(SHAPE, CLASSES, codes_per_class=2, code_shape=(2, 2, 1), width=64)

@@ -57,6 +57,7 @@ def test_no_more_is_stored_than_two_plain_images_of_each_class(digits, settings,
     assert 1.5 < found.images_per_class <= 2
 
 
+@pytest.mark.slow
 def test_matching_moves_bases_and_coefficients_at_one_pace_where_adam_is_asked_for(digits):
     """Gradients a thousand times as large move nothing a thousand times as far."""
     settings = {"form": "bases", "num_bases": 4, "images_per_class": 2, "outer_lr": 0.1}
@@ -87,6 +88,7 @@ def test_coefficients_have_a_rate_of_their_own_under_adam(digits):
     assert "outer_lr_of_coefficients" not in published.outer.facts
 
 
+@pytest.mark.slow
 def test_bases_have_rates_and_a_bound_of_their_own(digits):
     parts = parts_of(bases, digits, num_bases=4, inner_steps=1, running_clip=2.0, outer_lr=0.1)
     assert parts.outer.facts["outer_lr_of_coefficients"] == pytest.approx(0.05)

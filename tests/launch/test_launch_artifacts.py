@@ -54,6 +54,7 @@ def saved(tmp_path):
 # What an artifact says.
 
 
+@pytest.mark.slow
 def test_the_library_s_artifacts_name_data_network_and_inits():
     real = three_digits()
     own = small_run(real, num_outer_steps=1).distilled.metadata

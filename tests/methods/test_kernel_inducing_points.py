@@ -36,6 +36,7 @@ def matrix(network: Network, x: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_the_loss_is_scikit_learn_s_kernel_ridge(rng):
     """Two real examples of each of three classes, three distilled images with labels of any sign."""
     network = networks.infinite_mlp(SHAPE, CLASSES)
@@ -55,6 +56,7 @@ def test_the_loss_is_scikit_learn_s_kernel_ridge(rng):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_the_kernel_is_the_mean_over_random_networks(rng):
     network = networks.mlp(SHAPE, CLASSES, widths=(5,))
     p = inits.random(network)
@@ -77,6 +79,7 @@ def test_the_kernel_is_the_mean_over_random_networks(rng):
     assert float(value) == pytest.approx(0.5 * np.mean((cross @ weights - wanted) ** 2), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_solved_labels_predict_the_real_ones_best_block_by_block(few_digits, monkeypatch):
     network, data = networks.infinite_mlp((8, 8, 1), 3), to_device(few_digits.train)
     images = few_digits.train.encoded()[:4]
