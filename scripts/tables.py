@@ -995,6 +995,18 @@ def _bases_row(title: str, steps: str, name: str, style: str = "score") -> Row:
     return (trained, steps, score, networks)
 
 
+def _ablated_row(what: str, name: str) -> Row:
+    """Images from bases in the numbers of a hundred: images, epochs, validation, test accuracy, n."""
+    score = (Number(name, ("test_accuracy",), style) for style in ("score", "n"))
+    return (
+        what,
+        Number(name, ("layout", "images"), "whole"),
+        Number(name, ("recipe", "epochs"), "whole"),
+        Number(name, ("val_accuracy",), "tenths"),
+        *score,
+    )
+
+
 def _stored_row(data: str, stored: str, method: str, name: str, style: str = "score") -> Row:
     """A method with a form of φ at the storage of one image per class: images trained on, accuracy."""
     kept = "storage" in record(name)  # Pixels alone have no count of their own.
@@ -1691,6 +1703,18 @@ TABLES: Mapping[str, Table] = {
             _bases_row("**1,660 images from 32 bases**", "6,500", BASES_LONG, style="bold"),
             _bases_row("the same images", "2,600", BASES),
             _bases_row("100 images as they are", "2,600", PIXELS),
+        ),
+    ),
+    "bases, one thing changed": Table(
+        ("", "images", "epochs", "validation", "test accuracy, %", "n"),
+        (
+            _ablated_row("32 bases of 28×28, random images", BASES),
+            _ablated_row("16 bases", f"{BASES}-16"),
+            _ablated_row("64 bases", f"{BASES}-64"),
+            _ablated_row("64 bases of 14×14", f"{BASES}-64-half"),
+            _ablated_row("32 bases, of k-means' centres", f"{BASES}-k-means"),
+            _ablated_row("32 bases, a quarter of the steps", f"{BASES}-25-epochs"),
+            _ablated_row("32 bases, 300 outer steps of DM", f"{BASES}-300-steps"),
         ),
     ),
     "equal storage": Table(

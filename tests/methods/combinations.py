@@ -30,7 +30,7 @@ BEGIN, END = "<!-- what combines with what: begin -->\n", "<!-- what combines wi
 
 
 def walks(network: Network, inits: InitDistribution, *, count: int = 3, checkpoints: int = 4) -> Experts:
-    """Experts of any network: draws from p(θ0) that move at random, by about a tenth a checkpoint.
+    """Experts of any network: draws from p(θ0) that move straight on, by about a tenth a checkpoint.
 
     Args:
         network: the network.
@@ -40,11 +40,9 @@ def walks(network: Network, inits: InitDistribution, *, count: int = 3, checkpoi
     """
     flat, rng = Flat.of(network), np.random.default_rng(0)
     starts = jax.vmap(lambda key: flat.vector(inits.sample(key)))(jax.random.split(jax.random.key(0), count))
-    moves = 0.1 * rng.normal(size=(count, checkpoints, flat.size))
-    moves[:, 0] = 0
-    weights = np.asarray(starts)[:, None] + np.cumsum(moves, 1)
-    steps = 10 * np.arange(checkpoints)
-    return Experts(list(weights.astype(np.float32)), steps, np.full(count, 50, np.float32))
+    moves = 0.1 * rng.standard_normal((count, 1, flat.size), np.float32)
+    weights = np.asarray(starts)[:, None] + np.arange(checkpoints, dtype=np.float32)[:, None] * moves
+    return Experts(list(weights), 10 * np.arange(checkpoints), np.full(count, 50, np.float32))
 
 
 Build = Callable[[Network, InitDistribution, Augmentation | None], Method]
