@@ -1724,6 +1724,9 @@ TABLES: Mapping[str, Table] = {
             _stored_row("MNIST", "four in one", "DM", "mnist-multi-formation-dm-1"),
             _stored_row("MNIST", "four in one", "IDC", "mnist-idc-1"),
             _stored_row("MNIST", "four in one", "FRePo", "mnist-multi-formation-frepo-1", style="bold"),
+            _stored_row(
+                "MNIST", "four in one", "FRePo, 32 to 128 channels", "mnist-multi-formation-frepo-1-narrow"
+            ),
             _stored_row("Fashion-MNIST", "four in one", "IDC", "fashion-idc-1"),
             _stored_row("Fashion-MNIST", "four in one", "FRePo", "fashion-multi-formation-frepo-1"),
             _stored_row(
@@ -1737,6 +1740,12 @@ TABLES: Mapping[str, Table] = {
             _stored_row("CIFAR-10", "four in one", "IDC", "cifar10-idc-1"),
             _stored_row("CIFAR-10", "four in one", "FRePo", "cifar10-multi-formation-frepo-1", style="bold"),
             _stored_row("CIFAR-10", "34 bases", "FRePo", "cifar10-bases-frepo-1"),
+            _stored_row(
+                "CIFAR-10",
+                "four in one",
+                "FRePo, 32 to 128 channels",
+                "cifar10-multi-formation-frepo-1-narrow",
+            ),
         ),
     ),
     "idc": Table(
