@@ -153,6 +153,27 @@ def compare(
     }
 
 
+def numbers_of_steps(text: str) -> list[int]:
+    """The numbers of steps that a flag lists.
+
+    Args:
+        text: whole numbers above zero, with commas between them.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        ValueError: a part is no such number.
+    """
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(
+            f"inner_steps: expected whole numbers above zero with commas between them; got {text!r}. "
+            "Give for example 10,40."
+        )
+    return [int(part) for part in parts]
+
+
 def run(config: Config) -> report.Record:
     """Compare the gradients for each number of steps.
 
@@ -163,8 +184,10 @@ def run(config: Config) -> report.Record:
         The record, which is written too where a file was named.
 
     Raises:
-        ValueError: the artifact has no learned rate, or the experts are of another network or too short.
+        ValueError: a number of steps is none, the artifact has no learned rate, or the experts are of another
+            network or too short.
     """
+    all_steps = numbers_of_steps(config.inner_steps)
     distilled = artifact.load(config.artifact)
     schedule = distilled.schedule
     if schedule.lrs is None:
@@ -181,7 +204,7 @@ def run(config: Config) -> report.Record:
     segments = [Segment(jnp.asarray(one[0]), jnp.asarray(one[-1])) for one in weights]
     phi = Phi(jnp.asarray(images), jnp.asarray(schedule.lrs).mean())
     rows = {}
-    for steps in map(int, config.inner_steps.split(",")):
+    for steps in all_steps:
         gradients = {
             name: gradient(network, jnp.asarray(labels), phi, segments[0], steps=steps, memory=memory)
             for name, memory in GRADIENTS.items()

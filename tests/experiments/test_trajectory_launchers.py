@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from ddjax import artifact, experts
+from ddjax import artifact, experts, sets
 from ddjax.expert_labels import classified_right, mean_logits
 from ddjax.experts import Experts, Flat
 from ddjax.launch import trajectories
@@ -22,6 +22,7 @@ from ddjax.recipes import Train
 from ddjax.unroll import Memory
 from experiments import experts as experts_launcher
 from experiments import trajectory_matching
+from scripts import first_order
 
 SMALL: dict[str, Any] = {"dataset": "digits", "network": "mlp"}
 TRAINING = {"num_experts": 2, "checkpoints": 3, "record_every": 8, "lr": 0.2, "batch_size": 64, "augment": ""}
@@ -86,6 +87,23 @@ def test_a_whole_run(made, tmp_path):
     assert len(result["test_accuracy"]["values"]) == 2
     again = trajectory_matching.LAUNCHER.carry_out(given, tmp_path)
     assert again["test_accuracy"] == result["test_accuracy"]
+
+    # After one step both gradients are the same; after several the first-order one points elsewhere.
+    compared = first_order.Config(str(tmp_path / "distilled.npz"), str(made), "1,8", calls=1)
+    one, eight = first_order.run(compared)["rows"].values()
+    assert one["cosine"]["mean"] == pytest.approx(1, abs=1e-5)
+    assert one["ratio of norms"]["mean"] == pytest.approx(1, rel=1e-4)
+    assert 0 < eight["cosine"]["mean"] < 0.99999
+    assert eight["ratio of norms"]["mean"] < 0.999
+    assert eight["cosine"]["n"] == 2
+
+
+def test_steps_that_are_none_and_images_without_a_rate_are_refused(tmp_path):
+    for text in ("", "4,x", "0"):
+        with pytest.raises(ValueError, match="whole numbers above zero"):
+            first_order.run(first_order.Config(inner_steps=text))
+    with pytest.raises(ValueError, match="learned rate"):
+        first_order.run(first_order.Config(str(sets.path("mnist-dc-10"))))
 
 
 @pytest.mark.slow
