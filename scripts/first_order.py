@@ -184,10 +184,12 @@ def run(config: Config) -> report.Record:
         The record, which is written too where a file was named.
 
     Raises:
-        ValueError: a number of steps is none, the artifact has no learned rate, or the experts are of another
-            network or too short.
+        ValueError: a number of steps is none, there is no directory for the record, the artifact has no
+            learned rate, or the experts are of another network or too short.
     """
     all_steps = numbers_of_steps(config.inner_steps)
+    if config.json is not None and not Path(config.json).absolute().parent.is_dir():
+        raise ValueError(f"json: expected a directory that exists; got {config.json}. Make it first.")
     distilled = artifact.load(config.artifact)
     schedule = distilled.schedule
     if schedule.lrs is None:

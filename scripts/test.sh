@@ -2,7 +2,7 @@
 # All checks: makes .venv, then lints, and type-checks while every test runs. Arguments go to pytest alone:
 #
 #   bash scripts/test.sh
-#   bash scripts/test.sh --fast     # on every change: the tests that are not marked `slow`; types of changed files
+#   bash scripts/test.sh --fast     # on every change: all checks, and the tests that are not marked `slow`
 #   bash scripts/test.sh tests/test_unroll.py -k scan
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup_env.sh"
@@ -14,16 +14,8 @@ unset PYTHONDONTWRITEBYTECODE
 # order, so that a test finds what the one before it in its file compiled; who is done first takes over half of
 # what another has left.
 tests=(--numprocesses=auto --maxprocesses=4 --dist=worksteal)
-typed=.
 if [ "${1:-}" = --fast ]; then
   tests+=(-m "not slow" "${@:2}")
-  # Types of files that differ from the last commit; what these changes break elsewhere, the whole run finds.
-  if git rev-parse --verify --quiet HEAD >/dev/null; then
-    typed=$(
-      git diff --name-only --relative --diff-filter=d HEAD -- '*.py'
-      git ls-files --others --exclude-standard -- '*.py'
-    )
-  fi
 elif [ $# -gt 0 ]; then
   exec .venv/bin/python -m pytest "$@"
 fi
@@ -34,15 +26,7 @@ fi
 types=$(mktemp)
 trap 'rm -f "$types"; [ -z "${checking:-}" ] || kill "$checking" 2>/dev/null || true' EXIT
 # The locked pyright with the locked node, and no look for newer ones.
-export PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0
-if [ -z "$typed" ]; then
-  echo "No Python file differs from the last commit: no types are checked." >"$types" &
-elif [ "$typed" = . ]; then
-  .venv/bin/python -m pyright >"$types" 2>&1 &
-else
-  # shellcheck disable=SC2086 # a file each; no name in the repository has a space
-  .venv/bin/python -m pyright $typed >"$types" 2>&1 &
-fi
+PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 .venv/bin/python -m pyright >"$types" 2>&1 &
 checking=$!
 failed=0
 .venv/bin/python -m pytest "${tests[@]}" || failed=$?

@@ -102,6 +102,8 @@ def test_steps_that_are_none_and_images_without_a_rate_are_refused(tmp_path):
     for text in ("", "4,x", "0"):
         with pytest.raises(ValueError, match="whole numbers above zero"):
             first_order.run(first_order.Config(inner_steps=text))
+    with pytest.raises(ValueError, match="a directory that exists"):
+        first_order.run(first_order.Config(json=str(tmp_path / "none" / "record.json")))
     with pytest.raises(ValueError, match="learned rate"):
         first_order.run(first_order.Config(str(sets.path("mnist-dc-10"))))
 
