@@ -18,6 +18,8 @@ finds that cache filled and gives the rest:
 - start-up: seconds from the start of the process to the end of the first outer step: imports, loading the
   data, and the rest (JAX's backend, θ0 and φ, the cached program, the step itself).
 - milliseconds of one outer step: quartiles over dispatches of about half a second, after a warm-up.
+- milliseconds of the forward pass of the real minibatch alone, for methods that regress on the features of a
+  finite network: the least that their step can take.
 - peak memory above what was held when the data were on the device: resident memory of the host, and on an
   accelerator the memory of the device. Where the kernel cannot reset the high-water mark of the process
   (Linux can), only what exceeds the mark of the start-up is seen.
@@ -47,6 +49,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import gc
 import itertools
 import json
@@ -84,6 +87,7 @@ from ddjax import data as real_data
 from ddjax.arithmetic import speed_of_product
 from ddjax.experts import Experts, Flat
 from ddjax.launch import Launcher, flag
+from ddjax.methods.feature_regression import real_features
 from ddjax.methods.trajectory_matching import Window, trajectory_matching
 from ddjax.networks.ops import CONV_FORMS
 from ddjax.plan import COMPILE_ERRORS, Plan, Site, default_plan, flops_of_step
@@ -337,6 +341,23 @@ def load(item: Item, data_dir: str | None) -> tuple[real_data.Dataset, str]:
         return real_data.from_arrays(images, labels, images[:100], labels[:100]), "random"
 
 
+def network_of(item: Item, plan: Plan) -> Network:
+    """The network of an item.
+
+    Args:
+        item: the item.
+        plan: the plan, with the form of convolutions.
+
+    Returns:
+        The network.
+    """
+    shape, num_classes = SHAPES[item.dataset][1:], 10
+    name, *settings = item.network.split(":")
+    if settings:
+        return networks.by_text(item.network, shape, num_classes)
+    return networks.by_name(name, shape, num_classes, conv_form=plan.conv_form)
+
+
 def problem_of(item: Item, plan: Plan) -> engine.Problem:
     """The computation of one outer step of an item.
 
@@ -347,12 +368,7 @@ def problem_of(item: Item, plan: Plan) -> engine.Problem:
     Returns:
         The problem.
     """
-    shape, num_classes = SHAPES[item.dataset][1:], 10
-    name, *settings = item.network.split(":")
-    if settings:
-        network = networks.by_text(item.network, shape, num_classes)
-    else:
-        network = networks.by_name(name, shape, num_classes, conv_form=plan.conv_form)
+    network = network_of(item, plan)
     distribution = inits.fixed(network, jax.random.key(0)) if item.fixed else inits.random(network)
     builds = {"unrolled": unrolled_parts, "trajectory_matching": trajectory_parts}
     builds |= dict.fromkeys(REGRESSIONS, regression_parts) | dict.fromkeys(RELABELLINGS, label_parts)
@@ -607,7 +623,42 @@ def measure_steps(
     first_step = time.time()
     with taking(turn):
         times = time_steps(dispatch, site, state, seconds=seconds)
-    return {"ms_per_step": times, **memory.read()}, first_step
+        peaks = memory.read()
+        forward = time_forward(item, plan, site, seconds=seconds)
+    return {"ms_per_step": times, **peaks, **forward}, first_step
+
+
+def time_forward(item: Item, plan: Plan, site: Site, *, seconds: float) -> Record:
+    """Milliseconds of the forward pass of the real minibatch alone, the least that a regression can take.
+
+    Args:
+        item: the item.
+        plan: the plan to compute by.
+        site: the devices and data to run on.
+        seconds: the duration of the timed passes.
+
+    Returns:
+        The median by name; nothing for items that do not regress on the features of a finite network.
+    """
+    network = network_of(item, plan)
+    if item.method not in REGRESSIONS or network.embed is None:
+        return {}
+    embed = network.embed
+
+    @functools.partial(jax.jit, compiler_options=engine.compiler_options(platforms.current()))
+    def passes(params: Any, inputs: jax.Array) -> jax.Array:
+        return real_features(embed, params, inputs)
+
+    params = jax.jit(network.init)(jax.random.key(0))
+    inputs = jax.random.normal(jax.random.key(1), (item.batch_size, *network.input_shape))
+    jax.block_until_ready(passes(params, inputs))
+    samples: list[float] = []
+    end = time.monotonic() + seconds
+    while len(samples) < MIN_CALLS or time.monotonic() < end:
+        began = time.perf_counter()
+        jax.block_until_ready(passes(params, inputs))
+        samples.append(1000 * (time.perf_counter() - began))
+    return {"forward_ms": float(np.median(samples))}
 
 
 def begin(item: Item, plan: Plan, site: Site) -> tuple[Any, engine.Cost, engine.EngineState]:
@@ -926,6 +977,7 @@ COLUMNS = (
     Column("q1", "ms_per_step.q1"),
     Column("q3", "ms_per_step.q3"),
     Column("n", "ms_per_step.n"),
+    Column("forward ms", "forward_ms"),
     Column("compile s", "compile_seconds"),
     Column("start s", "startup_seconds.total"),
     Column("temp MiB", "temporary_bytes", 2**20),

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
-from ddjax import checks
+from ddjax import checks, platforms
 from ddjax.facts import noted
-from ddjax.networks import norms, ops
+from ddjax.networks import folded, norms, ops
 from ddjax.networks.adapters import from_linen
 from ddjax.types import Network
 
@@ -46,6 +46,7 @@ class ConvNet(nn.Module):
         pooling: the name of the pool, one of those of `convnet`.
         first_pads: the zeros that the first convolution adds on each side of the image, `(rows, columns)`.
         conv: the convolution, as made by `ddjax.networks.ops.conv_op`.
+        folds: whether convolution and instance norm may be computed together, see `_normed`.
     """
 
     num_classes: int
@@ -56,20 +57,20 @@ class ConvNet(nn.Module):
     pooling: str
     first_pads: tuple[int, int]
     conv: Callable[..., jax.Array]
+    folds: bool
 
     def setup(self) -> None:
         """Define the layers."""
-        pads = [self.first_pads] + [(1, 1)] * (len(self.widths) - 1)
         self.convs = [
             nn.Conv(
                 width,
                 (3, 3),
-                padding=[(pad, pad) for pad in block],
+                padding=self._pads(i),
                 conv_general_dilated=self.conv,
                 param_dtype=float,
                 name=f"conv{i}",
             )
-            for i, (width, block) in enumerate(zip(self.widths, pads, strict=True), start=1)
+            for i, width in enumerate(self.widths, start=1)
         ]
         self.norms = [
             norms.norm("none" if self.norm_place == "before" and i == 1 else self.norm, name=f"norm{i}")
@@ -86,10 +87,29 @@ class ConvNet(nn.Module):
         Returns:
             The features, `[n, H' * W' * channels of the last block]`.
         """
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            mapped = norm(conv(x)) if self.norm_place == "after" else conv(norm(x))
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True), start=1):
+            mapped = self._normed(i, x) if self.norm_place == "after" else conv(norm(x))
             x = _POOLS[self.pooling](_ACTIVATIONS[self.activation](mapped), 2)
         return x.reshape(x.shape[0], -1)
+
+    def _pads(self, block: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The zeros before and after the rows, and before and after the columns, of a block's convolution."""
+        rows, columns = self.first_pads if block == 1 else (1, 1)
+        return (rows, rows), (columns, columns)
+
+    def _normed(self, block: int, x: jax.Array) -> jax.Array:
+        """The norm of a block's convolution; an instance norm on CPU without the convolution's bias.
+
+        An instance norm takes off the mean, and the bias with it: neither outputs nor gradients depend on the
+        bias, except by rounding. To add it, and to sum its gradient, takes a pass over the feature map each.
+        """
+        conv, norm, pads = self.convs[block - 1], self.norms[block - 1], self._pads(block)
+        if not self.folds or self.is_initializing() or platforms.current() != "cpu":
+            return norm(conv(x))
+        kernel = conv.variables["params"]["kernel"]
+        if folded.pays(kernel.shape):
+            return folded.convolve(x, kernel, **norm.variables["params"], pads=pads)
+        return norm(self.conv(x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """The logits of images: `[n, H, W, C] -> [n, K]`."""
@@ -165,6 +185,7 @@ def convnet(
         pooling=pooling,
         first_pads=pads,
         conv=ops.conv_op(conv_form),
+        folds=conv_form == "auto" and norm == "instance",
     )
     return from_linen(module, image_shape, num_classes, name="convnet")
 

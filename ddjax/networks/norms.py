@@ -76,7 +76,8 @@ class InstanceNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], float)
         flat = x.reshape(x.shape[0], -1, x.shape[-1])
         size = flat.shape[1]
-        centred = flat - _spread(_sum(flat) / size, size)
+        # Added, not subtracted: the derivative of a difference would be a negated copy of the whole map.
+        centred = flat + _spread(_sum(flat) / -size, size)
         factor = lax.rsqrt(_sum(jnp.square(centred)) / size + EPSILON) * scale[None]
         shift = jnp.broadcast_to(bias, factor.shape)
         return (centred * _spread(factor, size) + _spread(shift, size)).reshape(x.shape)

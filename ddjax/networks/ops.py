@@ -320,11 +320,50 @@ def _out_size(size: int, window: int, stride: int) -> int:
 def _im2col(
     x: jax.Array, kernel: jax.Array, window: _Window, multiply: Callable[..., jax.Array]
 ) -> jax.Array:
-    kh, kw, c, f = kernel.shape
-    rows = _stacked_rows(_pad(x, *window.pads), kh, window)
-    columns = _shifts(rows, axis=2, count=kw, stride=window.strides[1], out=window.out[1])
-    weights = kernel.transpose(1, 0, 2, 3).reshape(kw * kh * c, f)
-    return multiply(jnp.concatenate(columns, axis=-1), weights)
+    return multiply(_patches(x, kernel.shape, window), kernel_matrix(kernel))
+
+
+def patches(
+    x: jax.Array, kernel_shape: Sequence[int], *, pads: tuple[tuple[int, int], tuple[int, int]]
+) -> jax.Array:
+    """The pixels that each output of a convolution of stride one sees, in the order of `kernel_matrix`.
+
+    Args:
+        x: the images or feature maps, `[n, H, W, C]`.
+        kernel_shape: the shape of the kernel, `(kh, kw, C, F)`.
+        pads: the zeros `(low, high)` before and after the rows, and before and after the columns.
+
+    Returns:
+        The patches, `[n, H', W', kw * kh * C]`.
+
+    Raises:
+        ValueError: the kernel is larger than the padded image.
+    """
+    window = _window(x.shape, kernel_shape, (1, 1), pads)
+    if window is None:
+        raise ValueError(
+            f"patches: expected images, zeros included, of at least {kernel_shape[0]}x{kernel_shape[1]}; got "
+            f"{x.shape[1]}x{x.shape[2]} with zeros {pads}. Give larger images or more zeros."
+        )
+    return _patches(x, kernel_shape, window)
+
+
+def kernel_matrix(kernel: jax.Array) -> jax.Array:
+    """The kernel as the matrix that multiplies `patches`: `[kh, kw, C, F] -> [kw * kh * C, F]`.
+
+    Args:
+        kernel: the kernel, `[kh, kw, C, F]`.
+
+    Returns:
+        The matrix, `[kw * kh * C, F]`.
+    """
+    return kernel.transpose(1, 0, 2, 3).reshape(-1, kernel.shape[-1])
+
+
+def _patches(x: jax.Array, kernel_shape: Sequence[int], window: _Window) -> jax.Array:
+    rows = _stacked_rows(_pad(x, *window.pads), kernel_shape[0], window)
+    columns = _shifts(rows, axis=2, count=kernel_shape[1], stride=window.strides[1], out=window.out[1])
+    return jnp.concatenate(columns, axis=-1)
 
 
 def _banded(
