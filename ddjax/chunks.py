@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -94,11 +95,16 @@ def mean_and_rest(f: Callable[[Any], tuple[PyTree, PyTree]], batch: Any, size: i
     count, rest = divmod(total, size)
     full = jax.tree.map(lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), batch)
 
+    # Traced once, for the shapes and for the scan, into which its operations go as they are.
+    @functools.partial(jax.jit, inline=True)
+    def of_chunk(chunk: Any) -> tuple[PyTree, PyTree]:
+        return f(chunk)
+
     def add(total: PyTree, chunk: Any) -> tuple[PyTree, PyTree]:
-        means, kept = f(chunk)
+        means, kept = of_chunk(chunk)
         return jax.tree.map(jnp.add, total, means), kept
 
-    shapes, _ = jax.eval_shape(f, jax.tree.map(lambda leaf: leaf[0], full))
+    shapes, _ = jax.eval_shape(of_chunk, jax.tree.map(lambda leaf: leaf[0], full))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     summed, kept = jax.lax.scan(add, zeros, full)
     kept = jax.tree.map(lambda leaf: leaf.reshape(count * size, *leaf.shape[2:]), kept)

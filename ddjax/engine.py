@@ -317,7 +317,13 @@ def build_dispatch(problem: Problem, mesh: Mesh, *, capacity: int = DISPATCH_CAP
         state: EngineState, data: RealData, key: jax.Array, stop: jax.Array
     ) -> tuple[EngineState, StepInfo, jax.Array]:
         start = state.step
-        shapes = jax.eval_shape(lambda state: outer_step(problem, state, data, key)[1], state)
+
+        # Traced once, for the shapes here and for the loop, into which its operations go as they are.
+        @functools.partial(jax.jit, inline=True)
+        def step(state: EngineState) -> tuple[EngineState, StepInfo, jax.Array]:
+            return outer_step(problem, state, data, key)
+
+        _, shapes, _ = jax.eval_shape(step, state)
         infos = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
 
         def go_on(carry: tuple[EngineState, StepInfo, jax.Array]) -> jax.Array:
@@ -329,7 +335,7 @@ def build_dispatch(problem: Problem, mesh: Mesh, *, capacity: int = DISPATCH_CAP
         ) -> tuple[EngineState, StepInfo, jax.Array]:
             state, infos, _ = carry
             index = state.step - start
-            state, info, finite = outer_step(problem, state, data, key)
+            state, info, finite = step(state)
             infos = jax.tree.map(lambda buffer, value: buffer.at[index].set(value), infos, info)
             return state, infos, finite
 
