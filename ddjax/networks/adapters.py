@@ -154,8 +154,10 @@ def from_linen(
     dummy = jax.ShapeDtypeStruct((2, *checks.input_shape(input_shape)), jnp.zeros(()).dtype)
 
     def init(key: jax.Array) -> Params:
+        variables = module.init(key, jnp.zeros(dummy.shape))
+        _refuse_state(label, sorted(set(variables) - {"params"}))
         # Without the boxes of `nn.with_partitioning`, so that the tree has the plain names of the weights.
-        return nn.meta.unbox(module.init(key, jnp.zeros(dummy.shape))["params"])
+        return nn.meta.unbox(variables["params"])
 
     swap = _swap_convolutions(ops.conv_op(conv_form))
 
@@ -169,8 +171,10 @@ def from_linen(
             features: Any = module.apply({"params": params}, inputs, method="embed")
             return features
 
-    of_layers = _roles_of_pure_linen(module, dummy, label)
-    _check_linen_draws_nothing(apply, jax.eval_shape(init, jax.random.key(0)), dummy, label)
+    # The layers are looked at once, here; JAX remembers the shapes, which `from_functions` asks for again.
+    with roles_of.of_linen() as of_layers:
+        params = _traced(label, dummy, init, jax.random.key(0))
+    _check_linen_draws_nothing(apply, params, dummy, label)
     has_embed = callable(getattr(module, "embed", None))
     network = from_functions(
         init, apply, input_shape, num_classes, embed=embed if has_embed else None, name=label
@@ -255,19 +259,6 @@ def from_nnx(
     return _with_roles(network, roles_of.of_nnx(abstract))
 
 
-def _roles_of_pure_linen(module: nn.Module, inputs: jax.ShapeDtypeStruct, label: str) -> dict[str, Role]:
-    """The roles of the kernels of a module whose only state is its weights; any other module is refused."""
-
-    # A function of its own: JAX would not look at the layers again for one that it has traced before.
-    def start(key: jax.Array, x: jax.Array) -> Any:
-        return module.init(key, x)
-
-    with roles_of.of_linen() as of_layers:
-        variables = _traced(label, inputs, start, jax.random.key(0), inputs)
-    _refuse_state(label, sorted(set(variables) - {"params"}))
-    return of_layers
-
-
 def _check_linen_draws_nothing(
     apply: Callable[..., jax.Array], params: Params, inputs: jax.ShapeDtypeStruct, label: str
 ) -> None:
@@ -281,9 +272,13 @@ def _check_linen_draws_nothing(
         ) from error
 
 
+class _StateError(ValueError):
+    """A module keeps other state than its weights."""
+
+
 def _refuse_state(label: str, kinds: list[str]) -> None:
     if kinds:
-        raise ValueError(
+        raise _StateError(
             f"{label}: expected a module whose only state is its weights; got {', '.join(kinds)} besides. "
             f"{_PURE}: replace batch norm by instance, group or layer norm, and leave dropout out."
         )
@@ -293,6 +288,8 @@ def _traced(label: str, inputs: jax.ShapeDtypeStruct, function: Callable[..., An
     """The shapes that `function` returns; an error in tracing names the network and its input shape."""
     try:
         return jax.eval_shape(function, *args)
+    except _StateError:
+        raise
     except (TypeError, ValueError, flax.errors.FlaxError) as error:
         raise ValueError(
             f"{label}: expected a network for inputs [n, {', '.join(map(str, inputs.shape[1:]))}]; "

@@ -39,7 +39,8 @@ def walks(network: Network, inits: InitDistribution, *, count: int = 3, checkpoi
         checkpoints: the number of checkpoints of each.
     """
     flat, rng = Flat.of(network), np.random.default_rng(0)
-    starts = jax.vmap(lambda key: flat.vector(inits.sample(key)))(jax.random.split(jax.random.key(0), count))
+    drawn = jax.jit(jax.vmap(lambda key: flat.vector(inits.sample(key))))
+    starts = drawn(jax.random.split(jax.random.key(0), count))
     moves = 0.1 * rng.standard_normal((count, 1, flat.size), np.float32)
     weights = np.asarray(starts)[:, None] + np.arange(checkpoints, dtype=np.float32)[:, None] * moves
     return Experts(list(weights), 10 * np.arange(checkpoints), np.full(count, 50, np.float32))
@@ -172,7 +173,7 @@ FORMS: Mapping[str, Callable[[tuple[int, ...], float | None], Form]] = {
 
 
 def _pool(network: Network) -> InitDistribution:
-    params = jax.vmap(inits.random(network).sample)(jax.random.split(jax.random.key(0), 2))
+    params = jax.jit(jax.vmap(inits.random(network).sample))(jax.random.split(jax.random.key(0), 2))
     return inits.pretrained(Pool(jax.device_get(params), 2, np.zeros(2, np.float32)))
 
 

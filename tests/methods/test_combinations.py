@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import chex
 import combinations
 import jax
@@ -11,10 +13,10 @@ import pytest
 from combinations import CLASSES, FORMS, INITS, METHODS, NETWORKS, REFUSED, THINGS
 
 import ddjax
-from ddjax import augment, forms, inits
+from ddjax import augment, forms
 from ddjax.data import Dataset, Split, from_arrays, to_device
 from ddjax.encodings import Tokens
-from ddjax.types import Form, Method
+from ddjax.types import Form, InitDistribution, Method, Network
 
 CELLS = [(method, kind, thing) for kind, things in THINGS.items() for thing in things for method in METHODS]
 # What takes longest to compile is computed with one method alone, and traced, derivatives and shapes, with
@@ -30,19 +32,34 @@ COMPUTED_WITH = {
 }
 
 
+@functools.cache
+def started(network: str, start: str) -> tuple[Network, InitDistribution]:
+    """A network and its p(θ0), built once: most cells differ in another thing."""
+    made = NETWORKS[network]()
+    return made, INITS[start](made)
+
+
+@functools.cache
+def method_of(method: str, network: str, start: str, strategy: str | None) -> tuple[Method, tuple[int, ...]]:
+    """A method, built once for all forms of φ, and the shape of its network's inputs."""
+    made, distribution = started(network, start)
+    augmentation = None if strategy is None else augment.by_name(strategy, made.image_shape)
+    return METHODS[method](made, distribution, augmentation), made.input_shape
+
+
 def parts(method: str, kind: str, thing: str) -> tuple[Method, Form, Dataset]:
     """A small MLP with plain pixels, but for one thing; what is refused at once is refused here."""
-    network = NETWORKS[thing if kind == "network" else "mlp"]()
-    distribution = (INITS[thing] if kind == "p(θ0)" else inits.random)(network)
+    network = thing if kind == "network" else "mlp"
+    start = thing if kind == "p(θ0)" else "random"
     strategy = combinations.AUGMENTATIONS[thing] if kind == "augmentation" else None
-    augmentation = None if strategy is None else augment.by_name(strategy, network.image_shape)
-    built = METHODS[method](network, distribution, augmentation)
+    built, shape = method_of(method, network, start, strategy)
     lr = 0.1 if built.needs_lrs else None
     plain = "pixels, with learning rates" if built.needs_lrs else "pixels, without"
-    form = FORMS[thing if kind == "form of φ" else plain](network.input_shape, lr)
-    return built, form, data_for(network.input_shape)
+    form = FORMS[thing if kind == "form of φ" else plain](shape, lr)
+    return built, form, data_for(shape)
 
 
+@functools.cache
 def data_for(shape: tuple[int, ...]) -> Dataset:
     """Twelve images of random pixels, or twelve texts of random words."""
     rng, labels = np.random.default_rng(0), (np.arange(12) % CLASSES).astype(np.int32)

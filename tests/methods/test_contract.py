@@ -31,7 +31,7 @@ SHORT = Train(lr=0.1, epochs=60)
 
 def from_a_pool(p: InitDistribution) -> InitDistribution:
     """A finite p(θ0): a hundred draws of another one."""
-    params = jax.vmap(p.sample)(jax.random.split(jax.random.key(11), 100))
+    params = jax.jit(jax.vmap(p.sample))(jax.random.split(jax.random.key(11), 100))
     return inits.pretrained(Pool(jax.device_get(params), 100, np.zeros(100, np.float32)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from problems import CLASSES, SHAPE, relative, small_form
 
 from ddjax import augment, inits, networks
 from ddjax.augment import Augmentation
-from ddjax.experts import Flat
+from ddjax.experts import Experts, Flat
 from ddjax.methods.trajectory_matching import (
     Segment,
     Steps,
@@ -289,12 +290,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
+@functools.cache
+def walked(width: int) -> tuple[Network, Experts]:
+    """A small network and experts of it."""
+    network = networks.mlp(SHAPE, CLASSES, widths=(width,))
+    return network, walks(network, inits.random(network))
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_bad_settings_are_refused(case):
-    network = networks.mlp(SHAPE, CLASSES, widths=(4,))
     settings, *words = REFUSED[case]
-    other = networks.mlp(SHAPE, CLASSES, widths=(5,)) if settings.get("experts") == "other" else network
-    found = walks(other, inits.random(other))
+    network, _ = walked(4)
+    _, found = walked(5 if settings.get("experts") == "other" else 4)
     given: dict[str, Any] = {"inner_steps": 2, "window": Window(0, 2), **settings}
     experts = found if given.pop("experts", "other") == "other" else None
     with pytest.raises(ValueError, match="expected") as caught:
