@@ -1756,6 +1756,12 @@ TABLES: Mapping[str, Table] = {
                 "four in one",
                 "FRePo, flips",
                 "fashion-multi-formation-frepo-1-flips",
+            ),
+            _stored_row(
+                "Fashion-MNIST",
+                "four in one",
+                "FRePo, batch norm, 32 to 128 channels",
+                "fashion-multi-formation-frepo-1-batch-norm",
                 style="bold",
             ),
             _stored_row("CIFAR-10", "four in one", "DM", "cifar10-multi-formation-dm-1"),
