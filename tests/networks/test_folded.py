@@ -18,7 +18,7 @@ def _normal(seed, shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-def _one_after_another(x, kernel, scale, bias, pads):
+def _one_after_another(x, kernel, scale, bias, *, pads):
     y = lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=NHWC)
     mean = y.mean((1, 2), keepdims=True)
     variance = jnp.square(y - mean).mean((1, 2), keepdims=True)
@@ -49,7 +49,7 @@ def test_it_is_the_norm_of_the_convolution(x64, channels, pads):
         return jax.jit(lambda *given: _all_orders(convolve, *given))(*arguments)
 
     ours = of(lambda *given: folded.convolve(*given, pads=PADS[pads]))
-    plain = of(lambda *given: _one_after_another(*given, PADS[pads]))
+    plain = of(lambda *given: _one_after_another(*given, pads=PADS[pads]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), ours, plain)
 
 
@@ -61,7 +61,7 @@ def test_an_image_of_one_colour_has_the_bias_everywhere(x64):
 
 def test_float32_errs_by_a_few_units_in_the_last_place(x64):
     arguments = _normal(0, (4, 28, 28, 1)), _normal(1, (3, 3, 1, 32)), jnp.ones(32), jnp.zeros(32)
-    exact = _one_after_another(*arguments, PADS["wide"])
+    exact = _one_after_another(*arguments, pads=PADS["wide"])
     ours = folded.convolve(*[one.astype(jnp.float32) for one in arguments], pads=PADS["wide"])
     assert ours.dtype == jnp.float32
     assert jnp.abs(ours - exact).max() < 8 * np.spacing(np.float32(jnp.abs(exact).max()))
