@@ -258,7 +258,7 @@ def test_a_dry_run_that_does_not_fit_says_what_would(dataset, tmp_path, capsys):
 def test_no_unroll_no_strategy(dataset, tmp_path, capsys):
     workdir = tmp_path / "run"
     places: dict[str, Any] = {"dataset": str(dataset), "workdir": str(workdir)}
-    sizes: dict[str, Any] = {"depth": 1, "width": 4, "batch_size": 2, "num_inits": 8, "slots_per_chunk": 2}
+    sizes: dict[str, Any] = {"depth": 1, "width": 16, "batch_size": 2, "num_inits": 8, "slots_per_chunk": 2}
     settings = distribution_matching.Config(**places, **sizes)
     wanted = distillation.prepare("distribution_matching", settings, distribution_matching.build)
     distillation.claim(wanted)
