@@ -17,7 +17,7 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from ddjax import checks, forms, host_memory, parallel, platforms, updates
+from ddjax import checks, forms, host_memory, packing, parallel, platforms, updates
 from ddjax.arithmetic import flops
 from ddjax.chunks import map_in_chunks, mean_and_rest
 from ddjax.types import Aside, Form, Info, Method, PyTree, RealData
@@ -78,21 +78,28 @@ class Cost(NamedTuple):
 
     Attributes:
         compile_seconds: the seconds that XLA compiled.
-        temporary_bytes: the bytes of XLA's buffers on one device; 0 where the backend does not say. On a CPU
-            with several threads, matrix products take buffers for their factors besides.
+        temporary_bytes: the bytes of XLA's buffers on one device; 0 where the backend does not say.
         resident_bytes: the bytes of the real data, φ and the states on one device.
         flops: the operations of the matrix products and convolutions of one outer step, over all devices.
+        packed_bytes: the bytes of packed factors that the products hold besides XLA's buffers, on a CPU with
+            several threads (`ddjax.packing`).
     """
 
     compile_seconds: float
     temporary_bytes: int
     resident_bytes: int
     flops: int = 0
+    packed_bytes: int = 0
+
+    @property
+    def working_bytes(self) -> int:
+        """The bytes that the outer steps take on one device besides what they are given."""
+        return self.temporary_bytes + self.packed_bytes
 
     @property
     def total_bytes(self) -> int:
         """The bytes that the outer steps need on one device."""
-        return self.temporary_bytes + self.resident_bytes
+        return self.working_bytes + self.resident_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -402,10 +409,11 @@ def compile_program(
     seconds = time.monotonic() - started
     memory = dispatch.memory_analysis()
     temporary, resident = (getattr(memory, f"{kind}_size_in_bytes", 0) for kind in ("temp", "argument"))
+    packed = packing.packed_by(dispatch) if platforms.of(mesh.devices.flat[0]) == "cpu" else 0
     operations = flops(traced.jaxpr.jaxpr)
     del traced, lowered
     host_memory.return_freed()
-    return dispatch, Cost(seconds, temporary, resident, operations)
+    return dispatch, Cost(seconds, temporary, resident, operations, packed)
 
 
 def _always_compiled(dispatch: Any) -> Any:

@@ -76,7 +76,7 @@ class Estimate(NamedTuple):
     """The memory of compiled outer steps on one device.
 
     Attributes:
-        temporary_bytes: the bytes of XLA's buffers.
+        temporary_bytes: the bytes of XLA's buffers, and on a CPU those of packed factors.
         resident_bytes: the bytes of the real data, φ and the states.
         limit_bytes: the bytes available; None where they are not known.
     """
@@ -96,7 +96,7 @@ class Estimate(NamedTuple):
         Returns:
             The estimate.
         """
-        return cls(cost.temporary_bytes, cost.resident_bytes, limit_bytes)
+        return cls(cost.working_bytes, cost.resident_bytes, limit_bytes)
 
     @property
     def needed_bytes(self) -> int:

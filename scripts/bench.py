@@ -26,8 +26,9 @@ finds that cache filled and gives the rest:
 - memory of a call, on a CPU under Linux: the most resident memory in a call of one outer step, above what was
   held before that call. The program has run once, and what it and compiling left over has been given back, so
   that on one core (`--untimed --threads=1`) this is what XLA predicts: its temporary buffers, and results
-  that take over no argument. On several cores products allocate larger buffers for their factors besides,
-  which XLA does not count.
+  that take over no argument. On several cores products pack factors besides, which XLA does not count;
+  `packed_bytes` are the most that Eigen's rules give (`ddjax.packing`). How much of them is held at a time,
+  and what the allocator keeps of blocks that were freed, differs from call to call.
 
 Arithmetic counts two operations for each multiplication of matrix products and convolutions in the traced
 program, scans times their length, over all devices. Convolutions that are left to XLA count as XLA counts
@@ -697,7 +698,8 @@ def measure_memory(item: Item, plan: Plan, site: Site) -> Record:
         high-water mark of the process cannot be reset.
     """
     dispatch, cost, state = begin(item, plan, site)
-    predicted = {"temporary_bytes": cost.temporary_bytes, "resident_bytes": cost.resident_bytes}
+    names = ("temporary_bytes", "packed_bytes", "resident_bytes")
+    predicted = {name: getattr(cost, name) for name in names}
     if platforms.of(site.mesh.devices.flat[0]) != "cpu" or not HIGH_WATER_RESET.exists():
         return predicted | {"call_bytes": None}
     taken = []
@@ -981,6 +983,7 @@ COLUMNS = (
     Column("compile s", "compile_seconds"),
     Column("start s", "startup_seconds.total"),
     Column("temp MiB", "temporary_bytes", 2**20),
+    Column("packed MiB", "packed_bytes", 2**20),
     Column("peak MiB", "peak_rss_bytes", 2**20),
     Column("call MiB", "call_bytes", 2**20),
     Column("device MiB", "peak_device_bytes", 2**20),

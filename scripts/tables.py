@@ -237,7 +237,7 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def call_share(item: Record) -> str:
-    """The memory that a call was seen to take, as a share of what the compiler says.
+    """The memory that a call was seen to take, as a share of what was predicted.
 
     Args:
         item: the measurements of an item of the benchmark.
@@ -245,7 +245,8 @@ def call_share(item: Record) -> str:
     Returns:
         The text, in percent.
     """
-    return f"{100 * item['call_bytes'] / item['temporary_bytes']:.1f} %"
+    predicted = item["temporary_bytes"] + item.get("packed_bytes", 0)
+    return f"{100 * item['call_bytes'] / predicted:.1f} %"
 
 
 def to_work_in(problem: Record) -> str:

@@ -243,7 +243,7 @@ def describe_trial(one: Trial) -> str:
     if one.milliseconds is None or one.cost is None:
         return f"{text}: {one.passed_over}"
     return (
-        f"{text}: {one.milliseconds:.1f} ms a step, {mebibytes(one.cost.temporary_bytes)} to work in, "
+        f"{text}: {one.milliseconds:.1f} ms a step, {mebibytes(one.cost.working_bytes)} to work in, "
         f"compiled in {one.cost.compile_seconds:.1f} s"
     )
 

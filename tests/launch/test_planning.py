@@ -220,7 +220,7 @@ def test_a_dry_run_says_what_the_compiled_program_takes_and_leaves_nothing(datas
     state = init_state(problem, jax.random.key(0))
     _, cost = compile_dispatch(problem, site.mesh, state, to_device(ready.data.train), jax.random.key(0))
     assert cost.temporary_bytes > 0
-    assert f"{cost.temporary_bytes / 2**20:.1f} MiB to work in" in told
+    assert f"{cost.working_bytes / 2**20:.1f} MiB to work in" in told
     assert f"{cost.resident_bytes / 2**20:.1f} MiB of data" in told
     assert "plan: conv_form auto (default)" in told
     assert told.rstrip().endswith("it fits")
