@@ -14,7 +14,6 @@ Sources: Eigen's `TensorContractionThreadPool.h` (`evalProductImpl`, `shardByCol
 from __future__ import annotations
 
 import math
-import os
 import platform
 import re
 from collections.abc import Collection, Iterator
@@ -23,7 +22,7 @@ from typing import NamedTuple
 
 import jax
 
-from ddjax import hlo
+from ddjax import hlo, report
 
 _FLOAT = 4
 _PACKET, _MR, _NR = 8, 16, 4
@@ -90,11 +89,6 @@ class Blocks(NamedTuple):
         return -(-product.rows // self.rows), -(-product.columns // self.columns)
 
 
-def num_threads() -> int:
-    """The number of threads on which XLA computes products: the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def caches(root: Path = _CACHES) -> Caches | None:
     """The caches by which Eigen chooses its blocks.
 
@@ -123,7 +117,7 @@ def packed_by(compiled: jax.stages.Compiled) -> int:
     Returns:
         The bytes, see `packed_at_once`; 0 where the caches are not known or the program has no text.
     """
-    threads, on = num_threads(), caches()
+    threads, on = report.available_cores(), caches()
     if threads == 1 or on is None or not (text := compiled.as_text()):
         return 0
     return packed_at_once(hlo.read(text), threads, on)

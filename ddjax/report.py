@@ -300,7 +300,7 @@ def hardware() -> dict[str, Any]:
     return {
         "platform": platform.platform(),
         "cpu": _cpu_model(),
-        "cpu_cores": _available_cores(),
+        "cpu_cores": available_cores(),
         "memory_gib": _memory_gib(),
         "device_platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
@@ -316,7 +316,12 @@ def _cpu_model() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def _available_cores() -> int:
+def available_cores() -> int:
+    """The number of CPU cores that this process may use, on which XLA for CPUs has its threads.
+
+    Returns:
+        The number, at least one.
+    """
     # Where the system has no notion of affinity, every core is available.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

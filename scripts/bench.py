@@ -61,7 +61,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -653,13 +653,13 @@ def time_forward(item: Item, plan: Plan, site: Site, *, seconds: float) -> Recor
     params = jax.jit(network.init)(jax.random.key(0))
     inputs = jax.random.normal(jax.random.key(1), (item.batch_size, *network.input_shape))
     jax.block_until_ready(passes(params, inputs))
-    samples: list[float] = []
-    end = time.monotonic() + seconds
-    while len(samples) < MIN_CALLS or time.monotonic() < end:
+
+    def timed() -> float:
         began = time.perf_counter()
         jax.block_until_ready(passes(params, inputs))
-        samples.append(1000 * (time.perf_counter() - began))
-    return {"forward_ms": float(np.median(samples))}
+        return 1000 * (time.perf_counter() - began)
+
+    return {"forward_ms": float(np.median(samples_of(timed, seconds=seconds)))}
 
 
 def begin(item: Item, plan: Plan, site: Site) -> tuple[Any, engine.Cost, engine.EngineState]:
@@ -751,6 +751,23 @@ def advance(dispatch: Any, site: Site, state: engine.EngineState, steps: int) ->
     return state
 
 
+def samples_of(timed: Callable[[], float], *, seconds: float) -> list[float]:
+    """What a function returns when it is called again and again, a few times in any case.
+
+    Args:
+        timed: the function.
+        seconds: the duration of the calls.
+
+    Returns:
+        The values.
+    """
+    samples: list[float] = []
+    end = time.monotonic() + seconds
+    while len(samples) < MIN_CALLS or time.monotonic() < end:
+        samples.append(timed())
+    return samples
+
+
 def time_steps(dispatch: Any, site: Site, state: engine.EngineState, *, seconds: float) -> Record:
     """Milliseconds of one outer step, over n dispatches.
 
@@ -774,10 +791,7 @@ def time_steps(dispatch: Any, site: Site, state: engine.EngineState, *, seconds:
     while took < CALL_SECONDS / 2 and steps < engine.DISPATCH_CAPACITY:
         steps = min(engine.DISPATCH_CAPACITY, math.ceil(steps * CALL_SECONDS / took))
         took = timed(steps)
-    samples: list[float] = []
-    end = time.monotonic() + seconds
-    while len(samples) < MIN_CALLS or time.monotonic() < end:
-        samples.append(1000 * timed(steps) / steps)
+    samples = samples_of(lambda: 1000 * timed(steps) / steps, seconds=seconds)
     low, q1, median, q3 = np.percentile(samples, (0, 25, 50, 75)).tolist()
     return {"median": median, "min": low, "q1": q1, "q3": q3, "n": len(samples), "steps_per_call": steps}
 

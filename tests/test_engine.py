@@ -124,6 +124,24 @@ def test_a_run_of_many_dispatches_traces_no_more_than_one_of_one():
     run(dataclasses.replace(problem().method, loss=limited), 9)  # five dispatches
 
 
+@pytest.mark.parametrize("slots_per_chunk", [1, 2, 4])
+def test_an_outer_step_is_traced_once(slots_per_chunk):
+    """Once for the loop over steps and the scan over chunks, and for the shapes that both need before."""
+    whole, traces = problem(), 0
+
+    def counted(*arguments):
+        nonlocal traces
+        traces += 1
+        return whole.method.loss(*arguments)
+
+    method = dataclasses.replace(whole.method, loss=counted)
+    counting = dataclasses.replace(whole, method=method, num_inits=4, slots_per_chunk=slots_per_chunk)
+    mesh, key = parallel.make_mesh(jax.devices()[:1]), jax.random.key(0)
+    state = jax.device_put(init_state(counting, key), parallel.replicated(mesh))
+    build_dispatch(counting, mesh).lower(state, to_device(three_digits().train), key, jnp.int32(1))
+    assert traces == 1
+
+
 def test_slot_keys_depend_on_the_slot_alone():
     key = jax.random.key(3)
     everyone = jax.random.key_data(slot_keys(key, jnp.arange(4)))

@@ -153,7 +153,8 @@ def convnet(
             first.
         first_pad: the zeros that the first convolution adds on each side of the image; `"auto"` adds 3 to
             sides of 28 pixels and 1 to all others.
-        conv_form: the form in which convolutions are computed, see `ddjax.networks.ops.conv`.
+        conv_form: the form in which convolutions are computed, see `ddjax.networks.ops.conv`. With `"auto"`
+            an instance norm on CPU is computed with its convolution, see `ddjax.networks.folded`.
 
     Returns:
         The network, with the flattened last feature map as `embed`.
