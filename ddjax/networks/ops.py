@@ -436,7 +436,17 @@ def _max_of_blocks_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) ->
     # Two reductions instead of a chain of comparisons, which XLA would compute again for every use.
     position = lax.broadcasted_iota(jnp.int32, y.shape, 0)
     first = jnp.min(jnp.where(y == largest[None], position, len(y)), axis=0)
-    return largest, jnp.sum(jnp.where(position == first[None], dy, 0), axis=0)
+    return largest, _written_out(jnp.sum(jnp.where(position == first[None], dy, 0), axis=0))
+
+
+def _written_out(x: jax.Array) -> jax.Array:
+    """The same array, whose cotangent is written to memory before it is read.
+
+    The p * p outputs of a block read the cotangent of their maximum, and XLA for CPUs would compute it anew
+    for each of them: a sum of shifts. As entry 0 of two equal arrays, x has a reduction over [cotangent, 0]
+    for its cotangent, which is computed once. The numbers stay the same, for zero is added.
+    """
+    return jnp.broadcast_to(x, (2, *x.shape))[0]
 
 
 def _stacked_rows(x: jax.Array, kh: int, window: _Window) -> jax.Array:

@@ -1,6 +1,7 @@
 """Every form of the convolution equals lax's, also differentiated twice; the pools equal reduce_window."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from flax import linen as nn
 from jax import lax
 from jax.test_util import check_grads
 
+from ddjax import platforms
 from ddjax.networks import ops, winograd
 
 # image (n, H, W, C), kernel (kh, kw, C, F), strides, padding: the networks' own, scaled down, and odd ones.
@@ -132,6 +134,50 @@ def test_of_equal_outputs_in_a_block_the_first_has_the_gradient(x64):
     want = np.zeros((4, 4))
     want[::2, ::2] = 1
     np.testing.assert_array_equal(jax.jit(jax.grad(pooled))(x)[0, :, :, 0], want)
+
+
+def _sum_of_shifts(x, *, written):
+    """A loss whose cotangent of x is a sum of shifts behind a maximum, as in LeNet."""
+    kept = ops._written_out(x) if written else x
+    chosen = jnp.max(kept, axis=0)
+    shifts = jnp.stack([chosen[:, i : i + 4] for i in range(3)])
+    return jnp.sum(jnp.sin(shifts)), chosen
+
+
+@pytest.mark.parametrize("order", ["gradient", "tangent of the gradient", "slots side by side"])
+def test_a_cotangent_that_is_written_out_has_the_same_bits(order):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 6, 7)), jnp.float32)
+
+    def results(written):
+        gradient = jax.grad(functools.partial(_sum_of_shifts, written=written), has_aux=True)
+        if order == "gradient":
+            return gradient(x)
+        if order == "slots side by side":
+            return jax.vmap(gradient)(jnp.stack([x, 2 * x]))
+        return jax.jvp(lambda at: gradient(at)[0], (x,), (jnp.cos(x),))
+
+    for ours, plain in zip(results(written=True), results(written=False), strict=True):
+        np.testing.assert_array_equal(ours, plain)
+
+
+def test_the_cotangent_between_two_blocked_convolutions_is_a_reduction_of_its_own():
+    x, first, second = (
+        _normal(seed, shape).astype(jnp.float32)
+        for seed, shape in enumerate([(8, 16, 16, 1), (5, 5, 1, 6), (3, 3, 6, 4)])
+    )
+
+    def loss(kernel):
+        y = x
+        for one in (kernel, second):
+            y = ops.conv(y, one, (1, 1), "VALID", dimension_numbers=NHWC, form="blocked", pool=2)
+            y = jax.nn.relu(y)
+        return y.sum()
+
+    if platforms.current() != "cpu":
+        pytest.skip("what XLA for CPUs makes of it")
+    text = jax.jit(jax.grad(loss)).lower(first).compile().as_text() or ""
+    # Without it the outputs of a block would each add the shifts anew.
+    assert re.search(r"pad_reduce_fusion[.\d]* = f32\[6,6,6,8\]", text)
 
 
 @pytest.mark.parametrize("form", FORMS)
