@@ -12,7 +12,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -21,12 +21,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ddjax import checks
+from ddjax.platforms import Device
 from ddjax.types import PyTree
 
 T = TypeVar("T")
-
-Device: TypeAlias = Any
-"""A `jax.Device`; JAX declares this type in a way that type checkers read as a variable."""
 
 AXIS = "slots"
 """The name of the mesh's only axis: each device takes M / D of the M slots."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import jax
 
-from ddjax import parallel
+Device: TypeAlias = Any
+"""A `jax.Device`; JAX declares this type in a way that type checkers read as a variable."""
 
 _GPUS = ("cuda", "rocm")
 
@@ -31,7 +33,7 @@ def current() -> str:
     return "gpu" if name in _GPUS else name
 
 
-def of(device: parallel.Device) -> str:
+def of(device: Device) -> str:
     """The platform of a device.
 
     Args:

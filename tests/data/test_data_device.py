@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddjax.data import Split, class_minibatch, minibatch, to_device
-from ddjax.encodings import Channels
+from ddjax.encodings import Channels, Encoded
 from ddjax.testing.report import double
 
 ENCODING = Channels(np.zeros(1, np.float32), np.full(1, 1 / 255, np.float32))
@@ -44,6 +44,14 @@ def test_normalise_is_the_formula_of_the_vocabulary():
     expected = Split(images, np.array([0, 1], np.int32), Channels(mean, std)).encoded()
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
     assert got.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 1), (5,), ()], ids=["images", "texts", "numbers"])
+def test_examples_at_positions_of_any_shape_are_those_of_the_arrays(shape, rng):
+    raw = rng.normal(size=(7, *shape)).astype(np.float32)
+    data = to_device(split())._replace(raw=jnp.asarray(raw), encoding=Encoded())
+    for rows in (rng.integers(0, 7, (4, 3)), rng.integers(0, 7, 6), np.array(3)):
+        np.testing.assert_array_equal(jax.jit(data.inputs_at)(jnp.asarray(rows)), raw[rows])
 
 
 @pytest.mark.slow
