@@ -407,7 +407,9 @@ def _blocked(
 def _to_blocks(x: jax.Array, p: int) -> jax.Array:
     """The pixels of each block as channels: `[n, p * H, p * W, C] -> [p * p * C, H, W, n]`."""
     n, height, width, channels = x.shape
-    x = x.reshape(n, height // p, p, width // p, p, channels).transpose(2, 4, 5, 1, 3, 0)
+    # Images innermost first, as the next products have them: else the cotangent would be sorted number by number.
+    x = x.transpose(3, 1, 2, 0).reshape(channels, height // p, p, width // p, p, n)
+    x = x.transpose(2, 4, 0, 1, 3, 5)
     return x.reshape(p * p * channels, height // p, width // p, n)
 
 
