@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ddjax import checks, platforms, ridge
 from ddjax.augment import Augmentation
+from ddjax.chunks import mean_over_chunks
 from ddjax.data import minibatch
 from ddjax.facts import noted
 from ddjax.methods.kernel_inducing_points import centred
@@ -107,6 +108,13 @@ class _FeatureRegression:
         if self.flip:
             _ = self.networks.network.image_shape
 
+    @property
+    def chunk(self) -> int:
+        """The number of real examples that pass through the network at once."""
+        return self.examples_per_chunk or (
+            EXAMPLES_PER_CHUNK if platforms.current() == "cpu" else self.batch_size
+        )
+
     def sample(self, data: RealData, key: jax.Array) -> Batch | WithPool:
         """The real examples of a step, drawn uniformly. Consumes the key."""
         checks.network_fits(self.networks.network, data)
@@ -124,13 +132,18 @@ class _FeatureRegression:
         if self.flip:
             inputs, labels = mirrored(inputs, labels)
         own = self.embed(params, inputs)
-        theirs = real_features(self.embed, params, real.inputs, size=self.examples_per_chunk)
         weights = ridge.solve(ridge.products(own, own), labels, penalty=self.penalty)
-        found = ridge.predict(ridge.products(theirs, own), weights)
-        targets = centred(real.labels, labels.shape[1]).astype(found.dtype)
-        value = regression_loss(found, targets)
-        accuracy = 100 * jnp.mean(found.argmax(-1) == real.labels, dtype=found.dtype)
-        age = state.ages[state.turn].astype(found.dtype)
+
+        def of_some(fitted: tuple[jax.Array, jax.Array], some: Batch) -> tuple[jax.Array, jax.Array]:
+            own, weights = fitted
+            theirs = jax.lax.stop_gradient(self.embed(params, some.inputs))
+            found = ridge.predict(ridge.products(theirs, own), weights)
+            targets = centred(some.labels, labels.shape[1]).astype(found.dtype)
+            right = found.argmax(-1) == some.labels
+            return regression_loss(found, targets), 100 * jnp.mean(right, dtype=found.dtype)
+
+        value, accuracy = mean_over_chunks(of_some, size=self.chunk)((own, weights), real)
+        age = state.ages[state.turn].astype(value.dtype)
         return value - self.margin_weight * margin, FeatureInfo(value, margin, accuracy, age)
 
     def advance(
@@ -139,36 +152,6 @@ class _FeatureRegression:
         """The pool after the network in use took a step on φ, or was replaced. Consumes the key."""
         del info
         return self.networks.advance(schedule, state, key, pool=parted(batch)[1])
-
-
-def real_features(
-    embed: Callable[[Params, jax.Array], jax.Array],
-    params: Params,
-    inputs: jax.Array,
-    *,
-    size: int | None = None,
-) -> jax.Array:
-    """The features of real examples, some at a time; nothing is differentiated.
-
-    Args:
-        embed: the embedding, `(params, inputs [n, ...]) -> [n, F]`.
-        params: the weights.
-        inputs: the examples, `[N, *input_shape]`.
-        size: the number of examples at once; None for the number that is fastest on this backend.
-
-    Returns:
-        `[N, F]`, without a gradient.
-    """
-    whole = len(inputs)
-    size = size or (EXAMPLES_PER_CHUNK if platforms.current() == "cpu" else whole)
-    params, inputs = jax.lax.stop_gradient((params, inputs))
-    count = whole // size
-    many = inputs[: count * size].reshape(count, size, *inputs.shape[1:])
-    full = jax.lax.map(lambda some: embed(params, some), many)
-    parts = [full.reshape(count * size, -1)] if count else []
-    if count * size < whole:
-        parts.append(embed(params, inputs[count * size :]))
-    return jnp.concatenate(parts)
 
 
 def embedding_of(network: Network, method: str) -> Callable[[Params, jax.Array], jax.Array]:

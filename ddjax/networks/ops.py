@@ -407,7 +407,8 @@ def _blocked(
 def _to_blocks(x: jax.Array, p: int) -> jax.Array:
     """The pixels of each block as channels: `[n, p * H, p * W, C] -> [p * p * C, H, W, n]`."""
     n, height, width, channels = x.shape
-    # Images innermost first, as the next products have them: else the cotangent would be sorted number by number.
+    # Images innermost first, as the next product has them; else XLA for CPUs would sort the cotangent number
+    # by number.
     x = x.transpose(3, 1, 2, 0).reshape(channels, height // p, p, width // p, p, n)
     x = x.transpose(2, 4, 0, 1, 3, 5)
     return x.reshape(p * p * channels, height // p, width // p, n)
