@@ -263,19 +263,6 @@ def to_work_in(problem: Record) -> str:
     return "refused" if "refused" in problem else "not tried" if problem["fits"] else "held by none"
 
 
-def better_runs(runs: Mapping[str, Sequence[Record]]) -> str:
-    """The scores of the runs that were better on the validation split than others for the same weights.
-
-    Args:
-        runs: the results of the runs for the same initial weights, by the name of these weights.
-
-    Returns:
-        Mean and standard deviation over the initial weights.
-    """
-    best = [max(some, key=lambda run: run["val_accuracy"]) for some in runs.values()]
-    return spread([run["test_accuracy"]["mean"] for run in best])
-
-
 STYLES: Mapping[str, Callable[[Any], str]] = {
     "score": mean_and_std,
     "bold": lambda score: f"**{mean_and_std(score)}**",
@@ -291,7 +278,6 @@ STYLES: Mapping[str, Callable[[Any], str]] = {
     "share": lambda value: f"{100 * value:.0f} %",
     "executed share": executed_share,
     "call share": call_share,
-    "better runs": better_runs,
     "to work in": to_work_in,
     "mib": lambda value: f"{value / 2**20:,.0f}",
     "mib, tenths": lambda value: f"{value / 2**20:,.1f}",
@@ -778,6 +764,33 @@ _CONV_ITEMS = {"W4": "W4: AlexCifarNet", "convnet3": "ConvNet-3 of 128 channels,
 def _conv_row(item: str, title: str) -> Row:
     places = (("items", f"{item} conv_form={form}", "ms_per_step", "median") for form in _CONV_FORMS)
     return (title, *(Number("bench-cpu-conv", place, "three digits") for place in places))
+
+
+_REGRESSIONS = {
+    "FREPO": "FRePo, ConvNet-3 of 32 to 128 channels, N 256",
+    "FREPO1024": "the same, N 1024 as published",
+    "RCIG": "RCIG, the same network, N 256",
+    "KIP1": "KIP, infinitely wide network of one hidden layer, N 5000",
+    "KIP10": "the same, ten images of each class",
+    "KIPconv": "KIP, infinitely wide ConvNet-3 without pooling, N 200",
+    "KIPblock": "the same, N 1000",
+}
+
+
+def _regression_row(item: str, title: str) -> Row:
+    """A row of one outer step of ridge regression, beside the forward pass of its real minibatch."""
+    name, place = "bench-cpu-regression", ("items", item)
+    forward = (
+        Number(name, (*place, "forward_ms"), "three digits") if item.startswith(("FREPO", "RCIG")) else ""
+    )
+    return (
+        title,
+        Number(name, (*place, "ms_per_step", "median"), "three digits"),
+        Number(name, (*place, "ms_per_step"), "n"),
+        forward,
+        Number(name, (*place, "temporary_bytes"), "mib"),
+        Number(name, place, "executed share"),
+    )
 
 
 _MEMORY = {
@@ -1452,12 +1465,7 @@ TABLES: Mapping[str, Table] = {
             (*_point("five images", SOFT, "5"), "almost 92"),
             (*_point("ten images", SOFT, "10"), "over 96"),
             (*_point("ten images, ten inner steps", f"{SOFT}-10-e10", "10"), "over 96"),
-            (
-                "ten images, of two runs the better on validation",
-                Number(f"{SOFT}-10-chosen", ("chosen",), "better runs"),
-                "3",
-                "over 96",
-            ),
+            (*_point("ten images, 8,000 outer steps at other rates", f"{SOFT}-10-long", "10"), "over 96"),
             (*single("one image", f"{SOFT}-1", "test_accuracy"), ""),
         ),
     ),
@@ -1864,6 +1872,10 @@ TABLES: Mapping[str, Table] = {
     ),
     "convolutions": Table(
         ("", *(f"`{form}`" for form in _CONV_FORMS)), tuple(itertools.starmap(_conv_row, _CONV_ITEMS.items()))
+    ),
+    "regression": Table(
+        ("one core", "ours, ms", "n", "forward pass alone, ms", "MiB", "executed, of the peak"),
+        tuple(itertools.starmap(_regression_row, _REGRESSIONS.items())),
     ),
     "memory": Table(
         ("`--memory`", "keeps", "computes again", "MiB", "ms"),

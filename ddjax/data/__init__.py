@@ -2,7 +2,7 @@
 
 from ddjax.data.classes import with_classes
 from ddjax.data.dataset import Dataset, Split, from_arrays
-from ddjax.data.device import class_minibatch, minibatch, to_device
+from ddjax.data.device import class_minibatch, class_rows, examples_at, minibatch, to_device
 from ddjax.data.digest import digest, digests
 from ddjax.data.folders import from_folder
 from ddjax.data.huggingface import from_huggingface
@@ -22,9 +22,11 @@ __all__ = [
     "Stream",
     "TextSettings",
     "class_minibatch",
+    "class_rows",
     "corrupt",
     "digest",
     "digests",
+    "examples_at",
     "from_arrays",
     "from_folder",
     "from_huggingface",

@@ -81,6 +81,43 @@ def minibatch(data: RealData, key: jax.Array, *, size: int) -> Batch:
     return Batch(data.inputs_at(chosen), data.labels[chosen])
 
 
+def class_rows(data: RealData, key: jax.Array, *, size: int) -> jax.Array:
+    """Draw the positions of N examples of every class, uniformly from the class, with replacement.
+
+    Args:
+        data: a split on the device.
+        key: the source of the random draws. Consumed.
+        size: the number of examples of each class, N.
+
+    Returns:
+        `[K, N]` int32, positions in `data.raw`; -1 for a class without examples.
+
+    Raises:
+        ValueError: `size` below 1, or data that are not on the device.
+    """
+    checks.kind("data", data, RealData, remedy="Give ddjax.data.to_device(split).")
+    checks.at_least("class minibatch size", size, 1)
+    start = data.class_start[:-1, None]
+    count = data.class_start[1:, None] - start
+    chosen = start + jax.random.randint(key, (start.shape[0], size), 0, jnp.maximum(count, 1))
+    return jnp.where(count > 0, data.class_order[chosen], -1)
+
+
+def examples_at(data: RealData, rows: jax.Array) -> jax.Array:
+    """The examples at drawn positions.
+
+    Args:
+        data: a split on the device.
+        rows: `[...]` int32, positions as `class_rows` draws them.
+
+    Returns:
+        The encoded examples, `[..., *input_shape]`; NaN where there is none.
+    """
+    inputs = data.inputs_at(rows)
+    is_there = (rows >= 0).reshape(*rows.shape, *(1,) * (inputs.ndim - rows.ndim))
+    return jnp.where(is_there, inputs, jnp.nan)
+
+
 def class_minibatch(data: RealData, key: jax.Array, *, size: int) -> jax.Array:
     """Draw N examples of every class uniformly from the class, with replacement.
 
@@ -96,11 +133,4 @@ def class_minibatch(data: RealData, key: jax.Array, *, size: int) -> jax.Array:
     Raises:
         ValueError: `size` below 1, or data that are not on the device.
     """
-    checks.kind("data", data, RealData, remedy="Give ddjax.data.to_device(split).")
-    checks.at_least("class minibatch size", size, 1)
-    start = data.class_start[:-1, None]
-    count = data.class_start[1:, None] - start
-    chosen = start + jax.random.randint(key, (start.shape[0], size), 0, jnp.maximum(count, 1))
-    inputs = data.inputs_at(data.class_order[chosen])
-    is_there = (count > 0).reshape(-1, *(1,) * (inputs.ndim - 1))
-    return jnp.where(is_there, inputs, jnp.nan)
+    return examples_at(data, class_rows(data, key, size=size))

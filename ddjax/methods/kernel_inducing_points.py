@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddjax import checks, ridge
-from ddjax.data import class_minibatch
+from ddjax import checks, platforms, ridge
+from ddjax.chunks import mean_over_chunks
+from ddjax.data import class_rows, examples_at
 from ddjax.facts import noted
 from ddjax.methods.starts import assets_of, parted, theta, with_pool
 from ddjax.networks import norms
@@ -19,6 +20,9 @@ from ddjax.types import InitDistribution, Method, Network, Params, RealData, Rec
 
 REAL_AT_ONCE = 5_000
 """The number of real images in a block of the label solve."""
+
+EXAMPLES_PER_CHUNK = 200
+"""The number of real examples that are read and compared with φ at once on CPU, where they fit its cache."""
 
 
 class InducingInfo(NamedTuple):
@@ -44,6 +48,37 @@ def centred(labels: jax.Array, num_classes: int) -> jax.Array:
         `[..., K]` float.
     """
     return jax.nn.one_hot(labels, num_classes) - 1 / num_classes
+
+
+class Drawn(NamedTuple):
+    """The real examples of a step, read where they are needed.
+
+    Attributes:
+        data: the split that they were drawn from, on the device.
+        rows: `[K, N]` int32, their positions as `ddjax.data.class_rows` draws them.
+    """
+
+    data: RealData
+    rows: jax.Array
+
+
+class _Real(NamedTuple):
+    """Some of the real examples of a step.
+
+    Attributes:
+        rows: `[n]` int32, their positions.
+        classes: `[n]` int32, the class of each.
+    """
+
+    rows: jax.Array
+    classes: jax.Array
+
+
+def _error(found: jax.Array, classes: jax.Array) -> tuple[jax.Array, InducingInfo]:
+    """Half the mean squared error of predictions `[n, K]`, and how often the largest is right."""
+    difference = found - centred(classes, found.shape[-1]).astype(found.dtype)
+    accuracy = 100 * jnp.mean(found.argmax(-1) == classes, dtype=found.dtype)
+    return 0.5 * jnp.mean(jnp.square(difference)), InducingInfo(accuracy)
 
 
 def solved_labels(
@@ -126,33 +161,39 @@ def kernel_inducing_points(
 
     def sample(data: RealData, key: jax.Array) -> Any:
         checks.network_fits(network, data)
-        return with_pool(inits, data, class_minibatch(data, key, size=batch_size))
+        return with_pool(inits, data, Drawn(data, class_rows(data, key, size=batch_size)))
 
     def loss(
         schedule: Schedule, state: tuple[()], batch: Any, key: jax.Array
     ) -> tuple[jax.Array, InducingInfo]:
         del state
-        by_class, pool = parted(batch)
-        num_classes, count = by_class.shape[:2]
-        real = by_class.reshape(-1, *by_class.shape[2:])
-        classes = jnp.repeat(jnp.arange(num_classes), count)
+        drawn, pool = parted(batch)
+        num_classes, count = drawn.rows.shape
+        real = _Real(drawn.rows.ravel(), jnp.repeat(jnp.arange(num_classes), count))
         inputs = schedule.inputs.reshape(-1, *schedule.inputs.shape[2:])
+        labels = schedule.labels.reshape(len(inputs), -1)
 
         def of_network(key: jax.Array) -> tuple[jax.Array, jax.Array]:
             params = theta(inits, pool, key)
-            return kernel(params, inputs, None), kernel(params, real, inputs)
+            return kernel(params, inputs, None), kernel(params, examples_at(drawn.data, real.rows), inputs)
 
+        def of_some(fitted: tuple[jax.Array, jax.Array], some: _Real) -> tuple[jax.Array, InducingInfo]:
+            points, weights = fitted
+            cross = kernel((), examples_at(drawn.data, some.rows), points)
+            return _error(ridge.predict(cross, weights), some.classes)
+
+        if networks == 1 and not jax.tree.leaves(theta(inits, pool, key)):
+            # Without weights there are no features of φ that every chunk would compute anew.
+            weights = ridge.solve(kernel((), inputs, None), labels, penalty=penalty)
+            size = EXAMPLES_PER_CHUNK if platforms.current() == "cpu" else len(real.rows)
+            return mean_over_chunks(of_some, size=size)((inputs, weights), real)
         if networks == 1:
             gram, cross = of_network(key)
         else:
             # One network after the other, so that the activations of one are in memory at a time.
             each = jax.lax.map(jax.checkpoint(of_network), jax.random.split(key, networks))
             gram, cross = (matrices.mean(0) for matrices in each)
-        labels = schedule.labels.reshape(len(inputs), -1)
-        found = ridge.predict(cross, ridge.solve(gram, labels, penalty=penalty))
-        error = found - centred(classes, num_classes).astype(found.dtype)
-        accuracy = 100 * jnp.mean(found.argmax(-1) == classes, dtype=found.dtype)
-        return 0.5 * jnp.mean(jnp.square(error)), InducingInfo(accuracy)
+        return _error(ridge.predict(cross, ridge.solve(gram, labels, penalty=penalty)), real.classes)
 
     return Method(
         sample=sample,

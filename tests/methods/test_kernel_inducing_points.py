@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 
 import jax
@@ -14,7 +15,9 @@ from sklearn.kernel_ridge import KernelRidge
 import ddjax
 from ddjax import forms, inits, methods, networks
 from ddjax.data import to_device
-from ddjax.types import Network, Schedule
+from ddjax.encodings import Encoded
+from ddjax.methods.kernel_inducing_points import Drawn
+from ddjax.types import Network, RealData, Schedule
 
 
 def free(labels: np.ndarray, **settings) -> ddjax.Form:
@@ -35,6 +38,15 @@ def matrix(network: Network, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     return np.asarray(network.kernel((), jnp.asarray(x), jnp.asarray(z)))
 
 
+def drawn(real: np.ndarray) -> Drawn:
+    """Real examples `[K, N, ...]` as a step draws them: all examples of a split, class by class."""
+    classes, count = real.shape[:2]
+    positions = jnp.arange(classes * count, dtype=jnp.int32)
+    raw, labels = jnp.asarray(real.reshape(-1, *real.shape[2:])), jnp.repeat(jnp.arange(classes), count)
+    data = RealData(raw, labels, Encoded(), positions, jnp.arange(classes + 1) * count)
+    return Drawn(data, positions.reshape(classes, count))
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.slow
 def test_the_loss_is_scikit_learn_s_kernel_ridge(rng):
@@ -44,7 +56,7 @@ def test_the_loss_is_scikit_learn_s_kernel_ridge(rng):
     real = rng.normal(size=(CLASSES, 2, *SHAPE))
     method = methods.kernel_inducing_points(network, inits.random(network), batch_size=2, penalty=0.3)
     schedule = Schedule(jnp.asarray(x)[None], jnp.asarray(y)[None], None)
-    value, info = method.loss(schedule, (), jnp.asarray(real), jax.random.key(0))
+    value, info = method.loss(schedule, (), drawn(real), jax.random.key(0))
 
     flat, classes = real.reshape(-1, *SHAPE), np.repeat(np.arange(CLASSES), 2)
     gram = matrix(network, x, x)
@@ -56,22 +68,46 @@ def test_the_loss_is_scikit_learn_s_kernel_ridge(rng):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("count", [1, 3])
+def test_real_examples_in_chunks_change_nothing(count, rng, monkeypatch):
+    """Neither the loss nor the gradient in images and labels, where the last chunk is smaller too."""
+    network = networks.infinite_mlp(SHAPE, CLASSES)
+    x, y = jnp.asarray(rng.normal(size=(1, 3, *SHAPE))), jnp.asarray(rng.normal(size=(1, 3, CLASSES)))
+    real = drawn(rng.normal(size=(CLASSES, 5, *SHAPE)))
+    method = methods.kernel_inducing_points(network, inits.random(network), penalty=0.3)
+    kip = importlib.import_module("ddjax.methods.kernel_inducing_points")
+
+    def found(size):
+        monkeypatch.setattr(kip, "EXAMPLES_PER_CHUNK", size)
+
+        def loss(x, y):
+            return method.loss(Schedule(x, y, None), (), real, jax.random.key(0))
+
+        return jax.value_and_grad(loss, (0, 1), has_aux=True)(x, y)
+
+    whole, parts = found(1000), found(4 * count)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12), parts, whole)
+
+
+@pytest.mark.usefixtures("x64")
 @pytest.mark.slow
 def test_the_kernel_is_the_mean_over_random_networks(rng):
     network = networks.mlp(SHAPE, CLASSES, widths=(5,))
     p = inits.random(network)
     x, y = rng.normal(size=(2, *SHAPE)), rng.normal(size=(2, CLASSES))
-    real = jnp.asarray(rng.normal(size=(CLASSES, 1, *SHAPE)))
+    real = rng.normal(size=(CLASSES, 1, *SHAPE))
     schedule = Schedule(jnp.asarray(x)[None], jnp.asarray(y)[None], None)
     key = jax.random.key(3)
     method = methods.kernel_inducing_points(network, p, networks=3, penalty=0.1)
-    value, _ = method.loss(schedule, (), real, key)
+    value, _ = method.loss(schedule, (), drawn(real), key)
 
     features = []
     for one in jax.random.split(key, 3):
         params = p.sample(one)
         assert network.embed is not None
-        features.append([np.asarray(network.embed(params, z)) for z in (jnp.asarray(x), real[:, 0])])
+        features.append(
+            [np.asarray(network.embed(params, z)) for z in (jnp.asarray(x), jnp.asarray(real[:, 0]))]
+        )
     gram = np.mean([a @ a.T for a, _ in features], 0)
     cross = np.mean([b @ a.T for a, b in features], 0)
     weights = np.linalg.solve(gram + 0.1 * np.trace(gram) / 2 * np.eye(2), y)
