@@ -178,15 +178,16 @@ def kernel_inducing_points(
             return kernel(params, inputs, None), kernel(params, examples_at(drawn.data, real.rows), inputs)
 
         def of_some(fitted: tuple[jax.Array, jax.Array], some: _Real) -> tuple[jax.Array, InducingInfo]:
-            points, weights = fitted
-            cross = kernel((), examples_at(drawn.data, some.rows), points)
+            flat, weights = fitted
+            cross = kernel((), examples_at(drawn.data, some.rows), flat.reshape(inputs.shape))
             return _error(ridge.predict(cross, weights), some.classes)
 
         if networks == 1 and not jax.tree.leaves(theta(inits, pool, key)):
             # Without weights there are no features of φ that every chunk would compute anew.
+            # φ goes in as rows of numbers: their gradients are added up in one loop.
             weights = ridge.solve(kernel((), inputs, None), labels, penalty=penalty)
             size = EXAMPLES_PER_CHUNK if platforms.current() == "cpu" else len(real.rows)
-            return mean_over_chunks(of_some, size=size)((inputs, weights), real)
+            return mean_over_chunks(of_some, size=size)((inputs.reshape(len(inputs), -1), weights), real)
         if networks == 1:
             gram, cross = of_network(key)
         else:
