@@ -780,9 +780,7 @@ _REGRESSIONS = {
 def _regression_row(item: str, title: str) -> Row:
     """A row of one outer step of ridge regression, beside the forward pass of its real minibatch."""
     name, place = "bench-cpu-regression", ("items", item)
-    forward = (
-        Number(name, (*place, "forward_ms"), "tenths") if item.startswith(("FREPO", "RCIG")) else ""
-    )
+    forward = Number(name, (*place, "forward_ms"), "tenths") if item.startswith(("FREPO", "RCIG")) else ""
     return (
         title,
         Number(name, (*place, "ms_per_step", "median"), "tenths"),
