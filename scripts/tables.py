@@ -1465,6 +1465,7 @@ TABLES: Mapping[str, Table] = {
             (*_point("ten images", SOFT, "10"), "over 96"),
             (*_point("ten images, ten inner steps", f"{SOFT}-10-e10", "10"), "over 96"),
             (*_point("ten images, 8,000 outer steps at other rates", f"{SOFT}-10-long", "10"), "over 96"),
+            (*_point("the same, two more θ0, tried once afterwards", f"{SOFT}-10-more", "10"), "over 96"),
             (*single("one image", f"{SOFT}-1", "test_accuracy"), ""),
         ),
     ),
