@@ -100,8 +100,8 @@ def _root_and_angle(product: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Ar
 def _angle(root: jax.Array, q: jax.Array) -> jax.Array:
     """atan2(root, q) of numbers root ≥ 0, for kernel matrices, which are large and need one for every pair.
 
-    XLA for CPUs calls a function of the C library for every number of `arctan2`, a quarter of the time of a
-    step of kernel-inducing points; the polynomial of `_arctan` is computed for sixteen at a time.
+    XLA for CPUs calls a function of the C library for every number of `arctan2`, a fifth of the time of a
+    step of kernel-inducing points; the polynomial of `_arctan` is computed for several numbers at a time.
     """
     if q.dtype == jnp.float64:
         return jnp.arctan2(root, q)
@@ -362,7 +362,7 @@ class Architecture:
 
         def with_itself(one: jax.Array) -> jax.Array:
             if self.positions == "none":
-                # The squares' product with ones: XLA for CPUs would add them up one at a time.
+                # The squares' product with ones, which XLA for CPUs computes faster than their sum.
                 return product(own, jnp.square(one), jnp.ones(size, one.dtype))
             return product(own, one, one)
 
