@@ -19,7 +19,7 @@ import runpy
 import sys
 from collections.abc import Mapping, Sequence
 
-from ddjax import help_text, launchers
+from ddjax import help_text, host_memory, launchers
 
 TOOLS: Mapping[str, tuple[str, str]] = {
     "export": ("ddjax.export", "Pictures, tensors or safetensors out of an artifact."),
@@ -78,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if help_text.ASKS & set(rest) and (text := help_text.text_of(name, known[name])) is not None:
         print(text)
         return 0
+    if arguments is None:  # before the second that JAX's import takes
+        host_memory.restart_in_huge_pages()
     _import_launch()
     sys.argv = [f"ddjax {name}", *rest]
     runpy.run_module(f"{launchers.package()}.{name}", run_name="__main__", alter_sys=True)

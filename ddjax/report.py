@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ddjax import host_memory
 from ddjax.files import StrPath, append, write_atomic
 from ddjax.version import __version__
 
@@ -293,8 +294,8 @@ def hardware() -> dict[str, Any]:
 
     Returns:
         The platform, the model of the CPU, the number of cores that this process may use, the memory in GiB
-        (None where the system does not say), the platform, kind and number of JAX's devices, and the number
-        of its processes.
+        (None where the system does not say), whether large blocks of it lie in huge pages, the platform, kind
+        and number of JAX's devices, and the number of its processes.
     """
     devices = jax.devices()
     return {
@@ -302,6 +303,7 @@ def hardware() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cpu_cores": available_cores(),
         "memory_gib": _memory_gib(),
+        "huge_pages": host_memory.has_huge_pages(),
         "device_platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),

@@ -30,6 +30,9 @@ finds that cache filled and gives the rest:
   `packed_bytes` are the most that Eigen's rules give (`ddjax.packing`). How much of them is held at a time,
   and what the allocator keeps of blocks that were freed, differs from call to call.
 
+On a CPU the processes ask for huge pages as the launchers do (`ddjax.host_memory`), and do not where
+GLIBC_TUNABLES is `glibc.malloc.hugetlb=0`; `huge_pages` in the record's hardware says which.
+
 Arithmetic counts two operations for each multiplication of matrix products and convolutions in the traced
 program, scans times their length, over all devices. Convolutions that are left to XLA count as XLA counts
 them, without the zeros of padding and dilation. `flops` is the program as it runs; `arithmetic_flops` is the
@@ -1125,5 +1128,7 @@ def run(config: Config) -> Record:
     return records[-1]
 
 
+LAUNCHER = Launcher("bench", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    Launcher("bench", __doc__, Config, run=run).main()
+    LAUNCHER.main()

@@ -225,5 +225,7 @@ def run(config: Config) -> report.Record:
     return record
 
 
+LAUNCHER = Launcher("first_order", __doc__, Config, run=run)
+
 if __name__ == "__main__":
-    Launcher("first_order", __doc__, Config, run=run).main()
+    LAUNCHER.main()

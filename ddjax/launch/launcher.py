@@ -152,6 +152,8 @@ class Launcher(Generic[ConfigT]):
         if {"--help", "-h", "-help"} & set(sys.argv[1:]):
             print(usage(launchers.as_typed(self.docstring or self.name), self.config_class))
             return 0
+        if getattr(sys.modules["__main__"], "LAUNCHER", None) is self:  # else the program is somebody else's
+            host_memory.restart_in_huge_pages()
         keep_compilations()
         host_memory.return_large_blocks()
         with ended_by_signals():
