@@ -16,18 +16,13 @@ Cost: not recorded.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-import jax
-import numpy as np
-
-from ddjax import figures, forms, methods
+from ddjax import forms, methods
 from ddjax.data import Dataset
-from ddjax.forms.textures import seam_ratio, tiling
-from ddjax.judge import Evaluation, Judge
-from ddjax.launch import Finished, Hooks, Keys, Launcher, Matching, Parts, Plan, flag, flag_like
+from ddjax.launch import Hooks, Keys, Launcher, Matching, Parts, Plan, flag_like
+from ddjax.launch.canvases import measured
+from ddjax.launch.forming import images_of
 from ddjax.launch.matching import matching_parts
-from ddjax.launch.results import measure
 from ddjax.types import Form
 
 
@@ -37,24 +32,12 @@ class Config(Matching):
 
     form: str = flag_like(Matching, "form", default="textures", choices=("textures",))
     initial_images: str = flag_like(Matching, "initial_images", default="noise")
-    canvas: int = flag(2, "images along each side of a canvas", low=1)
-    cuts: int = flag(8, "cuts of each canvas that a network sees", low=1)
 
 
 def _form_of(config: Config, data: Dataset) -> Form:
-    """The form of φ: canvases that start from noise, for an image has edges."""
-    if config.initial_images != "noise":
-        raise ValueError(
-            f"initial_images: expected noise, images have edges; got {config.initial_images}. Leave it out."
-        )
-    images = forms.textures(
-        data.image_shape,
-        data.num_classes,
-        canvas=config.canvas,
-        canvases_per_class=config.images_per_class,
-        cuts=config.cuts,
-    )
-    return forms.composed(images)
+    """The form of φ: canvases, --images_per_class of each class."""
+    per_class = config.images_per_class * config.cuts
+    return forms.composed(images_of(config, data, per_class, initial=config.initial_images, seed=config.seed))
 
 
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
@@ -68,30 +51,7 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
         num_outer_steps=1000,
         form_of=_form_of,
     )
-    return dataclasses.replace(parts, hooks=Hooks(measure=_measured))
-
-
-def _measured(finished: Finished) -> dict[str, Any]:
-    """The usual record, with the seam and the accuracy of networks that train on cuts at random places."""
-    launch, distilled = finished.launch, finished.outcome.distilled
-    parts, code = launch.parts, np.asarray(distilled.params.code)
-    judge = Judge(parts.network, parts.judged_inits, parts.method.recipe, launch.data.test)
-    assert parts.form.draw is not None
-    scores = [
-        judge.score(parts.form.draw(distilled.params, key), key=key, num_inits=1)[0]
-        for key in jax.random.split(launch.keys.test, launch.config.num_eval_inits)
-    ]
-    tiles = np.stack([tiling(one[0]) for one in code])[None]
-    figures.image_grid(
-        launch.workdir / "textures.png",
-        tiles,
-        np.eye(len(code))[None],
-        encoding=launch.data.encoding,
-        class_names=launch.data.class_names,
-        side=max(tiles.shape[2:4]),
-    )
-    random = Evaluation.of(np.array(scores)).as_dict()
-    return measure(finished) | {"seam": seam_ratio(code), "random_cuts": random}
+    return dataclasses.replace(parts, hooks=Hooks(measure=measured))
 
 
 LAUNCHER = Launcher("textures", __doc__, Config, build=build)

@@ -4,6 +4,10 @@ The experts come from `experiments.experts`. Exact gradients through the whole t
 the memory of its weights alone; `--first_order` is TESLA's approximation, and `--soft_labels` with a growing
 window is DATM. Networks are trained on the result at the learning rate that was learned with it.
 
+With `--form=textures --initial_images=noise` the student sees cuts of canvases that tile a plane (Wearable
+ImageNet); with --cuts the number of its steps and --student_batch the number of canvases, every step sees
+cuts at places of its own, as published.
+
 The published numbers are those of the iteration that was best on the test set; here the iteration is chosen
 on the validation split, and the test set is read once.
 

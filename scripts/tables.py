@@ -757,6 +757,27 @@ def _work_row(item: str, title: str) -> Row:
     )
 
 
+_PAGES = {
+    "W1": "LeNet, 30 inner steps, N 1024",
+    "W2": "the same, random init, M 4",
+    "W3": "LeNet, 3 inner steps, N 1024",
+    "LD": "label distillation, LeNet, 100 images",
+    "FREPO": "FRePo, ConvNet-3 of 32 to 128 channels, N 256",
+    "FREPO1024": "the same, N 1024",
+    "KIP10": "KIP, one hidden layer, ten images of each class, N 5000",
+    "MTT": "trajectory matching, ConvNet-3 of 128 channels, 50 steps",
+}
+
+
+def _pages_row(item: str, title: str) -> Row:
+    """A row of one outer step with pages of 4 KiB, and with huge ones."""
+    records = ("bench-cpu-small-pages", "bench-cpu-huge-pages")
+    places = [(name, ("items", item, "ms_per_step")) for name in records]
+    times = [Number(name, (*place, "median"), "three digits") for name, place in places]
+    counts = [Number(name, place, "n") for name, place in places]
+    return (title, times[0], counts[0], times[1], counts[1])
+
+
 _CONV_FORMS = ("im2col", "banded", "winograd")
 _CONV_ITEMS = {"W4": "W4: AlexCifarNet", "convnet3": "ConvNet-3 of 128 channels, two inner steps, N 32"}
 
@@ -1849,6 +1870,10 @@ TABLES: Mapping[str, Table] = {
             "executed, of the peak",
         ),
         tuple(itertools.starmap(_work_row, _WORK.items())),
+    ),
+    "huge pages": Table(
+        ("", "pages of 4 KiB, ms", "n", "huge pages, ms", "n"),
+        tuple(itertools.starmap(_pages_row, _PAGES.items())),
     ),
     "gpu": Table(
         (

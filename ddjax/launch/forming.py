@@ -52,7 +52,8 @@ def decoded_per_class(config: Formed, data: Dataset, stored: int, *, label_numbe
         The number m.
 
     Raises:
-        ValueError: the shared numbers of the form leave no room for one image of each class.
+        ValueError: the shared numbers of the form leave no room for one image of each class, or canvases do
+            not fill the storage.
     """
     if config.form == "multi_formation":
         return stored * config.factor**2
@@ -67,7 +68,20 @@ def decoded_per_class(config: Formed, data: Dataset, stored: int, *, label_numbe
         )
     if config.form == "latents":
         return _codes_for(config, data, stored, label_numbers) * config.num_decoders
+    if config.form == "textures":
+        return _canvases_for(config, stored) * config.cuts
     return stored
+
+
+def _canvases_for(config: Formed, stored: int) -> int:
+    """The number of canvases of each class in the storage of some plain images."""
+    found, rest = divmod(stored, config.canvas**2)
+    if rest or not found:
+        raise ValueError(
+            f"images_per_class: expected a multiple of {config.canvas**2}, the number of images whose place "
+            f"a canvas takes; got {stored}. Give one, or another --canvas."
+        )
+    return found
 
 
 def _codes_for(config: Formed, data: Dataset, stored: int, label_numbers: int) -> int:
@@ -155,12 +169,19 @@ def images_of(config: Formed, data: Dataset, per_class: int, *, initial: str, se
             downsample=config.downsample,
             initial_images=start,
         )
-    each = {"multi_formation": config.factor**2, "latents": config.num_decoders}.get(config.form, 1)
+    parts = {
+        "multi_formation": config.factor**2,
+        "latents": config.num_decoders,
+        "textures": config.cuts,
+    }
+    each = parts.get(config.form, 1)
     if per_class % each:
         raise ValueError(
             f"form: expected a multiple of {each} images of each class, which is what {config.form} makes of "
-            f"one; got {per_class}. Change the number of images, --factor or --num_decoders."
+            f"one; got {per_class}. Change the number of images, --factor, --num_decoders or --cuts."
         )
+    if config.form == "textures":
+        return _canvases(config, data, per_class // each, initial)
     if config.form == "latents":
         return latents_of(config, data, codes=per_class // each, initial_images=start)
     if config.form == "multi_formation":
@@ -173,6 +194,22 @@ def images_of(config: Formed, data: Dataset, per_class: int, *, initial: str, se
             initial_images=start,
         )
     return forms.stored(shape, num_classes, per_class=per_class, initial_images=start)
+
+
+def _canvases(config: Formed, data: Dataset, count: int, initial: str) -> Images:
+    """Canvases with joined edges, by the flags; they start from noise, for an image has edges."""
+    if initial != "noise":
+        raise ValueError(
+            f"initial_images: expected noise with --form=textures, images have edges; got {initial}. Give "
+            "--initial_images=noise."
+        )
+    return forms.textures(
+        data.image_shape,
+        data.num_classes,
+        canvas=config.canvas,
+        canvases_per_class=count,
+        cuts=config.cuts,
+    )
 
 
 def _grey(data: Dataset) -> list[float]:

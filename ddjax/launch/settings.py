@@ -291,7 +291,7 @@ class Common(Where, DataChoice, TextChoice):
         return found
 
 
-FORMS = ("pixels", "multi_formation", "bases", "latents", "stored")
+FORMS = ("pixels", "multi_formation", "bases", "latents", "stored", "textures")
 """The choices of `--form`: free pixels, or what `ddjax.forms.composed` makes images of."""
 
 
@@ -302,7 +302,8 @@ class Formed(Common):
     form: str = flag(
         "pixels",
         "what is stored of the images: their pixels; parts that are enlarged (multi_formation); combinations "
-        "of bases; codes times decoders (latents); or pixels of which minibatches are drawn (stored)",
+        "of bases; codes times decoders (latents); pixels of which minibatches are drawn (stored); or "
+        "canvases of which networks see cuts (textures)",
         choices=FORMS,
     )
     factor: int = flag(2, "parts of each side of a stored image, with --form=multi_formation", low=1)
@@ -313,6 +314,8 @@ class Formed(Common):
     decoder_width: int = flag(0, "hidden channels of a decoder; 0 for one convolution", low=0)
     code_scale: int = flag(2, "factor by which a code is smaller than an image on each side", low=1)
     code_channels: int = flag(1, "channels of a code", low=1)
+    canvas: int = flag(2, "images along each side of a canvas, with --form=textures", low=1)
+    cuts: int = flag(8, "cuts of each canvas that a network sees, with --form=textures", low=1)
     drawn_per_class: int | None = flag(
         None,
         "images of each class in a minibatch that every outer step draws anew; by default none are drawn",
@@ -333,6 +336,7 @@ class Formed(Common):
             "multi_formation": ("factor",),
             "bases": ("num_bases", "downsample"),
             "latents": ("num_decoders", "decoder", "decoder_width", "code_scale", "code_channels"),
+            "textures": ("canvas", "cuts"),
         }
         for form, names in own.items():
             if form != self.form:

@@ -110,6 +110,16 @@ def test_learned_labels_have_their_share_of_the_storage(digits):
     assert abs(labels.sum(-1)).max() < 1e-6
 
 
+def test_canvases_take_the_place_of_images_and_are_cut_anew(digits):
+    settings: dict[str, Any] = {"form": "textures", "initial_images": "noise"}
+    matched = parts_of(distribution_matching, digits, images_per_class=9, canvas=3, cuts=5, **settings)
+    unrolled = parts_of(random_init, digits, **UNROLLED, cuts=4, **settings)
+    for parts, canvases, images in ((matched, 10 * 9 * 64, 50), (unrolled, 10 * 2 * 4 * 64, 80)):
+        found = forms.storage(parts.form)
+        assert (found.numbers["data"], found.images) == (canvases, images)
+        assert parts.form.draw is not None
+
+
 def test_codes_and_decoders_by_distribution_matching(digits):
     parts = parts_of(latents, digits, images_per_class=1, initial_images="noise")
     assert parts.form.name == "latents"
@@ -130,6 +140,16 @@ def test_codes_and_decoders_by_distribution_matching(digits):
             random_init,
             {"form": "multi_formation", "baselines": False, "inner_steps": 3},
             "form: expected a multiple of 4 images of each class, .* got 3",
+        ),
+        (
+            distribution_matching,
+            {"form": "textures", "images_per_class": 6, "initial_images": "noise"},
+            "images_per_class: expected a multiple of 4, the number of images whose place .* got 6",
+        ),
+        (
+            distribution_matching,
+            {"form": "textures", "images_per_class": 4, "initial_images": "real"},
+            "initial_images: expected noise with --form=textures, images have edges; got real",
         ),
         (
             distribution_matching,
