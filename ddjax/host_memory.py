@@ -54,8 +54,8 @@ def with_huge_pages(
 ) -> dict[str, str] | None:
     """The environment of a process whose large blocks lie in huge pages, of 2 MiB on most machines.
 
-    A step of LeNet or of a small ConvNet on a CPU takes a tenth to a fifth less time so, because the
-    processor looks up fewer addresses of pages. The numbers that are computed do not change.
+    Large products, and steps on large feature maps, take less time on a CPU so, because the processor looks
+    up fewer addresses of pages. The numbers that are computed do not change.
 
     Args:
         environment: the environment of the process as planned.

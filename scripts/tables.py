@@ -758,24 +758,19 @@ def _work_row(item: str, title: str) -> Row:
 
 
 _PAGES = {
-    "W1": "LeNet, 30 inner steps, N 1024",
-    "W2": "the same, random init, M 4",
-    "W3": "LeNet, 3 inner steps, N 1024",
-    "LD": "label distillation, LeNet, 100 images",
-    "FREPO": "FRePo, ConvNet-3 of 32 to 128 channels, N 256",
-    "FREPO1024": "the same, N 1024",
-    "KIP10": "KIP, one hidden layer, ten images of each class, N 5000",
-    "MTT": "trajectory matching, ConvNet-3 of 128 channels, 50 steps",
+    "W1": "LeNet, 30 inner steps, N 1024, ms",
+    "LD": "label distillation, LeNet, 100 images, ms",
+    "MTT": "trajectory matching, ConvNet-3 of 128 channels, 50 steps, ms",
+    "product": "the best product of matrices, GFLOP/s",
 }
 
 
 def _pages_row(item: str, title: str) -> Row:
-    """A row of one outer step with pages of 4 KiB, and with huge ones."""
-    records = ("bench-cpu-small-pages", "bench-cpu-huge-pages")
-    places = [(name, ("items", item, "ms_per_step")) for name in records]
-    times = [Number(name, (*place, "median"), "three digits") for name, place in places]
-    counts = [Number(name, place, "n") for name, place in places]
-    return (title, times[0], counts[0], times[1], counts[1])
+    """A row of one outer step, or of a product, with pages of 4 KiB and with huge ones."""
+    place = ("medians_of_an_outer_step_ms_and_best_product_gflops", item)
+    name = "bench-cpu-huge-pages"
+    small, huge = (Number(name, (*place, pages, "median"), "whole") for pages in ("small", "huge"))
+    return (title, small, huge, Number(name, (*place, "huge"), "n"))
 
 
 _CONV_FORMS = ("im2col", "banded", "winograd")
@@ -1872,7 +1867,7 @@ TABLES: Mapping[str, Table] = {
         tuple(itertools.starmap(_work_row, _WORK.items())),
     ),
     "huge pages": Table(
-        ("", "pages of 4 KiB, ms", "n", "huge pages, ms", "n"),
+        ("", "pages of 4 KiB", "huge pages", "n"),
         tuple(itertools.starmap(_pages_row, _PAGES.items())),
     ),
     "gpu": Table(

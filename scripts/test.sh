@@ -10,7 +10,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/setup_env.sh"
 # Hundreds of processes import the same modules: bytecode of one is there for the next (and not in git).
 unset PYTHONDONTWRITEBYTECODE
 
-# A tenth of the time of small programs and of their compilation; launchers ask for huge pages by themselves.
+# As launchers, which need not start themselves again then (ddjax/host_memory.py).
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 
 # Most of the time goes into compiling, on one core: a few processes, each with a stretch of the tests in their
