@@ -98,6 +98,24 @@ def test_a_whole_run(made, tmp_path):
     assert eight["cosine"]["n"] == 2
 
 
+@pytest.mark.slow
+def test_textures_are_cut_anew_for_every_step_of_the_student(made, digits, tmp_path):
+    canvases = {"form": "textures", "initial_images": "noise", "canvas": 1, "cuts": 3}
+    given = {**SMALL, **canvases, "experts": str(made), "inner_steps": 3, "student_batch": 10, "augment": ""}
+    form = parts(made, digits, **canvases).form
+    assert form.draw is not None
+    phi = form.init(jax.random.key(0))
+    first, second = (form.draw(phi, key) for key in jax.random.split(jax.random.key(1)))
+    assert first.inputs.shape == (1, 30, 8, 8, 1)  # as many as three steps of ten take
+    assert np.abs(first.inputs - second.inputs).max() > 0.1
+    brief = {"num_outer_steps": 2, "validate_every": 2, "train_epochs": 2, "num_eval_inits": 2}
+    result = trajectory_matching.LAUNCHER.carry_out({**given, **brief}, tmp_path)
+    assert result["storage"]["numbers"]["data"] == 640
+    assert result["seam"] == pytest.approx(1, abs=0.2)  # still noise
+    assert result["random_cuts"]["n"] == 2
+    assert (tmp_path / "textures.png").stat().st_size > 1000
+
+
 def test_steps_that_are_none_and_images_without_a_rate_are_refused(tmp_path):
     for text in ("", "4,x", "0"):
         with pytest.raises(ValueError, match="whole numbers above zero"):
