@@ -1046,6 +1046,20 @@ def _bases_row(title: str, steps: str, name: str, style: str = "score") -> Row:
     return (trained, steps, score, networks)
 
 
+def _bases_labels_row(labels: str, name: str) -> Row:
+    """Images from bases whose labels are counted: numbers, images, outer steps, validation, accuracy, n."""
+    file = f"{BASES}-labels-{name}"
+    score = (Number(file, ("test_accuracy",), style) for style in ("score", "n"))
+    return (
+        labels,
+        Number(file, ("storage", "total"), "whole"),
+        Number(file, ("layout", "images"), "whole"),
+        Number(file, ("num_outer_steps",), "whole"),
+        Number(file, ("val_accuracy",), "tenths"),
+        *score,
+    )
+
+
 def _ablated_row(what: str, name: str) -> Row:
     """Images from bases in the numbers of a hundred: images, epochs, validation, test accuracy, n."""
     score = (Number(name, ("test_accuracy",), style) for style in ("score", "n"))
@@ -1762,6 +1776,16 @@ TABLES: Mapping[str, Table] = {
             _ablated_row("32 bases, of k-means' centres", f"{BASES}-k-means"),
             _ablated_row("32 bases, a quarter of the steps", f"{BASES}-25-epochs"),
             _ablated_row("32 bases, 300 outer steps of DM", f"{BASES}-300-steps"),
+        ),
+    ),
+    "bases, labels": Table(
+        ("labels", "numbers", "images", "outer steps", "validation", "test accuracy, %", "n"),
+        (
+            _bases_labels_row("hard, at a rate of 1e-9", "hard-start"),
+            _bases_labels_row("hard", "hard"),
+            _bases_labels_row("softmax, at a rate of 1e-9", "softmax-start"),
+            _bases_labels_row("softmax", "softmax"),
+            _bases_labels_row("free numbers", "free"),
         ),
     ),
     "equal storage": Table(
