@@ -19,8 +19,7 @@ import dataclasses
 
 from ddjax import forms, methods
 from ddjax.data import Dataset
-from ddjax.launch import Hooks, Keys, Launcher, Matching, Parts, Plan, flag_like
-from ddjax.launch.canvases import measured
+from ddjax.launch import Keys, Launcher, Matching, Parts, Plan, flag_like
 from ddjax.launch.forming import images_of
 from ddjax.launch.matching import matching_parts
 from ddjax.types import Form
@@ -43,7 +42,7 @@ def _form_of(config: Config, data: Dataset) -> Form:
 def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
     """The parts of a distillation of textures by distribution matching."""
     del keys
-    parts = matching_parts(
+    return matching_parts(
         config,
         data,
         plan,
@@ -51,7 +50,6 @@ def build(config: Config, data: Dataset, keys: Keys, plan: Plan) -> Parts:
         num_outer_steps=1000,
         form_of=_form_of,
     )
-    return dataclasses.replace(parts, hooks=Hooks(measure=measured))
 
 
 LAUNCHER = Launcher("textures", __doc__, Config, build=build)

@@ -6,7 +6,7 @@ window is DATM. Networks are trained on the result at the learning rate that was
 
 With `--form=textures --initial_images=noise` the student sees cuts of canvases that tile a plane (Wearable
 ImageNet); with --cuts the number of its steps and --student_batch the number of canvases, every step sees
-cuts at places of its own, as published.
+cuts at places of its own, of canvases at random, where the published steps see each canvas once.
 
 The published numbers are those of the iteration that was best on the test set; here the iteration is chosen
 on the validation split, and the test set is read once.

@@ -160,7 +160,7 @@ print(*sys.argv[1:], sum(int(line.split()[1]) for line in lines if line.startswi
 
 
 LAUNCHER = """
-import dataclasses, os
+import dataclasses
 from ddjax.launch import Launcher
 from ddjax.launch.settings import Where
 

@@ -10,23 +10,24 @@ import numpy as np
 from ddjax import figures
 from ddjax.forms.textures import seam_ratio, tiling
 from ddjax.judge import Evaluation, Judge
-from ddjax.launch.results import measure
 from ddjax.launch.types import Finished
 
 
 def measured(finished: Finished) -> dict[str, Any]:
-    """The usual record, with the seam and the accuracy of networks that train on cuts at random places.
+    """The seams of the tiling, and the accuracy of networks that train on cuts at random places.
 
     Draws `textures.png`, a canvas of each class laid side by side with itself.
 
     Args:
-        finished: the run that has ended, whose form is of textures.
+        finished: the run that has ended.
 
     Returns:
-        The record; `seam` is how much neighbouring pixels differ across the seams of the tiling, against
+        For the record: `seam` is how much neighbouring pixels differ across the seams of the tiling, against
         neighbours elsewhere, and `random_cuts` the score of networks of which each trains on cuts at places
-        of its own.
+        of its own. Nothing where the form of φ is not of textures.
     """
+    if not finished.launch.parts.form.name.startswith("textures"):
+        return {}
     launch, distilled = finished.launch, finished.outcome.distilled
     parts, code = launch.parts, np.asarray(distilled.params.code)
     judge = Judge(parts.network, parts.judged_inits, parts.method.recipe, launch.data.test)
@@ -45,4 +46,4 @@ def measured(finished: Finished) -> dict[str, Any]:
         side=max(tiles.shape[2:4]),
     )
     random = Evaluation.of(np.array(scores)).as_dict()
-    return measure(finished) | {"seam": seam_ratio(code), "random_cuts": random}
+    return {"seam": seam_ratio(code), "random_cuts": random}

@@ -18,7 +18,7 @@ from ddjax.encodings import Tokens
 from ddjax.engine import Cost
 from ddjax.facts import Facts
 from ddjax.judge import Judge
-from ddjax.launch import abroad, page, planning, results
+from ddjax.launch import abroad, canvases, page, planning, results
 from ddjax.launch.choices import load_data, runs_at_once
 from ddjax.launch.directory import check_workdir, finished, inputs_of, open_workdir, write_result
 from ddjax.launch.process import introduce, tell
@@ -499,7 +499,8 @@ def carry_out(launch: Launch, began: float) -> dict[str, Any]:
     if is_small := forms.is_named(outcome.distilled.form):
         artifact.save(launch.workdir / "code.npz", outcome.distilled, compact=True)
     measure = launch.parts.hooks.measure or results.measure
-    result = measure(Finished(launch, outcome, began))
+    ended = Finished(launch, outcome, began)
+    result = measure(ended) | canvases.measured(ended)
     result = write_result(
         launch.workdir, launch.config, result, experiment=launch.experiment, inputs=launch.inputs
     )

@@ -12,7 +12,7 @@ from ddjax import coresets, experts, forms
 from ddjax.data import Dataset
 from ddjax.expert_labels import classified_right, mean_logits
 from ddjax.experts import Experts
-from ddjax.launch import canvases, forming
+from ddjax.launch import forming
 from ddjax.launch.choices import (
     augmentation,
     augmentations,
@@ -24,7 +24,7 @@ from ddjax.launch.choices import (
     random_inits,
     strategy,
 )
-from ddjax.launch.types import Facts, Hooks, Layout, Parts
+from ddjax.launch.types import Facts, Layout, Parts
 from ddjax.methods.trajectory_matching import Window, trajectory_matching
 from ddjax.plan import Plan
 from ddjax.recipes import Train
@@ -77,8 +77,7 @@ def trajectory_parts(config: Any, data: Dataset, plan: Plan, *, num_outer_steps:
     resolved = {**outer.facts, "experts": len(found), **named}
     facts = Facts(Layout(1, 1, config.images_per_class), resolved, choice[1])
     form = _form(config, data, network, found)
-    hooks = Hooks(measure=canvases.measured) if config.form == "textures" else Hooks()
-    return Parts(network, random_inits(config, network), method, form, outer, steps, facts, hooks=hooks)
+    return Parts(network, random_inits(config, network), method, form, outer, steps, facts)
 
 
 def load_experts(directory: str) -> Experts:
